@@ -1,0 +1,102 @@
+"""The errors of mxnetseg: each says what is wrong, where, what was received and how to mend it."""
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Iterable, List, Optional
+
+
+class MXNetSegError(Exception):
+    """Base of every error a user can cause or mend.
+
+    Args:
+        what: one sentence: what is wrong.
+        where: file, configuration key, option or data set concerned.
+        received: the offending value, as the user wrote it or as it was found.
+        fix: what to do about it, ideally a command or a value to paste.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: Optional[object] = None,
+                 received: Optional[object] = None, fix: Optional[str] = None):
+        self.what, self.where, self.received, self.fix = what, where, received, fix
+        super().__init__(what)
+
+    def __str__(self):
+        lines = [self.what]
+        for label, value in (("where", self.where), ("received", self.received), ("fix", self.fix)):
+            if value is not None:
+                lines.append(f"  {label + ':':<10}" + str(value).replace("\n", "\n" + " " * 12))
+        return "\n".join(lines)
+
+    def __reduce__(self):  # so that an error raised in a worker process arrives whole
+        return _rebuild, (type(self), self.what, self.where, self.received, self.fix)
+
+
+def _rebuild(kind, what, where, received, fix):
+    error = kind.__new__(kind)
+    MXNetSegError.__init__(error, what, where=where, received=received, fix=fix)
+    return error
+
+
+class UsageError(MXNetSegError):
+    """The command, option or argument cannot be meant. Commands exit with 2."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in its registry: model, backbone, data set, configuration key, ..."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: Optional[object] = None):
+        known = list(known)
+        close = nearest(name, known)
+        fix = "did you mean " + " or ".join(map(repr, close)) + "? " if close else ""
+        fix += f"known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known"
+        super().__init__(f"unknown {kind} {name!r}", where=where, fix=fix)
+
+
+class ConfigError(UsageError):
+    """A configuration value of the wrong type, outside its range, or in conflict with another."""
+
+
+class DataNotFoundError(UsageError):
+    """A data set, list or file is not where it was looked for."""
+
+
+class DataError(MXNetSegError):
+    """A file of a data set is damaged or does not fit: corrupt, wrong mode, size or label."""
+
+
+class CheckpointError(MXNetSegError):
+    """A checkpoint is damaged, incomplete, or belongs to another network."""
+
+
+class DeviceError(UsageError):
+    """A device was asked for that is not there."""
+
+
+class EnvironmentProblem(MXNetSegError):
+    """A package, library or version that is missing or does not fit."""
+
+
+class TrainingDiverged(MXNetSegError):
+    """The loss became NaN or infinite."""
+
+
+def canonical(name: str) -> str:
+    """Fold case and separators, so that ``DeepLab-v3+`` and ``deeplabv3plus`` are one name."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower().replace("+", "plus"))
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> List[str]:
+    """The at most ``n`` known names that look most like ``name``, best first."""
+    by_canonical = {}
+    for k in known:
+        by_canonical.setdefault(canonical(k), k)
+    wanted = canonical(name)
+    close = difflib.get_close_matches(wanted, list(by_canonical), n=n, cutoff=0.6)
+    if wanted and len(close) < n:  # a beginning or a part of a name is a near miss too
+        close += [k for k in by_canonical if k not in close and (wanted in k or k in wanted)]
+    return [by_canonical[k] for k in close[:n]]
