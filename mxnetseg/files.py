@@ -1,0 +1,107 @@
+"""Files that are either wholly written or not written at all, and their checksums."""
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from contextlib import contextmanager, suppress
+from typing import IO, Iterator, Union
+
+from .errors import EnvironmentProblem, MXNetSegError, UsageError
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
+    """Open ``path`` for writing so that no reader, and no crash, ever meets half a file.
+
+    What the ``with`` block writes goes to a temporary file in the same folder. When the block ends
+    well, that file is flushed to the disk and renamed over ``path``; when it raises, or is
+    interrupted, the temporary file is removed and an older ``path`` stays as it was. Missing parent
+    folders are made; a symbolic link is followed, as ``open`` would.
+
+    Args:
+        path: the file to write.
+        mode: ``'wb'`` for bytes or ``'w'`` for text (UTF-8, line ends as written).
+
+    Yields:
+        The open temporary file. Leave closing it to the ``with`` statement.
+
+    Raises:
+        UsageError: another mode, ``path`` is a folder, or its folder cannot be made or written to.
+        EnvironmentProblem: the disk is full or the quota used up.
+    """
+    if mode not in ("wb", "w"):
+        raise UsageError("atomic_write writes whole files only", where=path, received=f"mode={mode!r}",
+                         fix="mode='wb' for bytes, mode='w' for text")
+    target = os.path.realpath(path)
+    if os.path.isdir(target):
+        raise UsageError("a file cannot be written where a folder is", where=target,
+                         fix="name a file inside that folder")
+    folder = os.path.dirname(target)
+    # Not built from the file's own name: a long one would exceed what the file system allows.
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        stream = _create(temporary, mode)
+    except OSError as error:
+        raise _explained(error, target) from error
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:  # KeyboardInterrupt too: it must leave nothing behind either
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise _explained(error, target) from error
+        raise
+    _sync_folder(folder)
+
+
+def sha256(path: PathLike) -> str:
+    """The SHA-256 checksum of a file as 64 hexadecimal digits; reads 1 MiB at a time."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _explained(error: OSError, target: str) -> MXNetSegError:
+    """What a user can do about a file that cannot be made."""
+    if error.errno in _DISK_FULL:
+        return EnvironmentProblem("the disk is full: the file was not written", where=target,
+                                  received=error.strerror, fix="make room on that disk")
+    return UsageError("no file can be written there", where=target, received=error.strerror,
+                      fix="check the folder's permissions, or choose another folder")
+
+
+def _create(path: str, mode: str) -> IO:
+    # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    if mode == "wb":
+        return open(descriptor, "wb")
+    return open(descriptor, "w", encoding="utf-8", newline="")
+
+
+def _sync_folder(folder: str) -> None:
+    """Flush the renaming itself, which lives in the folder, to the disk."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # Some network file systems, and folders one may write but not read, do not offer this.
+        # The new file is whole and in its place all the same.
+        if error.errno not in _CANNOT_SYNC_A_FOLDER:
+            raise
