@@ -1,0 +1,177 @@
+"""Where a configuration comes from: files with ``_base_`` inheritance, and ``a.b=c`` overrides.
+
+Layers, each laid over the one before: the schema's defaults, the files named by ``_base_``, the file
+itself, the ``model`` argument, the overrides. Every layer is checked on its own, so that a message
+names the file or option that holds the mistake. Nothing is ever read from the working directory
+unless its path was given.
+"""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
+
+import yaml
+
+from ..errors import ConfigError, UnknownNameError, canonical
+from .options import check_mapping
+from .schema import Config, merge, nested
+
+BASE_KEY = "_base_"
+_SUFFIXES = (".yaml", ".yml")
+
+
+def load_config(source: Union[str, Path, None] = None, *, model: Optional[str] = None,
+                overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a run.
+
+    Args:
+        source: path of a YAML file, or a name from :func:`list_configs`. Without it, the default of
+            ``model`` (``configs/<model>.yaml``, where there is one), else the schema's defaults.
+        model: canonical name of the network; wins over the file's ``model.name``.
+        overrides: ``'a.b=c'`` texts, the value read as YAML: ``'optimizer.lr=1e-2'``,
+            ``'data.crop_size=[480, 480]'``.
+
+    Raises:
+        UnknownNameError: no such configuration or key, with the nearest ones.
+        ConfigError: broken YAML, or a value that does not fit; names the file or the override.
+    """
+    values: Dict[str, Any] = {}
+    origins: List[str] = []
+    path = _shipped().get(canonical(model)) if model is not None else None
+    if source is not None:
+        path = find_config(source)
+    if path is not None:
+        values = read_layers(path)
+        origins.append(str(path))
+    if model is not None:
+        values = merge(values, nested("model.name", model))
+    for text in overrides:
+        origins.append(f"--set {text}")
+        values = merge(values, check_mapping(Config, nested(*parse_override(text)), origins[-1]))
+    return Config.from_dict(values, where=" with ".join(origins) or None)
+
+
+def parse_override(text: str) -> Tuple[str, Any]:
+    """``'optimizer.lr=1e-2'`` -> ``('optimizer.lr', 0.01)``.
+
+    Raises:
+        ConfigError: no ``=``, or a value that is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError("an override has the form KEY=VALUE", where="--set", received=text,
+                          fix="for example --set optimizer.lr=0.01")
+    return key.strip(), _parse(value, where=f"--set {text}")
+
+
+def configs_dir() -> Path:
+    """The folder of the configurations that come with mxnetseg: in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def list_configs() -> List[str]:
+    """Names of the configurations that come with mxnetseg, sorted."""
+    return sorted(path.stem for path in _shipped().values())
+
+
+def _shipped() -> Dict[str, Path]:
+    """Canonical name -> file, of the configurations that come with mxnetseg."""
+    return {canonical(path.stem): path for path in sorted(configs_dir().glob("*.yaml"))}
+
+
+def find_config(source: Union[str, Path], relative_to: Optional[Path] = None) -> Path:
+    """The file that a path or a name means.
+
+    Args:
+        source: a path if it ends in .yaml or .yml, else a name from :func:`list_configs`.
+        relative_to: folder that a relative path starts from; default the working directory.
+
+    Raises:
+        ConfigError: no file at that path.
+        UnknownNameError: no configuration of that name, with the nearest ones.
+    """
+    if Path(source).suffix in _SUFFIXES:
+        path = Path(relative_to or "", Path(source).expanduser())
+        if path.is_file():
+            return path
+        raise ConfigError("there is no such configuration file", received=path,
+                          fix=f"give a path that exists, or one of the names {', '.join(list_configs())}")
+    try:
+        return _shipped()[canonical(str(source))]
+    except KeyError:
+        raise UnknownNameError("configuration", str(source), list_configs()) from None
+
+
+def read_layers(path: Path, _chain: Tuple[Path, ...] = ()) -> Dict[str, Any]:
+    """The checked values of a file, laid over those of the files that its ``_base_`` names.
+
+    Raises:
+        ConfigError: unreadable, not YAML, not a mapping, or a circle of ``_base_``.
+    """
+    path = path.resolve()
+    if path in _chain:
+        circle = " -> ".join(p.name for p in (*_chain[_chain.index(path):], path))
+        raise ConfigError(f"{BASE_KEY} runs in a circle", where=_chain[-1], received=circle,
+                          fix=f"remove {BASE_KEY} from one of these files")
+    try:
+        content = _parse(path.read_text(encoding="utf-8"), where=path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the configuration file cannot be read", where=path, received=error) from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError("a configuration file holds a mapping of sections", where=path,
+                          received=type(content).__name__, fix="for example:\ntrain:\n  epochs: 30")
+    bases = content.pop(BASE_KEY, None) or []
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+        raise ConfigError(f"{BASE_KEY} takes a file or a list of files", where=path, received=repr(bases))
+    values: Dict[str, Any] = {}
+    for base in bases:
+        values = merge(values, read_layers(find_config(base, path.parent), (*_chain, path)))
+    return merge(values, check_mapping(Config, content, path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: ``1e-2`` is a number, and a key given twice is a mistake.
+
+    YAML 1.1, which PyYAML reads, takes ``1e-2`` for text because it has no dot, and lets the last of
+    two equal keys win in silence.
+    """
+
+    def construct_mapping(self, node, deep=False):
+        seen = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise _at(key_node, f"key {key!r} is not text")
+            if key in seen:
+                raise _at(key_node, f"key {key!r} is given twice, first in line {seen[key]}")
+            seen[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _at(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    """A YAML error that knows its line."""
+    return yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+
+
+def _parse(text: str, where: object) -> Any:
+    """YAML text as plain values; a mistake in it is a :class:`ConfigError` with line and column."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark and isinstance(where, Path) else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError("this is not valid YAML", where=f"{where}{line}", received=problem) from error
