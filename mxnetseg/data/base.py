@@ -1,0 +1,457 @@
+"""What every data set is: pairs of files on the disk, classes, colours and one table of labels.
+
+A data set yields NumPy arrays and knows nothing of networks. Images are uint8 (H, W, 3) in RGB
+order, masks uint8 (H, W) of train ids 0 .. nclass-1, and :data:`IGNORE` where a pixel does not count.
+The label ids of the files become train ids here and nowhere else.
+"""
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, DataNotFoundError, UnknownNameError
+
+IGNORE = 255
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG would invent labels along edges
+DATA_VARIABLE = "MXNETSEG_DATA"
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+class Sample(NamedTuple):
+    """One item of a data set.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        mask: uint8 (H, W) train ids, or None where the split has no labels.
+        name: path-like id, unique in the split, without extension: ``'val/0016E5_07959'``.
+    """
+
+    image: np.ndarray
+    mask: Optional[np.ndarray]
+    name: str
+
+
+class Pair(NamedTuple):
+    """The files behind one :class:`Sample`; ``mask`` is None where the split has no labels."""
+
+    name: str
+    image: Path
+    mask: Optional[Path]
+
+
+class SegDataset:
+    """Base of the data sets. A subclass declares the attributes below and writes :meth:`find_pairs`.
+
+    Args:
+        split: one of ``splits``.
+        root: folder of the data set, or one above it. By default ``$MXNETSEG_DATA/<subdir>``, then
+            ``./dataset/<subdir>``.
+
+    Raises:
+        UnknownNameError: the split does not exist.
+        DataNotFoundError: the data set, or a file named by its lists, is not there.
+        DataError: the split is empty.
+
+    Attributes:
+        name: as users write it.
+        splits: names of the splits.
+        combined: a split made of others: ``{'trainval': ('train', 'val')}``.
+        classes: names of the classes, in the order of the train ids.
+        palette: uint8 (nclass, 3), RGB.
+        label_map: id in the files -> train id or IGNORE; None if the files hold train ids.
+            A file value of 255 is IGNORE unless the map says otherwise.
+        subdir: folder below the data folder, ``/`` between its parts.
+        markers: paths below the root by which the data set is recognised.
+        home_page, licence: where it comes from and what one may do with it.
+        layout: picture of the expected folders, shown when they are not found.
+        label_hint: what to do about a label outside the classes.
+    """
+
+    name: str = ""
+    splits: Tuple[str, ...] = ("train", "val", "test")
+    combined: Mapping[str, Tuple[str, ...]] = {}
+    classes: Tuple[str, ...] = ()
+    palette: np.ndarray = np.zeros((0, 3), np.uint8)
+    label_map: Optional[Mapping[int, int]] = None
+    subdir: str = ""
+    markers: Tuple[str, ...] = ()
+    home_page: str = ""
+    licence: str = ""
+    layout: str = ""
+    label_hint: str = "correct the mask, or write 255 (ignore) where a pixel is not to count"
+
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+        if split not in self.splits:
+            raise UnknownNameError(f"split of {self.name}", split, self.splits)
+        self.split = split
+        self.root = self._find_root(root)
+        self._prepare()
+        self._train_ids = _label_table(self.label_map, self.nclass)
+        self._pairs = self.find_pairs()
+        self._check_pairs()
+
+    # ---- what a subclass writes -------------------------------------------------------------
+
+    def find_pairs(self) -> List[Pair]:
+        """List the files of ``self.split`` below ``self.root``, in a fixed order."""
+        raise NotImplementedError
+
+    def _prepare(self) -> None:
+        """Hook for data sets whose classes are read from files below ``self.root``."""
+
+    def read_raw_mask(self, path: Path) -> np.ndarray:
+        """Label ids as the file holds them, uint8 (H, W). See :func:`read_mask`."""
+        return read_mask(path)
+
+    # ---- what everybody uses ----------------------------------------------------------------
+
+    @property
+    def nclass(self) -> int:
+        """Number of classes, not counting ignore."""
+        return len(self.classes)
+
+    @property
+    def parts(self) -> Tuple[str, ...]:
+        """The elementary splits that ``self.split`` consists of."""
+        return tuple(self.combined.get(self.split, (self.split,)))
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Read item ``i``.
+
+        Raises:
+            DataError: a file is damaged, has the wrong mode or size, or holds a label outside the classes.
+            DataNotFoundError: a file has gone since the data set was opened.
+        """
+        pair = self._pairs[i]
+        image = read_image(pair.image)
+        if pair.mask is None:
+            return Sample(image, None, pair.name)
+        raw = self.read_raw_mask(pair.mask)
+        _check_sizes(image, raw, pair)
+        return Sample(image, self._to_train_ids(raw, pair.mask), pair.name)
+
+    def image_path(self, i: int) -> Path:
+        """File of the image of item ``i``."""
+        return self._pairs[i].image
+
+    def mask_path(self, i: int) -> Optional[Path]:
+        """File of the mask of item ``i``, None if the split has no labels."""
+        return self._pairs[i].mask
+
+    def to_raw_ids(self, class_map: np.ndarray) -> np.ndarray:
+        """Train ids back to the ids of the data set's own files, as a test server wants them.
+
+        Args:
+            class_map: integers of any shape, each a train id or IGNORE.
+
+        Returns:
+            uint8 of the same shape. Where several file ids share a train id, the smallest is taken.
+
+        Raises:
+            DataError: a value is neither a train id nor IGNORE.
+        """
+        class_map = np.asarray(class_map)
+        wrong = class_map[(class_map != IGNORE) & ((class_map < 0) | (class_map >= self.nclass))]
+        if wrong.size:
+            raise DataError(
+                f"a class map for {self.name} holds values that are not train ids",
+                received=f"{_describe_values(wrong)}; classes are 0..{self.nclass - 1}, ignore is {IGNORE}",
+                fix="give the class map that the network of this data set predicted",
+            )
+        table = np.arange(256, dtype=np.uint8)
+        if self.label_map is not None:
+            for raw in sorted(self.label_map, reverse=True):  # the smallest is written last and stays
+                table[self.label_map[raw]] = raw
+        return table[class_map]
+
+    def info(self) -> Dict[str, object]:
+        """What a checkpoint must remember of its data set, fit for JSON.
+
+        ``raw_ids`` lists the file id of each train id, or is None if they are the same.
+        """
+        raw_ids = None
+        if self.label_map is not None:
+            raw_ids = self.to_raw_ids(np.arange(self.nclass)).tolist()
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "palette": np.asarray(self.palette).tolist(),
+            "ignore": IGNORE,
+            "raw_ids": raw_ids,
+        }
+
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__}(split={self.split!r}, root={str(self.root)!r}): "
+                f"{len(self)} images, {self.nclass} classes")
+
+    # ---- where it lies ----------------------------------------------------------------------
+
+    @classmethod
+    def places(cls, root: Optional[PathLike] = None) -> List[Path]:
+        """The folders where the data set is looked for, in this order.
+
+        An explicit ``root`` may be the data set's own folder or one of the folders above it.
+        """
+        below = [cls.subdir, cls.subdir.lower()]
+        if root is not None:
+            bases, below = [root], ["", cls.subdir.split("/")[-1], *below]
+        else:
+            bases = [os.environ[DATA_VARIABLE]] if os.environ.get(DATA_VARIABLE) else []
+            bases.append("dataset")
+        places = [Path(base).expanduser() / folder for base in bases for folder in below]
+        return list(dict.fromkeys(places))
+
+    def _find_root(self, root: Optional[PathLike]) -> Path:
+        places = self.places(root)
+        for place in places:
+            if place.is_dir() and all((place / marker).exists() for marker in self.markers):
+                return place
+        looked = "\n".join(f"{p.absolute()}  ({_why_not(p, self.markers)})" for p in places)
+        fix = f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}"
+        if self.home_page:
+            fix += f"\nto be had from {self.home_page}"
+        raise DataNotFoundError(f"the data set {self.name} was not found",
+                                where=f"looked in\n{looked}", fix=f"{fix}\nlayout expected:\n{self.layout}")
+
+    def _check_pairs(self) -> None:
+        if not self._pairs:
+            raise DataError(f"the split {self.split!r} of {self.name} is empty", where=self.root.absolute(),
+                            fix=f"layout expected:\n{self.layout}")
+        missing = [p for pair in self._pairs for p in pair[1:] if p is not None and not p.is_file()]
+        if missing:
+            shown = "\n".join(str(p) for p in missing[:3])
+            more = f"\nand {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise DataNotFoundError(
+                f"{len(missing)} of the files of the split {self.split!r} of {self.name} are missing",
+                where=shown + more,
+                fix=f"restore them, or take their lines out of the lists\nlayout expected:\n{self.layout}",
+            )
+
+    def _to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
+        train = self._train_ids[raw]
+        if train.size and train.min() < 0:
+            known = f"0..{self.nclass - 1}" if self.label_map is None else _ranges(sorted(self.label_map))
+            raise DataError(
+                f"a mask of {self.name} holds labels outside the classes",
+                where=path,
+                received=f"{_describe_values(raw[train < 0])}; known ids are {known}, ignore is {IGNORE}",
+                fix=self.label_hint,
+            )
+        return train.astype(np.uint8)
+
+
+# ---- reading files --------------------------------------------------------------------------
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """Read an image as the viewer of a camera would show it: uint8 (H, W, 3), RGB.
+
+    Grey pictures become RGB, alpha is dropped, 16 bits become 8, and an EXIF rotation is applied.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: the file is empty, damaged, truncated or no image.
+    """
+    data = _read_bytes(path, "image")
+    # imdecode refuses a truncated JPEG; imread would return it half grey
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError("an image cannot be decoded: it is damaged, truncated or no image", where=path,
+                        received=f"{data.size} bytes, the first are {bytes(data[:8])!r}", fix=_RESTORE)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None) -> np.ndarray:
+    """Read the label ids of a mask: uint8 (H, W), as the file holds them.
+
+    Palette pictures are read as their indices, whatever their colours.
+
+    Args:
+        path: a single-channel 8-bit picture of a lossless format.
+        colors: uint8 (n, 3); if given, an RGB mask is accepted, and each pixel becomes the index
+            of its colour. Black becomes IGNORE unless it is one of the colours.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: the file is damaged, is an RGB picture (without ``colors``, or with a colour that is
+            not among them), or has more than 8 bits.
+    """
+    data = _read_bytes(path, "mask")
+    try:  # with Pillow: OpenCV would turn palette indices into colours
+        with Image.open(BytesIO(data.tobytes())) as picture:
+            mode, suffix, tile = picture.mode, f".{picture.format}".lower(), picture.tile
+            array = np.array(picture)
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, ...
+        raise DataError("a mask cannot be decoded: it is damaged, truncated or no image", where=path,
+                        received=f"{data.size} bytes ({error})", fix=_RESTORE) from error
+    if suffix == ".jpeg":
+        raise DataError("a mask is a JPEG file, whose compression invents labels along every edge",
+                        where=path, fix="export the mask again from its source, as PNG")
+    if mode in ("1", "L", "P"):
+        return array.astype(np.uint8) // _grey_step(mode, tile)
+    if mode in ("RGB", "RGBA"):
+        return _ids_from_colors(array[..., :3], path, colors)
+    raise DataError(
+        "a mask has more than 8 bits or an unusual mode; label ids must be 0..255 in one 8-bit channel",
+        where=path, received=f"mode {mode!r}, values {array.min()}..{array.max()}",
+        fix="map its values to class ids and save them as 8-bit grey:\n"
+            "Image.fromarray(ids.astype(numpy.uint8)).save('mask.png')",
+    )
+
+
+def read_list(path: PathLike) -> List[str]:
+    """The lines of a list file that are not blank, stripped.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: it is no text, or has no lines.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataNotFoundError("a list of files is missing", where=path,
+                                fix="restore the list; it belongs to the data set") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("a list of files cannot be read", where=path, received=error,
+                        fix="save it as plain UTF-8 text, one entry per line") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError("a list of files is empty", where=path, fix="write one entry per line")
+    return lines
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
+    """Files below ``folder`` at any depth with one of the ``suffixes``, sorted, without hidden ones."""
+    return sorted(
+        p for p in folder.rglob("*")
+        if p.suffix.lower() in suffixes and p.is_file()
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+
+
+def voc_palette(n: int) -> np.ndarray:
+    """The first ``n`` colours of PASCAL VOC, uint8 (n, 3), for data without colours of its own.
+
+    The bits of the class id, lowest first, are dealt in turn to red, green and blue, each filled
+    from its highest bit down (VOC development kit, ``VOClabelcolormap.m``).
+    """
+    ids = np.arange(n)
+    palette = np.zeros((n, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return palette
+
+
+# ---- helpers --------------------------------------------------------------------------------
+
+_RESTORE = "restore the file from its source, or take its pair out of the data set"
+
+
+def _read_bytes(path: PathLike, kind: str) -> np.ndarray:
+    try:
+        data = np.fromfile(os.fspath(path), np.uint8)  # unlike cv2.imread, at home with any file name
+    except FileNotFoundError:
+        raise DataNotFoundError(f"a file is missing: no such {kind}", where=path, fix=_RESTORE) from None
+    except OSError as error:
+        raise DataError(f"the {kind} cannot be read", where=path, received=error,
+                        fix="check the file's permissions and the disk") from error
+    if not data.size:
+        raise DataError(f"the {kind} is an empty file", where=path, received="0 bytes", fix=_RESTORE)
+    return data
+
+
+def _grey_step(mode: str, tile: Sequence) -> int:
+    """By what Pillow multiplies the values of a grey PNG of 2 or 4 bits: 85 or 17, else 1."""
+    raw_mode = tile[0][3] if mode == "L" and tile else ""
+    return {"L;2": 85, "L;4": 17}.get(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode, 1)
+
+
+def _ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray]) -> np.ndarray:
+    packed = _pack(rgb)
+    if colors is not None:
+        keys, ids = _pack(colors), np.arange(len(colors), dtype=np.uint8)
+        if 0 not in keys:
+            keys, ids = np.append(keys, 0), np.append(ids, np.uint8(IGNORE))
+        order = np.argsort(keys)
+        at = np.searchsorted(keys, packed, sorter=order).clip(max=len(keys) - 1)
+        nearest = order[at]
+        if (keys[nearest] == packed).all():
+            return ids[nearest]
+        packed = packed[keys[nearest] != packed]
+    values, counts = np.unique(packed, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:32]
+    block = "\n".join(f"class{i} #{values[k]:06x}" for i, k in enumerate(order))
+    found = f"{len(values)} colours, {'the 32 commonest' if len(values) > 32 else 'by frequency'}: " + \
+        ", ".join(f"#{values[k]:06x} ({counts[k]} pixels)" for k in order)
+    if colors is not None:
+        raise DataError("an RGB mask holds colours that are no class's", where=path, received=found,
+                        fix="correct the mask, or give each colour a class in classes.txt, as in\n" + block)
+    raise DataError(
+        "a mask is an RGB picture; it must hold class ids in one channel", where=path, received=found,
+        fix="save the ids as 8-bit grey or palette PNG. Folder data may keep RGB masks if classes.txt gives "
+            "every class its colour; with the classes' true names and order:\n" + block,
+    )
+
+
+def _pack(rgb: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 -> (...) int64, ``0xrrggbb``."""
+    return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+
+
+def _check_sizes(image: np.ndarray, mask: np.ndarray, pair: Pair) -> None:
+    if image.shape[:2] == mask.shape:
+        return
+    (ih, iw), (mh, mw) = image.shape[:2], mask.shape
+    fix = "give each image a mask of its own size: resize masks with nearest neighbour, never bilinear"
+    if (ih, iw) == (mw, mh):
+        fix = "one of them is turned by 90 degrees, perhaps by the image's EXIF rotation: " \
+              "save the image with its rotation applied, or turn the mask"
+    raise DataError("an image and its mask differ in size", where=f"{pair.image}\n{pair.mask}",
+                    received=f"image {iw} x {ih}, mask {mw} x {mh} (width x height)", fix=fix)
+
+
+def _label_table(label_map: Optional[Mapping[int, int]], nclass: int) -> np.ndarray:
+    """int16 (256,): file id -> train id or IGNORE, and -1 for an id that is not known."""
+    table = np.full(256, -1, np.int16)
+    table[IGNORE] = IGNORE
+    if label_map is None:
+        table[:nclass] = np.arange(nclass)
+    else:
+        for raw, train in label_map.items():
+            table[raw] = train
+    return table
+
+
+def _describe_values(values: np.ndarray) -> str:
+    found, counts = np.unique(values, return_counts=True)
+    shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(found[:8], counts[:8]))
+    return shown + (f", and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+def _ranges(ids: Sequence[int]) -> str:
+    """``[0, 1, 2, 7]`` -> ``'0..2, 7'``"""
+    runs: List[List[int]] = []
+    for i in ids:
+        if runs and i == runs[-1][1] + 1:
+            runs[-1][1] = i
+        else:
+            runs.append([i, i])
+    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in runs)
+
+
+def _why_not(place: Path, markers: Sequence[str]) -> str:
+    if not place.is_dir():
+        return "no such folder"
+    return "it lacks " + ", ".join(m for m in markers if not (place / m).exists())

@@ -1,0 +1,169 @@
+"""Anybody's pictures as a data set: two folders and a text file, no Python."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from ..errors import DataError, DataNotFoundError
+from .base import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    Pair,
+    PathLike,
+    SegDataset,
+    list_files,
+    read_list,
+    read_mask,
+    voc_palette,
+)
+
+_COLOR = re.compile(r"\s+#([0-9a-fA-F]{6})$")
+_VAL_SHARE = 0.1  # of the images, where nobody said which are for validation
+_SPLIT_SEED = 0
+
+
+class FolderDataset(SegDataset):
+    """Images and masks in two folders, class names in ``classes.txt``.
+
+    The masks hold class ids, 0 being the first line of ``classes.txt``, and 255 where a pixel is not to
+    count. If ``classes.txt`` gives every class a colour, masks may be RGB pictures in these colours.
+
+    The splits come, in this order, from ``train.txt`` and ``val.txt`` (names of images, one a line), from
+    subfolders ``images/train`` and ``images/val``, or else from a fixed random choice: 10 % of the
+    images for ``val``, the same on every machine. The split ``test`` needs no masks.
+
+    Args:
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        root: the folder.
+    """
+
+    name = "folder"
+    splits = ("train", "val", "test")
+    markers = ("classes.txt", "images")
+    label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
+                  "classes.txt: one line for each id, the first line is id 0")
+    layout = """\
+<root>/classes.txt            one class a line, id 0 first; a colour may follow: road #804080
+<root>/images/NAME.jpg        or .png ...; subfolders are allowed
+<root>/masks/NAME.png         8-bit class ids, 255 = ignore; the same subfolders as images
+<root>/train.txt, val.txt     optional: one NAME a line; or subfolders images/train, images/val"""
+
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+        if root is None:
+            raise DataNotFoundError("folder data needs a folder",
+                                    fix=f"name it: --data folder:PATH\n{self.layout}")
+        super().__init__(split=split, root=root)
+
+    def _prepare(self) -> None:
+        self.name = self.root.resolve().name
+        self.classes, self.palette, self._all_colored = read_classes(self.root / "classes.txt")
+
+    def read_raw_mask(self, path: Path) -> np.ndarray:
+        return read_mask(path, colors=self.palette if self._all_colored else None)
+
+    def find_pairs(self) -> List[Pair]:
+        images = self._by_name("images", IMAGE_SUFFIXES)
+        masks = self._by_name("masks", MASK_SUFFIXES)
+        names = self._names_of_split(images)
+        bare = [n for n in names if n not in masks]
+        if bare and self.split != "test":
+            at_all = "" if (self.root / "masks").is_dir() else " (there is no folder masks)"
+            raise DataNotFoundError(
+                f"{len(bare)} of {len(names)} images of the split {self.split!r} have no mask{at_all}",
+                where="\n".join(str(images[n]) for n in bare[:3]),
+                received=f"expected {self.root / 'masks' / (bare[0] + '.png')}",
+                fix=f"add the masks (one of {', '.join(MASK_SUFFIXES)}), or remove the images\n"
+                    f"layout expected:\n{self.layout}",
+            )
+        return [Pair(n, images[n], masks.get(n)) for n in names]
+
+    def _by_name(self, folder: str, suffixes: Tuple[str, ...]) -> Dict[str, Path]:
+        """Path below ``folder`` without extension -> file."""
+        found: Dict[str, Path] = {}
+        for path in list_files(self.root / folder, suffixes):
+            name = path.relative_to(self.root / folder).with_suffix("").as_posix()
+            if name in found:
+                raise DataError("two files share one name", where=f"{found[name]}\n{path}",
+                                fix="remove or rename one of them: images and masks are matched by name")
+            found[name] = path
+        return found
+
+    def _names_of_split(self, images: Dict[str, Path]) -> List[str]:
+        listed = [s for s in self.splits if (self.root / f"{s}.txt").is_file()]
+        if listed:
+            if self.split not in listed:
+                raise DataNotFoundError(
+                    f"the split {self.split!r} has no list, though others have",
+                    where=self.root / f"{self.split}.txt", received=", ".join(f"{s}.txt" for s in listed),
+                    fix=f"write {self.split}.txt with one name a line, or remove the other lists")
+            return self._read_names(self.root / f"{self.split}.txt", images)
+        folders = [s for s in self.splits if (self.root / "images" / s).is_dir()]
+        if folders:
+            return [n for n in images if n.startswith(self.split + "/")]
+        if self.split == "test":
+            raise DataNotFoundError("this folder has no test split", where=self.root,
+                                    fix="write test.txt with one name a line, or make images/test")
+        names = sorted(images)
+        count = min(max(1, round(_VAL_SHARE * len(names))), len(names) - 1)
+        order = np.random.Generator(np.random.PCG64(_SPLIT_SEED)).permutation(len(names))
+        chosen = set(order[:max(count, 0)].tolist())
+        return [n for i, n in enumerate(names) if (i in chosen) == (self.split == "val")]
+
+    def _read_names(self, path: Path, images: Dict[str, Path]) -> List[str]:
+        """Names as users write them: ``a``, ``a.jpg``, ``images/a.jpg``; of a pair, the first word."""
+        names: List[str] = []
+        for line in read_list(path):
+            for word in (line, line.split()[0]):  # the whole line first: a name may contain spaces
+                name = word.replace("\\", "/")
+                name = name[len("images/"):] if name.startswith("images/") else name
+                if name not in images and name.lower().endswith(IMAGE_SUFFIXES):
+                    name = name[:name.rindex(".")]
+                if name in images:
+                    break
+            else:
+                raise DataNotFoundError("a list names an image that is not there", where=path, received=line,
+                                        fix=f"add the image below {self.root / 'images'}, or remove the line")
+            names.append(name)
+        doubled = len(names) - len(set(names))
+        if doubled:
+            raise DataError(f"a list names {doubled} images more than once", where=path,
+                            received=next(n for n in names if names.count(n) > 1),
+                            fix="remove the repeated lines")
+        return names
+
+
+def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
+    """Read ``classes.txt``.
+
+    Returns:
+        Names; colours, uint8 (n, 3), those of PASCAL VOC for classes without one; whether every class
+        had a colour of its own.
+
+    Raises:
+        DataError: a name or colour comes twice, or there are more classes than 8-bit ids.
+    """
+    lines = read_list(path)
+    if len(lines) > 255:
+        raise DataError("too many classes for 8-bit masks", where=path, received=f"{len(lines)} lines",
+                        fix="keep at most 255 classes: the value 255 means ignore")
+    palette = voc_palette(len(lines))
+    names, given = [], []
+    for i, line in enumerate(lines):
+        color = _COLOR.search(line)
+        if color:
+            given.append(color.group(1).lower())
+            palette[i] = np.frombuffer(bytes.fromhex(given[-1]), np.uint8)
+            line = line[:color.start()].rstrip()
+        if "#" in line:
+            raise DataError("a line is neither 'name' nor 'name #rrggbb'", where=f"{path}, line {i + 1}",
+                            received=lines[i], fix="write a colour as six hexadecimal digits: road #804080")
+        names.append(line)
+    for kind, values in (("class", names), ("colour", given)):
+        twice = sorted({v for v in values if values.count(v) > 1})
+        if twice:
+            raise DataError(f"a {kind} is given twice", where=path, received=", ".join(twice),
+                            fix=f"give every line a {kind} of its own; the line's place is the class id")
+    return tuple(names), palette, len(given) == len(names)
