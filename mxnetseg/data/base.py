@@ -239,7 +239,7 @@ class SegDataset:
             )
 
     def _to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
-        train = self._train_ids[raw]
+        train = self._train_ids.take(raw)  # unlike indexing, it lets other threads run
         if train.size and train.min() < 0:
             known = f"0..{self.nclass - 1}" if self.label_map is None else _ranges(sorted(self.label_map))
             raise DataError(

@@ -1,0 +1,219 @@
+"""From a data set to batches (training) or to an ordered stream of samples (evaluation).
+
+The workers are threads: decoding, resizing and copying release Python's lock, and a process that has loaded
+MXNet must not be forked. What comes out depends on the seed, the epoch and the data alone, never on the
+number of workers or on their speed.
+"""
+from __future__ import annotations
+
+import threading
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+
+import cv2
+import numpy as np
+
+from ..errors import ConfigError, DataError, MXNetSegError
+from .base import Sample, SegDataset
+from .transforms import Transform
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """A batch for training.
+
+    Attributes:
+        images: uint8 (N, H, W, 3), RGB.
+        masks: uint8 (N, H, W), train ids and IGNORE.
+        names: N names, see :class:`~mxnetseg.data.base.Sample`.
+        index: int64 (N,), the items' indices in the data set.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    names: Tuple[str, ...]
+    index: np.ndarray
+
+
+class Loader:
+    """Batches of augmented images, epoch by epoch.
+
+    The batches of epoch ``e`` depend on ``(seed, e)`` alone: each item is transformed with a generator of
+    its own, seeded by (seed, epoch, index). OpenCV's own threads are switched off in this process when
+    iteration begins, since the workers keep the cores busy.
+
+    Args:
+        dataset: a split with masks.
+        batch_size: images in a batch.
+        transform: see :mod:`mxnetseg.data.transforms`; None leaves images as they are, and then those of
+            one batch must agree in size.
+        shuffle: a new order each epoch.
+        seed: not negative.
+        workers: threads that read ahead; 0 reads in the caller's thread.
+        drop_last: leave out an incomplete last batch.
+        timeout: seconds to wait for one image before giving up with an error (not with 0 workers).
+
+    Raises:
+        ConfigError: a number out of range, or no batch can be formed.
+        DataError: the split has no masks.
+    """
+
+    def __init__(self, dataset: SegDataset, *, batch_size: int, transform: Optional[Transform] = None,
+                 shuffle: bool = True, seed: int = 0, workers: int = 2, drop_last: bool = True,
+                 timeout: float = 120.0):
+        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("workers", workers, 0)):
+            if value < least:
+                raise ConfigError(f"{name} is too small", where=name, received=value,
+                                  fix=f"give at least {least}")
+        if drop_last and len(dataset) < batch_size:
+            raise ConfigError("the data set has fewer images than one batch, so there is nothing to train on",
+                              where="batch_size", received=f"{batch_size} with {len(dataset)} images",
+                              fix=f"give a batch size of at most {len(dataset)}, or add images")
+        if len(dataset) and dataset.mask_path(0) is None:
+            raise DataError("this split has no masks, so it cannot be trained on", where=repr(dataset),
+                            fix="choose a split with masks, such as train")
+        self.dataset, self.transform = dataset, transform
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.workers, self.drop_last, self.timeout = workers, drop_last, timeout
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Indices of the items of an epoch, in the order of their appearance: int64 (len(dataset),)."""
+        count = len(self.dataset)
+        if not self.shuffle:
+            return np.arange(count)
+        return self._rng(epoch, count).permutation(count)  # `count` is the index of no item
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch, from ``start_batch`` on; nothing before it is read.
+
+        Raises:
+            DataError: a file is damaged or does not fit, at the place where its batch would come; or no
+                image arrived within the time-out.
+        """
+        chosen = self.order(epoch)[start_batch * self.batch_size:len(self) * self.batch_size]
+        samples = _ahead(
+            lambda k: self._item(epoch, int(chosen[k])), len(chosen), workers=self.workers,
+            ahead=2 * self.batch_size + self.workers, timeout=self.timeout,
+            where=lambda k: self.dataset.image_path(int(chosen[k])))
+        try:
+            for first in range(0, len(chosen), self.batch_size):
+                index = chosen[first:first + self.batch_size]
+                yield self._collate([next(samples) for _ in index], index)
+        finally:
+            samples.close()
+
+    def _rng(self, epoch: int, index: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, index])))
+
+    def _item(self, epoch: int, index: int) -> Sample:
+        image, mask, name = _read(self.dataset, index)
+        if self.transform is None:
+            return Sample(image, mask, name)
+        try:
+            return Sample(*self.transform(image, mask, self._rng(epoch, index)), name)
+        except MXNetSegError:
+            raise
+        except Exception as error:
+            raise DataError("an image could not be augmented", where=self.dataset.image_path(index),
+                            received=f"{type(error).__name__}: {error}",
+                            fix="check the transform with this image") from error
+
+    def _collate(self, samples: List[Sample], index: np.ndarray) -> Batch:
+        sizes = {s.image.shape[:2] for s in samples}
+        if len(sizes) > 1:
+            raise DataError("the images of a batch differ in size",
+                            where="\n".join(str(self.dataset.image_path(int(i))) for i in index[:3]),
+                            received=", ".join(f"{w} x {h}" for h, w in sorted(sizes)),
+                            fix="crop them to one size (transform=train_transform(...)), or use batch_size=1")
+        return Batch(np.stack([s.image for s in samples]), np.stack([s.mask for s in samples]),
+                     tuple(s.name for s in samples), index)
+
+
+def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = 120.0) -> Iterator[Sample]:
+    """All samples of a data set in order, whole and unchanged, read ahead by ``workers`` threads.
+
+    Args:
+        dataset: with or without masks.
+        workers: threads that read ahead; 0 reads in the caller's thread.
+        timeout: seconds to wait for one image before giving up with an error (not with 0 workers).
+
+    Raises:
+        DataError: a file is damaged or does not fit, at its place; or the time-out.
+    """
+    return _ahead(lambda k: _read(dataset, k), len(dataset), workers=workers, ahead=workers + 1,
+                  timeout=timeout, where=dataset.image_path)
+
+
+def _read(dataset: SegDataset, index: int) -> Sample:
+    try:
+        return dataset[index]
+    except MXNetSegError:
+        raise
+    except Exception as error:  # whatever a library throws, the user needs the file's name
+        raise DataError("an image could not be read", where=dataset.image_path(index),
+                        received=f"{type(error).__name__}: {error}",
+                        fix="check this file and its mask") from error
+
+
+def _ahead(make: Callable[[int], T], count: int, *, workers: int, ahead: int, timeout: float,
+           where: Callable[[int], object]) -> Iterator[T]:
+    """Yield ``make(0), ..., make(count - 1)`` in order, made by threads at most ``ahead`` items early.
+
+    An exception of ``make(k)`` is raised in place of item ``k``. However the iteration ends, the
+    threads end with it; one that hangs inside ``make`` is a daemon and cannot keep the program alive.
+    """
+    if not workers:
+        for k in range(count):
+            yield make(k)
+        return
+    cv2.setNumThreads(0)
+    changed = threading.Condition()  # guards all of the following
+    done: Dict[int, Tuple[Optional[T], Optional[BaseException]]] = {}
+    begun, taken, stopped = 0, 0, False
+
+    def work() -> None:
+        nonlocal begun
+        while True:
+            with changed:
+                while not stopped and begun < count and begun >= taken + ahead:
+                    changed.wait()
+                if stopped or begun >= count:
+                    return
+                k = begun
+                begun += 1
+            try:
+                result = make(k), None
+            except BaseException as error:  # carried to the consumer, whatever it is
+                result = None, error
+            with changed:
+                done[k] = result
+                changed.notify_all()
+
+    threads = [threading.Thread(target=work, name=f"mxnetseg-data-{i}", daemon=True) for i in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for k in range(count):
+            with changed:
+                if not changed.wait_for(lambda k=k: k in done, timeout):
+                    raise DataError(f"no image within {timeout:g} seconds: reading hangs", where=where(k),
+                                    fix="check the disk or network share that holds this file; if it is "
+                                        "merely slow, raise the time-out")
+                value, error = done.pop(k)
+                taken = k + 1
+                changed.notify_all()
+            if error is not None:
+                raise error
+            yield value
+    finally:
+        with changed:
+            stopped = True
+            changed.notify_all()
+        for thread in threads:
+            if thread.ident is not None:  # it was started
+                thread.join(timeout=1.0)
