@@ -1,0 +1,198 @@
+"""Class maps laid over their pictures, with a legend beneath, alone or side by side.
+
+Every picture here is an (H, W, 3) uint8 RGB array; no function changes the ones it is given.
+"""
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..errors import UsageError
+from .palette import Palette, as_class_map, as_image, as_palette, colorize
+
+PAPER, RULE, INK = (255, 255, 255), (150, 150, 150), (40, 40, 40)
+
+
+def overlay(image: np.ndarray, class_map: np.ndarray, palette: Palette, *, alpha: float = 0.5,
+            edges: bool = True, ignore: int = 255) -> np.ndarray:
+    """The picture, tinted by class.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        class_map: (H, W) integers, 0 to n-1 or ``ignore``; ignored pixels keep the picture's colour.
+        palette: (n, 3) RGB, 0 to 255.
+        alpha: strength of the tint, from 0 (picture only) to 1 (classes only).
+        edges: draw each class's border in its full colour; its width grows with the picture, from 1
+            pixel.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UsageError: picture and class map differ in size, or one of them is none; ``alpha`` out of range.
+    """
+    image, colours = as_image(image), colorize(class_map, palette, ignore=ignore)
+    class_map = as_class_map(class_map, len(palette), ignore)
+    if image.shape[:2] != class_map.shape:
+        raise UsageError("picture and class map differ in size",
+                         received=f"picture {image.shape[:2]}, class map {class_map.shape}")
+    if not 0 <= alpha <= 1:
+        raise UsageError("the strength of an overlay goes from 0 to 1", received=f"alpha={alpha}")
+    blended = cv2.addWeighted(image, 1 - alpha, colours, alpha, 0)
+    if edges:
+        border = _borders(class_map)
+        blended[border] = colours[border]
+    ignored = class_map == ignore
+    blended[ignored] = image[ignored]
+    return blended
+
+
+def legend(classes: Sequence[str], palette: Palette, width: int) -> np.ndarray:
+    """A strip with a colour patch and the name of each class, in as many columns as fit.
+
+    Args:
+        classes: n names.
+        palette: (n, 3) RGB, 0 to 255.
+        width: width of the strip in pixels; it also sets the size of the type. If the longest name
+            does not fit in, the strip comes out wider.
+
+    Returns:
+        (H, at least width, 3) uint8 RGB.
+
+    Raises:
+        UsageError: no class, or not one colour for each.
+    """
+    palette = as_palette(palette)
+    if len(classes) != len(palette):
+        raise UsageError("a legend needs one colour for each class",
+                         received=f"{len(classes)} classes, {len(palette)} colours")
+    font = _font(_type_size(width))
+    patch, space = font.size, font.size // 2
+    entry = patch + space + max(_length(font, name) for name in classes)
+    columns = max(1, (width - space) // (entry + 2 * space))
+    rows = -(-len(classes) // columns)
+    columns = -(-len(classes) // rows)  # even out: 5 entries in 2 rows are 3 + 2, not 4 + 1
+    line = round(1.6 * font.size)
+    pitch = max(entry + 2 * space, (width - space) // columns)
+
+    strip, draw = _paper(rows * line + 2 * space, max(width, pitch * columns + space))
+    for i, name in enumerate(classes):
+        x, middle = 2 * space + i % columns * pitch, space + i // columns * line + line / 2
+        top = round(middle - patch / 2)
+        draw.rectangle((x, top, x + patch - 1, top + patch - 1), outline=RULE,
+                       fill=tuple(palette[i].tolist()))
+        draw.text((x + patch + space, middle), name, font=font, fill=INK, anchor="lm")
+    return np.array(strip)
+
+
+def with_legend(picture: np.ndarray, classes: Sequence[str], palette: Palette, *,
+                present: Union[np.ndarray, Sequence[int], None] = None) -> np.ndarray:
+    """The picture with a legend beneath.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        classes: n names.
+        palette: (n, 3) RGB, 0 to 255.
+        present: the class ids to list, such as the class map that is shown, of any shape; values
+            that are not class ids (ignored pixels) are passed over. All classes if not given.
+
+    Returns:
+        (H + strip, W or more, 3) uint8 RGB: where a narrow picture has long class names, the strip
+        is wider and the picture is centred over it. The picture itself if no class is present.
+    """
+    picture, palette = as_image(picture), as_palette(palette)
+    ids = range(len(classes)) if present is None else np.unique(np.asarray(present)).tolist()
+    ids = [i for i in ids if 0 <= i < len(classes)]
+    if not ids:
+        return picture
+    strip = legend([classes[i] for i in ids], palette[ids], picture.shape[1])
+    return np.concatenate([_centred(picture, picture.shape[0], strip.shape[1]), strip])
+
+
+def side_by_side(images: Sequence[np.ndarray], captions: Optional[Sequence[str]] = None) -> np.ndarray:
+    """Pictures in a row, each under its caption; :func:`grid` of one row."""
+    return grid([images], captions)
+
+
+def grid(rows: Sequence[Sequence[np.ndarray]], captions: Optional[Sequence[str]] = None) -> np.ndarray:
+    """Pictures in rows and columns, with a caption over each column.
+
+    Args:
+        rows: rows of equally many (H, W, 3) uint8 RGB pictures. They are never resized: all cells
+            are as large as the largest picture, and smaller ones are centred.
+        captions: one for each column.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UsageError: no picture, rows of different lengths, or not one caption for each column.
+    """
+    rows = [[as_image(picture) for picture in row] for row in rows]
+    columns = len(rows[0]) if rows else 0
+    if columns == 0 or any(len(row) != columns for row in rows):
+        raise UsageError("a grid is made of rows of equally many pictures",
+                         received=f"rows of {[len(row) for row in rows]} pictures")
+    if captions is not None and len(captions) != columns:
+        raise UsageError("a grid needs one caption for each column",
+                         received=f"{len(captions)} captions, {columns} columns")
+    height = max(picture.shape[0] for row in rows for picture in row)
+    width = max(picture.shape[1] for row in rows for picture in row)
+    font = _font(_type_size(columns * width))
+    head = 0
+    if captions is not None:
+        width = max([width, *(_length(font, caption) + font.size for caption in captions)])
+        head = 2 * font.size
+    gap = font.size // 2
+
+    sheet, draw = _paper(head + len(rows) * (height + gap) - gap, columns * (width + gap) - gap)
+    for column in range(columns):
+        left = column * (width + gap)
+        if captions is not None:
+            draw.text((left + width / 2, head / 2), captions[column], font=font, fill=INK, anchor="mm")
+        for i, row in enumerate(rows):
+            cell = Image.fromarray(_centred(row[column], height, width))
+            sheet.paste(cell, (left, head + i * (height + gap)))
+    return np.array(sheet)
+
+
+def _borders(class_map: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels near a pixel of another class."""
+    thickness = max(1, round(min(class_map.shape) / 400))
+    window = np.ones((2 * thickness + 1,) * 2, np.uint8)
+    return cv2.dilate(class_map, window) != cv2.erode(class_map, window)
+
+
+def _centred(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The picture in the middle of a sheet of at least its own size."""
+    h, w = picture.shape[:2]
+    top, left = (height - h) // 2, (width - w) // 2
+    return cv2.copyMakeBorder(picture, top, height - h - top, left, width - w - left,
+                              cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def _paper(height: int, width: int) -> Tuple[Image.Image, ImageDraw.ImageDraw]:
+    sheet = Image.new("RGB", (width, height), PAPER)
+    return sheet, ImageDraw.Draw(sheet)
+
+
+def _type_size(width: int) -> int:
+    """Type that reads well beside a picture of this width however it is scaled, in pixels."""
+    return int(np.clip(width / 60, 12, 48))
+
+
+def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
+    return int(np.ceil(font.getlength(text)))
+
+
+@lru_cache(maxsize=None)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # for the typeface it carries: the same on every machine, and rich in alphabets
+
+    folder = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(os.path.join(folder, "DejaVuSans.ttf"), size)
