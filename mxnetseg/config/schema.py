@@ -213,11 +213,14 @@ class Config(Section):
             values = merge(values, check_mapping(Config, nested(key, value), where))
         return Config.from_dict(values, where=where)
 
+    def to_yaml(self) -> str:
+        """All keys with their values, as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
     def dump(self, path: Union[str, Path]) -> None:
         """Write all keys to a YAML file, atomically: a reader sees the old file or the whole new one."""
-        text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True)
         with atomic_write(path, "w") as file:
-            file.write(text)
+            file.write(self.to_yaml())
 
     def describe(self) -> str:
         """All keys with their values, meaning, type, range and unit, as a YAML file that reads back."""

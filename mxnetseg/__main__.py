@@ -1,0 +1,6 @@
+"""``python -m mxnetseg`` is the console command ``mxnetseg``."""
+import sys
+
+from .tools.main import main
+
+sys.exit(main())

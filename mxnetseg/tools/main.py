@@ -1,0 +1,148 @@
+"""The console command: ``mxnetseg COMMAND ...``, also ``python -m mxnetseg COMMAND ...``.
+
+Each command is a module with ``add_arguments(parser)`` and ``run(args) -> exit code``, imported only
+when it is called, so that ``mxnetseg --help`` and ``mxnetseg doctor`` need neither MXNet nor NumPy.
+
+Exit codes: 0 done, 1 a check failed or data is bad, 2 wrong use, 130 interrupted.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+import traceback
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Dict, Iterator, Optional, Sequence, Tuple
+
+from ..errors import MXNetSegError, UnknownNameError, nearest
+
+# command -> (module, what it does), in the order that --help shows them
+COMMANDS: Dict[str, Tuple[str, str]] = {
+    "train": ("mxnetseg.tools.train", "train a network"),
+    "eval": ("mxnetseg.tools.eval", "score a checkpoint, or write its predictions"),
+    "predict": ("mxnetseg.tools.predict", "segment pictures of your own"),
+    "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw pictures"),
+    "models": ("mxnetseg.tools.models", "list the networks"),
+    "datasets": ("mxnetseg.tools.datasets", "list the data sets and where they are"),
+    "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),
+    "doctor": ("mxnetseg.tools.doctor", "check this installation and say how to mend it"),
+}
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run ``mxnetseg`` with the given arguments (default: the process's own); return the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv:
+        print(overview(), file=sys.stderr)
+        return 2
+    name, rest = argv[0], argv[1:]
+    if name in ("-h", "--help", "help") and not rest:
+        print(overview())
+        return 0
+    if name == "--version":
+        from .. import __version__
+        print(f"mxnetseg {__version__}")
+        return 0
+    if name == "help":
+        name, rest = rest[0], ["--help"]
+    return run_command(name, rest)
+
+
+def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -> int:
+    """Run one command; return its exit code. Never raises for what a user can cause.
+
+    Args:
+        name: a key of :data:`COMMANDS`.
+        argv: its arguments.
+        prog: how the usage line calls the program; default ``mxnetseg NAME``.
+    """
+    prog = prog or f"mxnetseg {name}"
+    debug = "--debug" in argv
+    try:
+        if name not in COMMANDS:
+            prog = "mxnetseg"
+            raise UnknownNameError("command", name, COMMANDS)
+        module = import_module(COMMANDS[name][0])
+        parser = Parser(prog=prog, description=COMMANDS[name][1].capitalize() + ".")
+        module.add_arguments(parser)
+        parser.add_argument("--debug", action="store_true",
+                            help="log more, and show where in the program an error arose")
+        args = parser.parse_args(argv)
+        with _logging(debug):
+            code = module.run(args)
+        sys.stdout.flush()  # here, where a closed pipe is understood
+        return code
+    except MXNetSegError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{prog}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # `mxnetseg models | head`: whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:  # argparse ends so: after --help with 0, after a usage error with 2
+        return stop.code if isinstance(stop.code, int) else 2
+
+
+def overview() -> str:
+    """What ``mxnetseg --help`` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join([
+        "usage: mxnetseg COMMAND [options]",
+        "",
+        "Semantic segmentation for Apache MXNet.",
+        "",
+        "commands:",
+        *lines,
+        "",
+        "`mxnetseg COMMAND --help` explains one. `mxnetseg --version` prints the version.",
+    ])
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes options only as they are spelt, and knows what a typo meant."""
+
+    def __init__(self, **settings):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str):
+        """Print usage, the message and the nearest options; exit with 2."""
+        unknown = re.findall(r"(?<!\S)--?[A-Za-z][\w-]*", message.partition("unrecognized arguments:")[2])
+        for option in unknown:
+            close = nearest(option, self._option_string_actions)
+            if close:
+                message += f"\n  fix:      for {option}, did you mean {' or '.join(close)}?"
+        super().error(message)
+
+
+@contextmanager
+def _logging(debug: bool) -> Iterator[None]:
+    """Show the library's log on stderr while a command runs: warnings by name, information plainly."""
+    logger = logging.getLogger("mxnetseg")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Formatter(logging.Formatter):
+    """``text`` for information, ``warning: text`` and the like for all else."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"
