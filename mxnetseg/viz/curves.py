@@ -1,0 +1,118 @@
+"""The course of a training as one picture: losses, validation scores, learning rate over the epochs."""
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ..files import PathLike, atomic_write
+
+
+class Line(NamedTuple):
+    """One curve: where its values are found in a row, what it is called, how it is drawn."""
+
+    key: str
+    label: str
+    colour: str
+    scale: float = 1.0
+
+
+class Panel(NamedTuple):
+    """One diagram: its vertical axis, its curves, its height relative to the others."""
+
+    title: str
+    lines: Tuple[Line, ...]
+    height: float
+
+
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#555555"  # told apart by the colour-blind too
+SCORE = "val_miou"  # the curve whose best value is marked
+PANELS = (
+    Panel("loss", (Line("train_loss", "training", BLUE), Line("val_loss", "validation", ORANGE)), 3),
+    Panel("validation score in %", (Line("val_pa", "pixel accuracy", GREEN, 100),
+                                    Line("val_mpa", "class accuracy", ORANGE, 100),
+                                    Line(SCORE, "mIoU", BLUE, 100)), 3),
+    Panel("learning rate", (Line("lr", "learning rate", GREY),), 1.3),
+)
+
+
+def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: Optional[str] = None) -> None:
+    """Write the curves of a training as a PNG; needs no display.
+
+    Args:
+        rows: one mapping for each epoch, or several: later values replace earlier ones, as after a
+            resumption. ``epoch`` is the place on the horizontal axis (the row's number, from 0, if
+            missing); ``train_loss``, ``val_loss``, ``val_pa``, ``val_mpa``, ``val_miou`` (0 to 1) and
+            ``lr`` are drawn, other keys passed over. Numbers may be text, as a CSV file gives them.
+            What is missing, empty, NaN or infinite is left out of its curve, and a diagram without
+            any value out of the picture.
+        path: the PNG file to write.
+        title: a line over the picture, such as the name of the run.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    table = _by_epoch(rows)
+    panels = [panel for panel in PANELS if any(_points(table, line)[0] for line in panel.lines)]
+    heights = [panel.height for panel in panels] or [1]
+    figure = Figure(figsize=(8, 0.9 + sum(heights)), dpi=120, layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(title, fontsize=12)
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False,
+                           gridspec_kw={"height_ratios": heights})[:, 0]
+    for axis, panel in zip(axes, panels):
+        for line in panel.lines:
+            _draw(axis, line, *_points(table, line))
+        highest = max(axis.dataLim.ymax, 0)
+        axis.set_ylim(0, 1.08 * highest or 1)
+        axis.set_ylabel(panel.title)
+        axis.grid(color="#e5e5e5")
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(axis.lines) > 1 or panel.lines[0].label != panel.title:
+            axis.legend(frameon=False)
+    if panels:
+        axes[-1].set_xlim(min(table) - 0.5, max(table) + 0.5)
+        axes[-1].set_xlabel("epoch")
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        figure.align_ylabels(axes)
+    else:
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, "nothing recorded yet", ha="center", va="center")
+    with atomic_write(path) as stream:
+        FigureCanvasAgg(figure).print_png(stream)
+
+
+def _draw(axis, line: Line, epochs: List[float], values: List[float]) -> None:
+    if not epochs:
+        return
+    sparse = len(epochs) <= 40
+    axis.plot(epochs, values, color=line.colour, label=line.label, linewidth=1.8,
+              marker="o" if sparse else None, markersize=3.5)
+    if line.key == SCORE:
+        best = max(range(len(values)), key=values.__getitem__)
+        axis.plot(epochs[best], values[best], "o", color=line.colour, markersize=8, markerfacecolor="white",
+                  markeredgewidth=2, label=f"best mIoU: {values[best]:.2f} % in epoch {epochs[best]:g}")
+
+
+def _points(table: Mapping[float, Mapping[str, float]], line: Line) -> Tuple[List[float], List[float]]:
+    """The epochs in which this curve has a value, and the values."""
+    epochs = [epoch for epoch in sorted(table) if line.key in table[epoch]]
+    return epochs, [line.scale * table[epoch][line.key] for epoch in epochs]
+
+
+def _by_epoch(rows: Sequence[Mapping[str, Any]]) -> Dict[float, Dict[str, float]]:
+    """epoch -> key -> value, with finite numbers only."""
+    table: Dict[float, Dict[str, float]] = {}
+    for number, row in enumerate(rows):
+        values = {key: _number(value) for key, value in row.items()}
+        values = {key: value for key, value in values.items() if math.isfinite(value)}
+        table.setdefault(values.get("epoch", number), {}).update(values)
+    return table
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
