@@ -1,22 +1,28 @@
 """What MXNet 1.9.1 needs from today's Python before it is imported.
 
-MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24.
-:func:`restore_numpy_aliases` puts them back; it runs when :mod:`mxnetseg` is imported, hence
-before any module of this package can import mxnet.
+MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
+GPU build looks for CUDA libraries that pip puts where no loader looks. Both are mended at the moment
+when mxnet is imported, by whomever, rather than when mxnetseg is: so ``mxnetseg --help`` loads no
+CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
 """
-import numpy as np
+from __future__ import annotations
+
+import sys
+from importlib.abc import MetaPathFinder
 
 from .errors import EnvironmentProblem
 
 _ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
 
 
-def restore_numpy_aliases():
+def restore_numpy_aliases() -> None:
     """Put back the aliases of built-in types that NumPy 1.24 removed; refuse NumPy 2.
 
     Raises:
         EnvironmentProblem: NumPy is 2 or later, where MXNet 1.9.1 cannot be imported at all.
     """
+    import numpy as np
+
     if int(np.__version__.split(".")[0]) >= 2:
         raise EnvironmentProblem(
             "MXNet 1.9.1 does not run with NumPy 2",
@@ -28,4 +34,23 @@ def restore_numpy_aliases():
             setattr(np, name, builtin)
 
 
-restore_numpy_aliases()
+class BeforeMXNet(MetaPathFinder):
+    """An import hook that finds nothing, but sees ``import mxnet`` coming and prepares for it."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Prepare if ``fullname`` is mxnet; leave the finding to the finders after this one."""
+        if fullname == "mxnet":
+            from ._cuda import use_gpu_build
+
+            restore_numpy_aliases()
+            use_gpu_build()
+        return None
+
+
+def install_hook() -> None:
+    """Put :class:`BeforeMXNet` before all other finders, once."""
+    if not any(isinstance(finder, BeforeMXNet) for finder in sys.meta_path):
+        sys.meta_path.insert(0, BeforeMXNet())
+
+
+install_hook()

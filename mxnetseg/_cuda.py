@@ -1,0 +1,103 @@
+"""The GPU build of MXNet: choosing it, and making its CUDA libraries loadable.
+
+``pip install -e '.[cu112]'`` installs MXNet twice: the CPU build as ``mxnet``, and the GPU build in a
+folder of its own (see ``packaging/cu112``), because both call themselves ``mxnet`` and the GPU build
+cannot even be imported without NVIDIA's driver. Where there is a driver, the GPU build is put first.
+
+The CUDA 11 libraries are pip packages too and lie in ``site-packages/nvidia/*/lib``, where the
+dynamic loader does not look. A library that is loaded already needs no looking for, so all are
+loaded by their full path first.
+"""
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Dict, List, Optional
+
+_log = logging.getLogger(__name__)
+
+GPU_DISTRIBUTIONS = ("mxnetseg-cu112", "mxnet-cu112")
+DRIVER = "libcuda.so.1"
+
+# library -> the pip package that holds it; each after those that it needs. cuDNN opens its parts by
+# name when they are first used, hence they are listed too.
+CUDA_LIBRARIES: Dict[str, str] = {
+    "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
+    "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
+    "libcublasLt.so.11": "nvidia-cublas-cu11",
+    "libcublas.so.11": "nvidia-cublas-cu11",
+    "libcufft.so.10": "nvidia-cufft-cu11",
+    "libcurand.so.10": "nvidia-curand-cu11",
+    "libcusolver.so.11": "nvidia-cusolver-cu11",
+    "libcudnn.so.8": "nvidia-cudnn-cu11",
+    "libcudnn_ops_infer.so.8": "nvidia-cudnn-cu11",
+    "libcudnn_ops_train.so.8": "nvidia-cudnn-cu11",
+    "libcudnn_cnn_infer.so.8": "nvidia-cudnn-cu11",
+    "libcudnn_cnn_train.so.8": "nvidia-cudnn-cu11",
+    "libcudnn_adv_infer.so.8": "nvidia-cudnn-cu11",
+    "libcudnn_adv_train.so.8": "nvidia-cudnn-cu11",
+    "libnccl.so.2": "nvidia-nccl-cu11",
+    "libnvToolsExt.so.1": "nvidia-nvtx-cu11",
+}
+
+
+def use_gpu_build() -> None:
+    """Make ``import mxnet`` mean the GPU build, where that is installed and a driver is present.
+
+    Called just before mxnet is imported. A library that cannot be loaded is logged and left to
+    MXNet's own import error; ``mxnetseg doctor`` names the package that is missing.
+    """
+    installed = [name for name in GPU_DISTRIBUTIONS if has_distribution(name)]
+    if not installed or not can_load(DRIVER):
+        return
+    for library in missing_cuda_libraries():
+        _log.warning("the GPU build of MXNet needs %s, which is missing; run `mxnetseg doctor`", library)
+    folder = gpu_build_folder()
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def gpu_build_folder() -> Optional[Path]:
+    """The folder that holds the GPU build's ``mxnet`` package, None if it is not installed apart."""
+    try:
+        folder = Path(distribution("mxnetseg-cu112").locate_file("mxnetseg_cu112"))
+    except PackageNotFoundError:
+        return None
+    return folder if (folder / "mxnet").is_dir() else None
+
+
+def missing_cuda_libraries() -> List[str]:
+    """Load every CUDA library that the GPU build needs; return those that could not be loaded."""
+    folders = _nvidia_folders()
+    missing = []
+    for library in CUDA_LIBRARIES:
+        packaged = [folder / library for folder in folders if (folder / library).is_file()]
+        if not any(can_load(str(candidate)) for candidate in [*packaged, library]):
+            missing.append(library)
+    return missing
+
+
+def can_load(library: str) -> bool:
+    """Load a shared library, by path or by name, for the whole process; False if that fails."""
+    try:
+        ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
+
+
+def has_distribution(name: str) -> bool:
+    """Whether a pip package is installed."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _nvidia_folders() -> List[Path]:
+    """The ``nvidia/*/lib`` folders of all folders that Python imports from."""
+    return [lib for entry in sys.path if entry for lib in sorted(Path(entry, "nvidia").glob("*/lib"))]

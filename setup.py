@@ -1,0 +1,54 @@
+"""Packaging of mxnetseg. Pinned versions for a reproducible set-up are in requirements.txt."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "mxnetseg/__init__.py").read_text(), re.MULTILINE)[1]
+README = HERE / "README.md"
+
+CUDA_11 = [
+    # The GPU build of MXNet from this checkout's packaging/cu112, where the reason is told.
+    f"mxnetseg-cu112 @ {(HERE / 'packaging' / 'cu112').as_uri()}",
+    "nvidia-cuda-runtime-cu11>=11.2",
+    "nvidia-cuda-nvrtc-cu11>=11.2",
+    "nvidia-cublas-cu11",
+    "nvidia-cufft-cu11",
+    "nvidia-curand-cu11",
+    "nvidia-cusolver-cu11",
+    "nvidia-cudnn-cu11>=8.1,<9",
+    "nvidia-nccl-cu11",
+    "nvidia-nvtx-cu11",
+]
+
+setup(
+    name="mxnetseg",
+    version=VERSION,
+    description="Semantic segmentation for Apache MXNet, Gluon and GluonCV",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.9,<3.13",
+    # configs/ stands beside the package in a checkout, and inside it in a wheel
+    packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
+    package_dir={"mxnetseg.configs": "configs"},
+    package_data={"mxnetseg.configs": ["*.yaml"]},
+    install_requires=[
+        "mxnet==1.9.1",
+        "gluoncv==0.10.5.post0",
+        "numpy>=1.22,<2",  # MXNet 1.9.1 cannot be imported with NumPy 2
+        "opencv-python>=4.5,<4.12",  # from 4.12 on it wants NumPy 2
+        "Pillow>=9",
+        "PyYAML>=5.4",
+        "tqdm>=4.60",
+        "matplotlib>=3.5",
+        "setuptools; python_version >= '3.12'",  # MXNet imports distutils, which 3.12 dropped
+    ],
+    extras_require={
+        "cu112": CUDA_11,
+        "wandb": ["wandb>=0.15"],
+        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff"],
+    },
+    entry_points={"console_scripts": ["mxnetseg = mxnetseg.tools.main:main"]},
+)
