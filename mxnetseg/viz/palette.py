@@ -17,9 +17,8 @@ def make_palette(n: int) -> np.ndarray:
     """Colours for ``n`` classes that look as different from one another as can be.
 
     Each colour is the one farthest, in the perceptual space OKLab, from all colours before it and
-    from black (which marks ignored pixels). Very light, very dark and very pale colours are left out, so that
-    each can be told in an overlay. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a
-    class recolours none.
+    from black (which marks ignored pixels). Very light, very dark, grey and glaring ones are left
+    out. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class recolours none.
 
     Args:
         n: number of classes, 1 to 255.
