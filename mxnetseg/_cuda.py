@@ -22,23 +22,24 @@ _log = logging.getLogger(__name__)
 GPU_DISTRIBUTIONS = ("mxnetseg-cu112", "mxnet-cu112")
 DRIVER = "libcuda.so.1"
 
-# library -> the pip package that holds it; each after those that it needs. cuDNN opens its parts by
-# name when they are first used, hence they are listed too.
+# library -> what to give to pip for it, as in setup.py; each after those that it needs. cuDNN opens
+# its parts by name when they are first used, hence they are listed too.
+_CUDNN = "nvidia-cudnn-cu11>=8.1,<9"
 CUDA_LIBRARIES: Dict[str, str] = {
-    "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
-    "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
+    "libcudart.so.11.0": "nvidia-cuda-runtime-cu11>=11.2",
+    "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11>=11.2",
     "libcublasLt.so.11": "nvidia-cublas-cu11",
     "libcublas.so.11": "nvidia-cublas-cu11",
     "libcufft.so.10": "nvidia-cufft-cu11",
     "libcurand.so.10": "nvidia-curand-cu11",
     "libcusolver.so.11": "nvidia-cusolver-cu11",
-    "libcudnn.so.8": "nvidia-cudnn-cu11",
-    "libcudnn_ops_infer.so.8": "nvidia-cudnn-cu11",
-    "libcudnn_ops_train.so.8": "nvidia-cudnn-cu11",
-    "libcudnn_cnn_infer.so.8": "nvidia-cudnn-cu11",
-    "libcudnn_cnn_train.so.8": "nvidia-cudnn-cu11",
-    "libcudnn_adv_infer.so.8": "nvidia-cudnn-cu11",
-    "libcudnn_adv_train.so.8": "nvidia-cudnn-cu11",
+    "libcudnn.so.8": _CUDNN,
+    "libcudnn_ops_infer.so.8": _CUDNN,
+    "libcudnn_ops_train.so.8": _CUDNN,
+    "libcudnn_cnn_infer.so.8": _CUDNN,
+    "libcudnn_cnn_train.so.8": _CUDNN,
+    "libcudnn_adv_infer.so.8": _CUDNN,
+    "libcudnn_adv_train.so.8": _CUDNN,
     "libnccl.so.2": "nvidia-nccl-cu11",
     "libnvToolsExt.so.1": "nvidia-nvtx-cu11",
 }

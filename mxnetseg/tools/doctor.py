@@ -1,0 +1,377 @@
+"""``mxnetseg doctor``: what is installed, what is missing, and the command that mends it.
+
+It must work on the very machines where nothing else does. So it imports only the standard library,
+and tries MXNet, OpenCV and the rest in processes of their own: a broken library may crash its
+process. What was found goes into a :class:`Machine`; :func:`diagnose` is a pure function of that.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from .. import __version__
+from .._cuda import (
+    CUDA_LIBRARIES,
+    DRIVER,
+    GPU_DISTRIBUTIONS,
+    can_load,
+    has_distribution,
+    missing_cuda_libraries,
+)
+
+# pip name -> (module to import, what to give to pip)
+NEEDED: Dict[str, Tuple[str, str]] = {
+    "numpy": ("numpy", "numpy>=1.22,<2"),
+    "mxnet": ("mxnet", "mxnet==1.9.1"),
+    "gluoncv": ("gluoncv", "gluoncv==0.10.5.post0"),
+    "opencv-python": ("cv2", "opencv-python>=4.5,<4.12"),
+    "Pillow": ("PIL", "Pillow>=9"),
+    "PyYAML": ("yaml", "PyYAML>=5.4"),
+    "tqdm": ("tqdm", "tqdm>=4.60"),
+    "matplotlib": ("matplotlib", "matplotlib>=3.5"),
+}
+# pip name -> what it is good for
+OPTIONAL = {"wandb": "train --wandb"}
+OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
+                 "opencv-contrib-python-headless")
+PYTHONS = ((3, 9), (3, 12))
+
+# shared library, as the loader's message names it -> what provides it
+_HEADLESS = ("pip uninstall -y opencv-python && pip install 'opencv-python-headless>=4.5,<4.12'"
+             "\n(or, as root: apt-get install {})")
+_LIBRARY_FIXES = {
+    "libGL.so": _HEADLESS.format("libgl1"),
+    "libgthread-2.0.so": _HEADLESS.format("libglib2.0-0"),
+    "libglib-2.0.so": _HEADLESS.format("libglib2.0-0"),
+    "libgomp.so": "apt-get install libgomp1   (as root)",
+    "libquadmath.so": "apt-get install libquadmath0   (as root)",
+    "libgfortran.so": "apt-get install libgfortran5   (as root)",
+    "libcuda.so": "install NVIDIA's driver, or use the CPU build: pip uninstall -y mxnet-cu112 && "
+                  "pip install --force-reinstall --no-deps mxnet==1.9.1",
+}
+_INTERESTING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+_PROBE_SECONDS = 120
+
+
+@dataclass
+class Trial:
+    """Whether a module could be imported, in a process of its own."""
+
+    ok: bool
+    facts: Dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass
+class Machine:
+    """What was found, as plain values.
+
+    Attributes:
+        python: version, as numbers.
+        versions: pip name -> version of what is installed, of all the packages we care about.
+        trials: module -> how its import went.
+        driver: whether NVIDIA's driver library can be loaded.
+        missing_cuda: CUDA libraries that the GPU build needs and that cannot be loaded.
+        libmxnet: ``'cpu'`` or ``'gpu'``: whose ``mxnet/libmxnet.so`` is in place where both builds were
+            installed into one folder; None where they were not.
+    """
+
+    python: Tuple[int, ...]
+    executable: str
+    platform: str
+    cores: int
+    memory_gib: Optional[float]
+    shm_gib: Optional[float]
+    cpu_flags: List[str]
+    versions: Dict[str, str]
+    trials: Dict[str, Trial]
+    driver: bool
+    missing_cuda: List[str]
+    libmxnet: Optional[str]
+
+
+@dataclass
+class Finding:
+    """One thing that is wrong. ``needed``: mxnetseg does not work without the fix."""
+
+    what: str
+    fix: str
+    needed: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine, print; 0, or 1 where something that is needed is missing."""
+    machine = examine()
+    findings = diagnose(machine)
+    healthy = not any(f.needed for f in findings)
+    if args.json:
+        print(json.dumps({"mxnetseg": __version__, "healthy": healthy, "machine": asdict(machine),
+                          "findings": [asdict(f) for f in findings]}, indent=2))
+    else:
+        print(report(machine, findings))
+    return 0 if healthy else 1
+
+
+# ---- looking -------------------------------------------------------------------------------
+
+
+def examine() -> Machine:
+    """Look at this machine. Takes some seconds: four packages are imported, each in its own process."""
+    names = [*NEEDED, *OPTIONAL, *OPENCV_WHEELS, *GPU_DISTRIBUTIONS, "setuptools"]
+    driver = can_load(DRIVER)
+    gpu_build = any(map(has_distribution, GPU_DISTRIBUTIONS))
+    return Machine(
+        python=tuple(sys.version_info[:3]),
+        executable=sys.executable,
+        platform=platform.platform(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_gib=_memory_gib(),
+        shm_gib=_shm_gib(),
+        cpu_flags=_cpu_flags(),
+        versions={name: metadata.version(name) for name in dict.fromkeys(names) if has_distribution(name)},
+        trials={
+            "numpy": try_import("numpy"),
+            "mxnet": try_import("mxnet", _MXNET_FACTS),
+            "gluoncv": try_import("gluoncv"),
+            "cv2": try_import("cv2"),
+        },
+        driver=driver,
+        missing_cuda=missing_cuda_libraries() if gpu_build and driver else [],
+        libmxnet=_libmxnet_in_place(),
+    )
+
+
+_MXNET_FACTS = ("features = m.runtime.Features()\n"
+                "facts.update(gpus=m.context.num_gpus(), cuda=features.is_enabled('CUDA'),\n"
+                "             onednn=features.is_enabled('MKLDNN'))\n")
+
+
+def try_import(module: str, more: str = "") -> Trial:
+    """Import a module in a new process, as mxnetseg would.
+
+    Args:
+        module: its name.
+        more: Python that adds to the dictionary ``facts``, the module being ``m``.
+    """
+    code = (f"import json, mxnetseg\nimport {module} as m\nfacts = {{'file': m.__file__}}\n{more}"
+            "print('\\n' + json.dumps(facts))")
+    # Our own package is found where this process found it, installed or not.
+    home = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(p for p in (home, os.environ.get("PYTHONPATH")) if p)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, errors="replace", timeout=_PROBE_SECONDS,
+                              env={**os.environ, "PYTHONPATH": path})
+    except subprocess.TimeoutExpired:
+        return Trial(False, error=f"importing it did not end within {_PROBE_SECONDS} s")
+    except OSError as error:
+        return Trial(False, error=f"no process could be started: {error}")
+    if done.returncode == 0:
+        return Trial(True, json.loads(done.stdout.splitlines()[-1]))
+    if done.returncode < 0:
+        return Trial(False, error=f"importing it crashed Python with signal {-done.returncode}")
+    return Trial(False, error=_reason(done.stderr))
+
+
+def _reason(stderr: str) -> str:
+    """The line of a traceback that says what happened: the last that begins with an exception's name."""
+    exception = re.compile(r"[A-Za-z_][\w.]*(Error|Problem|Exception)\b")
+    lines = [line for line in stderr.splitlines() if exception.match(line)]
+    return lines[-1] if lines else stderr.strip()[-300:]
+
+
+def _libmxnet_in_place() -> Optional[str]:
+    """Whose libmxnet.so lies in ``mxnet/``, where the CPU and the GPU build were put into one folder."""
+    if not (has_distribution("mxnet") and has_distribution("mxnet-cu112")):
+        return None
+    for name, kind in (("mxnet", "cpu"), ("mxnet-cu112", "gpu")):
+        for file in metadata.files(name) or ():
+            if file.as_posix() == "mxnet/libmxnet.so":
+                path = Path(file.locate())
+                if path.is_file() and path.stat().st_size == file.size:
+                    return kind
+    return None
+
+
+def _memory_gib() -> Optional[float]:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None
+
+
+def _shm_gib() -> Optional[float]:
+    try:
+        shm = os.statvfs("/dev/shm")
+    except (AttributeError, OSError):
+        return None
+    return shm.f_frsize * shm.f_blocks / 2**30
+
+
+def _cpu_flags() -> List[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    flags = set(found[1].split()) if found else set()
+    return [flag for flag in _INTERESTING_FLAGS if flag in flags]
+
+
+# ---- judging -------------------------------------------------------------------------------
+
+
+def diagnose(machine: Machine) -> List[Finding]:
+    """Everything that is wrong with a machine, what is needed first."""
+    findings = [*_python_and_packages(machine), *_opencv(machine), *_gpu(machine), *_imports(machine)]
+    by_fix: Dict[str, Finding] = {}  # a cause first, then what fails because of it: the cause is enough
+    for finding in findings:
+        by_fix.setdefault(finding.fix, finding)
+    return sorted(by_fix.values(), key=lambda f: not f.needed)
+
+
+def _python_and_packages(machine: Machine) -> List[Finding]:
+    found = []
+    if not PYTHONS[0] <= machine.python[:2] <= PYTHONS[1]:
+        found.append(Finding(f"Python {_dots(machine.python)} is not one of 3.9 to 3.12",
+                             "make a virtual environment with one of these: python3.11 -m venv .venv"))
+    for name, (_, spec) in NEEDED.items():
+        if name == "opencv-python":  # any of its four wheels will do: see _opencv
+            continue
+        stand_in = name == "mxnet" and "mxnet-cu112" in machine.versions
+        if name not in machine.versions and not stand_in:
+            found.append(Finding(f"the package {name} is not installed", f"pip install {shlex.quote(spec)}"))
+    if int(machine.versions.get("numpy", "1").split(".")[0]) >= 2:
+        found.append(Finding(f"NumPy {machine.versions['numpy']}: MXNet 1.9.1 does not run with NumPy 2",
+                             "pip install 'numpy<2'"))
+    if machine.python[:2] >= (3, 12) and "setuptools" not in machine.versions:
+        found.append(Finding("setuptools is missing; from Python 3.12 on, MXNet needs its distutils",
+                             "pip install setuptools"))
+    return found
+
+
+def _opencv(machine: Machine) -> List[Finding]:
+    wheels = [name for name in OPENCV_WHEELS if name in machine.versions]
+    spec = shlex.quote(NEEDED["opencv-python"][1])
+    if not wheels:
+        return [Finding("OpenCV is not installed", f"pip install {spec}")]
+    if len(wheels) > 1:
+        return [Finding(f"{' and '.join(wheels)} overwrite each other's files",
+                        f"pip uninstall -y {' '.join(wheels)} && pip install {spec}", needed=False)]
+    version = machine.versions[wheels[0]]
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (4, 12):
+        return [Finding(f"{wheels[0]} {version} wants NumPy 2, which MXNet cannot have",
+                        f"pip install '{wheels[0]}>=4.5,<4.12'")]
+    return []
+
+
+def _imports(machine: Machine) -> List[Finding]:
+    """What cannot be imported though it is installed."""
+    if int(machine.versions.get("numpy", "2").split(".")[0]) >= 2:
+        return []  # everything fails, and the one reason was given
+    found: List[Finding] = []
+    for module, trial in machine.trials.items():
+        if trial.ok or f"No module named '{module}'" in trial.error:
+            continue
+        found.append(Finding(f"{module} cannot be imported: {trial.error}", _fix_for(trial.error, module)))
+    return found
+
+
+def _fix_for(error: str, module: str) -> str:
+    """The command that mends an import error."""
+    for library, fix in _LIBRARY_FIXES.items():
+        if library in error:
+            return fix
+    for library, package in CUDA_LIBRARIES.items():
+        if library in error:
+            return f"pip install {shlex.quote(package)}"
+    specs = {imported: spec for imported, spec in NEEDED.values()}
+    missing = re.search(r"No module named '(\w+)", error)
+    if missing:
+        name = "setuptools" if missing[1] == "distutils" else missing[1]
+        return f"pip install {shlex.quote(specs.get(name, name))}"
+    return f"pip install --force-reinstall --no-deps {shlex.quote(specs[module])}"
+
+
+def _gpu(machine: Machine) -> List[Finding]:
+    gpu_build = [name for name in GPU_DISTRIBUTIONS if name in machine.versions]
+    found = []
+    if machine.libmxnet is not None:
+        found.append(Finding(
+            "mxnet and mxnet-cu112 were installed into one folder and overwrote each other's files; "
+            f"the {machine.libmxnet.upper()} build is in place",
+            "pip uninstall -y mxnet mxnet-cu112 && pip install -e '.[cu112]'", needed=False))
+    if machine.driver and not gpu_build:
+        found.append(Finding("there is an NVIDIA driver, but only the CPU build of MXNet",
+                             "to use the GPUs, in the checkout: pip install -e '.[cu112]'", needed=False))
+    if gpu_build and not machine.driver:
+        found.append(Finding(f"{gpu_build[0]} is installed, but NVIDIA's driver ({DRIVER}) cannot be loaded; "
+                             "work goes to the CPU", "install the driver, if there is a GPU", needed=False))
+    packages = dict.fromkeys(CUDA_LIBRARIES[library] for library in machine.missing_cuda)
+    if packages:
+        found.append(Finding(f"CUDA libraries are missing: {', '.join(machine.missing_cuda)}",
+                             f"pip install {' '.join(map(shlex.quote, packages))}"))
+    if gpu_build and machine.driver and machine.trials["mxnet"].facts.get("gpus") == 0:
+        found.append(Finding("there is an NVIDIA driver, but MXNet sees no GPU",
+                             "look at nvidia-smi, and at CUDA_VISIBLE_DEVICES", needed=False))
+    return found
+
+
+# ---- telling -------------------------------------------------------------------------------
+
+
+def report(machine: Machine, findings: List[Finding]) -> str:
+    """All of it as text."""
+    mxnet = machine.trials["mxnet"]
+    rows = [
+        ("mxnetseg", __version__),
+        ("python", f"{_dots(machine.python)}  {machine.executable}"),
+        ("platform", machine.platform),
+        ("cores", str(machine.cores)),
+        ("memory", _gib(machine.memory_gib)),
+        ("/dev/shm", _gib(machine.shm_gib)),
+        ("cpu flags", " ".join(machine.cpu_flags) or "none of interest"),
+        ("gpus", str(mxnet.facts["gpus"]) if mxnet.ok else "unknown, mxnet cannot be imported"),
+        ("nvidia driver", "yes" if machine.driver else "no"),
+        ("mxnet build", _build(mxnet)),
+        *((name, version) for name, version in machine.versions.items()),
+        *((name, f"not installed (only for {use})") for name, use in OPTIONAL.items()
+          if name not in machine.versions),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    for finding in findings:
+        fix = finding.fix.replace("\n", "\n" + " " * 9)
+        lines += ["", f"{'problem' if finding.needed else 'note'}: {finding.what}", f"  fix:   {fix}"]
+    needed = sum(f.needed for f in findings)
+    verdict = f"problems to mend: {needed}" if needed else "all that is needed is there"
+    return "\n".join([*lines, "", verdict])
+
+
+def _build(mxnet: Trial) -> str:
+    if not mxnet.ok:
+        return "unknown"
+    return ("GPU" if mxnet.facts["cuda"] else "CPU") + (", with oneDNN" if mxnet.facts["onednn"] else "")
+
+
+def _dots(numbers: Tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def _gib(size: Optional[float]) -> str:
+    return "unknown" if size is None else f"{size:.1f} GiB"
