@@ -205,7 +205,7 @@ def convert(value: Any, hint: Any, opt: Option, key: str, where: Optional[object
 def _convert_list(value, args, opt, key, where):
     """A list or tuple as Tuple[X, ...] (any length but 0) or Tuple[X, X] (exactly two)."""
     item, length = args[0], None if args[-1] is Ellipsis else len(args)
-    if opt.spread and isinstance(value, (int, float)):
+    if opt.spread and isinstance(value, Real) and not isinstance(value, bool):
         value = [value] * length
     if not isinstance(value, (list, tuple)) or (len(value) != length if length else not value):
         raise _wrong(_type_text(args), value, opt, key, where)
