@@ -158,7 +158,7 @@ def examine() -> Machine:
 
 _MXNET_FACTS = ("features = m.runtime.Features()\n"
                 "facts.update(gpus=m.context.num_gpus(), cuda=features.is_enabled('CUDA'),\n"
-                "             onednn=features.is_enabled('MKLDNN'))\n")
+                "             onednn=features.is_enabled('MKLDNN'))")
 
 
 def try_import(module: str, more: str = "") -> Trial:
@@ -168,7 +168,7 @@ def try_import(module: str, more: str = "") -> Trial:
         module: its name.
         more: Python that adds to the dictionary ``facts``, the module being ``m``.
     """
-    code = (f"import json, mxnetseg\nimport {module} as m\nfacts = {{'file': m.__file__}}\n{more}"
+    code = (f"import json, mxnetseg\nimport {module} as m\nfacts = {{'file': m.__file__}}\n{more}\n"
             "print('\\n' + json.dumps(facts))")
     # Our own package is found where this process found it, installed or not.
     home = str(Path(__file__).resolve().parents[2])

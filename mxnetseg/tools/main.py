@@ -116,9 +116,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """Print usage, the message and the nearest options; exit with 2."""
-        unknown = re.findall(r"(?<!\S)--?[A-Za-z][\w-]*", message.partition("unrecognized arguments:")[2])
-        for option in unknown:
-            close = nearest(option, self._option_string_actions)
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        for option in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
+            close = nearest(option, options, n=2)
             if close:
                 message += f"\n  fix:      for {option}, did you mean {' or '.join(close)}?"
         super().error(message)

@@ -1,0 +1,103 @@
+"""What happens when mxnet is imported: NumPy's old names, NumPy 2, the choice of the GPU build."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mxnetseg import _cuda
+from mxnetseg._compat import BeforeMXNet, install_hook
+
+
+def python(code, *paths):
+    """Run code in a new process that finds modules in ``paths`` first."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), *sys.path])}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+def test_mxnet_is_importable_and_computes():
+    done = python("import mxnetseg, mxnet as mx; print(mx.nd.ones((2, 3)).sum().asscalar())")
+    assert done.stdout.strip() == "6.0", done.stderr
+
+
+@pytest.mark.parametrize("first", ["import mxnetseg, gluoncv", "import numpy, mxnetseg, mxnet",
+                                   "import mxnetseg, importlib.util; importlib.util.find_spec('mxnet')"])
+def test_the_old_names_of_numpy_are_back_once_mxnet_is_imported(first):
+    done = python(f"{first}; import numpy as np; assert np.bool is bool and np.object is object")
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_mxnetseg_imports_nothing_heavy():
+    done = python("import sys, mxnetseg\n"
+                  "assert not {'numpy', 'mxnet', 'cv2', 'wandb', 'torch'} & set(sys.modules)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_numpy_2_is_refused_with_the_cure_when_mxnet_is_imported(tmp_path):
+    (tmp_path / "numpy.py").write_text("__version__ = '2.0.1'")
+    done = python("import mxnetseg; print('still here'); import mxnet", tmp_path)
+    assert done.stdout == "still here\n" and done.returncode == 1
+    assert "EnvironmentProblem" in done.stderr and "pip install 'numpy<2'" in done.stderr
+
+
+def test_the_hook_is_installed_once():
+    install_hook()
+    assert sum(isinstance(finder, BeforeMXNet) for finder in sys.meta_path) == 1
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder of installed packages that holds the GPU build and one CUDA library, and no real driver."""
+    folder = tmp_path / "site"
+    info = folder / "mxnetseg_cu112-1.9.1.dist-info"
+    (folder / "mxnetseg_cu112" / "mxnet").mkdir(parents=True)
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mxnetseg-cu112\nVersion: 1.9.1\n")
+    (folder / "nvidia" / "cudnn" / "lib").mkdir(parents=True)
+    (folder / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").touch()
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    return folder
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Record what is loaded; only the driver and files below a folder ``nvidia`` can be."""
+    tried = []
+
+    def can_load(library):
+        tried.append(library)
+        return library == _cuda.DRIVER or "nvidia" in library
+    monkeypatch.setattr(_cuda, "can_load", can_load)
+    return tried
+
+
+def test_with_a_driver_the_gpu_build_comes_first(site, loaded, caplog):
+    _cuda.use_gpu_build()
+    _cuda.use_gpu_build()
+    assert sys.path[0] == str(site / "mxnetseg_cu112") and sys.path.count(sys.path[0]) == 1
+    assert str(site / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8") in loaded
+    assert "libnccl.so.2" in caplog.text and "libcudnn.so.8 " not in caplog.text
+
+
+def test_without_a_driver_the_cpu_build_stays(site, monkeypatch):
+    monkeypatch.setattr(_cuda, "can_load", lambda library: False)
+    before = list(sys.path)
+    _cuda.use_gpu_build()
+    assert sys.path == before
+
+
+def test_without_the_gpu_build_not_even_the_driver_is_touched(loaded, monkeypatch):
+    monkeypatch.setattr(_cuda, "has_distribution", lambda name: False)
+    before = list(sys.path)
+    _cuda.use_gpu_build()
+    assert sys.path == before and loaded == []
+
+
+def test_missing_cuda_libraries_are_those_that_nothing_provides(site, loaded):
+    assert set(_cuda.missing_cuda_libraries()) == set(_cuda.CUDA_LIBRARIES) - {"libcudnn.so.8"}
+
+
+def test_loading(tmp_path):
+    (tmp_path / "libempty.so").touch()
+    assert not _cuda.can_load(str(tmp_path / "libempty.so")) and not _cuda.can_load("libnowhere.so.1")
+    assert _cuda.can_load("libc.so.6")

@@ -1,0 +1,29 @@
+"""``mxnetseg config``."""
+import yaml
+
+from mxnetseg.config import Config, list_configs, load_config
+from mxnetseg.tools.main import main
+
+
+def test_shows_what_a_run_would_use(capsys):
+    assert main(["config", "fcn", "--set", "train.epochs=3"]) == 0
+    shown = Config.from_dict(yaml.safe_load(capsys.readouterr().out))
+    assert shown == load_config("fcn", overrides=["train.epochs=3"])
+
+
+def test_describes(capsys):
+    assert main(["config", "--describe"]) == 0
+    out = capsys.readouterr().out
+    assert "# learning rate of the backbone" in out and Config.from_dict(yaml.safe_load(out)) == Config()
+
+
+def test_lists(capsys):
+    assert main(["config", "--list"]) == 0
+    assert capsys.readouterr().out.split() == list_configs()
+
+
+def test_saves(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    assert main(["config", "--set", "train.seed=5", "--save", str(path)]) == 0
+    assert str(path) in capsys.readouterr().out
+    assert load_config(path).train.seed == 5

@@ -1,0 +1,169 @@
+"""The console command: what it prints, where, and with which exit code."""
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+import mxnetseg
+from mxnetseg.errors import DataError, UsageError
+from mxnetseg.tools import main as console
+from mxnetseg.tools.main import COMMANDS, Parser, main, run_command
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Register a command ``try`` whose run is the given function; it has one option, --epochs."""
+    def register(run):
+        module = types.ModuleType("try_command")
+        module.add_arguments = lambda parser: parser.add_argument("--epochs", type=int)
+        module.run = run
+        monkeypatch.setitem(sys.modules, "try_command", module)
+        monkeypatch.setitem(COMMANDS, "try", ("try_command", "try something"))
+    return register
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out and summary in out for name, (_, summary) in COMMANDS.items())
+
+
+def test_nothing_given_is_wrong_use(capsys):
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "usage:" in captured.err and captured.out == ""
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mxnetseg {mxnetseg.__version__}\n"
+
+
+def test_unknown_command_suggests(capsys):
+    assert main(["tarin"]) == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+def test_result_of_the_command_is_the_exit_code(command):
+    seen = []
+    command(lambda args: seen.append(args.epochs) or 1)
+    assert main(["try", "--epochs", "3"]) == 1 and seen == [3]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--epoch", "3"], "for --epoch, did you mean --epochs?"),
+    (["--epochs", "many"], "invalid int value"),
+    (["--epochs"], "expected one argument"),
+    (["surplus"], "unrecognized arguments: surplus"),
+])
+def test_wrong_options(command, capsys, arguments, words):
+    command(lambda args: 0)
+    assert main(["try", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and "usage: mxnetseg try" in captured.err and captured.out == ""
+
+
+def test_a_value_that_looks_like_an_option_is_no_typo(capsys):
+    parser = Parser(prog="p")
+    parser.add_argument("--epochs")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["-7", "epochs"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["try", "--help"], ["try", "-h"], ["help", "try"]])
+def test_help_of_a_command(command, capsys, arguments):
+    command(lambda args: 0)
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "Try something." in out and "--epochs" in out and "--debug" in out
+
+
+@pytest.mark.parametrize("kind, code", [(DataError, 1), (UsageError, 2)])
+def test_errors_of_ours_are_messages_not_tracebacks(command, capsys, kind, code):
+    def run(args):
+        raise kind("the mask is odd", where="a.png", fix="straighten it")
+    command(run)
+    assert main(["try"]) == code
+    err = capsys.readouterr().err
+    assert err == "mxnetseg try: the mask is odd\n  where:    a.png\n  fix:      straighten it\n"
+    assert main(["try", "--debug"]) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_errors_of_the_program_are_not_hidden(command):
+    def run(args):
+        raise ZeroDivisionError
+    command(run)
+    with pytest.raises(ZeroDivisionError):
+        main(["try"])
+
+
+def test_interrupt(command, capsys):
+    def run(args):
+        raise KeyboardInterrupt
+    command(run)
+    assert main(["try"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_scripts_carry_their_own_name(command, capsys):
+    command(lambda args: 0)
+    assert run_command("try", ["--nope"], prog="try.py") == 2
+    assert "usage: try.py" in capsys.readouterr().err
+
+
+def test_log_of_the_library_is_shown_while_a_command_runs(command, capsys):
+    log = logging.getLogger("mxnetseg.somewhere")
+
+    def run(args):
+        log.debug("detail")
+        log.info("news")
+        log.warning("beware")
+        return 0
+    command(run)
+    before = list(logging.getLogger("mxnetseg").handlers)
+    assert main(["try"]) == 0
+    assert capsys.readouterr().err == "news\nwarning: beware\n"
+    assert main(["try", "--debug"]) == 0
+    assert capsys.readouterr().err == "debug: detail\nnews\nwarning: beware\n"
+    assert logging.getLogger("mxnetseg").handlers == before
+
+
+def python(*arguments):
+    """Run Python in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+
+
+def test_help_imports_neither_mxnet_nor_numpy():
+    code = ("import sys; from mxnetseg.tools.main import main; main(['--help'])\n"
+            "sys.exit(bool({'mxnet', 'numpy', 'cv2', 'yaml'} & set(sys.modules)))")
+    assert python("-c", code).returncode == 0
+
+
+def test_module_is_the_command():
+    done = python("-m", "mxnetseg", "config", "fcn", "--set", "train.epoch=3")
+    assert done.returncode == 2 and "'train.epochs'" in done.stderr and done.stdout == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    done = python("-c", "import subprocess, sys\n"
+                        "p = subprocess.Popen([sys.executable, '-m', 'mxnetseg', 'config', '--describe'],\n"
+                        "                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)\n"
+                        "p.stdout.close()\n"
+                        "sys.stderr.buffer.write(p.stderr.read())\n"
+                        "sys.exit(p.wait())")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["config", "datasets", "doctor", "models"])
+def test_commands_declare_arguments_with_help(name):
+    module = console.import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    assert all(action.help for action in parser._actions)
