@@ -80,8 +80,9 @@ def test_an_installed_copy_finds_its_configurations(tmp_path):
     subprocess.run([sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)],
                    cwd=source, check=True, capture_output=True)
     code = "from mxnetseg.config import configs_dir, list_configs; print(configs_dir(), *list_configs())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(built)})
+    environment = {**os.environ, "PYTHONPATH": str(built)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True,
+                          capture_output=True, text=True)
     folder, *names = done.stdout.split()
     assert Path(folder) == (built / "mxnetseg" / "configs").resolve()
     assert names == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
@@ -143,7 +144,8 @@ def test_set_up_without_a_suitable_python_says_so(tmp_path):
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_help_explains_every_target():
-    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert [line.split()[1] for line in done.stdout.splitlines()] == phony
 
