@@ -1,0 +1,39 @@
+"""Backbones by name: ``get_backbone('resnet50', output_stride=8)``."""
+from __future__ import annotations
+
+from typing import List, Mapping, Optional
+
+from ...registry import Registry
+
+__all__ = ["BACKBONES", "get_backbone", "list_backbones"]
+
+# A new backbone is one line here; its module is imported when it is asked for.
+BACKBONES = Registry("backbone", {
+    **{name: f"mxnetseg.models.backbones.resnet:{name}"
+       for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
+    **{name: f"mxnetseg.models.backbones.mobilenet:{name}"
+       for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25")},
+}, aliases={"mobilenetv2": "mobilenet_v2_1_0", "resnet18_v1b": "resnet18", "resnet34_v1b": "resnet34",
+            "resnet50_v1s": "resnet50", "resnet101_v1s": "resnet101", "resnet152_v1s": "resnet152"})
+
+
+def list_backbones() -> List[str]:
+    """Names of the backbones, sorted."""
+    return BACKBONES.names()
+
+
+def get_backbone(name: str, *, output_stride: int = 32, norm_layer: Optional[type] = None,
+                 norm_kwargs: Optional[Mapping] = None):
+    """Build a backbone, not yet initialised: a :class:`~mxnetseg.models.backbones.base.Backbone`.
+
+    Args:
+        name: a name of :func:`list_backbones`.
+        output_stride: 8, 16 or 32: input size over the size of the last tap.
+        norm_layer, norm_kwargs: GluonCV's idiom; ``gluon.nn.BatchNorm`` by default.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        ConfigError: a stride it cannot have.
+    """
+    norm = {} if norm_layer is None else {"norm_layer": norm_layer}
+    return BACKBONES.get(name)(output_stride=output_stride, norm_kwargs=norm_kwargs, **norm)

@@ -1,0 +1,88 @@
+"""Several weighted losses on a network's outputs, averaged over all devices together."""
+from __future__ import annotations
+
+from typing import List, NamedTuple, Sequence
+
+from mxnet import autograd
+from mxnet import ndarray as nd
+from mxnet.gluon import HybridBlock
+
+
+class Term(NamedTuple):
+    """``weight * loss(outputs[output], label)``; ``loss`` returns a pair (sum, count)."""
+
+    output: int
+    weight: float
+    loss: HybridBlock
+
+
+class Part(NamedTuple):
+    """What one device knows of one term: its sum and its share of the divisor, both (1,)."""
+
+    total: nd.NDArray
+    count: nd.NDArray
+
+
+class MixedLoss(HybridBlock):
+    """The loss a model declares: a weighted sum of terms on its outputs.
+
+    ``loss(outputs, label)`` gives one :class:`Part` per term, for one device. The mean over the
+    global batch needs all devices: :func:`global_backward`, :func:`global_value`.
+
+    Args:
+        terms: in the order in which they are reported.
+    """
+
+    def __init__(self, terms: Sequence[Term]):
+        super().__init__()
+        self.weights = tuple(float(t.weight) for t in terms)
+        self._outputs = tuple(t.output for t in terms)
+        self._losses = [t.loss for t in terms]
+        for i, loss in enumerate(self._losses):
+            self.register_child(loss, f"term{i}")
+
+    def forward(self, outputs: Sequence[nd.NDArray], label: nd.NDArray) -> List[Part]:
+        return [Part(*loss(outputs[i], label)) for i, loss in zip(self._outputs, self._losses)]
+
+
+def _means(parts: Sequence[Sequence[Part]], weights: Sequence[float]):
+    """For each term: (its loss, d loss / d sum), on the first device. Nothing is waited for."""
+    here = parts[0][0].total.context
+    means = []
+    for term, weight in zip(zip(*parts), weights):
+        count = nd.add_n(*[part.count.as_in_context(here) for part in term])
+        per_unit = weight / (count + (count == 0))  # no valid pixel anywhere: 0 / 1
+        total = nd.add_n(*[part.total.as_in_context(here) for part in term])
+        means.append((total * per_unit, per_unit))
+    return means
+
+
+def global_value(parts: Sequence[Sequence[Part]], weights: Sequence[float]) -> nd.NDArray:
+    """The loss over all devices as a (1,) array: sum of weight * (sum of sums / sum of counts).
+
+    Args:
+        parts: what the :class:`MixedLoss` returned on each device.
+        weights: its ``weights``.
+    """
+    return nd.add_n(*[mean for mean, _ in _means(parts, weights)])
+
+
+def global_backward(parts: Sequence[Sequence[Part]], weights: Sequence[float], *, scale: float = 1.0) -> nd.NDArray:
+    """Back-propagate the loss over all devices; returns it, undivided by ``scale``, as a (1,) array.
+
+    The divisor is summed over the devices first, so n devices with a joined batch and one device
+    with the whole of it have the same gradients (up to rounding), however the valid pixels lie.
+
+    Args:
+        parts, weights: as for :func:`global_value`, recorded under autograd.
+        scale: factor on all gradients (loss scaling).
+    """
+    with autograd.pause():
+        means = _means(parts, weights)
+        gradients = [[(per_unit * scale).as_in_context(part.total.context) for part in term]
+                     for term, (_, per_unit) in zip(zip(*parts), means)]
+        value = nd.add_n(*[mean for mean, _ in means])
+    # all heads at once: contexts in lockstep share one graph
+    autograd.backward([part.total for term in zip(*parts) for part in term],
+                      [gradient for term in gradients for gradient in term])
+    return value

@@ -1,0 +1,93 @@
+"""Networks by name: ``get_model('fcn', backbone='resnet18', nclass=19)``."""
+from __future__ import annotations
+
+import inspect
+from typing import List, Optional, Sequence, Union
+
+from ..errors import ConfigError, UnknownNameError
+from ..registry import Registry
+
+__all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments"]
+
+# A new network is one file, one line here, one configuration and one golden file.
+MODELS = Registry("model", {
+    "fcn": "mxnetseg.models.fcn:FCN",
+}, aliases={
+    "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
+})
+
+
+def list_models() -> List[str]:
+    """Names of the networks, sorted."""
+    return MODELS.names()
+
+
+def model_arguments(name: str) -> List[str]:
+    """What :func:`get_model` takes for this network besides its name and the common arguments."""
+    parameters = inspect.signature(MODELS.get(name).__init__).parameters
+    return [p for p in parameters if p not in ("self", "norm_layer", "norm_kwargs")]
+
+
+def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=None, **arguments):
+    """Build a network without initialising its parameters.
+
+    Args:
+        name: see :func:`get_model`.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+        **arguments: of the network's class; None means its default. An unknown one is an error.
+
+    Raises:
+        UnknownNameError: no such network, backbone or argument; the message has the nearest ones.
+    """
+    known = model_arguments(name)
+    for key in arguments:
+        if key not in known:
+            raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key, known)
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    if norm_layer is not None:
+        arguments.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+    net = MODELS.get(name)(**arguments)
+    net.model_name = MODELS.resolve(name)
+    return net
+
+
+def get_model(name: str, *, nclass: int = 19, backbone: Optional[str] = None, norm: str = "auto",
+              pretrained_base: bool = False, root: Optional[str] = None, ctx: Union[None, object, Sequence] = None,
+              norm_layer: Optional[type] = None, norm_kwargs=None, **options):
+    """A network, initialised and ready to run; offline unless ``pretrained_base`` asks for weights.
+
+    >>> net = get_model('fcn', backbone='resnet18', nclass=19)
+    >>> logits = net(mx.nd.zeros((1, 3, 65, 97)))[0]      # (1, 19, 65, 97)
+
+    Args:
+        name: a name of :func:`list_models`; case and separators do not matter.
+        nclass: classes.
+        backbone: a name of :func:`~mxnetseg.models.backbones.list_backbones`; None: the network's default.
+        norm: ``'auto'``, ``'bn'``, ``'syncbn'`` or ``'gn'``, see :func:`mxnetseg.nn.norm.choose_norm`.
+        pretrained_base: start the backbone from GluonCV's ImageNet weights.
+        root: file with those weights; None: the caches and mirrors.
+        ctx: an MXNet context or a list of them; None: ``mx.cpu()``.
+        norm_layer, norm_kwargs: instead of ``norm``, GluonCV's idiom.
+        **options: of this network only (``aux``, ``output_stride``, ...). An unknown one is an error.
+
+    Raises:
+        UnknownNameError: no such network, backbone or option; the message has the nearest ones.
+        ConfigError: a value that the network cannot take.
+        EnvironmentProblem: the ImageNet weights cannot be had.
+    """
+    import mxnet as mx
+
+    from ..nn.norm import choose_norm
+    from .weights import initialize, load_pretrained_base
+
+    if not isinstance(nclass, int) or nclass < 1:
+        raise ConfigError("a network needs at least one class", where="nclass", received=nclass)
+    contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx or mx.cpu()]
+    if norm_layer is None:
+        norm_layer, norm_kwargs = choose_norm(norm, contexts)
+    net = build_model(name, nclass=nclass, backbone=backbone, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
+                      **options)
+    initialize(net, contexts)
+    if pretrained_base:
+        load_pretrained_base(net, root)
+    return net

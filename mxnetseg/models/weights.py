@@ -1,0 +1,110 @@
+"""Parameters in and out of a network: first values, ImageNet's, other projects' names."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+
+import mxnet as mx
+
+from ..errors import CheckpointError
+from .backbones.pretrained import find_weights
+
+log = logging.getLogger(__name__)
+
+
+class Skipped(NamedTuple):
+    """A tensor that was not loaded: its name and why."""
+
+    name: str
+    reason: str
+
+
+def initialize(net, contexts: Sequence[mx.Context]) -> None:
+    """Random first values on every context: He et al. (2015) for convolutions.
+
+    Shapes that depend on the input are settled by one small forward, so that every parameter has its
+    value before the first batch comes.
+    """
+    net.initialize(mx.init.MSRAPrelu(factor_type="out", slope=0.0), ctx=list(contexts))
+    if any(p._deferred_init for p in net.collect_params().values()):
+        with mx.autograd.pause():
+            net(mx.nd.zeros((1, 3, 64, 64), ctx=contexts[0]))
+
+
+def read_params(path: Union[str, Path]) -> Dict[str, mx.nd.NDArray]:
+    """The tensors of an MXNet ``.params`` file by name, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or no such file at all.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("the weight file is not there", where=path, fix="check the path")
+    try:
+        tensors = mx.nd.load(str(path))
+    except (mx.MXNetError, ValueError, MemoryError) as error:
+        raise CheckpointError("the file is damaged or no MXNet parameter file", where=path,
+                              received=str(error).strip().splitlines()[-1] if str(error) else type(error).__name__,
+                              fix="copy or download it again") from None
+    if not isinstance(tensors, dict) or not tensors:
+        raise CheckpointError("the file holds no named tensors", where=path,
+                              fix="give a file written by save_parameters or by mxnetseg")
+    # `arg:` and `aux:` are how exported and symbolic models mark them
+    return {name.split(":", 1)[-1]: value for name, value in tensors.items()}
+
+
+def assign(net, tensors: Dict[str, mx.nd.NDArray], *, where: object, skip: bool = False) -> List[Skipped]:
+    """Set every parameter of ``net`` from ``tensors``, which have our names.
+
+    Args:
+        net: initialised.
+        where: the file, for messages.
+        skip: leave out what is missing, left over or of another shape, and return it (fine-tuning),
+            instead of refusing the file.
+
+    Raises:
+        CheckpointError: a tensor does not fit and ``skip`` is off. Nothing has been set then.
+    """
+    parameters = net.named_parameters() if hasattr(net, "named_parameters") else net._collect_params_with_prefix()
+    problems = [Skipped(name, "missing in the file") for name in parameters if name not in tensors]
+    problems += [Skipped(name, "not in this network") for name in tensors if name not in parameters]
+    problems += [Skipped(name, f"shape {tensors[name].shape} in the file, {p.shape} in this network")
+                 for name, p in parameters.items() if name in tensors and tuple(p.shape) != tensors[name].shape]
+    if problems and not skip:
+        shown = "\n".join(f"{p.name}: {p.reason}" for p in problems[:8])
+        more = f"\n... and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise CheckpointError("the weights do not fit this network", where=where, received=shown + more,
+                              fix="build the network the file was trained with (model, backbone, nclass, aux), "
+                                  "or fine-tune from it (train.init_from), which skips what does not fit")
+    unfit = {p.name for p in problems}
+    for name, parameter in parameters.items():
+        if name not in unfit:
+            parameter.set_data(tensors[name].astype(parameter.dtype, copy=False))
+    return problems
+
+
+def load_pretrained_base(net, path: Optional[Union[str, Path]] = None) -> None:
+    """Set the backbone from GluonCV's ImageNet classifier; its last layer is left out.
+
+    Raises:
+        EnvironmentProblem, CheckpointError: see :func:`~mxnetseg.models.backbones.pretrained.find_weights`.
+    """
+    file = find_weights(net.backbone.gluoncv_name, path)
+    assign(net.backbone, _renamed(read_params(file), net.backbone.from_gluoncv), where=file)
+    log.info("backbone from %s", file)
+
+
+def load_mxnetseg(net, path: Union[str, Path]) -> None:
+    """Set a network from a ``.params`` file of MXNetSeg.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another network.
+    """
+    assign(net, _renamed(read_params(path), net.from_mxnetseg), where=path)
+
+
+def _renamed(tensors: Dict[str, mx.nd.NDArray], rename: Callable[[str], Optional[str]]):
+    renamed = {rename(name): value for name, value in tensors.items()}
+    renamed.pop(None, None)
+    return renamed

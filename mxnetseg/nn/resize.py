@@ -1,0 +1,53 @@
+"""The one place where a map changes its size.
+
+``contrib.BilinearResize2D`` has a slow backward on the CPU, an uninitialised gradient for the
+``like`` tensor, and a default (``align_corners=True``) that nobody writes down. Bilinear
+interpolation is separable and linear, so it is written here as two matrix products,
+
+    Y[n, c] = R_h . X[n, c] . R_w^T,      R[i, j] = max(0, 1 - |pos(i) - j|),
+
+with ``pos(i)`` the place of output sample ``i`` on the input's axis. The forward equals the
+operator to rounding, the backward is two more products.
+"""
+from __future__ import annotations
+
+
+def _length(F, x, axis):
+    """Length of ``x`` along ``axis`` as a (1,) tensor; a tensor because a symbol has no shape."""
+    return F.slice_axis(F.contrib.arange_like(x, axis=axis), axis=0, begin=-1, end=None) + 1
+
+
+def _weights(F, x, like, axis, align_corners):
+    """R^T for one axis: (in, out)."""
+    source = F.contrib.arange_like(x, axis=axis)
+    target = F.contrib.arange_like(like, axis=axis)
+    n_in, n_out = _length(F, x, axis), _length(F, like, axis)
+    # one division, last: the products before it are exact in float32
+    if align_corners:  # the corner samples of both grids coincide; a single output sample sits at 0
+        steps = F.broadcast_maximum(n_out - 1, F.ones_like(n_out))
+        position = F.broadcast_div(F.broadcast_mul(target, n_in - 1), steps)
+    else:  # the corner edges of both grids coincide (OpenCV's INTER_LINEAR), clamped at the border
+        position = F.broadcast_div(F.broadcast_mul(target + 0.5, n_in), n_out) - 0.5
+        position = F.broadcast_minimum(F.relu(position), n_in - 1)
+    distance = F.abs(F.broadcast_sub(F.expand_dims(source, 1), F.expand_dims(position, 0)))
+    return F.BlockGrad(F.relu(1 - distance))
+
+
+def resize(F, x, like, *, align_corners: bool):
+    """Bilinear resize of ``x`` to the height and width of ``like``, at any size, hybridised or not.
+
+    Args:
+        F: ``mxnet.nd`` or ``mxnet.sym``, as ``hybrid_forward`` receives it.
+        x: (N, C, H, W).
+        like: (N', C', H', W'); only its size is used, no gradient flows to it.
+        align_corners: True: corner *samples* of the two grids coincide (MXNetSeg, GluonCV);
+            False: corner *edges* do (OpenCV, today's PyTorch default).
+
+    Returns:
+        (N, C, H', W')
+    """
+    like = F.BlockGrad(like)
+    # dot() contracts the last axis of x with the first of R^T, so: width, then height.
+    y = F.dot(x, _weights(F, x, like, 3, align_corners))  # (N, C, H, W')
+    y = F.dot(F.swapaxes(y, 2, 3), _weights(F, x, like, 2, align_corners))  # (N, C, W', H')
+    return F.swapaxes(y, 2, 3)
