@@ -28,7 +28,6 @@ setup(
     description="Semantic segmentation for Apache MXNet, Gluon and GluonCV",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.9,<3.13",
     # configs/ stands beside the package in a checkout, and inside it in a wheel
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],

@@ -25,7 +25,7 @@ rm -rf "$venv"
 # A bare server lacks libGL, which opencv-python needs and opencv-python-headless does not.
 if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
     pin=$(sed -n 's/^opencv-python==//p' requirements.txt)
-    echo "libGL is missing here: taking opencv-python-headless $pin instead of opencv-python"
+    echo "opencv-python cannot be imported here (no libGL?): taking opencv-python-headless $pin instead"
     "$venv/bin/python" -m pip uninstall --quiet --yes opencv-python
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "opencv-python-headless==$pin"
 fi

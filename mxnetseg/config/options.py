@@ -60,7 +60,7 @@ def option(default: Any, doc: str, *, unit: Optional[str] = None,
         low, high: inclusive bounds of a number, or of each number of a list.
         above, below: exclusive bounds, likewise.
         choices: the only values it may take.
-        null: what ``null`` means; for optional fields.
+        null: what ``null`` means; every optional field says so.
         spread: a single number stands for all entries of a list of fixed length (``480`` for ``[480, 480]``).
     """
     metadata = {"option": Option(doc, unit, low, high, above, below, tuple(choices), null, spread)}
@@ -81,7 +81,8 @@ class Section:
             if section_type(hint) is None:
                 object.__setattr__(self, key, convert(value, hint, opt, where))
             elif not isinstance(value, hint if is_dataclass(hint) else get_args(hint)):
-                raise ConfigError(f"{where} must be a {section_type(hint).__name__}", received=repr(value))
+                raise ConfigError(f"{where} takes an object of class {section_type(hint).__name__}",
+                                  received=repr(value))
 
 
 @lru_cache(maxsize=None)
@@ -219,7 +220,7 @@ def _type_text(args: Tuple[Any, ...]) -> str:
 
 
 def type_text(hint: Any, opt: Option) -> str:
-    """The allowed values of a field in words: ``'a number, >= 0, epochs'``."""
+    """The allowed values of a field in words: ``'a number, >= 0, epochs, or null: no limit'``."""
     optional = get_origin(hint) is Union
     if optional:
         hint = get_args(hint)[0]
@@ -231,7 +232,7 @@ def type_text(hint: Any, opt: Option) -> str:
         text = _KIND_NAMES.get(hint, "a mapping")
     parts = [text, opt.range_text(), opt.unit]
     if optional:
-        parts.append("or null" + (f" ({opt.null})" if opt.null else ""))
+        parts.append(f"or null: {opt.null}")
     return ", ".join(p for p in parts if p)
 
 

@@ -265,7 +265,7 @@ def _describe(section: Section, indent: int) -> List[str]:
             lines.append(f"{margin}{key}: {_inline(value)}")
             continue
         lines += [""] if indent == 0 else []
-        lines.append(f"{margin}# {opt.doc}" + ("" if kind is hint else f", or null ({opt.null})"))
+        lines.append(f"{margin}# {opt.doc}" + ("" if kind is hint else f", or null: {opt.null}"))
         if value is None:
             lines += [f"{margin}{key}: null"] + [f"{margin}# {line}" for line in _describe(kind(), 1)]
         else:

@@ -2,6 +2,7 @@
 import copy
 import dataclasses
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -32,8 +33,9 @@ def test_defaults_are_valid_and_survive_json_and_yaml():
 
 
 def test_every_key_is_documented():
-    for _, opt in leaf_options():
+    for hint, opt in leaf_options():
         assert len(opt.doc) > 4 and not opt.doc.endswith(".")
+        assert (type(None) in get_args(hint)) == (opt.null is not None), opt.doc
 
 
 @pytest.mark.parametrize("changes", [
@@ -147,7 +149,7 @@ def test_contradictions_are_refused(changes, words):
 def test_sections_check_themselves_when_made_in_python():
     with pytest.raises(ConfigError, match="Loss.aux_weight"):
         Loss(aux_weight=-1)
-    with pytest.raises(ConfigError, match="Config.eval must be a Eval"):
+    with pytest.raises(ConfigError, match="Config.eval takes an object of class Eval"):
         Config(eval={"mode": "slide"})
     assert Loss(ohem=Ohem()).ohem.min_kept > 0
     assert Eval(crop_size=64).crop_size == (64, 64)
