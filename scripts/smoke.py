@@ -1,7 +1,7 @@
 """Try the installed package: make a network and run it on one picture of noise."""
-import mxnet as mx
+from mxnetseg.models import get_model  # isort: skip  (first: it prepares NumPy for mxnet)
 
-from mxnetseg.models import get_model
+import mxnet as mx
 
 network = get_model("fcn", backbone="resnet18", nclass=5)
 network.initialize()

@@ -1,0 +1,47 @@
+"""``mxnetseg models`` and ``mxnetseg datasets``: what there is, and where it was looked for."""
+import pytest
+
+from mxnetseg.config import list_configs, load_config
+from mxnetseg.data import list_datasets
+from mxnetseg.models import list_models
+from mxnetseg.tools.main import main
+
+
+def test_models_are_listed_one_a_line(capsys):
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines() == list_models()
+
+
+def test_models_are_filtered_by_a_part_of_the_name(capsys):
+    assert main(["models", "FC"]) == 0
+    assert "fcn" in capsys.readouterr().out.split()
+    assert main(["models", "nothing-is-called-so"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_every_configuration_names_a_model_and_a_data_set_that_exist(name):
+    config = load_config(name)
+    assert config.model.name in list_models() and config.data.name in list_datasets()
+
+
+def test_every_data_set_is_listed(capsys):
+    assert main(["datasets"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list_datasets()
+
+
+def test_data_set_is_found_or_the_places_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MXNETSEG_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["datasets", "camvid"]) == 0
+    out = capsys.readouterr().out
+    assert "found:     not found" in out and str(tmp_path / "data" / "camvid") in out and "bicyclist" in out
+    for split in ("train", "trainannot"):
+        (tmp_path / "mine" / split).mkdir(parents=True)
+    assert main(["datasets", "camvid", "--root", str(tmp_path / "mine")]) == 0
+    assert f"found:     {tmp_path / 'mine'}\n" in capsys.readouterr().out
+
+
+def test_unknown_data_set_suggests(capsys):
+    assert main(["datasets", "camvit"]) == 2
+    assert "did you mean 'camvid'" in capsys.readouterr().err
