@@ -4,7 +4,6 @@ from mxnetseg.models import get_model  # isort: skip  (first: it prepares NumPy 
 import mxnet as mx
 
 network = get_model("fcn", backbone="resnet18", nclass=5)
-network.initialize()
 logits = network(mx.nd.random.uniform(shape=(1, 3, 65, 97)))[0]
 print("fcn:", logits.shape)
 if logits.shape != (1, 5, 65, 97):
