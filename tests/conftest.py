@@ -1,8 +1,46 @@
 """Settings shared by all tests."""
+import os
+import random
+import sys
+
+import pytest
 from hypothesis import HealthCheck, settings
 
-import mxnetseg  # noqa: F401  (before any test imports mxnet, whose NumPy it prepares)
+import mxnetseg  # noqa: F401  (so that a test file may import mxnet first: see mxnetseg/_compat.py)
+
+# Before anything imports mxnet. The arrays of the tests are small: more threads only wait for each other, and
+# under xdist they would fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else
+                      str(min(2, os.cpu_count() or 1)))
 
 # Machines that do other work at the same time must not make a test fail: nothing here is timed.
 settings.register_profile("mxnetseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mxnetseg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mxnetseg_home(tmp_path_factory):
+    """A folder in the place of ``~/.mxnetseg``, for the whole run: no test touches the user's home.
+
+    The workers of xdist share one, so that the built-in sample is painted once.
+    """
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mxnetseg-home"
+    home.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MXNETSEG_HOME", str(home))
+        patch.setenv("MXNET_HOME", str(home / "mxnet"))  # GluonCV's cache
+        patch.setenv("WANDB_MODE", "disabled")
+        for variable in ("MXNETSEG_DATA", "MXNETSEG_MIRROR", "MXNET_GLUON_REPO"):
+            patch.delenv(variable, raising=False)
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Every test starts from the same random state, alone or among others."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "mxnet" in sys.modules:
+        sys.modules["mxnet"].random.seed(0)
