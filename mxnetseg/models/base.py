@@ -27,11 +27,14 @@ class SegModel(HybridBlock):
 
     Attributes:
         mean, std: of the pixels in [0, 1] that the weights expect; saved with every checkpoint.
+        zero_gradient_at_start: patterns (:mod:`fnmatch`) of the parameters whose gradient is zero until
+            another parameter has left its first value, such as what lies behind a gate that starts at 0.
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
     """
 
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    zero_gradient_at_start: Sequence[str] = ()
     mxnetseg_classes: Sequence[str] = ()
 
     def __init__(self, backbone: Backbone, nclass: int):
