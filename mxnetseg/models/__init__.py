@@ -12,6 +12,7 @@ __all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments
 # A new network is one file, one line here, one configuration and one golden file.
 MODELS = Registry("model", {
     "fcn": "mxnetseg.models.fcn:FCN",
+    "pspnet": "mxnetseg.models.pspnet:PSPNet",
 }, aliases={
     "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
 })

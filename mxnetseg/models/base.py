@@ -30,12 +30,15 @@ class SegModel(HybridBlock):
         zero_gradient_at_start: patterns (:mod:`fnmatch`) of the parameters whose gradient is zero until
             another parameter has left its first value, such as what lies behind a gate that starts at 0.
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
+        mxnetseg_prefixes: beginnings of parameter names in those files -> in this network, where they
+            differ by more than the backbone's prefix. The first that fits is taken.
     """
 
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     zero_gradient_at_start: Sequence[str] = ()
     mxnetseg_classes: Sequence[str] = ()
+    mxnetseg_prefixes: Mapping[str, str] = {}
 
     def __init__(self, backbone: Backbone, nclass: int):
         super().__init__()
@@ -46,11 +49,17 @@ class SegModel(HybridBlock):
     def terms(self, pixel_loss: CrossEntropy, aux_weight: float) -> Sequence[Term]:
         """The loss of this network's paper: which outputs, which weights, which losses.
 
+        Here: the main output, and with weight ``aux_weight`` the next one where the network has an
+        ``aux_head``. A network whose paper says otherwise overrides it.
+
         Args:
             pixel_loss: the cross-entropy that the configuration asks for.
             aux_weight: weight of auxiliary heads.
         """
-        return [Term(0, 1.0, pixel_loss)]
+        terms = [Term(0, 1.0, pixel_loss)]
+        if getattr(self, "aux_head", None) is not None:
+            terms.append(Term(1, aux_weight, pixel_loss))
+        return terms
 
     def loss(self, *, aux_weight: float = 0.5, class_weights: Optional[Sequence[float]] = None,
              label_smoothing: float = 0.0, ohem_thresh: Optional[float] = None,
@@ -69,6 +78,9 @@ class SegModel(HybridBlock):
 
     def from_mxnetseg(self, name: str) -> str:
         """Our name of a parameter in MXNetSeg's ``.params`` files, which have no ``backbone.`` prefix."""
+        for theirs, ours in self.mxnetseg_prefixes.items():
+            if name.startswith(theirs):
+                return ours + name[len(theirs):]
         stem = name.split(".", 1)[0]
         return f"backbone.{name}" if stem in self.backbone._children else name
 

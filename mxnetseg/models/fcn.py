@@ -5,11 +5,10 @@ As everybody builds it since dilated residual networks: no skip fusion, but a di
 """
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
-from ..losses import Term
 from ..nn.blocks import FCNHead
 from ..nn.resize import resize
 from .backbones import get_backbone
@@ -46,9 +45,3 @@ class FCN(SegModel):
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
-
-    def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
-        terms = [Term(0, 1.0, pixel_loss)]
-        if self.aux_head is not None:
-            terms.append(Term(1, aux_weight, pixel_loss))
-        return terms

@@ -1,0 +1,108 @@
+"""Context modules: what lets a pixel see more than its surroundings."""
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence
+
+from mxnet.gluon import contrib, nn
+
+from .blocks import ConvModule2d
+from .resize import resize
+
+
+class GlobalFlow(nn.HybridBlock):
+    """The mean of the whole map, sent back to every place: global pooling, 1x1 convolution, norm, ReLU.
+
+    x: (N, in_channels, H, W) -> (N, channels, H, W), constant over H and W.
+
+    The norm sees a single value per image and channel: over a batch of one, MXNet's batch norm gives
+    zeros in training.
+
+    Args:
+        channels, in_channels: output and input channels.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        super().__init__()
+        with self.name_scope():
+            self.conv1x1 = ConvModule2d(channels, 1, in_channels=in_channels,
+                                        norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+
+    def hybrid_forward(self, F, x):
+        mean = self.conv1x1(F.contrib.AdaptiveAvgPooling2D(x, output_size=1))
+        return resize(F, mean, x, align_corners=True)
+
+
+class PPM(nn.HybridBlock):
+    """Pyramid pooling module: Zhao et al., CVPR 2017, section 3.2.
+
+    The input is averaged over grids of several sizes; each is projected by a 1x1 convolution with norm
+    and ReLU, resized to the input and put behind it.
+
+    x: (N, in_channels, H, W) -> (N, in_channels + len(bins) * channels, H, W), the input first. A grid
+    of one cell has :class:`GlobalFlow`'s need for a batch of two.
+
+    Args:
+        in_channels: input channels.
+        channels: of each branch; by default ``in_channels // len(bins)``, so that the branches together
+            are as wide as the input.
+        bins: cells on each side of each grid.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, in_channels: int, *, channels: Optional[int] = None,
+                 bins: Sequence[int] = (1, 2, 3, 6), norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        super().__init__()
+        channels = channels or in_channels // len(bins)
+        self.out_channels = in_channels + len(bins) * channels
+        self._bins = tuple(bins)
+        with self.name_scope():
+            for i in range(len(bins)):
+                setattr(self, f"conv{i + 1}", ConvModule2d(channels, 1, in_channels=in_channels,
+                                                           norm_layer=norm_layer, norm_kwargs=norm_kwargs))
+
+    def hybrid_forward(self, F, x):
+        features = [x]
+        for i, cells in enumerate(self._bins):
+            pooled = F.contrib.AdaptiveAvgPooling2D(x, output_size=cells)
+            branch = getattr(self, f"conv{i + 1}")
+            features.append(resize(F, branch(pooled), x, align_corners=True))
+        return F.concat(*features, dim=1)
+
+
+class ASPP(nn.HybridBlock):
+    """Atrous spatial pyramid pooling: Chen et al. 2017 (DeepLabv3), section 3.3.
+
+    Side by side a 1x1 convolution, a 3x3 one for each dilation rate, and the image's mean; all with
+    norm and ReLU, concatenated and projected by a 1x1 convolution.
+
+    x: (N, in_channels, H, W) -> (N, channels, H, W).
+
+    Args:
+        channels: of each branch and of the output.
+        in_channels: input channels.
+        rates: dilations of the 3x3 convolutions.
+        image_pool: whether there is a branch with the image's mean (see :class:`GlobalFlow`).
+        drop: dropout probability after the projection.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, channels: int, *, in_channels: int, rates: Sequence[int], image_pool: bool = True,
+                 drop: float = 0.5, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        super().__init__()
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        with self.name_scope():
+            self.branches = contrib.nn.HybridConcurrent(axis=1)
+            self.branches.add(ConvModule2d(channels, 1, in_channels=in_channels, **norm))
+            for rate in rates:
+                self.branches.add(ConvModule2d(channels, 3, dilation=rate, in_channels=in_channels, **norm))
+            if image_pool:
+                self.branches.add(GlobalFlow(channels, in_channels=in_channels, **norm))
+            self.projection = ConvModule2d(channels, 1, in_channels=len(self.branches) * channels, **norm)
+            self.drop = nn.Dropout(drop) if drop else None
+
+    def hybrid_forward(self, F, x):
+        x = self.projection(self.branches(x))
+        return self.drop(x) if self.drop is not None else x
