@@ -1,7 +1,7 @@
 """Paints street scenes with their label maps: the pictures of the built-in data set.
 
-A scene is a small world in metres (X to the right of the road's middle, Y up, Z ahead), seen through a pinhole
-camera and painted from far to near. Everything is drawn twice at twice the size: as colour and as class id.
+A scene is a small world in metres (X to the right of the road's middle, Y up, Z ahead), seen through a
+pinhole camera and painted from far to near, at twice the size: its colour, its class id and its distance.
 :func:`paint` is a pure function of its seed and index.
 """
 from __future__ import annotations
@@ -23,6 +23,7 @@ WEATHERS = ("noon", "dusk", "clear", "night", "rain", "fog", "snow")
 
 _FINE = 2  # painted at twice the size: smooth edges for the image, and boundaries found for the mask
 _FAR = 90.0  # metres, where the street ends
+_CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 20, endpoint=False)) for f in (np.cos, np.sin)], 1)
 
 Color = Sequence[float]
 Rng = np.random.Generator
@@ -58,7 +59,7 @@ _LIGHTS = {
     "noon": _Light((.22, .45, .80), (.70, .82, .93), (1.08, 1.04, .96), (.75, .84, .93), 160, .55, .42),
     "clear": _Light((.35, .58, .85), (.86, .89, .90), (1.0, .97, .93), (.84, .88, .92), 130, .25, .32),
     "dusk": _Light((.26, .25, .48), (.98, .60, .32), (.86, .66, .58), (.85, .56, .42), 95, .7, .25, True),
-    "night": _Light((.015, .025, .08), (.07, .09, .18), (.21, .24, .37), (.06, .07, .14), 110, .2, .1, True),
+    "night": _Light((.015, .025, .08), (.07, .09, .18), (.25, .28, .41), (.06, .07, .14), 110, .2, .1, True),
     "rain": _Light((.40, .44, .50), (.62, .65, .68), (.66, .69, .74), (.60, .63, .67), 60, .6, .12, wet=.6),
     "fog": _Light((.74, .76, .78), (.80, .81, .82), (.82, .83, .85), (.79, .80, .81), 17, .05, .05),
     "snow": _Light((.66, .70, .76), (.84, .86, .89), (.90, .92, .97), (.84, .86, .90), 55, .3, .1, snow=.85),
@@ -81,15 +82,16 @@ class _Camera:
         points = np.asarray(points, np.float64).reshape(-1, 3)
         z = np.maximum(points[:, 2], 0.5)
         x = points[:, 0] + self.curve * z * z - self.offset
-        return np.stack([self.cx + self.f * x / z, self.horizon + self.f * (self.height - points[:, 1]) / z], 1)
+        y = self.height - points[:, 1]
+        return np.stack([self.cx + self.f * x / z, self.horizon + self.f * y / z], 1)
 
     def ground(self, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
-        """X and Z of the ground seen by each pixel; Z is infinite at and above the horizon."""
+        """X (height, width) and Z (height, 1) of the ground seen by each pixel; Z is inf above the horizon."""
         rows = np.arange(height, dtype=np.float32)[:, None] + 0.5 - self.horizon
         z = np.where(rows > 0.5, self.f * self.height / np.maximum(rows, 0.5), np.inf).astype(np.float32)
-        near = np.minimum(z, 1e3)
+        near = np.minimum(z, 1e3)  # so that X stays finite
         x = (np.arange(width, dtype=np.float32) + 0.5 - self.cx) * near / self.f
-        return x + self.offset - self.curve * near * near, np.broadcast_to(z, x.shape)
+        return x + self.offset - self.curve * near * near, z
 
 
 class _Canvas:
@@ -119,14 +121,13 @@ class _Canvas:
               glows: bool = False) -> None:
         """Fill a flat polygon given in metres."""
         points = np.asarray(points, np.float64)
-        self.shape(self.camera.project(points), color, label, float(points[:, 2].min()), shade=shade, glows=glows)
+        near = float(points[:, 2].min())
+        self.shape(self.camera.project(points), color, label, near, shade=shade, glows=glows)
 
     def disk(self, x: float, y: float, rx: float, ry: float, color: Color, label: int, depth: float, *,
              shade: float = 1.0, glows: bool = False) -> None:
         """Fill an ellipse; centre and radii in fine pixels."""
-        t = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-        self.shape(np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], 1), color, label, depth, shade=shade,
-                   glows=glows)
+        self.shape(_CIRCLE * (rx, ry) + (x, y), color, label, depth, shade=shade, glows=glows)
 
     def limb(self, a: np.ndarray, b: np.ndarray, radius: float, color: Color, label: int, depth: float, *,
              shade: float = 1.0) -> None:
@@ -150,9 +151,10 @@ class _Canvas:
         if (high - low).min() <= 0:
             return
         size = max(np.linalg.norm(corners[3] - corners[0]), np.linalg.norm(corners[2] - corners[1]))
-        shrink = size / texture.shape[0]
+        shrink = max(size, 2) / texture.shape[0]
         if shrink < 0.6:  # far away: average the texture down first, or its windows would flicker
-            texture = cv2.resize(texture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+            small = max(int(texture.shape[1] * shrink), 2), int(texture.shape[0] * shrink)
+            texture = cv2.resize(texture, small, interpolation=cv2.INTER_AREA)
         h, w = texture.shape[:2]
         source = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float32)
         matrix = cv2.getPerspectiveTransform(source, (corners - low).astype(np.float32))
@@ -174,10 +176,16 @@ class _Canvas:
 
     def shade_ground(self, points: Sequence[Sequence[float]], strength: float, blur: int = 5) -> None:
         """Darken the ground (not the labels) inside a polygon given in metres."""
-        mask = np.zeros(self.ids.shape, np.float32)
-        corners = self.camera.project(np.asarray(points))
-        cv2.fillPoly(mask, [np.round(np.clip(corners, -9000, 9000)).astype(np.int32)], strength)
-        self.color *= (1 - cv2.blur(mask, (blur, blur)))[..., None]
+        corners = np.round(np.clip(self.camera.project(np.asarray(points)), -9000, 9000)).astype(np.int32)
+        height, width = self.ids.shape
+        (left, top), (right, bottom) = corners.min(0) - blur, corners.max(0) + blur + 1
+        left, right = (int(np.clip(v, 0, width)) for v in (left, right))
+        top, bottom = (int(np.clip(v, 0, height)) for v in (top, bottom))
+        if left == right or top == bottom:
+            return
+        mask = np.zeros((bottom - top, right - left), np.float32)
+        cv2.fillPoly(mask, [corners - np.int32((left, top))], strength)
+        self.color[top:bottom, left:right] *= (1 - cv2.blur(mask, (blur, blur)))[..., None]
 
     def glow(self, x: float, y: float, depth: float, radius: float, color: Color) -> None:
         """Remember a light at (x, y); it shines at the end, unless something nearer hides it."""
@@ -218,9 +226,9 @@ def paint(seed: int, index: int, *, width: int = 288, height: int = 192,
     light = _LIGHTS[weather or WEATHERS[index % len(WEATHERS)]]
     w, h = width * _FINE, height * _FINE
     road = rng.uniform(3.4, 5.0)
-    camera = _Camera(f=w * rng.uniform(.72, .9), cx=w * rng.uniform(.44, .56), horizon=h * rng.uniform(.40, .50),
-                     height=rng.uniform(1.45, 2.1), offset=rng.uniform(.15, .5) * road,
-                     curve=rng.normal(0, .0014))
+    camera = _Camera(f=w * rng.uniform(.72, .9), cx=w * rng.uniform(.44, .56),
+                     horizon=h * rng.uniform(.40, .50), height=rng.uniform(1.45, 2.1),
+                     offset=rng.uniform(.15, .5) * road, curve=rng.normal(0, .0014))
     scene = _Scene(rng, _Canvas(h, w, camera, light), light, road, road + rng.uniform(2.0, 3.6), _noise(rng))
     _plan(scene)
     _sky(scene)
@@ -254,7 +262,7 @@ def _plan(scene: _Scene) -> None:
             z += length
         if rng.random() < .65:  # an avenue of trees
             z, step = rng.uniform(7, 13), rng.uniform(9, 14)
-            while z < 60:
+            while z < 45:
                 scene.add(z, _tree, side * (pavement - rng.uniform(.3, .6)), z, rng.uniform(4, 6.5))
                 z += step
         z, step = rng.uniform(5.5, 14), rng.uniform(13, 20)
@@ -270,15 +278,15 @@ def _plan(scene: _Scene) -> None:
             if rng.random() < .55 * busy:
                 scene.add(z, _car, side * (road - 1.05), z, side if rng.random() < .8 else -side)
             z += rng.uniform(5.6, 9)
-        for _ in range(rng.integers(1, 4)):  # people on the sidewalk
-            at = 5 + 20 * rng.random() ** 1.3
-            scene.add(at, _person, side * rng.uniform(road + .6, pavement - .2), at)
+        for _ in range(rng.integers(2, 5)):  # people on the sidewalk
+            at = 4.8 + 14 * rng.random() ** 1.4
+            scene.add(at, _person, side * rng.uniform(road + .3, pavement - .3), at)
     for lane, least in ((1, 8.0), (-1, 7.0)):  # traffic: ahead, and coming
         if rng.random() < .75:
             at = rng.uniform(least, 30)
             scene.add(at, _car, lane * road * .42, at, lane)
-    if rng.random() < .35:  # somebody crosses
-        at = rng.uniform(7, 15)
+    for _ in range(rng.integers(0, 3)):  # somebody crosses
+        at = rng.uniform(5.5, 12)
         scene.add(at, _person, rng.uniform(-road, road) * .8, at)
 
 
@@ -319,7 +327,8 @@ def _sky(scene: _Scene) -> None:
         if rng.random() < .6:
             canvas.glow(rng.uniform(.1, .9) * width, rng.uniform(.05, .35) * top, 1e4, 14, (.95, .93, .8))
     elif light.shadow > .2:  # a sun
-        canvas.glow(rng.uniform(0, 1) * width, rng.uniform(.1, .8) * top, 1e4, 60, np.float32(light.horizon) * .6)
+        canvas.glow(rng.uniform(0, 1) * width, rng.uniform(.1, .8) * top, 1e4, 60,
+                    np.float32(light.horizon) * .6)
     canvas.color[:top] = sky[:height]
 
 
@@ -333,8 +342,9 @@ def _ground(scene: _Scene) -> None:
     fade = np.exp(-z / 18)
 
     def grain(scale: float) -> np.ndarray:
-        return cv2.remap(scene.noise, (x * scale) % 256, (z * scale) % 256, cv2.INTER_LINEAR,
-                         borderMode=cv2.BORDER_WRAP) * fade
+        rows = np.broadcast_to((z * scale) % 256, x.shape)
+        return fade * cv2.remap(scene.noise, (x * scale) % 256, rows, cv2.INTER_LINEAR,
+                                borderMode=cv2.BORDER_WRAP)
 
     coarse, fine = grain(9.0), grain(47.0)
     asphalt = np.float32(rng.uniform(.27, .46)) * np.float32([1, 1, rng.uniform(.98, 1.06)])
@@ -347,31 +357,32 @@ def _ground(scene: _Scene) -> None:
     tracks = np.exp(-((np.abs(side - scene.road * .42) - .75) / .3) ** 2)
     color *= (1 - .10 * tracks)[..., None]
 
-    paint_ = _markings(scene, x, z)
-    worn = np.clip(.92 - .22 * np.maximum(coarse, 0), 0, 1)[paint_]
-    color[paint_] = color[paint_] * (1 - worn)[:, None] + np.float32([.88, .88, .84]) * worn[:, None]
-    ids[paint_] = MARKING
+    painted = _markings(scene, x, z)
+    worn = np.clip(.92 - .22 * np.maximum(coarse, 0), 0, 1)[painted]
+    color[painted] = color[painted] * (1 - worn)[:, None] + np.float32([.88, .88, .84]) * worn[:, None]
+    ids[painted] = MARKING
 
     walk = side > scene.road
     tile = rng.uniform(.5, 1.0)
     joint = ((x % tile < .05) | (z % tile < .05 * (1 + z / 6))) & (z < 16)
-    color[walk] = (paving * (1 + .10 * coarse + .06 * fine - .18 * joint)[..., None])[walk]
+    color[walk] = paving * (1 + .10 * coarse + .06 * fine - .18 * joint)[walk][:, None]
     kerb = walk & (side < scene.road + .18)
     color[kerb] = color[kerb] * .3 + np.float32([.70, .69, .66]) * .7
     ids[walk] = SIDEWALK
     grass = side > scene.pavement + .05
-    color[grass] = (verge * (1 + .3 * coarse + .3 * fine)[..., None])[grass]
+    color[grass] = verge * (1 + .3 * coarse + .3 * fine)[grass][:, None]
     ids[grass] = VEGETATION
 
     if light.snow:
         depth = light.snow * np.clip(np.where(side < scene.road, .52 + .5 * coarse - .45 * tracks,
                                               .85 + .3 * coarse), 0, 1)
-        depth[paint_] *= .25  # else nobody could tell where the paint is
+        depth[painted] *= .25  # else nobody could tell where the paint is
         depth = depth[..., None]
         color = color * (1 - depth) + np.float32([.93, .95, .98]) * depth
     color *= np.float32(light.ambient)
     if light.shadow > .2:  # one side of the street lies in the shadow of its houses
-        edge = scene.road * rng.uniform(-.5, 1.2) + 1.2 * np.sin(z / 4 + rng.uniform(0, 6)) * (np.sin(z / 9) > 0)
+        edge = scene.road * rng.uniform(-.5, 1.2)
+        edge = edge + 1.2 * np.sin(z / 4 + rng.uniform(0, 6)) * (np.sin(z / 9) > 0)
         dark = np.clip((x * rng.choice((-1, 1)) - edge) / .4, 0, 1) * light.shadow
         color *= (1 - dark)[..., None]
     if light.lamps:
@@ -386,7 +397,7 @@ def _ground(scene: _Scene) -> None:
 
 
 def _markings(scene: _Scene, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Where the road is painted: bool, as ``x``."""
+    """Where the road is painted, at the ground points (X, Z): bool."""
     rng, road = scene.rng, scene.road
     half = rng.uniform(.10, .15)
     phase, period = rng.uniform(0, 6), rng.uniform(4.5, 7)
@@ -414,11 +425,12 @@ def _skyline(scene: _Scene) -> None:
         top = base - rng.uniform(10, 46)
         if rng.random() < .45:
             tone = rng.uniform(.3, .6) * np.float32([1, rng.uniform(.92, 1), rng.uniform(.85, 1)])
-            canvas.shape(np.array([(x, base), (x, top), (x + step, top), (x + step, base)]), tone, BUILDING, _FAR)
+            block = np.array([(x, base), (x, top), (x + step, top), (x + step, base)])
+            canvas.shape(block, tone, BUILDING, _FAR)
         else:
             for _ in range(4):
-                canvas.disk(x + rng.uniform(0, step), base - rng.uniform(0, 14), step * .45, rng.uniform(8, 16),
-                            (.22, .34, .16), VEGETATION, _FAR, shade=rng.uniform(.8, 1.2))
+                canvas.disk(x + rng.uniform(0, step), base - rng.uniform(0, 14), step * .45,
+                            rng.uniform(8, 16), (.22, .34, .16), VEGETATION, _FAR, shade=rng.uniform(.8, 1.2))
         x += step
 
 
@@ -440,16 +452,15 @@ def _house(scene: _Scene, side: int, near: float, far: float) -> None:
     # the gable, which faces the camera, then the front along the street
     roof = rng.uniform(0, 2.4) if rng.random() < .5 else 0.0
     x0, x1 = side * front, side * (front + deep)
-    gable = [(x0, 0, near), (x0, tall, near), ((x0 + x1) / 2, tall + roof, near), (x1, tall, near), (x1, 0, near)]
+    ridge = (x0 + x1) / 2, tall + roof
     if near > 1.5:
-        canvas.solid(gable, tone, BUILDING, shade=.72)
+        canvas.solid([(x0, 0, near), (x0, tall, near), (*ridge, near), (x1, tall, near), (x1, 0, near)], tone,
+                     BUILDING, shade=.72)
     if roof:
-        canvas.solid([(x0, tall, near), (x0, tall, far), ((x0 + x1) / 2, tall + roof, far),
-                      ((x0 + x1) / 2, tall + roof, near)], (.40, .24, .20), BUILDING, shade=rng.uniform(.7, 1.1))
-        if scene.light.snow:
-            canvas.solid([(x0, tall, near), (x0, tall, far), ((x0 + x1) / 2, tall + roof, far),
-                          ((x0 + x1) / 2, tall + roof, near)], (.9, .92, .95), BUILDING)
-    corners = canvas.camera.project([(x0, tall, ends[0]), (x0, tall, ends[1]), (x0, 0, ends[1]), (x0, 0, ends[0])])
+        canvas.solid([(x0, tall, near), (x0, tall, far), (*ridge, far), (*ridge, near)],
+                     _snowy(scene, np.float32([.40, .24, .20]), 1.0), BUILDING, shade=rng.uniform(.7, 1.1))
+    a, b = ends
+    corners = canvas.camera.project([(x0, tall, a), (x0, tall, b), (x0, 0, b), (x0, 0, a)])
     canvas.wall(texture, corners, BUILDING, ends)
 
 
@@ -504,11 +515,14 @@ def _hedge(scene: _Scene, side: int, near: float, far: float) -> None:
     """Bushes behind the sidewalk."""
     rng, canvas = scene.rng, scene.canvas
     tone = np.float32([.20, .33, .13]) * rng.uniform(.8, 1.3)
-    for z in np.arange(far, max(near, 2.5), -1.1):
+    z = far
+    while z > max(near, 2.5):
         for _ in range(4):
-            x, y = canvas.camera.project([(side * (scene.pavement + rng.uniform(.5, 1.3)), rng.uniform(.3, 1.0), z)])[0]
+            x = side * (scene.pavement + rng.uniform(.5, 1.3))
+            x, y = canvas.camera.project([(x, rng.uniform(.3, 1.0), z)])[0]
             r = canvas.camera.f / z * rng.uniform(.35, .6)
             canvas.disk(x, y, r, r, _snowy(scene, tone, .4), VEGETATION, z, shade=rng.uniform(.7, 1.2))
+        z -= max(1.0, z * .06)
 
 
 def _tree(scene: _Scene, x: float, z: float, tall: float) -> None:
@@ -519,7 +533,7 @@ def _tree(scene: _Scene, x: float, z: float, tall: float) -> None:
         rng.choice(5, p=(.3, .25, .2, .15, .1))])
     _contact_shadow(scene, x, z, 1.2)
     canvas.limb(foot, foot * .45 + head * .55, unit * .14, (.30, .23, .17), VEGETATION, z)
-    count = int(np.clip(unit * tall * .35, 14, 60))
+    count = int(np.clip(unit * tall * .25, 12, 48))
     # from the back and bottom, dark, to the front and top, light
     spots = rng.normal(0, (.40, .36), (count, 2)).clip(-1, 1)
     spots = spots[np.argsort(-spots[:, 1] + rng.normal(0, .3, count))]
@@ -572,8 +586,8 @@ def _sign(scene: _Scene, x: float, z: float) -> None:
         if rng.random() < .5:
             canvas.disk(*head, r * .72, r * .72, white, POLE, z, glows=night, shade=shade)
         else:
-            canvas.shape(head + np.array([(-.7, -.18), (.7, -.18), (.7, .18), (-.7, .18)]) * r, white, POLE, z,
-                         glows=night, shade=shade)
+            bar = np.array([(-.7, -.18), (.7, -.18), (.7, .18), (-.7, .18)])
+            canvas.shape(head + bar * r, white, POLE, z, glows=night, shade=shade)
     elif kind == 1:  # a warning
         triangle = np.array([(0, -1.1), (1.05, .75), (-1.05, .75)])
         canvas.shape(head + triangle * r, red, POLE, z, glows=night, shade=shade)
@@ -588,7 +602,8 @@ def _sign(scene: _Scene, x: float, z: float) -> None:
         on = rng.integers(3)
         for k, color in enumerate(((.95, .15, .10), (.95, .75, .10), (.15, .85, .35))):
             y = head[1] + (k - 1) * r * .82
-            canvas.disk(head[0], y, r * .34, r * .34, color, POLE, z, glows=k == on, shade=1 if k == on else .3)
+            canvas.disk(head[0], y, r * .34, r * .34, color, POLE, z, glows=k == on,
+                        shade=1 if k == on else .3)
             if k == on and night:
                 canvas.glow(head[0], y, z, r * 1.4, np.float32(color) * .7)
 
@@ -604,15 +619,18 @@ _BODIES = {
 }
 
 
+_PAINTS = ((.70, .10, .10), (.12, .22, .55), (.10, .38, .28), (.85, .65, .12), (.45, .62, .78),
+           (.60, .35, .15))
+
+
 def _car(scene: _Scene, x: float, z: float, heading: int) -> None:
     """A vehicle whose near end is at ``z``; heading 1 goes away from the camera, -1 comes towards it."""
     rng, canvas = scene.rng, scene.canvas
     kind = ("saloon", "hatchback", "van")[rng.choice(3, p=(.45, .37, .18))]
     wide, outline, glass, *axles = _BODIES[kind]
-    grey = rng.uniform(.12, .9)
-    tone = np.float32([grey] * 3) if rng.random() < .45 else np.float32(
-        [(.70, .10, .10), (.12, .22, .55), (.10, .38, .28), (.85, .65, .12), (.45, .62, .78), (.60, .35, .15)][
-            rng.integers(6)]) * rng.uniform(.8, 1.1)
+    tone = np.float32([rng.uniform(.12, .9)] * 3)
+    if rng.random() < .55:
+        tone = np.float32(_PAINTS[rng.integers(len(_PAINTS))]) * rng.uniform(.8, 1.1)
     window = np.float32([.10, .13, .16])
     length = outline[-1][0]
 
@@ -653,7 +671,7 @@ def _car(scene: _Scene, x: float, z: float, heading: int) -> None:
 def _car_end(scene: _Scene, left: float, right: float, z: float, heading: int) -> None:
     """Lights, number plate and tyres of the end that faces the camera."""
     canvas, night = scene.canvas, scene.light.lamps
-    wide, near = right - left, z - .02
+    near = z - .02
     color = (.75, .06, .05) if heading > 0 else (.95, .93, .85)
 
     def box(x0: float, x1: float, y0: float, y1: float) -> list:
@@ -672,7 +690,6 @@ def _car_end(scene: _Scene, left: float, right: float, z: float, heading: int) -
             at = canvas.camera.project([(x + .16, .68, near)])[0]
             canvas.glow(*at, near, canvas.camera.f / z * (.35 if heading > 0 else .8) + 3,
                         (.9, .08, .05) if heading > 0 else (.85, .82, .68))
-    del wide
 
 
 def _person(scene: _Scene, x: float, z: float) -> None:
@@ -682,7 +699,8 @@ def _person(scene: _Scene, x: float, z: float) -> None:
     foot = canvas.camera.project([(x, 0, z)])[0]
     _contact_shadow(scene, x, z, .35)
     skin = np.float32([(.90, .72, .60), (.75, .55, .42), (.48, .33, .24), (.36, .24, .18)][rng.integers(4)])
-    shirt, legs, hair = rng.uniform(.08, .95, 3), rng.uniform(.06, .55, 3) * (1, 1, 1.25), rng.uniform(.05, .45) * skin
+    shirt, legs = rng.uniform(.08, .95, 3), rng.uniform(.06, .55, 3) * (1, 1, 1.25)
+    hair = rng.uniform(.05, .45) * skin
 
     def spot(dx: float, y: float) -> np.ndarray:
         return foot + np.array([dx * unit * tall, -y * unit * tall])
@@ -698,21 +716,22 @@ def _person(scene: _Scene, x: float, z: float) -> None:
     limb(spot(0, .54), spot(0, .76), .105, shirt)
     if rng.random() < .25:  # a coat or a skirt
         hem = rng.uniform(.26, .36)
-        canvas.shape(np.stack([spot(-.09, .56), spot(.09, .56), spot(.14, hem), spot(-.14, hem)]), shirt, PERSON, z,
-                     shade=.92)
+        cloth = np.stack([spot(-.09, .56), spot(.09, .56), spot(.14, hem), spot(-.14, hem)])
+        canvas.shape(cloth, shirt, PERSON, z, shade=.92)
     limb(spot(.07, .78), spot(.07 + swing, .48), .042, shirt, .88)
     limb(spot(.07 + swing, .47), spot(.07 + swing, .45), .035, skin)
     limb(spot(0, .84), spot(0, .87), .04, skin, .85)
     head = spot(0, .925)
     r = .068 * unit * tall
     canvas.disk(*head, r, r * 1.15, skin, PERSON, z)
-    canvas.shape(head + np.array([(-1.05, -.1), (-.9, -.9), (0, -1.3), (.9, -.9), (1.05, -.1), (0, -.45)]) * r, hair,
-                 PERSON, z)
+    crown = np.array([(-1.05, -.1), (-.9, -.9), (0, -1.3), (.9, -.9), (1.05, -.1), (0, -.45)])
+    canvas.shape(head + crown * r, hair, PERSON, z)
     if scene.light.wet and rng.random() < .5:  # an umbrella
         top, cloth = spot(.05, 1.13), rng.uniform(.1, .9, 3)
         limb(spot(.05, .6), top, .012, (.1, .1, .1))
         t = np.linspace(np.pi, 2 * np.pi, 12)
-        canvas.shape(top + np.stack([np.cos(t) * .34, np.sin(t) * .2 + .08], 1) * unit * tall, cloth, PERSON, z)
+        dome = np.stack([np.cos(t) * .34, np.sin(t) * .2 + .08], 1)
+        canvas.shape(top + dome * unit * tall, cloth, PERSON, z)
 
 
 # ---- air, light and lens --------------------------------------------------------------------
@@ -757,7 +776,8 @@ def _bonnet(scene: _Scene) -> None:
     tone, high = canvas.lit(rng.uniform(.08, .5, 3)), height * rng.uniform(.07, .12)
     for k in range(6):  # a dark rim, and a sheen towards the middle
         share = 1 - k * .09
-        shape = np.stack([width / 2 + np.cos(t) * width * .62 * share, height + 4 + np.sin(t) * high * share], 1)
+        x, y = width / 2 + np.cos(t) * width * .62 * share, height + 4 + np.sin(t) * high * share
+        shape = np.stack([x, y], 1)
         value = [float(v) for v in tone * (.55 + .16 * k)]
         cv2.fillPoly(canvas.color, [shape.astype(np.int32)], value)
         cv2.fillPoly(canvas.ids, [shape.astype(np.int32)], IGNORE)
@@ -775,14 +795,15 @@ def _finish(scene: _Scene) -> Tuple[np.ndarray, np.ndarray]:
             x, y = rng.uniform(0, w), rng.uniform(0, h)
             if light.wet:
                 fall = rng.uniform(4, 11)
-                cv2.line(layer, (int(x), int(y)), (int(x - fall * .18), int(y + fall)), rng.uniform(.05, .22), 1)
-            else:
-                cv2.circle(layer, (int(x * 8), int(y * 8)), int(8 * rng.uniform(.3, 1.1)), rng.uniform(.2, .75), -1,
-                           cv2.LINE_AA, 3)
+                end = int(x - fall * .18), int(y + fall)
+                cv2.line(layer, (int(x), int(y)), end, rng.uniform(.05, .22), 1)
+            else:  # centre and radius in eighths of a pixel
+                radius, white = int(8 * rng.uniform(.3, 1.1)), rng.uniform(.2, .75)
+                cv2.circle(layer, (int(x * 8), int(y * 8)), radius, white, -1, cv2.LINE_AA, 3)
         image += (.95 - image) * layer[..., None]
     dy, dx = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)[None]
     image *= (1 - .13 * (dx * dx + dy * dy))[..., None] * np.float32(rng.uniform(.94, 1.06, 3))
-    image += rng.normal(0, .012, image.shape).astype(np.float32)
+    image += .009 * rng.standard_normal(image.shape, dtype=np.float32)
     image = (image.clip(0, 1) * 255 + .5).astype(np.uint8)
 
     # a pixel whose fine pixels disagree lies on a boundary
