@@ -6,15 +6,19 @@ from typing import List, Optional, Sequence, Union
 
 from ..errors import ConfigError, UnknownNameError
 from ..registry import Registry
+from .backbones import BACKBONES
 
 __all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments"]
 
 # A new network is one file, one line here, one configuration and one golden file.
 MODELS = Registry("model", {
+    "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
+    "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
     "fcn": "mxnetseg.models.fcn:FCN",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
 }, aliases={
     "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
+    "DeepLabv3PlusR": "deeplabv3plus", "DeepLabv3PlusX": "deeplabv3plus",
 })
 
 
@@ -48,7 +52,9 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
     if norm_layer is not None:
         arguments.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
     net = MODELS.get(name)(**arguments)
+    backbone = inspect.signature(type(net).__init__).parameters.get("backbone")
     net.model_name = MODELS.resolve(name)
+    net.backbone_name = BACKBONES.resolve(arguments.get("backbone", backbone.default)) if backbone else net.model_name
     return net
 
 

@@ -1,0 +1,63 @@
+"""DeepLabv3+: Chen, Zhu, Papandreou, Schroff & Adam, ECCV 2018."""
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence
+
+from mxnet.gluon import nn
+
+from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.context import ASPP
+from ..nn.resize import resize
+from .backbones import get_backbone
+from .base import SegModel, norm_options
+
+
+class DeepLabv3Plus(SegModel):
+    """DeepLabv3's pyramid as encoder and a light decoder at stride 4 (the paper's figure 2).
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
+
+    As MXNetSeg has it: ordinary convolutions where the paper's are separable, a 3x3 one to narrow the
+    low-level features (the paper: 1x1), rates 12, 24, 36 at every output stride (the paper: 6, 12, 18
+    at stride 16). MXNetSeg has two classes, DeepLabv3PlusR for ResNets of 2048 channels and
+    DeepLabv3PlusX for Xception-65, and no auxiliary head; this one goes by the backbone's taps.
+
+    Args:
+        nclass: classes.
+        backbone: the pyramid sits on its last tap, the decoder joins its first.
+        output_stride: 8, 16 or 32.
+        rates: dilations of the pyramid's 3x3 convolutions, in places of the last tap.
+        aux: an auxiliary head on the tap before the last; its loss is weighted by the configuration's
+            ``loss.aux_weight``.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    mxnetseg_classes = ("DeepLabv3PlusR", "DeepLabv3PlusX")
+    mxnetseg_prefixes = {"head.aspp.": "aspp.", "head.conv_c1.": "low_level.", "head.conv3x3.": "fuse.",
+                         "head.head.": "head."}
+    needs_batch = 2  # images per device in training: a branch of the pyramid is the whole image's mean
+
+    def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
+                 rates: Sequence[int] = (12, 24, 36), aux: bool = False, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        norm = norm_options(norm_layer, norm_kwargs)
+        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        c1, c3, c4 = self.backbone.taps[0], *self.backbone.taps[-2:]
+        with self.name_scope():
+            self.aspp = ASPP(256, in_channels=c4.channels, rates=rates, **norm)
+            # 48 channels: the paper's table 1
+            self.low_level = ConvModule2d(48, 3, in_channels=c1.channels, **norm)
+            self.fuse = ConvModule2d(256, 3, in_channels=256 + 48, **norm)
+            self.drop = nn.Dropout(0.5)
+            self.head = FCNHead(nclass, 256, **norm)
+            self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
+
+    def hybrid_forward(self, F, x):
+        features = self.backbone(x)
+        c1, c3, c4 = features[0], features[-2], features[-1]
+        encoded = resize(F, self.aspp(c4), c1, align_corners=True)
+        decoded = self.fuse(F.concat(self.low_level(c1), encoded, dim=1))
+        outputs = [self.head(self.drop(decoded))]
+        if self.aux_head is not None:
+            outputs.append(self.aux_head(c3))
+        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
