@@ -86,7 +86,7 @@ class _Camera:
         return np.stack([self.cx + self.f * x / z, self.horizon + self.f * y / z], 1)
 
     def ground(self, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
-        """X (height, width) and Z (height, 1) of the ground seen by each pixel; Z is inf above the horizon."""
+        """X (height, width), Z (height, 1) of the ground seen by each pixel; Z is inf above the horizon."""
         rows = np.arange(height, dtype=np.float32)[:, None] + 0.5 - self.horizon
         z = np.where(rows > 0.5, self.f * self.height / np.maximum(rows, 0.5), np.inf).astype(np.float32)
         near = np.minimum(z, 1e3)  # so that X stays finite
