@@ -26,7 +26,7 @@ def initialize(net, contexts: Sequence[mx.Context]) -> None:
     Shapes that depend on the input are settled by one small forward, so that every parameter has its
     value before the first batch comes.
     """
-    net.initialize(mx.init.MSRAPrelu(factor_type="out", slope=0.0), ctx=list(contexts))
+    net.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0), ctx=list(contexts))
     if any(p._deferred_init for p in net.collect_params().values()):
         with mx.autograd.pause():
             net(mx.nd.zeros((1, 3, 64, 64), ctx=contexts[0]))

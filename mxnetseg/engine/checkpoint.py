@@ -1,0 +1,275 @@
+"""Checkpoints: parameters, a sidecar that says all about them, and the state to resume from.
+
+``weights/<model>/<model>_<backbone>_<data>_<yyyymmdd>_<HHMMSS>[_best].params``   parameters
+the same with ``.json``                                                            sidecar
+the same with ``.state``                                                           optimiser tensors
+
+The sidecar holds the SHA-256 of the other files. So that a crash at any moment leaves a set that fits
+together, new files are first written beside the old ones (``.new``), then the sidecar is replaced, in
+one atomic step, by one that names the new contents, and only then the ``.new`` files take their
+places. Whoever opens a checkpoint completes what a crash left between the last two steps.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+
+import mxnet as mx
+
+from .. import __version__
+from ..config.schema import Model
+from ..errors import CheckpointError, EnvironmentProblem, nearest
+from ..files import atomic_write, sha256
+from ..models import MODELS, get_model
+from ..models.weights import Skipped, assign, read_params
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+BEST = "_best"
+_PARAMS, _STATE, _SIDECAR = ".params", ".state", ".json"
+
+
+def model_record(config: Model, nclass: int) -> Dict[str, Any]:
+    """The arguments of :func:`~mxnetseg.models.get_model` that a configuration asks for, as a sidecar keeps them.
+
+    Args:
+        config: the configuration's model section.
+        nclass: classes.
+    """
+    arguments = {"backbone": config.backbone, "output_stride": config.output_stride, "aux": config.aux or None,
+                 **config.options}
+    return {"name": MODELS.resolve(config.name), "nclass": nclass,
+            **{key: value for key, value in arguments.items() if value is not None}}
+
+
+def restore_network(checkpoint: "Checkpoint", contexts: Sequence[mx.Context]):
+    """The network of a checkpoint, ready for inference, and its sidecar.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or does not fit the network it names.
+    """
+    sidecar = checkpoint.read_sidecar()
+    net = get_model(**sidecar["model"], norm="bn", ctx=list(contexts))
+    net.mean, net.std = (tuple(sidecar["normalisation"][k]) for k in ("mean", "std"))
+    checkpoint.load_into(net)
+    return net, sidecar
+
+
+class Checkpoint:
+    """One checkpoint on the disk, named by its ``.params`` file.
+
+    Args:
+        path: the ``.params`` file, existing or to be written.
+    """
+
+    def __init__(self, path: Union[str, Path]):
+        path = Path(path)
+        self.path = path if path.suffix == _PARAMS else path.with_name(path.name + _PARAMS)
+
+    def _file(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name[:-len(_PARAMS)] + suffix)
+
+    @property
+    def sidecar_path(self) -> Path:
+        return self._file(_SIDECAR)
+
+    @property
+    def stem(self) -> str:
+        """File name without its ending."""
+        return self.path.name[:-len(_PARAMS)]
+
+    # ---- writing ------------------------------------------------------------------------------
+
+    def write(self, net, record: Mapping[str, Any], state: Optional[Mapping[str, mx.nd.NDArray]] = None) -> None:
+        """Write parameters, state (if given) and sidecar; all of it is on the disk afterwards, or the old set.
+
+        Args:
+            net: the network.
+            record: the sidecar's content, JSON-able; versions, time and checksums are added.
+            state: named tensors to resume from.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # of several contexts the first speaks for all: they hold the same, unless batch norm is unsynchronised
+        contents = {_PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
+        if state is not None:
+            contents[_STATE] = dict(state)
+        files = {}
+        for suffix, tensors in contents.items():
+            new = self._new(suffix)
+            mx.nd.save(str(new), tensors)
+            _flush(new, sum(t.size * t.dtype().itemsize for t in tensors.values()))
+            files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
+        sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
+                   "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
+        text = json.dumps(sidecar, indent=1, allow_nan=False)
+        with atomic_write(self.sidecar_path, "w") as file:  # from here on the new set is the valid one
+            file.write(text)
+        self._settle(files)
+
+    def _new(self, suffix: str) -> Path:
+        return self._file(suffix + ".new")
+
+    def _settle(self, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Move ``.new`` files to their places, where they are what the sidecar names."""
+        for suffix, expected in files.items():
+            new = self._new(suffix)
+            if new.exists() and sha256(new) == expected["sha256"]:
+                os.replace(new, self._file(suffix))
+
+    # ---- reading ------------------------------------------------------------------------------
+
+    def has_sidecar(self) -> bool:
+        return self.sidecar_path.is_file()
+
+    def read_sidecar(self) -> Dict[str, Any]:
+        """The sidecar, after every file that it names has been checked against its SHA-256.
+
+        Raises:
+            CheckpointError: a file is missing, truncated or changed; or the sidecar itself is damaged.
+        """
+        if not self.path.exists() and not self.has_sidecar():
+            raise CheckpointError("the checkpoint is not there", where=self.path, fix=self._look_alikes())
+        if not self.has_sidecar():
+            raise CheckpointError("the checkpoint has no sidecar, so nothing tells what network it is",
+                                  where=self.sidecar_path, fix="keep the .json that was written with it beside it")
+        sidecar = self._peek()
+        self._settle(sidecar["files"])
+        for suffix, expected in sidecar["files"].items():
+            self._check(self._file(suffix), expected)
+        return sidecar
+
+    def _peek(self) -> Dict[str, Any]:
+        try:
+            sidecar = json.loads(self.sidecar_path.read_text(encoding="utf-8"))
+            files = sidecar["files"]
+            if sidecar["format"] > FORMAT:
+                raise CheckpointError("the checkpoint was written by a newer mxnetseg", where=self.sidecar_path,
+                                      received=f"format {sidecar['format']}", fix="update mxnetseg")
+            if _PARAMS not in files or not all("sha256" in f and "bytes" in f for f in files.values()):
+                raise KeyError("files")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError("the checkpoint's sidecar is damaged", where=self.sidecar_path,
+                                  received=f"{type(error).__name__}: {error}",
+                                  fix="copy it again, or use another checkpoint of the run") from None
+        return sidecar
+
+    def _check(self, file: Path, expected: Mapping[str, Any]) -> None:
+        if not file.is_file():
+            raise CheckpointError("a file of the checkpoint is missing", where=file,
+                                  fix="copy it too, or use another checkpoint of the run")
+        size = file.stat().st_size
+        if size != expected["bytes"]:
+            raise CheckpointError("a file of the checkpoint is truncated or was replaced", where=file,
+                                  received=f"{size:,} bytes; {expected['bytes']:,} were written",
+                                  fix="copy it again, or use another checkpoint of the run")
+        if sha256(file) != expected["sha256"]:
+            raise CheckpointError("a file of the checkpoint has changed since it was written (SHA-256)",
+                                  where=file, fix="copy it again, or use another checkpoint of the run")
+
+    def _look_alikes(self) -> str:
+        names = [p.name for p in sorted(self.path.parent.glob("*" + _PARAMS))]
+        close = nearest(self.path.name, names)
+        return "did you mean " + " or ".join(close) + "?" if close else "train first, or check the path"
+
+    def load_into(self, net, *, skip: bool = False) -> List[Skipped]:
+        """Set the parameters of ``net``; call :meth:`read_sidecar` first, which checks the file.
+
+        Args:
+            skip: leave out what does not fit, and return it (fine-tuning).
+
+        Raises:
+            CheckpointError: the parameters do not fit, and ``skip`` is off.
+        """
+        return assign(net, read_params(self.path), where=self.path, skip=skip)
+
+    def read_state(self) -> Dict[str, mx.nd.NDArray]:
+        """The tensors to resume from.
+
+        Raises:
+            CheckpointError: this checkpoint has none (the best one never has).
+        """
+        if _STATE not in self._peek()["files"]:
+            raise CheckpointError("this checkpoint cannot be resumed: it has no training state", where=self.path,
+                                  fix="resume from the run's last checkpoint (without _best), or fine-tune from "
+                                      "this one with --set train.init_from=PATH")
+        return mx.nd.load(str(self._file(_STATE)))
+
+
+def new_stem(folder: Path, model: str, backbone: str, data: str) -> str:
+    """A name for a run, ``<model>_<backbone>_<data>_<yyyymmdd>_<HHMMSS>``, that no other run has taken.
+
+    Two runs begun in the same second get different names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now()
+    while True:
+        stem = f"{model}_{backbone}_{data}_{now:%Y%m%d_%H%M%S}"
+        try:
+            (folder / f"{stem}.yaml").touch(exist_ok=False)  # the run's configuration; taken in one atomic step
+            return stem
+        except FileExistsError:
+            now = now.fromtimestamp(now.timestamp() + 1)
+
+
+def find_checkpoint(text: Union[str, Path], folder: Path) -> Checkpoint:
+    """The checkpoint that a user names: a path, or a file name below ``folder``.
+
+    Raises:
+        CheckpointError: neither; the message has the nearest names.
+    """
+    direct = Checkpoint(text)
+    if direct.path.exists() or direct.has_sidecar():
+        return direct
+    known = {p.name: p for p in sorted(Path(folder).glob(f"**/*{_PARAMS}"))}
+    if direct.path.name in known:
+        return Checkpoint(known[direct.path.name])
+    close = nearest(direct.path.name, known)
+    raise CheckpointError("no such checkpoint", where=f"{direct.path.absolute()}, nor below {Path(folder).absolute()}",
+                          received=text, fix="did you mean " + " or ".join(close) + "?" if close else
+                          "train first (python train.py --model fcn), or give the path of a .params file")
+
+
+def newest(folder: Path, *, resumable: bool = False,
+           matches: Callable[[Mapping[str, Any]], bool] = lambda sidecar: True) -> Optional[Checkpoint]:
+    """The checkpoint below ``folder`` that was written last, or None; of a run, the best one if there is one.
+
+    Args:
+        folder: ``weights/``, or one network's folder in it.
+        resumable: a run's last checkpoint, with its training state, instead of the best.
+        matches: asked with each sidecar.
+    """
+    found: List[Checkpoint] = []
+    for path in Path(folder).glob(f"**/*{_SIDECAR}"):
+        checkpoint = Checkpoint(path.with_suffix(_PARAMS))
+        try:
+            sidecar = checkpoint._peek()
+            if matches(sidecar) and (_STATE in sidecar["files"] or not resumable):
+                found.append(checkpoint)
+        except (CheckpointError, KeyError):
+            log.warning("passed over, for its sidecar is damaged: %s", path)
+    if not found:
+        return None
+    latest = max(found, key=lambda c: (c.sidecar_path.stat().st_mtime_ns, c.stem))
+    best = Checkpoint(latest.path.with_name(latest.stem + BEST + _PARAMS))
+    return best if not resumable and best.has_sidecar() else latest
+
+
+def all_finite(net) -> bool:
+    """Whether no parameter of ``net`` is NaN or infinite."""
+    arrays = [p.list_data()[0] for p in net.named_parameters().values()]
+    return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asnumpy().all())
+
+
+def _flush(path: Path, least: int) -> None:
+    """Wait until the file's bytes are on the disk; MXNet does not notice when its last ones find no room."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    if path.stat().st_size < least:
+        raise EnvironmentProblem("the checkpoint could not be written whole", where=path,
+                                 received=f"{path.stat().st_size:,} bytes of at least {least:,}",
+                                 fix="free some disk space")

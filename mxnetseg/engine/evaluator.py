@@ -1,0 +1,94 @@
+"""A network over a split: scores against the masks, or predictions as files."""
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from ..data.base import IGNORE, Sample, SegDataset
+from ..data.loader import stream
+from ..errors import CheckpointError, DataError
+from ..metrics import ConfusionMatrix
+from ..viz.palette import save_color_png, save_id_png
+from .inference import Segmenter
+
+Progress = Callable[[Iterable, int], Iterable]
+
+
+def check_classes(net_classes: List[str], dataset: SegDataset, *, where: object) -> None:
+    """Refuse to score a network against masks of other classes.
+
+    Raises:
+        CheckpointError: the number or the names of the classes differ.
+    """
+    if list(net_classes) != list(dataset.classes):
+        count = f"{len(net_classes)} classes, the data set {dataset.name} has {dataset.nclass}" \
+            if len(net_classes) != dataset.nclass else "classes of other names"
+        raise CheckpointError(
+            "the checkpoint was trained for other classes than this data set has", where=where,
+            received=f"{count}: {', '.join(net_classes[:6])} ... against {', '.join(dataset.classes[:6])} ...",
+            fix=f"evaluate on the data set it was trained on, or fine-tune it on {dataset.name} first "
+                "(--set train.init_from=PATH)")
+
+
+def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
+             progress: Progress = lambda items, count: items) -> Tuple[ConfusionMatrix, ConfusionMatrix]:
+    """Score every picture of a split at its own size.
+
+    Args:
+        segmenter: network and protocol.
+        dataset: a split with masks.
+        workers: threads that read ahead.
+        progress: wraps the stream of pictures: ``progress(items, count)``.
+
+    Returns:
+        the confusion matrix, and that of a control: each prediction against the *next* mask of its size.
+        What the control reaches is what the mere layout of the pictures gives away.
+
+    Raises:
+        DataError: the split has no masks, a file is damaged, or fewer pictures came than were listed.
+    """
+    if dataset.mask_path(0) is None:
+        raise DataError("this split has no masks to score against", where=repr(dataset),
+                        fix="--mode test writes its predictions instead")
+    matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
+    previous: Optional[np.ndarray] = None
+    scored = 0
+    for sample, prediction in _predictions(segmenter, dataset, workers, progress):
+        matrix.update(prediction, sample.mask)
+        if previous is not None and previous.shape == sample.mask.shape:
+            control.update(previous, sample.mask)
+        previous = prediction
+        scored += 1
+    if scored != len(dataset):
+        raise DataError("not every picture was scored", where=repr(dataset), received=f"{scored} of {len(dataset)}")
+    return matrix, control
+
+
+def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
+                      progress: Progress = lambda items, count: items) -> List[Path]:
+    """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
+
+    The ids are those of the data set's own files (Cityscapes: 7 for road), where they differ from the
+    train ids; ``color`` holds palette pictures whose indices are the train ids.
+
+    Returns:
+        the colour pictures.
+    """
+    written = []
+    for sample, prediction in _predictions(segmenter, dataset, workers, progress):
+        color = folder / "color" / f"{sample.name}.png"
+        save_color_png(prediction, dataset.palette, color)
+        save_id_png(dataset.to_raw_ids(prediction), folder / "id" / f"{sample.name}.png")
+        written.append(color)
+    return written
+
+
+def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int,
+                 progress: Progress) -> Iterator[Tuple[Sample, np.ndarray]]:
+    # The segmenter runs a few pictures ahead of its answers; tee() keeps exactly those.
+    for_network, for_answer = itertools.tee(stream(dataset, workers=workers))
+    predictions = segmenter.stream(sample.image for sample in for_network)
+    yield from progress(zip(for_answer, predictions), len(dataset))

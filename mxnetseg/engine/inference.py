@@ -1,0 +1,201 @@
+"""From pictures to class maps: whole or in windows, at one scale or several, mirrored or not.
+
+Multi-scale and flip average *probabilities* (softmax). Every step behind the decoding of the picture
+runs on the device, and only one byte a pixel, the class, comes back.
+"""
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Iterator, List, Optional, Sequence, Tuple
+
+import cv2
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from ..config.schema import Config
+from ..nn.blocks import InputStep
+from ..nn.resize import resize
+from .graph import compile_outermost
+
+# MXNet warns when a graph leaves parameters out; here auxiliary heads are left out on purpose
+warnings.filterwarnings("ignore", message=r"Parameter .* is not used by any computation", category=UserWarning)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How pictures are shown to a network in evaluation.
+
+    Attributes:
+        mode: ``'whole'``, or ``'slide'`` for windows of ``crop_size``.
+        base_size: long side that a picture is scaled to, in pixels; None: its own.
+        crop_size: (height, width) of the windows.
+        stride: step of the windows, over their size, in (0, 1].
+        scales: factors on ``base_size`` whose probabilities are averaged.
+        flip: average over the mirrored picture too.
+        batch: windows computed at once.
+    """
+
+    mode: str = "whole"
+    base_size: Optional[int] = None
+    crop_size: Tuple[int, int] = (480, 480)
+    stride: float = 2 / 3
+    scales: Tuple[float, ...] = (1.0,)
+    flip: bool = False
+    batch: int = 1
+
+    @classmethod
+    def of(cls, config: Config, *, ms: bool = False) -> "Protocol":
+        """The protocol of a configuration.
+
+        Args:
+            config: its ``eval`` section, with ``data.crop_size`` where it names no window.
+            ms: its multi-scale form: ``eval.ms_scales`` and flip.
+        """
+        e = config.eval
+        return cls(mode=e.mode, base_size=e.base_size, crop_size=tuple(e.crop_size or config.data.crop_size),
+                   stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
+
+    def __str__(self):
+        shown = "whole images" if self.mode == "whole" else \
+            "windows of %d x %d, step %.2f" % (*self.crop_size, self.stride)
+        size = f"long side {self.base_size}" if self.base_size else "original size"
+        scales = ", ".join(f"{s:g}" for s in self.scales)
+        return f"{shown}, {size}, scale{'s' * (len(self.scales) > 1)} {scales}, " \
+               f"{'with' if self.flip else 'without'} flip"
+
+
+class _Probabilities(HybridBlock):
+    """uint8 (N, H, W, 3) -> softmax (N, K, H, W), averaged over the mirrored picture if ``flip``."""
+
+    def __init__(self, net, flip: bool):
+        super().__init__()
+        self._flip = flip
+        with self.name_scope():
+            self.input = InputStep(net.mean, net.std)
+            self.net = net
+
+    def _softmax(self, F, x):
+        return F.softmax(F.cast(self.net(x)[0], "float32"), axis=1)
+
+    def hybrid_forward(self, F, images):
+        x = self.input(images)
+        if not self._flip:
+            return self._softmax(F, x)
+        both = self._softmax(F, F.concat(x, F.flip(x, axis=3), dim=0))
+        straight, mirrored = F.split(both, num_outputs=2, axis=0)
+        return (straight + F.flip(mirrored, axis=3)) / 2
+
+
+class _ClassMap(HybridBlock):
+    """uint8 (N, H, W, 3) -> uint8 (N, H, W): the most probable class, for one scale without flip."""
+
+    def __init__(self, net):
+        super().__init__()
+        with self.name_scope():
+            self.input = InputStep(net.mean, net.std)
+            self.net = net
+
+    def hybrid_forward(self, F, images):
+        return F.cast(F.argmax(self.net(self.input(images))[0], axis=1), "uint8")
+
+
+class _Resize(HybridBlock):
+    def hybrid_forward(self, F, x, like):
+        return resize(F, x, like, align_corners=False)
+
+
+class Segmenter:
+    """A network with a protocol, on one or several contexts.
+
+    Args:
+        net: a :class:`~mxnetseg.models.base.SegModel`, initialised on all ``contexts``.
+        contexts: pictures are dealt out among them in turn.
+        protocol: see :class:`Protocol`.
+    """
+
+    def __init__(self, net, contexts: Sequence[mx.Context], protocol: Protocol = Protocol()):
+        self.contexts, self.protocol = list(contexts), protocol
+        self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
+            and protocol.base_size is None and protocol.scales[0] == 1
+        self._block = _ClassMap(net) if self._simple else _Probabilities(net, protocol.flip)
+        self._block.input.initialize(ctx=self.contexts)
+        compile_outermost(self._block)
+        self._resize = compile_outermost(_Resize())
+
+    def __call__(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
+        """Class map of a picture: uint8 (H, W, 3) RGB -> uint8 (H, W) on the device, not waited for."""
+        context = context or self.contexts[0]
+        if self._simple:
+            return self._block(_send([image], context))[0]
+        return mx.nd.argmax(self.probabilities(image, context), axis=0).astype("uint8")
+
+    def probabilities(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
+        """Averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W) on the device."""
+        context = context or self.contexts[0]
+        height, width = image.shape[:2]
+        like = mx.nd.empty((1, 1, height, width), ctx=context)
+        total = None
+        for scaled in self._scaled(image):
+            one = self._one_scale(scaled, context)
+            if one.shape[2:] != (height, width):
+                one = self._resize(one, like)
+            total = one if total is None else total + one
+        return total[0] / len(self.protocol.scales)
+
+    def stream(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Class maps of many pictures, in order: uint8 (H, W) on the host.
+
+        While one picture is computed the next is decoded, and each context has one to work on.
+        """
+        waiting: List[mx.nd.NDArray] = []
+        for i, image in enumerate(images):
+            waiting.append(self(image, self.contexts[i % len(self.contexts)]))
+            if len(waiting) > len(self.contexts):
+                yield waiting.pop(0).asnumpy()
+        while waiting:
+            yield waiting.pop(0).asnumpy()
+
+    def _scaled(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        height, width = image.shape[:2]
+        base = self.protocol.base_size or max(height, width)
+        for scale in self.protocol.scales:
+            factor = base * scale / max(height, width)
+            size = max(round(width * factor), 1), max(round(height * factor), 1)
+            if size == (width, height):
+                yield image
+            else:
+                yield cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+    def _one_scale(self, image: np.ndarray, context) -> mx.nd.NDArray:
+        """(1, K, H, W) probabilities of a picture at its own size."""
+        height, width = image.shape[:2]
+        crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, (height, width)))
+        if self.protocol.mode == "whole" or (crop_h, crop_w) == (height, width):
+            return self._block(_send([image], context))
+        corners = [(y, x) for y in _starts(height, crop_h, self.protocol.stride)
+                   for x in _starts(width, crop_w, self.protocol.stride)]
+        total = None
+        count = np.zeros((1, 1, height, width), np.float32)
+        for first in range(0, len(corners), self.protocol.batch):
+            some = corners[first:first + self.protocol.batch]
+            windows = self._block(_send([image[y:y + crop_h, x:x + crop_w] for y, x in some], context))
+            if total is None:
+                total = mx.nd.zeros((1, windows.shape[1], height, width), ctx=context)
+            for k, (y, x) in enumerate(some):
+                total[:, :, y:y + crop_h, x:x + crop_w] += windows[k:k + 1]
+                count[:, :, y:y + crop_h, x:x + crop_w] += 1
+        return mx.nd.broadcast_div(total, mx.nd.array(count, ctx=context))
+
+
+def _starts(length: int, window: int, stride: float) -> List[int]:
+    """Where windows begin so that they cover ``length`` and none reaches beyond it."""
+    step = max(int(window * stride), 1)
+    count = -(-(length - window) // step) + 1
+    return [min(i * step, length - window) for i in range(count)]
+
+
+def _send(images: Sequence[np.ndarray], context: mx.Context) -> mx.nd.NDArray:
+    """uint8 (N, H, W, 3) on the device."""
+    return mx.nd.array(np.stack(images) if len(images) > 1 else images[0][None], ctx=context, dtype="uint8")

@@ -1,0 +1,82 @@
+"""GluonCV's DenseNets (Huang et al. 2017), tapped after each of the four dense blocks."""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Mapping, Optional
+
+from mxnet.gluon import nn
+
+from ...errors import ConfigError
+from .base import Backbone, Tap
+
+# Where GluonCV's `features` is cut: stem; block 1; transition, block 2; transition, block 3;
+# transition, block 4, norm, ReLU. Behind that come pooling and flattening.
+_CUTS = (0, 4, 5, 7, 9, 13)
+
+
+class DenseNet(Backbone):
+    """Taps of DenseNet-121: 256, 512, 1024 and 1024 channels at strides 4, 8, 16 and 32.
+
+    The transitions' pooling rounds up (GluonCV's rounds down), so that every tap has the size that
+    the taps contract promises; at sizes that 32 divides there is no difference.
+
+    Args:
+        layers: 121, 161, 169 or 201.
+        output_stride: 32; a pooling between dense blocks cannot trade its stride for dilation.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        ConfigError: another output stride.
+    """
+
+    def __init__(self, layers: int, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        if output_stride != 32:
+            raise ConfigError(f"densenet{layers} runs at output stride 32 only", where="model.output_stride",
+                              received=output_stride)
+        zoo = import_module("gluoncv.model_zoo.densenet")
+        width, growth, blocks = zoo.densenet_spec[layers]
+        whole = zoo.DenseNet(width, growth, blocks, norm_layer=norm_layer, norm_kwargs=dict(norm_kwargs or {}))
+        features = list(whole.features._children.values())
+        parts = []
+        for begin, end in zip(_CUTS, _CUTS[1:]):
+            part = nn.HybridSequential()
+            part.add(*features[begin:end])
+            parts.append(part)
+        whole.apply(_round_up)
+        channels = []
+        for units in blocks:
+            width += units * growth
+            channels.append(width)
+            width //= 2  # the transition
+        super().__init__(parts[1:], [Tap(c, 4 * 2 ** i) for i, c in enumerate(channels)],
+                         gluoncv_name=f"densenet{layers}")
+        with self.name_scope():
+            self.stem, self.layer1, self.layer2, self.layer3, self.layer4 = parts
+
+    def hybrid_forward(self, F, x):
+        return super().hybrid_forward(F, self.stem(x))
+
+    def from_gluoncv(self, name: str):
+        if not name.startswith("features."):
+            return None
+        _, index, rest = name.split(".", 2)
+        part = sum(int(index) >= begin for begin in _CUTS[1:])
+        part_name = "stem" if part == 0 else f"layer{part}"
+        return f"{part_name}.{int(index) - _CUTS[part]}.{rest}" if part < 5 else None
+
+
+def _round_up(block):
+    if isinstance(block, nn.AvgPool2D):
+        block._kwargs["pooling_convention"] = "full"
+        # the cell at the border is the mean of the pixels that are there
+        block._kwargs["count_include_pad"] = False
+
+
+def _variant(layers):
+    def build(**kwargs) -> DenseNet:
+        return DenseNet(layers, **kwargs)
+    return build
+
+
+densenet121, densenet161, densenet169, densenet201 = map(_variant, (121, 161, 169, 201))

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+WEIGHTS = Path("weights")
+
+
+def add_device_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--ctx", nargs="+", metavar="N", help="GPUs by number (0 1 2 3), or cpu; without any GPU "
+                        "as many CPU contexts (default: GPU 0 if there is one)")
+
+
+def add_weights_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR",
+                        help="folder of the checkpoints (default: %(default)s)")
+
+
+def add_quiet_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def progress_bar(description: str, quiet: bool):
+    """A wrapper for a stream of pictures: ``bar(items, count)``."""
+    from tqdm import tqdm
+
+    def bar(items, count):
+        return tqdm(items, total=count, desc=description, unit="img", leave=False, dynamic_ncols=True,
+                    disable=quiet or not sys.stderr.isatty())
+    return bar

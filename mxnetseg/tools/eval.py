@@ -1,0 +1,122 @@
+"""``mxnetseg eval``: score a checkpoint, or write its predictions."""
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from .common import add_device_argument, add_quiet_argument, add_weights_argument, progress_bar
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
+                        "folder (default: the newest; of a run, the best)")
+    parser.add_argument("--model", help="refuse a checkpoint of another network; narrows what is newest")
+    parser.add_argument("--backbone", help="refuse a checkpoint of another backbone")
+    parser.add_argument("--data", help="data set, or folder:PATH (default: what it was trained on)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--mode", choices=("val", "testval", "test"), default="val",
+                        help="val: scores on the validation split; testval: its predictions as pictures; test: "
+                             "predictions of the test split (default: %(default)s)")
+    parser.add_argument("--split", help="another split than the mode's")
+    add_device_argument(parser)
+    parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
+    parser.add_argument("--base", type=int, metavar="PIXELS", help="scale pictures to this long side first")
+    parser.add_argument("--crop", type=int, metavar="PIXELS", help="slide a window of this side over the picture")
+    parser.add_argument("--whole", action="store_true", help="whole pictures, even if trained for a window")
+    parser.add_argument("--absent-as", choices=("skip", "zero"), default="skip", help="a class in neither masks nor "
+                        "predictions is left out of the mean, or counts 0 as in GluonCV (default: %(default)s)")
+    parser.add_argument("--save-dir", type=Path, default=Path("out"), metavar="DIR",
+                        help="where scores and pictures go (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read pictures")
+    add_weights_argument(parser)
+    add_quiet_argument(parser)
+
+
+def run(args: Namespace) -> int:
+    from ..data import get_dataset
+    from ..engine.checkpoint import restore_network
+    from ..engine.contexts import resolve_contexts
+    from ..engine.evaluator import check_classes, evaluate, write_predictions
+    from ..engine.inference import Segmenter
+    from ..files import atomic_write
+    from ..viz.confusion import confusion
+
+    contexts = resolve_contexts(args.ctx)
+    checkpoint = _checkpoint(args)
+    net, sidecar = restore_network(checkpoint, contexts)
+    _check_names(args, net, checkpoint)
+    data = sidecar["config"]["data"]
+    name = args.data or data["name"]
+    # a root belongs to the data set it was given for
+    root = args.root or (data["root"] if name == data["name"] else None)
+    split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
+    dataset = get_dataset(name, split=split, root=root)
+    check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
+    protocol = _protocol(args, sidecar, checkpoint)
+    out = args.save_dir / checkpoint.stem / args.mode
+
+    print(f"checkpoint  {checkpoint.path}\nnetwork     {net.model_name} on {net.backbone_name}\n"
+          f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
+          f"devices     {', '.join(map(str, contexts))}", flush=True)
+    segmenter = Segmenter(net, contexts, protocol)
+    bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
+    if args.mode != "val":
+        written = write_predictions(segmenter, dataset, out, workers=args.workers, progress=bar)
+        print(f"{len(written)} predictions in {out}/color (to look at) and {out}/id (the data set's own ids)")
+        return 0
+    matrix, control = evaluate(segmenter, dataset, workers=args.workers, progress=bar)
+    scores = matrix.result(dataset.classes, absent_as=args.absent_as)
+    print(scores.table())
+    report = {"checkpoint": str(checkpoint.path), "data": dataset.name, "split": split, "protocol": str(protocol),
+              "images": len(dataset), "control_miou": control.result(dataset.classes).to_dict()["miou"],
+              **scores.to_dict()}
+    with atomic_write(out / "scores.json", "w") as file:
+        json.dump(report, file, indent=1, allow_nan=False)
+    confusion(matrix.counts, dataset.classes, out / "confusion.png")
+    print(f"control (each prediction against another picture's mask): mIoU {control.miou():.4f}\n"
+          f"scores      {out / 'scores.json'}\nconfusion   {out / 'confusion.png'}")
+    return 0
+
+
+def _checkpoint(args: Namespace):
+    from ..engine.checkpoint import find_checkpoint, newest
+    from ..errors import CheckpointError
+    from ..models import MODELS
+
+    model = MODELS.resolve(args.model) if args.model else None
+    if args.checkpoint:
+        return find_checkpoint(args.checkpoint, args.weights)
+    found = newest(args.weights / model if model else args.weights)
+    if found is None:
+        raise CheckpointError("there is no checkpoint yet", where=args.weights.absolute(),
+                              fix=f"train one: python train.py --model {model or 'fcn'}")
+    return found
+
+
+def _check_names(args: Namespace, net, checkpoint) -> None:
+    from ..errors import CheckpointError
+    from ..models import MODELS
+    from ..models.backbones import BACKBONES
+
+    for option, asked, have in (("--model", args.model and MODELS.resolve(args.model), net.model_name),
+                                ("--backbone", args.backbone and BACKBONES.resolve(args.backbone),
+                                 net.backbone_name)):
+        if asked and asked != have:
+            raise CheckpointError(f"the checkpoint is not what {option} says", where=checkpoint.path,
+                                  received=f"{asked}; the checkpoint is of {have}",
+                                  fix=f"leave {option} out: the checkpoint knows")
+
+
+def _protocol(args: Namespace, sidecar, checkpoint):
+    from ..config import Config
+    from ..engine.inference import Protocol
+
+    config = Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path)
+    protocol = Protocol.of(config, ms=args.ms)
+    if args.base:
+        protocol = replace(protocol, base_size=args.base)
+    if args.crop:
+        protocol = replace(protocol, crop_size=(args.crop, args.crop), mode="slide")
+    return replace(protocol, mode="whole") if args.whole else protocol

@@ -1,0 +1,7 @@
+"""Train a network: python train.py --model fcn --ctx 0 1 2 3. The same as `mxnetseg train`."""
+import sys
+
+from mxnetseg.tools.main import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command("train", sys.argv[1:], prog="train.py"))
