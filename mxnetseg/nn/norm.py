@@ -23,7 +23,7 @@ from typing import Sequence, Tuple
 import mxnet as mx
 from mxnet import autograd, gluon
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MXNetSegError
 from .lockstep import exchange
 
 NORMS = ("auto", "bn", "syncbn", "gn")
@@ -69,18 +69,35 @@ class GroupNorm32(gluon.HybridBlock):
 
     The number of groups is the largest of 32, 16, ... 1 that divides the channels.
     x: (N, C, H, W) -> same.
+
+    Args:
+        in_channels: C; 0: what the first input has (it must come before hybridisation).
+        epsilon: added to the variance.
+        scale: whether gamma is learned; it exists in any case.
     """
 
-    def __init__(self, in_channels: int, epsilon: float = 1e-5, **kwargs):
+    def __init__(self, in_channels: int = 0, epsilon: float = 1e-5, scale: bool = True, **kwargs):
         super().__init__(**kwargs)
-        groups = next(g for g in (32, 16, 8, 4, 2, 1) if in_channels % g == 0)
-        self._kwargs = {"num_groups": groups, "eps": epsilon}
+        self._epsilon = epsilon
         with self.name_scope():
-            self.gamma = self.params.get("gamma", shape=(in_channels,), init="ones")
-            self.beta = self.params.get("beta", shape=(in_channels,), init="zeros")
+            self.gamma = self.params.get("gamma", shape=(in_channels,), init="ones", allow_deferred_init=True,
+                                         grad_req="write" if scale else "null")
+            self.beta = self.params.get("beta", shape=(in_channels,), init="zeros", allow_deferred_init=True)
+
+    def infer_shape(self, x):
+        self.gamma.shape = self.beta.shape = (x.shape[1],)
 
     def hybrid_forward(self, F, x, gamma, beta):
-        return F.GroupNorm(x, gamma, beta, **self._kwargs)
+        channels = self.gamma.shape[0]
+        if not channels:
+            raise MXNetSegError("group norm was hybridised before it knew its channels",
+                                fix="call the network once before hybridize(), or give in_channels")
+        groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
+        # the operator of MXNet 1.9.1 scales per group; the paper (section 3.1) scales per channel
+        one = F.ones_like(F.slice_axis(gamma, axis=0, begin=0, end=groups))
+        x = F.GroupNorm(x, one, F.zeros_like(one), num_groups=groups, eps=self._epsilon)
+        x = F.broadcast_mul(x, F.reshape(gamma, shape=(1, -1, 1, 1)))
+        return F.broadcast_add(x, F.reshape(beta, shape=(1, -1, 1, 1)))
 
 
 def choose_norm(kind: str, contexts: Sequence[mx.Context]) -> Tuple[type, dict]:
