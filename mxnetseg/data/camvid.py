@@ -1,7 +1,7 @@
 """CamVid in the layout of the SegNet tutorial: 480 x 360, 11 classes.
 
 Brostow, Fauqueur, Cipolla: Semantic object classes in video, 2009. The layout and the 11 classes are those
-of Badrinarayanan, Kendall, Cipolla: SegNet, 2017.
+of SegNet (Badrinarayanan, Kendall, Cipolla, 2017).
 """
 from __future__ import annotations
 

@@ -1,0 +1,40 @@
+"""PASCAL VOC 2012, segmentation task: 21 classes.
+
+Everingham et al.: The PASCAL visual object classes challenge: a retrospective, IJCV 2015.
+"""
+from __future__ import annotations
+
+from typing import List
+
+from .base import Pair, SegDataset, read_list, voc_palette
+
+
+class PascalVOC(SegDataset):
+    """Photographs of 20 kinds of objects: 1464 for training, 1449 for validation, 1456 for testing.
+
+    ``train`` is the training list alone. The seams around objects, 255 in the masks, are ignored. The
+    test split has no masks. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    """
+
+    name = "PascalVOC"
+    splits = ("train", "val", "test", "trainval")
+    classes = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+               "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+               "train", "tvmonitor")
+    palette = voc_palette(21)
+    subdir = "VOCdevkit/VOC2012"
+    markers = ("JPEGImages", "ImageSets/Segmentation")
+    home_page = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012 (VOCtrainval_11-May-2012.tar)"
+    licence = "photographs from flickr, under flickr's terms of use"
+    layout = """\
+<root>/JPEGImages/NAME.jpg
+<root>/SegmentationClass/NAME.png                     palette PNG, 255 = seams; not for test
+<root>/ImageSets/Segmentation/{train,val,trainval,test}.txt    one NAME a line"""
+    label_hint = ("VOC's masks hold 0..20 and 255: unpack SegmentationClass again; masks that were opened "
+                  "and saved by a picture editor have lost their ids")
+
+    def find_pairs(self) -> List[Pair]:
+        names = read_list(self.root / "ImageSets" / "Segmentation" / f"{self.split}.txt")
+        images, masks = self.root / "JPEGImages", self.root / "SegmentationClass"
+        labelled = self.split != "test"
+        return [Pair(n, images / f"{n}.jpg", masks / f"{n}.png" if labelled else None) for n in names]
