@@ -27,6 +27,8 @@ class SegModel(HybridBlock):
 
     Attributes:
         mean, std: of the pixels in [0, 1] that the weights expect; saved with every checkpoint.
+        needs_batch: images that each device must have in training, where the network normalises a map of
+            one place: over a single value batch norm gives zero.
         zero_gradient_at_start: patterns (:mod:`fnmatch`) of the parameters whose gradient is zero until
             another parameter has left its first value, such as what lies behind a gate that starts at 0.
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
@@ -36,6 +38,7 @@ class SegModel(HybridBlock):
 
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    needs_batch: int = 1
     zero_gradient_at_start: Sequence[str] = ()
     mxnetseg_classes: Sequence[str] = ()
     mxnetseg_prefixes: Mapping[str, str] = {}

@@ -31,7 +31,7 @@ class DeepLabv3(SegModel):
 
     mxnetseg_classes = ("DeepLabv3",)
     mxnetseg_prefixes = {"head.aspp.": "aspp.", "head.head.": "head."}
-    needs_batch = 2  # images per device in training: a branch of the pyramid is the whole image's mean
+    needs_batch = 2  # a branch of the pyramid is the whole image's mean
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
                  rates: Sequence[int] = (6, 12, 18), aux: bool = False, norm_layer: type = nn.BatchNorm,

@@ -35,7 +35,7 @@ class DeepLabv3Plus(SegModel):
     mxnetseg_classes = ("DeepLabv3PlusR", "DeepLabv3PlusX")
     mxnetseg_prefixes = {"head.aspp.": "aspp.", "head.conv_c1.": "low_level.", "head.conv3x3.": "fuse.",
                          "head.head.": "head."}
-    needs_batch = 2  # images per device in training: a branch of the pyramid is the whole image's mean
+    needs_batch = 2  # a branch of the pyramid is the whole image's mean
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
                  rates: Sequence[int] = (12, 24, 36), aux: bool = False, norm_layer: type = nn.BatchNorm,

@@ -31,7 +31,7 @@ class PSPNet(SegModel):
 
     mxnetseg_classes = ("PSPNet",)
     mxnetseg_prefixes = {"head.pool.": "ppm.", "head.seg_head.": "head."}
-    needs_batch = 2  # images per device in training: one cell of the pyramid is the whole image
+    needs_batch = 2  # one cell of the pyramid is the whole image
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, aux: bool = False,
                  norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):

@@ -1,0 +1,63 @@
+"""Self-attention over places and over channels."""
+from __future__ import annotations
+
+from mxnet.gluon import nn
+
+
+class PositionAttention(nn.HybridBlock):
+    """Every place looks at every other: Fu et al., CVPR 2019 (DANet), section 3.2.
+
+        s_ji = softmax_i(q_j . k_i),    y_j = gamma * sum_i s_ji v_i + x_j
+
+    x: (N, C, H, W) -> (N, C, H, W). The map s has (H W)^2 entries an image: 4 GiB in float32 at
+    stride 8 of 1024 x 2048. ``gamma`` starts at 0: at first this is the identity, and the convolutions
+    get no gradient in the first step. The bias of the keys never gets one, because a softmax cancels it.
+
+    Args:
+        channels: C.
+        key_channels: of queries and keys; by default C / 8.
+    """
+
+    def __init__(self, channels: int, *, key_channels: int = None):
+        super().__init__()
+        key_channels = key_channels or max(channels // 8, 1)
+        with self.name_scope():
+            self.query_conv = nn.Conv2D(key_channels, 1, in_channels=channels)
+            self.key_conv = nn.Conv2D(key_channels, 1, in_channels=channels)
+            self.value_conv = nn.Conv2D(channels, 1, in_channels=channels)
+            self.gamma = self.params.get("gamma", shape=(1,), init="zeros")
+
+    def hybrid_forward(self, F, x, gamma):
+        query, key, value = (F.reshape(conv(x), (0, 0, -1))
+                             for conv in (self.query_conv, self.key_conv, self.value_conv))
+        attention = F.softmax(F.batch_dot(query, key, transpose_a=True), axis=-1)  # (N, HW, HW)
+        attended = F.batch_dot(value, attention, transpose_b=True)  # (N, C, HW)
+        return F.broadcast_mul(F.reshape_like(attended, x), F.reshape(gamma, (1, 1, 1, 1))) + x
+
+
+class ChannelAttention(nn.HybridBlock):
+    """Every channel looks at every other: Fu et al., CVPR 2019 (DANet), section 3.3.
+
+        e_ji = x_j . x_i,    s_ji = softmax_i(max_k e_jk - e_ji),    y_j = gamma * sum_i s_ji x_i + x_j
+
+    x: (N, C, H, W) -> (N, C, H, W). The paper's equation 3 is softmax(e); the authors' code and every
+    port subtract from the maximum, which turns the sign: a channel looks at those unlike itself.
+    ``gamma`` starts at 0, as in :class:`PositionAttention`.
+    """
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.gamma = self.params.get("gamma", shape=(1,), init="zeros")
+
+    def hybrid_forward(self, F, x, gamma):
+        channels = F.reshape(x, (0, 0, -1))  # (N, C, HW)
+        attention = unlikeness(F, F.batch_dot(channels, channels, transpose_b=True))  # (N, C, C)
+        attended = F.batch_dot(attention, channels)
+        return F.broadcast_mul(F.reshape_like(attended, x), F.reshape(gamma, (1, 1, 1, 1))) + x
+
+
+def unlikeness(F, energy):
+    """softmax(max(e) - e) over the last axis: (N, A, B) -> (N, A, B), rows summing to 1."""
+    highest = F.max(energy, axis=-1, keepdims=True)
+    return F.softmax(F.broadcast_sub(highest, energy), axis=-1)
