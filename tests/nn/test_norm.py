@@ -80,7 +80,8 @@ class TestCrossContextBatchNorm:
                 trainer.step(8)
         for name, p in by_structure(one).items():
             for value in by_structure(many)[name].list_data():
-                np.testing.assert_allclose(value.asnumpy(), p.data().asnumpy(), rtol=2e-4, atol=2e-4, err_msg=name)
+                np.testing.assert_allclose(value.asnumpy(), p.data().asnumpy(), rtol=2e-4, atol=2e-4,
+                                           err_msg=name)
         moved = by_structure(one)["1.running_mean"].data().asnumpy()
         assert np.abs(moved).min() > 0.1  # it was a test of something
 

@@ -1,0 +1,242 @@
+"""The life of every registered network: built, called at any size, trained, saved, exported.
+
+The tests enumerate the registry, so a network that is registered is tested. They run at small sizes and on a
+small backbone; FCN runs on all backbones, since it asks nothing of them but two taps.
+"""
+import fnmatch
+import inspect
+import socket
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.config import load_config
+from mxnetseg.config.loader import list_configs
+from mxnetseg.errors import ConfigError, UnknownNameError
+from mxnetseg.losses import MixedLoss, global_backward, global_value
+from mxnetseg.models import MODELS, get_model, list_models, model_arguments
+from mxnetseg.models.backbones import list_backbones
+from mxnetseg.models.weights import assign, read_params
+
+NCLASS = 5
+
+# What makes a network small, where the general rule does not: model -> arguments.
+SMALL = {}
+# Backbones that are too deep for the quick suite.
+DEEP = ("resnet101", "resnet152")
+
+
+def subjects():
+    """(model, arguments) of everything under test."""
+    for name in list_models():
+        if name == "fcn":
+            yield from ((name, {"backbone": backbone}) for backbone in list_backbones())
+            continue
+        arguments = dict(SMALL.get(name, {}))
+        default = inspect.signature(MODELS.get(name).__init__).parameters.get("backbone")
+        if default is not None and default.default.startswith("resnet"):
+            arguments.setdefault("backbone", "resnet18")
+        yield name, arguments
+
+
+def parameter(name, arguments):
+    slow = arguments.get("backbone") in DEEP
+    return pytest.param((name, arguments), id="-".join([name, *map(str, arguments.values())]),
+                        marks=pytest.mark.slow if slow else ())
+
+
+def build(subject, **changes):
+    name, arguments = subject
+    if "aux" in model_arguments(name):
+        changes = {"aux": True, **changes}
+    return get_model(name, **{"nclass": NCLASS, **arguments, **changes})
+
+
+def picture(height, width, batch=1):
+    return mx.nd.array(np.random.RandomState(height + width).normal(size=(batch, 3, height, width)))
+
+
+def label(height, width, batch):
+    """Three stripes of classes and an unlabelled border: something that can be learned."""
+    classes = np.arange(width) * 3 // width
+    mask = np.broadcast_to(classes, (batch, height, width)).astype("uint8")
+    mask[:, :3] = 255
+    return mx.nd.array(mask, dtype="uint8")
+
+
+def outputs_of(net, x):
+    return [output.asnumpy() for output in net(x)]
+
+
+def assert_close(got, wanted, relative=1e-5):
+    assert len(got) == len(wanted)
+    for one, other in zip(got, wanted):
+        assert one.shape == other.shape
+        assert np.abs(one - other).max() <= relative * np.abs(other).max()
+
+
+@pytest.fixture(scope="class")
+def net(subject):
+    """One network for the tests that leave its parameters alone."""
+    return build(subject)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a network wants the network")
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.parametrize("subject", [parameter(*subject) for subject in subjects()], scope="class")
+class TestLife:
+    def test_builds_offline_with_every_parameter_settled(self, subject, offline):
+        net = build(subject)
+        for name, p in net.named_parameters().items():
+            assert np.isfinite(p.data().asnumpy()).all(), name
+        assert net.nclass == NCLASS and net.model_name == subject[0]
+
+    def test_any_size_also_when_it_changes_between_hybridised_calls(self, subject, net):
+        sizes = [(32, 32), (33, 50), (97, 65), (64, 47), (33, 50)]
+        net.hybridize(False)
+        plain = [outputs_of(net, picture(*size)) for size in sizes]
+        net.hybridize()
+        for size, wanted in zip(sizes, plain):
+            got = outputs_of(net, picture(*size))
+            assert {output.shape for output in got} == {(1, NCLASS, *size)}
+            assert all(np.isfinite(output).all() for output in got)
+            assert_close(got, wanted)
+
+    def test_a_sample_does_not_depend_on_its_batch(self, subject, net):
+        x = picture(40, 56, batch=3)
+        together = outputs_of(net, x)
+        alone = outputs_of(net, x[1:2])
+        assert_close([output[1:2] for output in together], alone, relative=1e-4)
+
+    def test_the_declared_loss_addresses_the_outputs(self, subject, net):
+        loss = net.loss(aux_weight=0.25)
+        assert isinstance(loss, MixedLoss)
+        outputs = net(picture(32, 32))
+        terms = net.terms(None, 0.25)
+        assert {term.output for term in terms} == set(range(len(outputs)))
+        assert len(loss.weights) == len(terms) and all(weight > 0 for weight in loss.weights)
+        loss.initialize()
+        value = global_value([loss(outputs, label(32, 32, 1))], loss.weights)
+        assert value.shape == (1,) and np.isfinite(value.asscalar())
+
+    def test_every_trainable_parameter_gets_a_gradient(self, subject):
+        net = build(subject)
+        loss = net.loss()
+        loss.initialize()
+        x = picture(65, 71, batch=2)
+        with mx.autograd.record():
+            parts = loss(net(x), label(65, 71, 2))
+        global_backward([parts], loss.weights)
+        patterns = list(net.zero_gradient_at_start)
+        without = set()
+        for name, p in net.named_parameters().items():
+            if p.grad_req != "null":
+                gradient = p.grad().asnumpy()
+                assert np.isfinite(gradient).all(), name
+                if not gradient.any():
+                    without.add(name)
+        excused = {name for name in without if any(fnmatch.fnmatch(name, p) for p in patterns)}
+        assert without == excused
+        # an excuse that nobody needs is a mistake
+        assert all(fnmatch.filter(excused, pattern) for pattern in patterns)
+
+    def test_training_steps_lower_the_loss(self, subject):
+        net = build(subject)
+        loss = net.loss()
+        loss.initialize()
+        net.hybridize()
+        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})
+        x, y = picture(48, 65, batch=2), label(48, 65, 2)
+        values = []
+        for _ in range(8):
+            with mx.autograd.record():
+                parts = loss(net(x), y)
+            values.append(global_backward([parts], loss.weights).asscalar())
+            trainer.step(1)
+        assert np.isfinite(values).all()
+        assert values[-1] < 0.9 * values[0], values
+
+    def test_parameters_survive_a_file(self, subject, net, tmp_path):
+        file = tmp_path / "net.params"
+        net.save_parameters(str(file))
+        other = build(subject)
+        x = picture(33, 50)
+        assert not np.array_equal(other(x)[0].asnumpy(), net(x)[0].asnumpy())
+        assert assign(other, read_params(file), where=file) == []
+        file.unlink()
+        assert_close(outputs_of(other, x), outputs_of(net, x))
+
+    def test_exported_it_runs_at_another_size(self, subject, net, tmp_path):
+        net.hybridize()
+        net(picture(32, 48))
+        net.export(str(tmp_path / "net"))
+        again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"],
+                                             str(tmp_path / "net-0000.params"))
+        x = picture(50, 33)
+        outputs = again(x)
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        assert_close([output.asnumpy() for output in outputs], outputs_of(net, x))
+        (tmp_path / "net-0000.params").unlink()
+
+    def test_group_norm_in_the_place_of_batch_norm(self, subject):
+        net = build(subject, norm="gn")
+        assert not [name for name in net.named_parameters() if name.endswith("running_mean")]
+        assert np.isfinite(net(picture(33, 50))[0].asnumpy()).all()
+
+    def test_a_misspelt_argument_is_an_error_that_names_the_right_one(self, subject):
+        name, arguments = subject
+        for argument in model_arguments(name):
+            wrong = argument + "s"
+            with pytest.raises(UnknownNameError, match=f"'{wrong}'(.|\n)*did you mean (.|\n)*'{argument}'"):
+                get_model(name, **{wrong: 1})
+
+    def test_arguments_are_by_keyword_and_none_is_swallowed(self, subject):
+        parameters = list(inspect.signature(MODELS.get(subject[0]).__init__).parameters.values())[1:]
+        assert {p.kind for p in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_has_a_configuration(name):
+    assert name in list_configs()
+    config = load_config(model=name)
+    assert config.model.name == name
+    assert load_config(name) == config
+    options = {"backbone": config.model.backbone, "output_stride": config.model.output_stride,
+               "aux": config.model.aux or None, **config.model.options}
+    unknown = {key for key, value in options.items() if value is not None} - set(model_arguments(name))
+    assert not unknown
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_names_its_paper(name):
+    kind = MODELS.get(name)
+    assert kind.__doc__ and "x: (N, 3, H, W)" in kind.__doc__
+    assert inspect.getmodule(kind).__name__ == f"mxnetseg.models.{name}"
+
+
+@pytest.mark.parametrize("alias", sorted(MODELS.aliases))
+def test_aliases_resolve(alias):
+    assert MODELS.resolve(alias) in list_models()
+    assert MODELS.resolve(alias.upper().replace("_", "-")) == MODELS.resolve(alias)
+
+
+def test_unknown_names_are_answered_with_near_ones():
+    with pytest.raises(UnknownNameError, match="did you mean (.|\n)*'fcn'"):
+        get_model("fcnn")
+    with pytest.raises(UnknownNameError, match="did you mean (.|\n)*'resnet18'"):
+        get_model("fcn", backbone="resnet_81")
+
+
+@pytest.mark.parametrize("arguments", [
+    {"nclass": 0}, {"nclass": 2.5}, {"output_stride": 4}, {"norm": "batch"},
+])
+def test_values_that_cannot_be_are_refused(arguments):
+    with pytest.raises(ConfigError):
+        get_model("fcn", **arguments)
