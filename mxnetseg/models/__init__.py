@@ -15,6 +15,7 @@ MODELS = Registry("model", {
     "danet": "mxnetseg.models.danet:DANet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
+    "denseaspp": "mxnetseg.models.denseaspp:DenseASPP",
     "fcn": "mxnetseg.models.fcn:FCN",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
 }, aliases={

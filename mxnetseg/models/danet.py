@@ -20,7 +20,7 @@ class DANet(SegModel):
     branch and of the channel branch alone.
 
     The paper puts a loss on each branch too, all of weight 1 (``loss.aux_weight``). No multi-grid, as
-    in MXNetSeg. At first the attentions are the identity, see :class:`~mxnetseg.nn.attention.PositionAttention`.
+    in MXNetSeg. At first both attentions are the identity: their gates start at 0.
 
     Args:
         nclass: classes.

@@ -1,0 +1,89 @@
+"""DenseASPP: Yang, Yu, Zhang, Li & Yang, CVPR 2018."""
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence
+
+from mxnet.gluon import nn
+
+from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.resize import resize
+from .backbones import get_backbone
+from .base import SegModel, norm_options
+
+
+class DensePyramid(nn.HybridBlock):
+    """The dense atrous spatial pyramid: y_l = dilated_l(narrow_l([x, y_1, ..., y_(l-1)])), equation 3.
+
+    x: (N, in_channels, H, W) -> (N, channels, H, W): x and all y_l concatenated and projected.
+
+    Args:
+        channels: of each y_l and of the output.
+        in_channels: input channels.
+        narrow: channels that the input of each dilated convolution but the first is narrowed to.
+        rates: dilations, one a y_l.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, channels: int, *, in_channels: int, narrow: int, rates: Sequence[int],
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+        self._steps = len(rates)
+        with self.name_scope():
+            self.dilate1 = ConvModule2d(channels, 3, dilation=rates[0], in_channels=in_channels, **norm)
+            for i, rate in enumerate(rates[1:], start=1):
+                before = in_channels + i * channels
+                setattr(self, f"trans{i}", ConvModule2d(narrow, 1, in_channels=before, **norm))
+                setattr(self, f"dilate{i + 1}",
+                        ConvModule2d(channels, 3, dilation=rate, in_channels=narrow, **norm))
+            joined = in_channels + len(rates) * channels
+            self.projection = ConvModule2d(channels, 1, in_channels=joined, **norm)
+            self.drop = nn.Dropout(0.5)
+
+    def hybrid_forward(self, F, x):
+        x = F.concat(x, self.dilate1(x), dim=1)
+        for i in range(1, self._steps):
+            narrowed = getattr(self, f"trans{i}")(x)
+            x = F.concat(x, getattr(self, f"dilate{i + 1}")(narrowed), dim=1)
+        return self.drop(self.projection(x))
+
+
+class DenseASPP(SegModel):
+    """Dilated convolutions of growing rate, each fed with all before it (the paper's figure 3, equation 3).
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
+
+    As MXNetSeg has it: a ResNet where the paper has a DenseNet, branches of 256 channels, a projection
+    to 256 and an FCN head behind them. The narrowing 1x1 convolutions are half as wide as the
+    backbone's last tap (MXNetSeg: 1024, the same for the ResNets that it takes).
+
+    Args:
+        nclass: classes.
+        backbone: the pyramid sits on its last tap, the auxiliary head on the one before.
+        output_stride: 8 (the paper's), 16 or 32.
+        rates: dilations of the 3x3 convolutions, in the order in which they are chained.
+        aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    mxnetseg_classes = ("DenseASPP",)
+    mxnetseg_prefixes = {"head.dense_aspp.": "pyramid.", "head.head.": "head."}
+
+    def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
+                 rates: Sequence[int] = (3, 6, 12, 18, 24), aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        norm = norm_options(norm_layer, norm_kwargs)
+        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        c3, c4 = self.backbone.taps[-2:]
+        with self.name_scope():
+            self.pyramid = DensePyramid(256, in_channels=c4.channels, narrow=c4.channels // 2, rates=rates,
+                                        **norm)
+            self.head = FCNHead(nclass, 256, **norm)
+            self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
+
+    def hybrid_forward(self, F, x):
+        c3, c4 = self.backbone(x)[-2:]
+        outputs = [self.head(self.pyramid(c4))]
+        if self.aux_head is not None:
+            outputs.append(self.aux_head(c3))
+        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
