@@ -266,12 +266,12 @@ def _plan(scene: _Scene) -> None:
                 scene.add(z, _tree, side * (pavement - rng.uniform(.3, .6)), z, rng.uniform(4, 6.5))
                 z += step
         z, step = rng.uniform(5.5, 14), rng.uniform(13, 20)
-        while z < 60:  # street lamps
+        while z < 36:  # street lamps
             scene.lamps.append((side * (road + .45), z))
             scene.add(z, _lamp, side, side * (road + .45), z)
             z += step
         for _ in range(rng.integers(1, 3)):
-            at = rng.uniform(6, 22)
+            at = rng.uniform(5.5, 16)
             scene.add(at, _sign, side * (road + rng.uniform(.35, .7)), at)
         z = rng.uniform(5, 16)
         while z < 50:  # parked cars
@@ -279,14 +279,14 @@ def _plan(scene: _Scene) -> None:
                 scene.add(z, _car, side * (road - 1.05), z, side if rng.random() < .8 else -side)
             z += rng.uniform(5.6, 9)
         for _ in range(rng.integers(2, 5)):  # people on the sidewalk
-            at = 4.8 + 14 * rng.random() ** 1.4
+            at = 4.6 + 9 * rng.random() ** 1.3
             scene.add(at, _person, side * rng.uniform(road + .3, pavement - .3), at)
     for lane, least in ((1, 8.0), (-1, 7.0)):  # traffic: ahead, and coming
         if rng.random() < .75:
             at = rng.uniform(least, 30)
             scene.add(at, _car, lane * road * .42, at, lane)
     for _ in range(rng.integers(0, 3)):  # somebody crosses
-        at = rng.uniform(5.5, 12)
+        at = rng.uniform(5.0, 10)
         scene.add(at, _person, rng.uniform(-road, road) * .8, at)
 
 
@@ -399,7 +399,7 @@ def _ground(scene: _Scene) -> None:
 def _markings(scene: _Scene, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Where the road is painted, at the ground points (X, Z): bool."""
     rng, road = scene.rng, scene.road
-    half = rng.uniform(.10, .15)
+    half = rng.uniform(.16, .22)
     phase, period = rng.uniform(0, 6), rng.uniform(4.5, 7)
     middle = (np.abs(x) < half) & ((z + phase) % period < period * rng.uniform(.5, .7))
     if rng.random() < .25:
@@ -409,9 +409,9 @@ def _markings(scene: _Scene, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         painted = painted | (np.abs(np.abs(x) - road + .35) < half * .9)
     if rng.random() < .45:  # a zebra crossing
         start = rng.uniform(5, 11)
-        band = (z > start) & (z < start + 3.2) & (np.abs(x) < road - .3)
-        painted = np.where((z > start - .8) & (z < start + 4), band & (x % 1.1 < .58), painted)
-    return painted & (z < 45) & (np.abs(x) < road)
+        band = (z > start) & (z < start + 3.6) & (np.abs(x) < road - .3)
+        painted = np.where((z > start - .8) & (z < start + 4.4), band & (x % 1.5 < .8), painted)
+    return painted & (z < 30) & (np.abs(x) < road)
 
 
 def _skyline(scene: _Scene) -> None:
@@ -561,10 +561,10 @@ def _lamp(scene: _Scene, side: int, x: float, z: float) -> None:
     unit = canvas.camera.f / z
     tall = scene.rng.uniform(5.0, 6.2)
     foot, top, tip = canvas.camera.project([(x, 0, z), (x, tall, z), (x - side * 1.3, tall + .25, z)])
-    canvas.limb(foot, foot * .85 + top * .15, unit * .15, tone, POLE, z)
-    canvas.limb(foot, top, unit * .095, tone, POLE, z)
-    canvas.limb(top, tip, unit * .07, tone, POLE, z)
-    canvas.disk(*tip, unit * .38, unit * .14, (1.0, .9, .65) if scene.light.lamps else tone, POLE, z,
+    canvas.limb(foot, foot * .85 + top * .15, unit * .21, tone, POLE, z)
+    canvas.limb(foot, top, unit * .14, tone, POLE, z)
+    canvas.limb(top, tip, unit * .11, tone, POLE, z)
+    canvas.disk(*tip, unit * .46, unit * .19, (1.0, .9, .65) if scene.light.lamps else tone, POLE, z,
                 glows=scene.light.lamps)
     if scene.light.lamps:
         canvas.glow(*tip, z, unit * 1.5 + 6, (.9, .68, .32))
@@ -576,8 +576,8 @@ def _sign(scene: _Scene, x: float, z: float) -> None:
     unit = canvas.camera.f / z
     tall = rng.uniform(2.3, 3.0)
     foot, head = canvas.camera.project([(x, 0, z), (x, tall, z)])
-    canvas.limb(foot, head, unit * .075, (.52, .53, .54), POLE, z)
-    kind, r = rng.integers(4), unit * rng.uniform(.38, .5)
+    canvas.limb(foot, head, unit * .12, (.52, .53, .54), POLE, z)
+    kind, r = rng.integers(4), unit * rng.uniform(.5, .65)
     white, red, blue = (.92, .92, .92), (.80, .10, .12), (.10, .28, .66)
     night = scene.light.lamps  # signs throw headlights back
     shade = .75 if night else 1.0
@@ -706,7 +706,7 @@ def _person(scene: _Scene, x: float, z: float) -> None:
         return foot + np.array([dx * unit * tall, -y * unit * tall])
 
     def limb(a: np.ndarray, b: np.ndarray, radius: float, color: Color, shade: float = 1.0) -> None:
-        canvas.limb(a, b, radius * unit * tall, color, PERSON, z, shade=shade)
+        canvas.limb(a, b, 1.15 * radius * unit * tall, color, PERSON, z, shade=shade)
 
     step, swing, way = rng.uniform(.02, .13), rng.uniform(.02, .12), rng.choice((-1, 1))
     limb(spot(-.06, .78), spot(-.06 - swing, .48), .042, shirt, .7)
@@ -806,8 +806,9 @@ def _finish(scene: _Scene) -> Tuple[np.ndarray, np.ndarray]:
     image += .009 * rng.standard_normal(image.shape, dtype=np.float32)
     image = (image.clip(0, 1) * 255 + .5).astype(np.uint8)
 
-    # a pixel whose fine pixels disagree lies on a boundary
-    ids = canvas.ids.reshape(h, _FINE, w, _FINE)
-    mask = ids[:, 0, :, 0].copy()
-    mask[(ids.max((1, 3)) != ids.min((1, 3)))] = IGNORE
+    # a pixel is on a boundary if the fine pixels in it and around it disagree
+    square = np.ones((3, 3), np.uint8)
+    low, high = (f(canvas.ids, square).reshape(h, _FINE, w, _FINE) for f in (cv2.erode, cv2.dilate))
+    mask = canvas.ids[::_FINE, ::_FINE].copy()
+    mask[low.min((1, 3)) != high.max((1, 3))] = IGNORE
     return image, mask
