@@ -310,7 +310,6 @@ class Trainer:
         return step if self._lockstep else compile_outermost(step, static_alloc=True)
 
     def _new_path(self, folder: Path) -> Path:
-        config = self.config
         folder = folder / self.net.model_name
         return folder / (new_stem(folder, self.net.model_name, self.net.backbone_name, self.train_set.name)
                          + ".params")

@@ -1,0 +1,79 @@
+"""``mxnetseg demo``: the whole way, on the built-in sample: train, evaluate, draw."""
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .common import add_device_argument, add_quiet_argument, add_weights_argument, progress_bar
+
+_SHOWN = 4  # validation pictures in the sheet, spread over the split
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=int, metavar="N", help="default: as configs/fcn.yaml says")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
+                        help="where the pictures go (default: %(default)s)")
+    add_device_argument(parser)
+    add_weights_argument(parser)
+    add_quiet_argument(parser)
+
+
+def run(args: Namespace) -> int:
+    from ..config import load_config
+    from ..engine.checkpoint import restore_network
+    from ..engine.contexts import resolve_contexts
+    from ..engine.evaluator import evaluate
+    from ..engine.inference import Protocol, Segmenter
+    from ..engine.trainer import Trainer
+
+    began = time.time()
+    contexts = resolve_contexts(args.ctx)
+    config = load_config(model="fcn", overrides=[f"train.epochs={args.epochs}"] if args.epochs else [])
+    print("1. training FCN-ResNet18 on the built-in street scenes (`python train.py --model fcn` does the same)",
+          flush=True)
+    trainer = Trainer(config, contexts, folder=args.weights, quiet=args.quiet)
+    result = trainer.fit()
+    if result.signal is not None:
+        print(f"stopped; `mxnetseg train --resume {result.last.path}` goes on")
+        return 128 + result.signal
+
+    print(f"2. evaluating {result.best.path} on the validation split at several scales (`python eval.py --ms`)",
+          flush=True)
+    net, _ = restore_network(result.best, contexts)
+    protocol = Protocol.of(config, ms=True)
+    segmenter = Segmenter(net, contexts, protocol)
+    dataset = trainer.val_set
+    matrix, control = evaluate(segmenter, dataset, workers=config.data.workers,
+                               progress=progress_bar("evaluate", args.quiet))
+    print(f"{dataset.name}, {config.data.val_split}: {len(dataset)} images; {protocol}")
+    print(matrix.result(dataset.classes).table())
+    print(f"control: the same predictions against other pictures' masks: mIoU {100 * control.miou():.2f}")
+
+    print("3. pictures", flush=True)
+    for what, path in _draw(args.out, dataset, segmenter, matrix).items():
+        print(f"  {what:<22} {path}")
+    print(f"  {'training curves':<22} {trainer.run_log.picture}")
+    print(f"done in {(time.time() - began) / 60:.1f} minutes; "
+          f"now try: mxnetseg predict PICTURE_OR_FOLDER")
+    return 0
+
+
+def _draw(out: Path, dataset, segmenter, matrix):
+    """Write the pictures; what each is -> where it is."""
+    from ..engine.predictor import Prediction
+    from ..viz.confusion import confusion
+    from ..viz.overlay import grid, with_legend
+    from ..viz.palette import colorize, save_rgb_png
+
+    samples = [dataset[i] for i in range(0, len(dataset), max(len(dataset) // _SHOWN, 1))][:_SHOWN]
+    predictions = [Prediction(s.image, segmenter(s.image).asnumpy(), dataset.classes, dataset.palette,
+                              Path(s.name).name) for s in samples]
+    sheet = grid([[s.image, colorize(s.mask, dataset.palette), p.color] for s, p in zip(samples, predictions)],
+                 captions=["picture", "truth", "prediction"])
+    pictures = {"predictions": out / "predictions.png", "confusion": out / "confusion.png"}
+    save_rgb_png(with_legend(sheet, dataset.classes, dataset.palette), pictures["predictions"])
+    confusion(matrix.counts, dataset.classes, pictures["confusion"])
+    for prediction in predictions:
+        pictures[f"overlay of {prediction.name}"] = prediction.save(out)[1]
+    return pictures
