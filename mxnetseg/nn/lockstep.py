@@ -19,6 +19,11 @@ class _Abandoned(Exception):
     """Another function failed: this one is not waited for any longer."""
 
 
+def _unequal() -> MXNetSegError:
+    return MXNetSegError("the contexts do not run through the same layers",
+                         fix="give every context the same network and a batch of the same size")
+
+
 class _Lockstep:
     def __init__(self, parties: int):
         self.parties = parties
@@ -33,11 +38,12 @@ class _Lockstep:
     def exchange(self, rank: int, value: Any) -> List[Any]:
         slots = self.slots[self.rounds[rank] % 2]
         self.rounds[rank] += 1
-        if self.finished:
-            raise MXNetSegError("the contexts do not run through the same layers",
-                                fix="give every context the same network and a batch of the same size")
+        if self.finished:  # nobody would come back to this one
+            raise _unequal()
         slots[rank] = value
         self._hand_over(rank)
+        if min(self.rounds) < self.rounds[rank]:  # somebody finished instead of leaving a value
+            raise _unequal()
         return list(slots)
 
     def _hand_over(self, rank: int):
