@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 BEST = "_best"
 _PARAMS, _STATE, _SIDECAR = ".params", ".state", ".json"
+_AT_ONCE = 200  # arrays that multi_all_finite() takes; given more, it writes beyond its own memory
 
 
 def model_record(config: Model, nclass: int) -> Dict[str, Any]:
@@ -262,7 +263,8 @@ def newest(folder: Path, *, resumable: bool = False,
 def all_finite(net) -> bool:
     """Whether no parameter of ``net`` is NaN or infinite."""
     arrays = [p.list_data()[0] for p in net.named_parameters().values()]
-    return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asnumpy().all())
+    some = [arrays[i:i + _AT_ONCE] for i in range(0, len(arrays), _AT_ONCE)]
+    return all(bool(mx.nd.multi_all_finite(*a, num_arrays=len(a)).asnumpy().all()) for a in some)
 
 
 def _flush(path: Path, least: int) -> None:
