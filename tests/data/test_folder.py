@@ -1,0 +1,189 @@
+"""Folder data: its splits, its classes, and the mistakes of those who make it by hand."""
+import numpy as np
+import pytest
+
+from mxnetseg.data.base import IGNORE, voc_palette
+from mxnetseg.data.folder import FolderDataset, read_classes
+from mxnetseg.errors import DataError, DataNotFoundError
+
+
+def names(root, split):
+    dataset = FolderDataset(split=split, root=root)
+    return [dataset[i].name for i in range(len(dataset))]
+
+
+def test_declaration(folder):
+    dataset = FolderDataset(root=folder)
+    assert (dataset.name, dataset.classes, dataset.nclass) == ("pets", ("ground", "cat", "big dog"), 3)
+    assert np.array_equal(dataset.palette, voc_palette(3))
+    assert dataset.image_path(0) == folder / "images" / "a0.jpg"
+    assert dataset.info()["raw_ids"] is None
+    assert np.array_equal(dataset.to_raw_ids(np.array([0, 2, IGNORE])), [0, 2, IGNORE])
+
+
+def test_two_folders_do_not_share_their_classes(folder, tmp_path, write):
+    other = tmp_path / "other"
+    write(other / "images" / "b.png")
+    write(other / "masks" / "b.png", 0)
+    (other / "classes.txt").write_text("thing\n")
+    first, second = FolderDataset(root=folder), FolderDataset(root=other)
+    assert (first.nclass, second.nclass, FolderDataset.classes) == (3, 1, ())
+
+
+def test_fixed_random_split(folder):
+    train, val = names(folder, "train"), names(folder, "val")
+    assert len(val) == 1 and sorted(train + val) == [f"a{i}" for i in range(10)]
+    assert names(folder, "val") == val == ["a4"]  # the same on every machine
+
+
+def test_split_of_two_images(folder):
+    for i in range(2, 10):
+        (folder / "images" / f"a{i}.jpg").unlink()
+    assert sorted(names(folder, "train") + names(folder, "val")) == ["a0", "a1"]
+
+
+def test_splits_by_lists(folder):
+    (folder / "train.txt").write_text("a3\na1.jpg\nimages/a2.jpg masks/a2.png\n")
+    (folder / "val.txt").write_text("a0\n")
+    assert names(folder, "train") == ["a3", "a1", "a2"]
+    assert names(folder, "val") == ["a0"]
+
+
+def test_a_name_in_a_list_may_contain_spaces(folder, write):
+    write(folder / "images" / "my cat.v2.jpg")
+    write(folder / "masks" / "my cat.v2.png", 1)
+    (folder / "train.txt").write_text("my cat.v2\n")
+    assert names(folder, "train") == ["my cat.v2"]
+
+
+def test_splits_by_subfolders(tmp_path, write):
+    for split, count in (("train", 2), ("val", 1), ("test", 1)):
+        for i in range(count):
+            write(tmp_path / "images" / split / f"{i}.png")
+            if split != "test":
+                write(tmp_path / "masks" / split / f"{i}.png", 0)
+    (tmp_path / "classes.txt").write_text("a\n")
+    assert names(tmp_path, "train") == ["train/0", "train/1"]
+    assert names(tmp_path, "val") == ["val/0"]
+    assert names(tmp_path, "test") == ["test/0"]
+    assert FolderDataset(split="test", root=tmp_path)[0].mask is None
+
+
+def test_hidden_files_are_left_alone(folder):
+    (folder / "images" / "._a0.jpg").write_bytes(b"of a Mac")
+    (folder / "images" / ".cache").mkdir()
+    (folder / "images" / ".cache" / "x.jpg").write_bytes(b"thumbnail")
+    assert len(FolderDataset(root=folder)) == 9
+
+
+def test_rgb_masks_by_the_classes_colors(folder, write):
+    (folder / "classes.txt").write_text("ground #102030\ncat #00FF00\nbig dog #0000ff\n")
+    dataset = FolderDataset(root=folder)
+    ids = dataset[0].mask
+    assert np.array_equal(dataset.palette, [(16, 32, 48), (0, 255, 0), (0, 0, 255)])
+    write(dataset.mask_path(0), dataset.palette[ids])
+    assert np.array_equal(dataset[0].mask, ids)
+
+
+def test_rgb_masks_without_colors_are_refused(folder, write):
+    dataset = FolderDataset(root=folder)
+    write(dataset.mask_path(0), voc_palette(3)[dataset[0].mask])
+    with pytest.raises(DataError, match="RGB picture"):
+        _ = dataset[0]
+
+
+def test_label_outside_the_classes(folder, write):
+    dataset = FolderDataset(root=folder)
+    write(dataset.mask_path(0), 3)
+    with pytest.raises(DataError) as error:
+        _ = dataset[0]
+    assert error.value.received == "3 (768 pixels); known ids are 0..2, ignore is 255"
+    assert "classes.txt" in error.value.fix
+
+
+# ---- what may be missing or wrong
+
+@pytest.mark.parametrize("missing", ["classes.txt", "images"])
+def test_not_folder_data(folder, missing):
+    (folder / missing).rename(folder / "renamed")
+    with pytest.raises(DataNotFoundError, match="not found") as error:
+        FolderDataset(root=folder)
+    assert f"it lacks {missing}" in error.value.where and FolderDataset.layout in error.value.fix
+
+
+def test_no_root():
+    with pytest.raises(DataNotFoundError, match="needs a folder"):
+        FolderDataset()
+
+
+def test_image_without_mask(folder):
+    (folder / "masks" / "a0.png").unlink()
+    with pytest.raises(DataNotFoundError, match="1 of 9 images") as error:
+        FolderDataset(root=folder)
+    assert error.value.where == str(folder / "images" / "a0.jpg")
+    assert str(folder / "masks" / "a0.png") in error.value.received
+
+
+def test_no_masks_at_all(folder):
+    (folder / "masks").rename(folder / "labels")
+    with pytest.raises(DataNotFoundError, match="no folder masks"):
+        FolderDataset(root=folder)
+
+
+def test_no_images(folder):
+    for path in (folder / "images").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="empty"):
+        FolderDataset(root=folder)
+
+
+def test_no_test_split(folder):
+    with pytest.raises(DataNotFoundError, match="no test split"):
+        FolderDataset(split="test", root=folder)
+
+
+def test_only_one_list(folder):
+    (folder / "train.txt").write_text("a0\n")
+    with pytest.raises(DataNotFoundError, match="'val' has no list"):
+        FolderDataset(split="val", root=folder)
+
+
+def test_list_of_unknown_image(folder):
+    (folder / "train.txt").write_text("a0\nb7\n")
+    with pytest.raises(DataNotFoundError) as error:
+        FolderDataset(root=folder)
+    assert error.value.received == "b7" and error.value.where == folder / "train.txt"
+
+
+def test_list_with_a_doubled_image(folder):
+    (folder / "train.txt").write_text("a0\na1\na0.jpg\n")
+    with pytest.raises(DataError, match="more than once") as error:
+        FolderDataset(root=folder)
+    assert error.value.received == "a0"
+
+
+def test_two_images_of_one_name(folder, write):
+    write(folder / "images" / "a0.png")
+    with pytest.raises(DataError, match="share one name") as error:
+        FolderDataset(root=folder)
+    assert "a0.jpg" in error.value.where and "a0.png" in error.value.where
+
+
+@pytest.mark.parametrize("text, what", [
+    ("a\nb\na\n", "class is given twice"),
+    ("a #000001\nb #000001\n", "colour is given twice"),
+    ("a\nb #12\n", "neither"),
+    ("#123456\n", "neither"),
+    ("\n", "empty"),
+    ("\n".join(map(str, range(256))), "too many classes"),
+])
+def test_bad_classes(tmp_path, text, what):
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(DataError, match=what) as error:
+        read_classes(tmp_path / "classes.txt")
+    assert "classes.txt" in str(error.value.where) and error.value.fix
+
+
+def test_255_classes(tmp_path):
+    (tmp_path / "classes.txt").write_text("\n".join(map(str, range(255))))
+    assert len(read_classes(tmp_path / "classes.txt")[0]) == 255
