@@ -12,6 +12,7 @@ from typing import Callable, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
+from ..errors import UnknownNameError
 from .base import IGNORE
 
 CLASSES = ("road", "marking", "sidewalk", "building", "vegetation", "sky", "vehicle", "person", "pole")
@@ -53,6 +54,11 @@ class _Light:
     lamps: bool = False
     wet: float = 0.0
     snow: float = 0.0
+
+    @property
+    def night(self) -> bool:
+        """Whether it is dark but for the lamps."""
+        return self.lamps and max(self.zenith) < .1
 
 
 _LIGHTS = {
@@ -205,7 +211,8 @@ class _Scene:
     things: List[Tuple[float, Callable[[], None]]] = field(default_factory=list)
     lamps: List[Tuple[float, float]] = field(default_factory=list)  # X, Z
 
-    def add(self, distance: float, painter: Callable[..., None], *args) -> None:
+    def add(self, distance: float, painter: Callable[..., None], *args: float) -> None:
+        """Put a thing into the scene: ``painter(scene, *args)``, when its turn comes."""
         self.things.append((distance, lambda: painter(self, *args)))
 
 
@@ -221,9 +228,15 @@ def paint(seed: int, index: int, *, width: int = 288, height: int = 192,
     Returns:
         image, uint8 (height, width, 3) RGB; mask, uint8 (height, width), ids of ``CLASSES``, and IGNORE on
         the boundaries between classes and on the bonnet of the car from which one looks.
+
+    Raises:
+        UnknownNameError: no such weather.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
-    light = _LIGHTS[weather or WEATHERS[index % len(WEATHERS)]]
+    weather = weather or WEATHERS[index % len(WEATHERS)]
+    if weather not in _LIGHTS:
+        raise UnknownNameError("weather", weather, WEATHERS)
+    light = _LIGHTS[weather]
     w, h = width * _FINE, height * _FINE
     road = rng.uniform(3.4, 5.0)
     camera = _Camera(f=w * rng.uniform(.72, .9), cx=w * rng.uniform(.44, .56),
@@ -321,7 +334,7 @@ def _sky(scene: _Scene) -> None:
     cloud = np.clip(np.float32(light.horizon) * 1.06 + .04, 0, 1) if not light.lamps else \
         np.float32(light.horizon) * .55 + np.float32(light.zenith) * .6
     sky = sky * (1 - cover) + cloud * cover
-    if light.lamps and max(light.zenith) < .1:  # night: stars, and now and then a moon
+    if light.night:  # stars, and now and then a moon
         stars = rng.integers((0, 0), (top, width), (int(top * width / 1500), 2))
         sky[stars[:, 0], stars[:, 1]] += rng.uniform(.1, .8, (len(stars), 1)).astype(np.float32)
         if rng.random() < .6:
@@ -388,9 +401,9 @@ def _ground(scene: _Scene) -> None:
     if light.lamps:
         for lx, lz in scene.lamps:
             pool = np.exp(-((x - lx * .75) ** 2 + (z - lz) ** 2) / 18.0)[..., None]
-            color *= 1 + pool * np.float32([2.1, 1.7, 1.0]) * (.75 if max(light.zenith) < .1 else .25)
+            color *= 1 + pool * np.float32([2.1, 1.7, 1.0]) * (.75 if light.night else .25)
         ahead = np.exp(-((x - canvas.camera.offset) / 3.2) ** 2 - ((z - 8) / 8) ** 2)[..., None]
-        color *= 1 + ahead * (1.5 if max(light.zenith) < .1 else .2)
+        color *= 1 + ahead * (1.5 if light.night else .2)
     canvas.color[first:] = color
     canvas.ids[first:] = ids
     canvas.depth[first:] = z
@@ -437,14 +450,16 @@ def _skyline(scene: _Scene) -> None:
 # ---- things ---------------------------------------------------------------------------------
 
 
+_WALLS = ((.62, .33, .25), (.80, .70, .52), (.72, .72, .70), (.55, .57, .60), (.85, .80, .72), (.56, .66, .74),
+          (.82, .58, .42), (.48, .42, .38), (.60, .68, .56))
+
+
 def _house(scene: _Scene, side: int, near: float, far: float) -> None:
     rng, canvas = scene.rng, scene.canvas
     tall = rng.uniform(5.5, 15)
     front = scene.pavement + rng.uniform(0, .25)
     deep = rng.uniform(6, 10)
-    tone = np.float32([(.62, .33, .25), (.80, .70, .52), (.72, .72, .70), (.55, .57, .60), (.85, .80, .72),
-                       (.56, .66, .74), (.82, .58, .42), (.48, .42, .38), (.60, .68, .56)][rng.integers(9)])
-    tone = tone * rng.uniform(.8, 1.12)
+    tone = np.float32(_WALLS[rng.integers(len(_WALLS))]) * rng.uniform(.8, 1.12)
     texture = _facade(scene, far - near, tall, tone)
     if side > 0:
         texture = texture[:, ::-1]
@@ -469,8 +484,7 @@ def _facade(scene: _Scene, length: float, tall: float, tone: np.ndarray) -> np.n
     rng, canvas, light = scene.rng, scene.canvas, scene.light
     unit = 20
     h, w = int(tall * unit), int(length * unit)
-    grain = np.resize(np.tile(scene.noise, (2, 2)), (max(h, 1), 512))[:, :w] if w <= 512 else \
-        cv2.resize(scene.noise, (w, h))
+    grain = cv2.resize(scene.noise, (w, h), interpolation=cv2.INTER_LINEAR)
     face = canvas.lit(tone) * (1 + .07 * grain)[..., None]
     if rng.random() < .35:  # courses of brick
         face[::6] *= .88
@@ -484,9 +498,7 @@ def _facade(scene: _Scene, length: float, tall: float, tone: np.ndarray) -> np.n
     for row, bottom in enumerate(range(h, storey // 2, -storey)):
         for left in range(bay // 2 - ww // 2, w - ww, bay):
             top = bottom - storey // 5 - wh
-            if row == 0 and shop:
-                continue
-            if top < 3 or left < 2:
+            if top < 3 or left < 2 or (row == 0 and shop):
                 continue
             pane = warm * rng.uniform(.6, 1.05) if rng.random() < lit_share else \
                 (dark if rng.random() < .6 else glass_sky)
@@ -525,12 +537,14 @@ def _hedge(scene: _Scene, side: int, near: float, far: float) -> None:
         z -= max(1.0, z * .06)
 
 
+_LEAVES = ((.21, .36, .12), (.30, .42, .14), (.16, .30, .16), (.56, .40, .12), (.55, .26, .12))
+
+
 def _tree(scene: _Scene, x: float, z: float, tall: float) -> None:
     rng, canvas = scene.rng, scene.canvas
     unit = canvas.camera.f / z
     foot, head = canvas.camera.project([(x, 0, z), (x, tall, z)])
-    tone = np.float32([(.21, .36, .12), (.30, .42, .14), (.16, .30, .16), (.56, .40, .12), (.55, .26, .12)][
-        rng.choice(5, p=(.3, .25, .2, .15, .1))])
+    tone = np.float32(_LEAVES[rng.choice(len(_LEAVES), p=(.3, .25, .2, .15, .1))])
     _contact_shadow(scene, x, z, 1.2)
     canvas.limb(foot, foot * .45 + head * .55, unit * .14, (.30, .23, .17), VEGETATION, z)
     count = int(np.clip(unit * tall * .25, 12, 48))
