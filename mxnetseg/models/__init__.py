@@ -12,6 +12,7 @@ __all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments
 
 # A new network is one file, one line here, one configuration and one golden file.
 MODELS = Registry("model", {
+    "acfnet": "mxnetseg.models.acfnet:ACFNet",
     "danet": "mxnetseg.models.danet:DANet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",

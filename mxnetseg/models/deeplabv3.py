@@ -30,7 +30,7 @@ class DeepLabv3(SegModel):
     """
 
     mxnetseg_classes = ("DeepLabv3",)
-    mxnetseg_prefixes = {"head.aspp.": "aspp.", "head.head.": "head."}
+    mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
     needs_batch = 2  # a branch of the pyramid is the whole image's mean
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,

@@ -12,7 +12,7 @@ from .base import SegModel, norm_options
 
 
 class DensePyramid(nn.HybridBlock):
-    """The dense atrous spatial pyramid: y_l = dilated_l(narrow_l([x, y_1, ..., y_(l-1)])), equation 3.
+    """The dense atrous spatial pyramid: y_l = dilated_l(narrow_l([x, y_1, ..., y_(l-1)])).
 
     x: (N, in_channels, H, W) -> (N, channels, H, W): x and all y_l concatenated and projected.
 
@@ -49,7 +49,7 @@ class DensePyramid(nn.HybridBlock):
 
 
 class DenseASPP(SegModel):
-    """Dilated convolutions of growing rate, each fed with all before it (the paper's figure 3, equation 3).
+    """Dilated convolutions of growing rate, each fed with all before it (the paper's section 3).
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 

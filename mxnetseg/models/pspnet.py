@@ -25,7 +25,7 @@ class PSPNet(SegModel):
         backbone: the head sits on its last tap, the auxiliary head on the one before.
         output_stride: 8 (the paper's), 16 or 32.
         aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``
-            (the paper's section 3.3: 0.4).
+            (the paper: 0.4).
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 

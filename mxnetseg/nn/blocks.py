@@ -41,7 +41,7 @@ class ConvModule2d(nn.HybridBlock):
 
 
 class FCNHead(nn.HybridBlock):
-    """The common classifier: 3x3 convolution, norm, ReLU, dropout, 1x1 convolution with bias.
+    """The common classifier: a convolution, norm, ReLU, dropout, 1x1 convolution with bias.
 
     x: (N, in_channels, H, W) -> logits (N, nclass, H, W).
 
@@ -49,15 +49,17 @@ class FCNHead(nn.HybridBlock):
         nclass: classes.
         in_channels: input channels.
         channels: width in between; by default ``min(in_channels, 256)``.
+        kernel_size: of the first convolution.
         drop: dropout probability before the last convolution.
     """
 
-    def __init__(self, nclass: int, in_channels: int, *, channels: Optional[int] = None, drop: float = 0.1,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, nclass: int, in_channels: int, *, channels: Optional[int] = None,
+                 kernel_size: int = 3, drop: float = 0.1, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         channels = channels or min(in_channels, 256)
         with self.name_scope():
-            self.conv1 = ConvModule2d(channels, 3, in_channels=in_channels,
+            self.conv1 = ConvModule2d(channels, kernel_size, in_channels=in_channels,
                                       norm_layer=norm_layer, norm_kwargs=norm_kwargs)
             self.drop = nn.Dropout(drop) if drop else None
             self.conv2 = nn.Conv2D(nclass, 1, in_channels=channels)

@@ -51,3 +51,13 @@ def resize(F, x, like, *, align_corners: bool):
     y = F.dot(x, _weights(F, x, like, 3, align_corners))  # (N, C, H, W')
     y = F.dot(F.swapaxes(y, 2, 3), _weights(F, x, like, 2, align_corners))  # (N, C, W', H')
     return F.swapaxes(y, 2, 3)
+
+
+def halve(F, x, *, align_corners: bool):
+    """Bilinear resize of ``x`` to half its height and width, rounded up, at any size, hybridised or not.
+
+    Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, (H + 1) // 2, (W + 1) // 2).
+    """
+    # every second row and column; only its size counts
+    like = F.slice(x, begin=(None,) * 4, end=(None,) * 4, step=(None, None, 2, 2))
+    return resize(F, x, like, align_corners=align_corners)

@@ -1,0 +1,61 @@
+"""ACFNet's two readings of "class feature", each against the formula written out for one pixel at a time."""
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.errors import UnknownNameError
+from mxnetseg.models import get_model
+from mxnetseg.models.acfnet import MIXTURES
+
+NCLASS, WIDTH, PLACES = 3, 4, 6
+RANDOM = np.random.RandomState(0)
+FEATURES = RANDOM.normal(size=(2, WIDTH, PLACES))
+LOGITS = 2 * RANDOM.normal(size=(2, NCLASS, PLACES))
+
+
+def mixed(variant, logits):
+    return MIXTURES[variant](mx.nd, mx.nd.array(FEATURES), mx.nd.array(logits)).asnumpy()
+
+
+def softmax(values):
+    return np.exp(values) / np.exp(values).sum()
+
+
+def test_paper():
+    wanted = np.zeros((2, WIDTH, PLACES))
+    for n in range(2):
+        p = np.stack([softmax(LOGITS[n, :, j]) for j in range(PLACES)], axis=1)
+        centres = [sum(p[c, j] * FEATURES[n, :, j] for j in range(PLACES)) / p[c].sum() for c in range(NCLASS)]
+        for j in range(PLACES):
+            wanted[n, :, j] = sum(p[c, j] * centres[c] for c in range(NCLASS))
+    assert np.abs(mixed("paper", LOGITS) - wanted).max() < 1e-5
+
+
+def test_port():
+    wanted = np.zeros((2, WIDTH, PLACES))
+    for n in range(2):
+        energy = LOGITS[n] @ FEATURES[n].T
+        weights = [softmax(energy[c].max() - energy[c]) for c in range(NCLASS)]
+        for j in range(PLACES):
+            wanted[n, :, j] = sum(LOGITS[n, c, j] * weights[c] for c in range(NCLASS))
+    assert np.abs(mixed("port", LOGITS) - wanted).max() < 1e-5
+
+
+def test_paper_gives_a_sure_pixel_the_mean_of_its_class():
+    classes = np.array([0, 0, 1, 1, 1, 0])  # class 2 is nowhere
+    sure = np.where(np.arange(NCLASS)[:, None] == classes, 200.0, 0.0)
+    out = mixed("paper", np.stack([sure, sure]))
+    for c in (0, 1):
+        mean = FEATURES[:, :, classes == c].mean(axis=2, keepdims=True)
+        assert np.abs(out[:, :, classes == c] - mean).max() < 1e-5
+
+
+def test_the_loss_has_the_weights_of_the_paper():
+    net = get_model("acfnet", backbone="resnet18", nclass=NCLASS, aux=True)
+    assert net.loss(aux_weight=0.4).weights == (0.7, 0.6, 0.4)
+    assert get_model("acfnet", backbone="resnet18", nclass=NCLASS).loss().weights == (1.0,)
+
+
+def test_unknown_variant():
+    with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
+        get_model("acfnet", variant="papers")
