@@ -13,6 +13,7 @@ __all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments
 # A new network is one file, one line here, one configuration and one golden file.
 MODELS = Registry("model", {
     "acfnet": "mxnetseg.models.acfnet:ACFNet",
+    "att2scale": "mxnetseg.models.att2scale:AttentionToScale",
     "danet": "mxnetseg.models.danet:DANet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
@@ -20,6 +21,7 @@ MODELS = Registry("model", {
     "fcn": "mxnetseg.models.fcn:FCN",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
 }, aliases={
+    "AttentionToScale": "att2scale",
     "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
     "DeepLabv3PlusR": "deeplabv3plus", "DeepLabv3PlusX": "deeplabv3plus",
 })
