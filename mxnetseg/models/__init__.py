@@ -20,6 +20,7 @@ MODELS = Registry("model", {
     "denseaspp": "mxnetseg.models.denseaspp:DenseASPP",
     "fcn": "mxnetseg.models.fcn:FCN",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
+    "seenet": "mxnetseg.models.seenet:SeENet",
 }, aliases={
     "AttentionToScale": "att2scale",
     "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
