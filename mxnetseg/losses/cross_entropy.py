@@ -21,9 +21,9 @@ class CrossEntropy(HybridBlock):
         (1 - e) * w_y * (-log p_y) + e / C * sum_c w_c * (-log p_c),    weight w_y
 
     (Szegedy et al. 2016, eq. 7, weighted). With online hard example mining a pixel takes part only if
-    p_y < max(t, q), where q is the ``min_kept``-th smallest p_y: all pixels less sure than t, and at
-    least ``min_kept`` of them (Shrivastava et al. 2016; the form of FlatteNet and HRNet). Mining looks
-    at the batch of one device.
+    p_y < max(t, q), where q is the ``min_kept``-th smallest p_y: all pixels less sure than t, and where
+    these are fewer than ``min_kept``, all less sure than q (Shrivastava et al. 2016; the form of
+    FlatteNet, in HRNet's q is the next larger one). Mining looks at the batch of one device.
 
     logits: (N, C, H, W); label: (N, H, W), any type, ``ignore`` where unlabelled -> two (1,) tensors.
     An all-ignored batch gives (0, 0). Computed in float32 whatever the type of the logits.
@@ -83,8 +83,9 @@ class CrossEntropy(HybridBlock):
 
     def _hard(self, F, p_y, valid):
         """1 where a pixel is hard enough to count: p_y and valid (N, H, W) -> the same shape."""
-        # ignored pixels sort behind all others; probabilities are at most 1
-        ascending = F.sort(F.reshape(F.where(valid, p_y, 2 * F.ones_like(p_y)), (-1,)))
+        # ignored pixels sort behind all others; probabilities are at most 1. The axis is said because
+        # MXNet 1.9.1 cannot build the gradient of sort() with the default one, even where it is zero.
+        ascending = F.sort(F.reshape(F.where(valid, p_y, 2 * F.ones_like(p_y)), (-1,)), axis=0)
         kept = F.broadcast_minimum(F.sum(valid), self._min_kept * F.ones_like(F.sum(valid)))
         q = F.take(ascending, F.relu(kept - 1))
         return F.broadcast_lesser(p_y, F.broadcast_maximum(q, self._thresh * F.ones_like(q)))

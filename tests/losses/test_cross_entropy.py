@@ -1,0 +1,273 @@
+"""Cross-entropy against its formula in float64: values, gradients, ignored pixels, and that gradients obey."""
+import mxnet as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mxnet import nd
+
+from mxnetseg.errors import ConfigError
+from mxnetseg.losses import CrossEntropy
+
+NCLASS = 4
+WEIGHTS = [0.5, 2.0, 0.0, 1.25]
+VARIANTS = {
+    "plain": {},
+    "weighted": {"class_weights": WEIGHTS},
+    "smoothed": {"label_smoothing": 0.1},
+    "smoothed and weighted": {"label_smoothing": 0.2, "class_weights": WEIGHTS},
+    "mined by threshold": {"ohem_thresh": 0.4, "ohem_min_kept": 1},
+    "mined by number": {"ohem_thresh": 0.01, "ohem_min_kept": 9},
+    "mined, all kept": {"ohem_thresh": 0.3, "ohem_min_kept": 10 ** 6},
+    "mined, weighted, smoothed": {"ohem_thresh": 0.3, "ohem_min_kept": 12, "class_weights": WEIGHTS,
+                                  "label_smoothing": 0.1},
+}
+variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+
+
+def reference(logits, label, *, class_weights=None, label_smoothing=0.0, ohem_thresh=None, ohem_min_kept=100000,
+              ignore=255, counts=None):
+    """(sum, weight) by the formula in float64. ``counts``: the pixels that take part, instead of mining."""
+    z = logits.astype("float64").transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    y = label.reshape(-1).astype(int)
+    if counts is None:
+        counts = chosen(z, y, ohem_thresh, ohem_min_kept, ignore)
+    w = np.ones(z.shape[1]) if class_weights is None else np.array(class_weights, dtype="float64")
+    z, y = z[counts], y[counts]
+    cost = -log_softmax(z)
+    total = (1 - label_smoothing) * (w[y] * cost[np.arange(len(y)), y]).sum() \
+        + label_smoothing / len(w) * (cost * w).sum()
+    return total, w[y].sum()
+
+
+def log_softmax(z):
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def chosen(z, y, thresh, min_kept, ignore):
+    """Numbers of the pixels that take part. z: (pixels, classes), y: (pixels,)"""
+    valid = np.flatnonzero(y != ignore)
+    if thresh is None or not len(valid):
+        return valid
+    p = np.exp(log_softmax(z[valid])[np.arange(len(valid)), y[valid]])
+    return valid[p < max(thresh, np.sort(p)[min(min_kept, len(valid)) - 1])]
+
+
+def mined(logits, label, options):
+    z = logits.astype("float64").transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    return chosen(z, label.reshape(-1).astype(int), options.get("ohem_thresh"),
+                  options.get("ohem_min_kept", 100000), 255)
+
+
+def reference_gradient(logits, label, **options):
+    """d(sum) / d(logits), by central differences in float64: the rounding of float32 plays no part."""
+    counts = mined(logits, label, options)  # the choice itself has no gradient
+    logits = logits.astype("float64")
+    gradient = np.zeros_like(logits)
+    for i in np.ndindex(*logits.shape):
+        middle, ends = logits[i], []
+        for end in (middle + 1e-5, middle - 1e-5):
+            logits[i] = end
+            ends.append(reference(logits, label, counts=counts, **options)[0])
+        logits[i] = middle
+        gradient[i] = (ends[0] - ends[1]) / 2e-5
+    return gradient
+
+
+def sample(seed=0, shape=(2, NCLASS, 3, 4), ignored=0.25):
+    random = np.random.RandomState(seed)
+    logits = random.normal(0, 2, size=shape).astype("float32")
+    label = random.randint(0, shape[1], size=(shape[0], *shape[2:])).astype("uint8")
+    label[random.uniform(size=label.shape) < ignored] = 255
+    return logits, label
+
+
+def build(options, nclass=NCLASS):
+    loss = CrossEntropy(nclass, **options)
+    loss.initialize()
+    return loss
+
+
+def run(loss, logits, label, k=1.0):
+    """(sum, weight, d(k * sum) / d(logits))."""
+    logits = nd.array(logits)
+    logits.attach_grad()
+    with mx.autograd.record():
+        total, weight = loss(logits, nd.array(label, dtype=label.dtype))
+        scaled = k * total
+    scaled.backward()
+    return total.asscalar(), weight.asscalar(), logits.grad.asnumpy()
+
+
+@variants
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_value_and_gradient(options, seed, hybrid):
+    logits, label = sample(seed)
+    loss = build(options)
+    loss.hybridize(hybrid)
+    total, weight, gradient = run(loss, logits, label)
+    wanted_total, wanted_weight = reference(logits, label, **options)
+    assert total == pytest.approx(wanted_total, rel=1e-5) and weight == pytest.approx(wanted_weight, rel=1e-6)
+    np.testing.assert_allclose(gradient, reference_gradient(logits, label, **options), atol=1e-5)
+
+
+@variants
+def test_its_own_central_differences(options):
+    """Along random directions, with a step that float32 can bear."""
+    logits, label = sample(5)
+    loss = build(options)
+    _, _, gradient = run(loss, logits, label)
+    if "ohem_thresh" in options:  # stay where the choice of pixels is the same
+        mask = np.full(label.size, 255, "uint8")
+        counts = mined(logits, label, options)
+        mask[counts] = label.reshape(-1)[counts]
+        label = mask.reshape(label.shape)
+        loss = build({key: value for key, value in options.items() if not key.startswith("ohem")})
+    for seed in range(3):
+        direction = np.random.RandomState(seed).normal(size=logits.shape).astype("float32")
+        h = 1e-2
+        ends = [run(loss, logits + sign * h * direction, label)[0] for sign in (1, -1)]
+        assert (ends[0] - ends[1]) / (2 * h) == pytest.approx((gradient * direction).sum(), abs=5e-3)
+
+
+@variants
+@pytest.mark.parametrize("k", [0.0, 0.2, 3.0, 1024.0])
+def test_the_gradient_of_k_times_the_loss_is_k_times_the_gradient(options, k):
+    logits, label = sample(1)
+    loss = build(options)
+    _, _, once = run(loss, logits, label)
+    _, _, scaled = run(loss, logits, label, k)
+    assert once.any()
+    np.testing.assert_allclose(scaled, k * once, rtol=1e-6, atol=1e-7 * k)
+
+
+@variants
+def test_all_ignored_is_zero_with_zero_gradient(options):
+    logits, _ = sample()
+    total, weight, gradient = run(build(options), logits, np.full((2, 3, 4), 255, "uint8"))
+    assert (total, weight) == (0, 0) and not gradient.any()
+
+
+@variants
+def test_an_ignored_pixel_is_trained_as_no_class(options):
+    logits, label = sample(2)
+    loss = build(options)
+    total, weight, gradient = run(loss, logits, label)
+    ignored = np.broadcast_to((label == 255)[:, None], logits.shape)
+    assert ignored.any() and not gradient[ignored].any()
+    # whatever stands there, nan of exp() included
+    other = np.where(ignored, 80 * np.random.RandomState(0).normal(size=logits.shape), logits).astype("float32")
+    again = run(loss, other, label)
+    assert again[0] == pytest.approx(total, rel=1e-5) and again[1] == weight
+    np.testing.assert_allclose(again[2], gradient, atol=1e-6)
+
+
+def test_another_ignored_label():
+    logits, label = sample(3)
+    loss = build({"ignore": 1})
+    label[label == 255] = 0
+    assert run(loss, logits, label)[:2] == pytest.approx(reference(logits, label, ignore=1), rel=1e-5)
+
+
+def test_255_is_a_class_like_others_where_something_else_is_ignored():
+    random = np.random.RandomState(0)
+    logits = random.normal(size=(1, 256, 2, 2)).astype("float32")
+    label = np.array([[[255, 254], [0, 3]]], "uint8")
+    total, weight, _ = run(build({"ignore": 3}, nclass=256), logits, label)
+    assert (total, weight) == pytest.approx(reference(logits, label, ignore=3), rel=1e-5) and weight == 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32"])
+def test_the_label_may_have_any_type(dtype):
+    logits, label = sample(4)
+    loss = build({})
+    assert run(loss, logits, label.astype(dtype))[:2] == run(loss, logits, label)[:2]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_logits_of_another_type_are_reckoned_in_float32(dtype):
+    logits, label = sample(6)
+    data = nd.array(logits, dtype=dtype)
+    data.attach_grad()
+    with mx.autograd.record():
+        total, weight = build({})(data, nd.array(label, dtype="uint8"))
+    total.backward()
+    assert total.dtype == weight.dtype == np.float32 and data.grad.dtype == np.dtype(dtype)
+    assert total.asscalar() == pytest.approx(reference(data.asnumpy(), label)[0], rel=1e-5)
+    np.testing.assert_allclose(data.grad.asnumpy(), reference_gradient(data.asnumpy(), label), atol=1e-3)
+
+
+def test_very_sure_logits_stay_finite():
+    logits = np.zeros((1, NCLASS, 1, 2), "float32")
+    logits[0, 0] = 1e4
+    label = np.array([[[0, 1]]], "uint8")
+    for options in VARIANTS.values():
+        total, weight, gradient = run(build(options), logits, label)
+        assert np.isfinite([total, weight]).all() and np.isfinite(gradient).all()
+    assert run(build({}), logits, label)[0] == pytest.approx(1e4)
+
+
+class TestMining:
+    """Which pixels count: read off the gradient."""
+
+    def kept(self, probabilities, ohem_thresh, ohem_min_kept, ignored=()):
+        p = np.array(probabilities)
+        logits = np.log(np.stack([p, 1 - p])).reshape(1, 2, 1, -1).astype("float32")
+        label = np.zeros((1, 1, len(p)), "uint8")
+        label[0, 0, list(ignored)] = 255
+        loss = build({"ohem_thresh": ohem_thresh, "ohem_min_kept": ohem_min_kept}, nclass=2)
+        _, weight, gradient = run(loss, logits, label)
+        chosen = np.flatnonzero(gradient[0, 0, 0])
+        assert weight == len(chosen)
+        return list(chosen)
+
+    P = [0.9, 0.1, 0.8, 0.3, 0.6, 0.2]
+
+    def test_all_below_the_threshold(self):
+        assert self.kept(self.P, 0.5, 1) == [1, 3, 5]
+        assert self.kept(self.P, 0.7, 1) == [1, 3, 4, 5]
+
+    def test_below_the_min_kept_th_smallest_where_that_is_larger(self):
+        assert self.kept(self.P, 0.05, 4) == [1, 3, 5]  # q = 0.6
+        assert self.kept(self.P, 0.5, 5) == [1, 3, 4, 5]  # q = 0.8
+
+    def test_fewer_pixels_than_min_kept(self):
+        assert self.kept(self.P, 0.05, 100) == [1, 2, 3, 4, 5]  # q = 0.9
+
+    def test_ignored_pixels_are_not_counted(self):
+        assert self.kept(self.P, 0.05, 3, ignored=[1, 5]) == [3, 4]  # q = 0.8
+        assert self.kept(self.P, 0.05, 100, ignored=[0, 1]) == [3, 4, 5]  # q = 0.8
+
+
+@pytest.mark.parametrize("weights, match", [
+    ([1, 2, 3], "4 classes need 4 class weights"), ([1] * 5, "4 classes need 4 class weights"),
+    ([1, -1, 1, 1], "at least 0"), ([0, 0, 0, 0], "not all of them 0"),
+])
+def test_class_weights_that_cannot_be(weights, match):
+    with pytest.raises(ConfigError, match=match) as caught:
+        CrossEntropy(NCLASS, class_weights=weights)
+    assert caught.value.where == "loss.class_weights"
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10 ** 6), n=st.integers(1, 2), c=st.integers(1, 6), h=st.integers(1, 4),
+       w=st.integers(1, 4), smoothing=st.sampled_from([0.0, 0.1, 0.9]), weighted=st.booleans(),
+       shift=st.floats(-30, 30))
+def test_properties(seed, n, c, h, w, smoothing, weighted, shift):
+    logits, label = sample(seed, (n, c, h, w), ignored=0.4)
+    options = {"label_smoothing": smoothing}
+    if weighted:
+        options["class_weights"] = list(np.random.RandomState(seed).uniform(0.1, 3, size=c))
+    loss = build(options, nclass=c)
+    total, weight, gradient = run(loss, logits, label)
+    wanted = reference(logits, label, **options)
+    np.testing.assert_allclose([total, weight], wanted, rtol=1e-4, atol=1e-4)
+    assert total >= -1e-4 and weight >= 0  # log_softmax of a sure class may round to just above 0
+    # softmax does not see a shift of all logits, so the gradient has no part along it
+    assert run(loss, logits + np.float32(shift), label)[0] == pytest.approx(total, rel=1e-3, abs=1e-3)
+    np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-4)
+    # the order of the pixels does not matter
+    flipped = run(loss, logits[:, :, ::-1].copy(), label[:, ::-1].copy())
+    assert flipped[0] == pytest.approx(total, rel=1e-4, abs=1e-4)
