@@ -27,8 +27,9 @@ class SegModel(HybridBlock):
 
     Attributes:
         mean, std: of the pixels in [0, 1] that the weights expect; saved with every checkpoint.
-        needs_batch: images that each device must have in training, where the network normalises a map of
-            one place: over a single value batch norm gives zero.
+        needs_batch: images that a norm must see at once in training (on one device, or on all together
+            where norms are synchronised), for networks that normalise a map of one place: over a single
+            value batch norm gives zero.
         zero_gradient_at_start: patterns (:mod:`fnmatch`) of the parameters whose gradient is zero until
             another parameter has left its first value, such as what lies behind a gate that starts at 0.
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
