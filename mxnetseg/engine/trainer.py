@@ -198,16 +198,18 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Validate, log, and save what an epoch has brought."""
         p, config = self.progress, self.config
-        row = {"step": self._steps_done(), "epoch": p.epoch + 1, "lr": self.optimizer.learning_rate,
+        row = {"step": self._steps_done(), "epoch": p.epoch + 1, "lr": self.rate(self._steps_done() - 1),
                "train_loss": p.loss_sum / len(self.loader), "seconds": round(p.seconds, 1)}
         p.epoch, p.batch, p.loss_sum = p.epoch + 1, 0, 0.0
         final = p.epoch == config.train.epochs
         every = config.train.val_every
         if self.val_set is not None and (final or (every and p.epoch % every == 0)):
             self.scores = self._validate()
-            row.update(val_pa=self.scores.pixel_accuracy, val_mpa=self.scores.mean_accuracy,
-                       val_miou=self.scores.miou)
-            if p.best is None or self.scores.miou > p.best:
+            numbers = {"val_pa": self.scores.pixel_accuracy, "val_mpa": self.scores.mean_accuracy,
+                       "val_miou": self.scores.miou}
+            # NaN where no pixel of the split counts: that is neither a number to log nor a best score
+            row.update({key: value for key, value in numbers.items() if np.isfinite(value)})
+            if self.scores.miou > (-1 if p.best is None else p.best):
                 p.best, p.best_epoch = self.scores.miou, p.epoch
                 self._refuse_if_not_finite()
                 self.best.write(self.net, self._record())

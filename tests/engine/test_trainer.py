@@ -1,0 +1,401 @@
+"""The trainer: it learns, it stops and goes on as if nothing had been, and it refuses what cannot work."""
+import json
+import logging
+import signal
+from collections import Counter
+from functools import lru_cache
+from itertools import product
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import gluon
+
+from mxnetseg.data import get_dataset
+from mxnetseg.engine.checkpoint import Checkpoint
+from mxnetseg.engine.trainer import Trainer
+from mxnetseg.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
+
+STEPS = 3  # of an epoch: 6 pictures, 2 a batch
+
+
+def parameters(net):
+    return {name: [value.asnumpy() for value in p.list_data()] for name, p in net.named_parameters().items()}
+
+
+@pytest.fixture(scope="module")
+def run(fit, configure, tmp_path_factory):
+    """A run of eight epochs: trainer and result."""
+    return fit(configure({"train.epochs": 8, "optimizer.lr": 0.2}), tmp_path_factory.mktemp("weights"))
+
+
+class TestARun:
+    def test_learns(self, run):
+        trainer, result = run
+        rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
+        epochs = [row for row in rows if row["kind"] == "epoch"]
+        assert epochs[-1]["train_loss"] < 0.5 * epochs[0]["train_loss"]
+        assert result.scores.miou > 0.9 and result.signal is None
+
+    def test_validation_counts_every_valid_pixel_of_every_picture(self, run, pictures):
+        masks = [sample.mask for sample in get_dataset(str(pictures), split="val")]
+        assert run[1].scores.pixels == sum(int((mask != 255).sum()) for mask in masks)
+
+    def test_the_best_checkpoint_is_of_the_best_epoch(self, run):
+        trainer, result = run
+        rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
+        scores = [row["val_miou"] for row in rows if row["kind"] == "epoch"]
+        assert result.progress.best == max(scores)
+        assert result.progress.best_epoch == scores.index(max(scores)) + 1
+        best = result.best.read_sidecar()
+        assert best["metrics"]["miou"] == max(scores) and best["progress"]["epoch"] == result.progress.best_epoch
+
+    def test_the_log_has_each_step_and_epoch_once(self, run):
+        trainer, _ = run
+        rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
+        assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 8 * STEPS + 1))
+        assert [(row["step"], row["epoch"]) for row in rows if row["kind"] == "epoch"] == \
+            [(STEPS * e, e) for e in range(1, 9)]
+        by_epoch = [np.mean([r["loss"] for r in rows if r["kind"] == "step" and r["epoch"] == e]) for e in range(1, 9)]
+        np.testing.assert_allclose([r["train_loss"] for r in rows if r["kind"] == "epoch"], by_epoch, rtol=1e-6)
+
+    def test_what_it_leaves_in_its_folder(self, run, configure):
+        trainer, result = run
+        stem = result.last.stem
+        assert stem.startswith("toy_resnet18_fields_") and result.last.path.parent.name == "toy"
+        assert {p.name for p in result.last.path.parent.iterdir()} == \
+            {stem + ending for ending in (".params", ".state", ".json", ".jsonl", ".yaml", "_curves.png",
+                                          "_best.params", "_best.json")}
+        from mxnetseg.config import load_config
+        assert load_config(result.last.path.with_suffix(".yaml")) == trainer.config
+
+
+def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkeypatch):
+    trainer = Trainer(configure(), [mx.cpu(0), mx.cpu(1)], folder=tmp_path, validate=False, quiet=True)
+    batch = next(trainer.loader.epoch(0))
+    trainer._train_step(batch)  # the first one compiles and settles shapes
+    waits = Counter()
+    for name in ("asnumpy", "wait_to_read", "asscalar"):
+        monkeypatch.setattr(mx.nd.NDArray, name, lambda self, name=name: waits.update([name]))
+    monkeypatch.setattr(mx.nd, "waitall", lambda: waits.update(["waitall"]))
+    trainer._train_step(batch)
+    assert not waits
+
+
+class TestContexts:
+    """Data parallelism on CPU contexts, with batch norm over all of them."""
+
+    @pytest.fixture(autouse=True)
+    def without_dropout(self, monkeypatch):
+        # every context draws a dropout mask of its own, so two can equal one only where nothing is dropped
+        monkeypatch.setattr(gluon.nn.Dropout, "hybrid_forward", lambda self, F, x: F.identity(x))
+
+    def five_steps(self, config, contexts, folder):
+        """Parameters before and after, and the losses, of five steps on the same batches."""
+        trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=folder, validate=False, quiet=True)
+        before, losses = parameters(trainer.net), []
+        for step, batch in enumerate(b for epoch in range(3) for b in trainer.loader.epoch(epoch)):
+            if step == 5:
+                break
+            trainer.optimizer.set_learning_rate(trainer.rate(step))
+            losses.append(trainer._train_step(batch).asscalar())
+        return trainer, before, parameters(trainer.net), losses
+
+    def compare(self, config, folder, tolerance):
+        one, *first = self.five_steps(config, 1, folder)
+        two, *second = self.five_steps(config, 2, folder)
+        assert two._lockstep and not one._lockstep
+        for name, (value,) in first[0].items():
+            assert all((theirs == value).all() for theirs in second[0][name]), name
+        moved = max(np.abs(first[1][name][0] - first[0][name][0]).max() for name in first[0])
+        assert moved > 100 * tolerance  # it was a test of something
+        for name, (value,) in first[1].items():
+            for theirs in second[1][name]:
+                np.testing.assert_allclose(theirs, value, rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(second[2], first[2], rtol=1e-5)
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    def test_two_equal_one_with_the_joined_batch(self, configure, tmp_path, optimizer):
+        self.compare(configure({"optimizer.name": optimizer, "optimizer.lr": 0.02}), tmp_path, 1e-5)
+
+    def test_two_equal_one_with_the_joined_batch_for_fcn_resnet18(self, configure, tmp_path):
+        self.compare(configure({
+            "model.name": "fcn", "model.backbone": "resnet18", "model.output_stride": 32, "train.batch_size": 4,
+            "optimizer.lr": 0.01, "data.base_size": 96, "data.crop_size": [64, 64]}), tmp_path, 1e-5)
+
+    def test_without_synchronisation_they_do_differ(self, configure, tmp_path):
+        """The control of the two tests above: what they compare can differ."""
+        with pytest.raises(AssertionError):
+            self.compare(configure({"model.norm": "bn", "optimizer.lr": 0.02}), tmp_path, 1e-5)
+
+    def test_unsynchronised_norms_need_no_lockstep(self, configure, tmp_path):
+        trainer, *_ = self.five_steps(configure({"model.norm": "bn"}), 2, tmp_path)
+        assert not trainer._lockstep
+
+    def test_a_batch_that_cannot_be_dealt_out_is_refused_with_one_that_can(self, configure, tmp_path):
+        with pytest.raises(ConfigError) as error:
+            Trainer(configure({"train.batch_size": 4}), [mx.cpu(i) for i in range(3)], folder=tmp_path)
+        assert "4 images, 3 devices" in str(error.value) and "--batch-size 6" in str(error.value)
+        assert not list(tmp_path.iterdir())
+
+
+VARIANTS = {
+    "sgd": {"schedule.warmup_epochs": 0.5},
+    "adamw on two contexts": {"optimizer.name": "adamw", "optimizer.lr": 0.01, "schedule.name": "cosine"},
+    "seldom": {"train.val_every": 2, "train.save_every": 2, "train.log_every": 2},
+}
+
+
+def contexts(variant):
+    return 2 if "two" in variant else 1
+
+
+@pytest.fixture(scope="module")
+def whole(fit, written, configure, tmp_path_factory):
+    """Variant -> what the uninterrupted run has written."""
+    @lru_cache(maxsize=None)
+    def get(variant):
+        _, result = fit(configure(VARIANTS[variant]), tmp_path_factory.mktemp("whole"), contexts=contexts(variant))
+        return written(result)
+    return get
+
+
+class TestGoingOn:
+    """A run that was stopped and resumed leaves, bit for bit, what an uninterrupted one leaves."""
+
+    @pytest.mark.parametrize("variant, stops", [
+        ("sgd", [1]), ("sgd", [STEPS]), ("sgd", [STEPS + 1]), ("sgd", [2, 1, 3]), ("sgd", [3 * STEPS - 1]),
+        ("adamw on two contexts", [STEPS + 2]), ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2])])
+    def test_bit_for_bit(self, variant, stops, whole, fit, written, configure, tmp_path):
+        config, resume = configure(VARIANTS[variant]), None
+        for stop in [*stops, None]:
+            _, result = fit(config, tmp_path, contexts=contexts(variant), stop_at=stop, resume=resume)
+            assert result.signal == (None if stop is None else signal.SIGTERM)
+            resume = Checkpoint(result.last.path)
+        got, wanted = written(result), whole(variant)
+        for what in vars(wanted):
+            assert getattr(got, what) == getattr(wanted, what), what
+
+    def test_another_seed_gives_another_run(self, whole, fit, written, configure, tmp_path):
+        """The control: what is compared above depends on the run."""
+        _, result = fit(configure({**VARIANTS["sgd"], "train.seed": 1}), tmp_path)
+        assert written(result).params != whole("sgd").params and written(result).log != whole("sgd").log
+
+    def test_a_run_that_was_killed_goes_on_from_its_last_save(self, whole, fit, written, configure, tmp_path):
+        """No handler ran: the log has rows, and the best checkpoint an epoch, beyond the saved state."""
+        config = configure(VARIANTS["seldom"])
+
+        class Killed(BaseException):
+            pass
+        trainer = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True)
+        step, count = trainer._train_step, iter(range(1, 100))
+
+        def killed_at_last(batch):
+            if next(count) == 3 * STEPS:
+                raise Killed
+            return step(batch)
+        trainer._train_step = killed_at_last
+        with pytest.raises(Killed):
+            trainer.fit()
+        assert trainer.run_log.path.read_text().count("\n") > 0
+        with trainer.run_log.path.open("a") as file:
+            file.write('{"kind": "step", "st')  # the line that the crash cut short
+        _, result = fit(config, tmp_path, resume=Checkpoint(trainer.last.path))
+        got, wanted = written(result), whole("seldom")
+        for what in vars(wanted):
+            assert getattr(got, what) == getattr(wanted, what), what
+
+    def test_a_signal_during_validation_is_not_lost(self, fit, written, whole, configure, tmp_path, monkeypatch):
+        validate = Trainer._validate
+
+        def signalled(self):
+            if self.progress.epoch == 1:
+                signal.raise_signal(signal.SIGINT)
+            return validate(self)
+        monkeypatch.setattr(Trainer, "_validate", signalled)
+        _, result = fit(configure(VARIANTS["sgd"]), tmp_path)
+        assert result.signal == signal.SIGINT and result.progress.epoch == 1
+        monkeypatch.setattr(Trainer, "_validate", validate)
+        _, result = fit(configure(VARIANTS["sgd"]), tmp_path, resume=Checkpoint(result.last.path))
+        assert written(result).params == whole("sgd").params
+
+    def test_a_finished_run_has_nothing_left_to_do(self, fit, written, configure, tmp_path):
+        _, first = fit(configure({"train.epochs": 1}), tmp_path)
+        before = written(first)
+        _, again = fit(configure({"train.epochs": 1}), tmp_path, resume=Checkpoint(first.last.path))
+        assert vars(written(again)) == vars(before) and again.best.path == first.best.path
+
+    @pytest.mark.parametrize("changes, error, words", [
+        ({"optimizer.name": "adam"}, CheckpointError, "the training state does not fit"),
+        ({"model.aux": False}, CheckpointError, "aux_head"),
+        ({"train.batch_size": 3}, ConfigError, "3 then, 2 now"),
+    ])
+    def test_what_does_not_fit_is_refused(self, fit, configure, tmp_path, changes, error, words):
+        _, result = fit(configure({"train.epochs": 1}), tmp_path, validate=False)
+        before = {p.name: p.read_bytes() for p in result.last.path.parent.iterdir()}
+        with pytest.raises(error, match=words) as info:
+            fit(configure(changes), tmp_path, validate=False, resume=Checkpoint(result.last.path))
+        assert str(result.last.path) in str(info.value)
+        assert {p.name: p.read_bytes() for p in result.last.path.parent.iterdir()} == before
+
+    def test_the_best_checkpoint_cannot_be_resumed_and_says_which_can(self, fit, configure, tmp_path):
+        _, result = fit(configure({"train.epochs": 1}), tmp_path)
+        with pytest.raises(CheckpointError, match="without _best"):
+            fit(configure(), tmp_path, resume=Checkpoint(result.best.path))
+
+    def test_other_classes_are_refused(self, fit, configure, painting, tmp_path):
+        _, result = fit(configure({"train.epochs": 1}), tmp_path / "w", validate=False)
+        other = painting(tmp_path / "other", classes=("red", "green", "blue", "black"))
+        with pytest.raises(CheckpointError, match="other classes") as error:
+            fit(configure(data=other), tmp_path / "w", validate=False, resume=Checkpoint(result.last.path))
+        assert "3 classes, the data set other has 4" in str(error.value)
+
+
+class TestDivergence:
+    def test_nan_stops_and_the_last_good_state_stays(self, fit, written, configure, tmp_path):
+        config = configure({"train.epochs": 4})
+        trainer = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True)
+        plain, count = trainer._train_step, iter(range(1, 100))
+
+        def poisoned(batch):
+            loss = plain(batch)
+            return loss * np.nan if next(count) == 2 * STEPS + 1 else loss
+        trainer._train_step = poisoned
+        with pytest.raises(TrainingDiverged) as error:
+            trainer.fit()
+        message = str(error.value)
+        assert f"step {2 * STEPS + 1} is nan" in message and "optimizer.lr" in message
+        for checkpoint in (trainer.last, trainer.best):
+            assert str(checkpoint.path) in message
+            assert checkpoint.read_sidecar()["progress"]["epoch"] <= 2
+        assert str(trainer.run_log.path) in message and trainer.run_log.path.is_file()
+        _, result = fit(config, tmp_path, resume=Checkpoint(trainer.last.path))  # it is good
+        assert result.progress.epoch == 4
+
+    def test_a_rate_beyond_reason(self, fit, configure, tmp_path):
+        with pytest.raises(TrainingDiverged, match="the loss of step . is") as error:
+            fit(configure({"optimizer.lr": 1e38, "schedule.name": "constant"}), tmp_path)
+        message = str(error.value)
+        assert "learning rate 1e+38" in message and "no checkpoint was written yet" in message
+        assert error.value.exit_code == 1
+        assert not list(tmp_path.glob("**/*.params"))
+
+    def test_a_parameter_that_is_not_finite_is_never_saved(self, fit, configure, tmp_path):
+        """The loss may stay finite for a while, as where a class that does not occur has lost its bias."""
+        trainer, result = fit(configure({"train.epochs": 1}), tmp_path)
+        before = result.last.path.read_bytes()
+        trainer.net.head.bias.data()[0] = np.inf
+        with pytest.raises(TrainingDiverged, match="parameter is no longer finite"):
+            trainer._save_last()
+        assert result.last.path.read_bytes() == before and not list(tmp_path.glob("**/*.new"))
+
+
+class TestFineTuning:
+    @pytest.fixture
+    def source(self, fit, configure, tmp_path):
+        return fit(configure({"train.epochs": 1}), tmp_path / "source", validate=False)[1].last
+
+    def test_what_fits_is_taken_and_the_rest_is_listed(self, source, configure, painting, tmp_path, caplog):
+        other = painting(tmp_path / "other", classes=("red", "green", "blue", "black"))
+        with caplog.at_level(logging.INFO, logger="mxnetseg"):
+            trainer = Trainer(configure({"train.init_from": str(source.path)}, data=other), [mx.cpu()],
+                              folder=tmp_path / "w", validate=False, quiet=True)
+        wanted = mx.nd.load(str(source.path))
+        for name, (value,) in parameters(trainer.net).items():
+            if name.startswith("backbone."):
+                np.testing.assert_array_equal(value, wanted[name].asnumpy(), err_msg=name)
+        text = caplog.text
+        for name in ("head.weight", "head.bias", "aux_head.weight", "aux_head.bias"):
+            assert f"  {name}: shape" in text
+        assert "(3, 6, 1, 1) in the file, (4, 6, 1, 1) in this network" in text
+        assert "5 tensors loaded, 4 skipped" in text
+
+    def test_of_the_same_classes_all_is_taken(self, source, configure, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, logger="mxnetseg"):
+            Trainer(configure({"train.init_from": str(source.path)}), [mx.cpu()], folder=tmp_path / "w",
+                    validate=False, quiet=True)
+        assert "9 tensors loaded, 0 skipped" in caplog.text
+
+    def test_a_damaged_source_is_refused(self, source, configure, tmp_path):
+        data = bytearray(source.path.read_bytes())
+        data[-5] ^= 16
+        source.path.write_bytes(bytes(data))
+        with pytest.raises(CheckpointError, match="SHA-256"):
+            Trainer(configure({"train.init_from": str(source.path)}), [mx.cpu()], folder=tmp_path / "w",
+                    validate=False, quiet=True)
+
+
+class TestOptions:
+    @pytest.mark.parametrize("optimizer, schedule", list(product(
+        ("sgd", "nag", "adam", "adamw"), ("poly", "cosine", "step", "linear", "constant"))))
+    def test_every_optimiser_gets_every_schedule(self, configure, tmp_path, optimizer, schedule):
+        trainer = Trainer(configure({
+            "optimizer.name": optimizer, "schedule.name": schedule, "schedule.warmup_epochs": 1 / 3,
+            "schedule.step_epochs": [1], "train.epochs": 2, "train.batch_size": 6}), [mx.cpu()], folder=tmp_path,
+            validate=False, quiet=True)
+        rates, plain, start = [], trainer._train_step, parameters(trainer.net)
+
+        def step(batch):
+            rates.append(trainer.optimizer.learning_rate)
+            return plain(batch)
+        trainer._train_step = step
+        trainer.fit()
+        assert rates == [trainer.rate(0), trainer.rate(1)]
+        assert rates[0] != rates[1]  # warm-up at least
+        end = parameters(trainer.net)
+        assert all(np.abs(end[n][0] - start[n][0]).max() > 0 for n in ("head.weight", "backbone.0.conv.weight"))
+
+    def test_the_auxiliary_loss_has_its_weight(self, configure, tmp_path):
+        losses, moved = {}, {}
+        for weight in (0.0, 1.0, 3.0):
+            trainer = Trainer(configure({"loss.aux_weight": weight, "optimizer.weight_decay": 0.0}), [mx.cpu()],
+                              folder=tmp_path, validate=False, quiet=True)
+            before = parameters(trainer.net)["aux_head.weight"][0]
+            mx.random.seed(0)
+            losses[weight] = trainer._train_step(next(trainer.loader.epoch(0))).asscalar()
+            moved[weight] = parameters(trainer.net)["aux_head.weight"][0] - before
+        assert losses[3.0] - losses[0.0] == pytest.approx(3 * (losses[1.0] - losses[0.0]), rel=1e-4)
+        assert not moved[0.0].any() and moved[1.0].any()
+        np.testing.assert_allclose(moved[3.0], 3 * moved[1.0], rtol=1e-3, atol=1e-7)
+
+    def test_without_the_auxiliary_head_there_is_none(self, fit, configure, tmp_path):
+        trainer, result = fit(configure({"model.aux": False, "train.epochs": 1}), tmp_path, validate=False)
+        assert not any("aux" in name for name in trainer.net.named_parameters())
+        assert "aux" not in result.last.read_sidecar()["model"]
+
+    def test_no_validation_no_best(self, fit, configure, tmp_path):
+        _, result = fit(configure({"train.epochs": 1}), tmp_path, validate=False)
+        assert result.scores is None and result.best is None and not list(tmp_path.glob("**/*_best*"))
+
+    def test_validation_each_n_epochs_and_at_the_end(self, fit, configure, tmp_path):
+        trainer, _ = fit(configure({"train.epochs": 5, "train.val_every": 2}), tmp_path)
+        rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
+        assert [row["epoch"] for row in rows if "val_miou" in row] == [2, 4, 5]
+
+
+class TestData:
+    def test_a_corrupt_picture_ends_the_run_with_its_name(self, fit, configure, painting, tmp_path):
+        root = painting(tmp_path / "data")
+        (root / "images" / "train3.png").write_bytes(b"no picture")
+        with pytest.raises(DataError) as error:
+            fit(configure(data=root), tmp_path / "w")
+        assert "train3.png" in str(error.value)
+
+    def test_masks_without_one_valid_pixel_score_nothing(self, fit, configure, painting, tmp_path):
+        from PIL import Image
+        root = painting(tmp_path / "data")
+        for path in (root / "masks").glob("val*"):
+            Image.fromarray(np.full((24, 32), 255, np.uint8)).save(path)
+        _, result = fit(configure({"train.epochs": 2}, data=root), tmp_path / "w")
+        assert result.progress.epoch == 2 and result.progress.best is None and result.best is None
+
+    def test_splits_of_other_classes_are_refused(self, configure, tmp_path, monkeypatch):
+        from mxnetseg.engine import trainer as module
+
+        def opened(name, *, split, root):
+            dataset = get_dataset(name, split=split, root=root)
+            dataset.classes = dataset.classes if split == "train" else ("other",) * 3
+            return dataset
+        monkeypatch.setattr(module, "get_dataset", opened)
+        with pytest.raises(ConfigError, match="different classes"):
+            Trainer(configure(), [mx.cpu()], folder=tmp_path)
