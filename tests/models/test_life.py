@@ -23,15 +23,18 @@ NCLASS = 5
 
 # What makes a network small, where the general rule does not: model -> arguments.
 SMALL = {}
-# Backbones that are too deep for the quick suite.
-DEEP = ("resnet101", "resnet152")
+# Backbones that the quick suite leaves out: deep, or another size of one that it has.
+SLOW = ("resnet34", "resnet101", "resnet152", "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0",
+        "xception65", "densenet161", "densenet169", "densenet201")
 
 
 def subjects():
     """(model, arguments) of everything under test."""
     for name in list_models():
         if name == "fcn":
-            yield from ((name, {"backbone": backbone}) for backbone in list_backbones())
+            for backbone in list_backbones():
+                fixed = {"output_stride": 32} if backbone.startswith("densenet") else {}
+                yield name, {"backbone": backbone, **fixed}
             continue
         arguments = dict(SMALL.get(name, {}))
         default = inspect.signature(MODELS.get(name).__init__).parameters.get("backbone")
@@ -41,7 +44,7 @@ def subjects():
 
 
 def parameter(name, arguments):
-    slow = arguments.get("backbone") in DEEP
+    slow = arguments.get("backbone") in SLOW
     return pytest.param((name, arguments), id="-".join([name, *map(str, arguments.values())]),
                         marks=pytest.mark.slow if slow else ())
 

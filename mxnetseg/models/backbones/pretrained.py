@@ -7,10 +7,12 @@ GluonCV publishes for it.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import os
 import urllib.request
 import zipfile
+import zlib
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 MIRROR_VARIABLE = "MXNETSEG_MIRROR"
 _STORE = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 _TIMEOUT = 30.0  # seconds without an answer
+# no server, no such file, no address, an answer cut short, no zip file, one without the member, a damaged one
+_BROKEN = (OSError, ValueError, http.client.HTTPException, zipfile.BadZipFile, KeyError, zlib.error)
 
 
 def home() -> Path:
@@ -72,7 +76,7 @@ def find_weights(gluoncv_name: str, path: Optional[Union[str, Path]] = None) -> 
         url = f"{mirror}gluon/models/{name}.zip"
         try:
             weights = _download(url, f"{name}.params")
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             tried.append(f"{url}: {error}")
             continue
         if _sha1(weights) != sha1:
