@@ -94,7 +94,12 @@ def set_states(trainer: gluon.Trainer, net, tensors: Dict[str, mx.nd.NDArray],
     optimizer = trainer._optimizer
     by_name = {name: [] for name in _names(trainer, net)}
     for key in sorted(tensors, key=lambda k: (k.rpartition(":")[0], int(k.rpartition(":")[2]))):
-        by_name.setdefault(key.rpartition(":")[0], []).append(tensors[key])
+        name = key.rpartition(":")[0]
+        if name not in by_name:
+            raise CheckpointError("the training state does not fit this network and optimiser", where=where,
+                                  received=f"{name} in the file, no such parameter here",
+                                  fix="resume with the network the run was started with")
+        by_name[name].append(tensors[key])
     for device, context in enumerate(contexts):
         updater = trainer._updaters[device]
         for index, (name, parameter) in enumerate(zip(_names(trainer, net), trainer._params)):

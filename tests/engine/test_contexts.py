@@ -1,0 +1,83 @@
+"""What --ctx means, on machines with and without GPUs."""
+import logging
+
+import mxnet as mx
+import pytest
+
+from mxnetseg.engine.contexts import resolve_contexts
+from mxnetseg.errors import DeviceError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """``gpus(2)``: a machine with two GPUs."""
+    return lambda count: monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
+
+
+def test_by_default_the_first_gpu_or_the_cpu(gpus):
+    gpus(0)
+    assert resolve_contexts() == resolve_contexts([]) == [mx.cpu()]
+    gpus(2)
+    assert resolve_contexts() == [mx.gpu(0)]
+
+
+@pytest.mark.parametrize("wanted", [["0"], ["0", "1", "2", "3"], ["2", "5"], [0, 1], ["gpu0", "gpu:1"]])
+def test_without_any_gpu_as_many_cpu_contexts_after_one_warning(gpus, wanted, caplog):
+    gpus(0)
+    with caplog.at_level(logging.INFO, logger="mxnetseg"):
+        assert resolve_contexts(wanted) == [mx.cpu(i) for i in range(len(wanted))]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    for word in ("no GPU", " ".join(map(str, wanted)), f"{len(wanted)} CPU context", "mxnetseg[cu112]", "doctor"):
+        assert word in record.getMessage()
+
+
+@pytest.mark.parametrize("wanted, indices", [(["0"], [0]), (["1", "0"], [1, 0]), (["0", "1", "2", "3"], [0, 1, 2, 3]),
+                                             (["gpu(2)"], [2]), (["GPU", "1"], [0, 1])])
+def test_gpus_that_are_there(gpus, wanted, indices, caplog):
+    gpus(4)
+    assert resolve_contexts(wanted) == [mx.gpu(i) for i in indices] and not caplog.records
+
+
+@pytest.mark.parametrize("count, wanted, missing, present", [
+    (1, ["1"], "GPU 1", "GPU 0 is present"), (2, ["0", "1", "2", "3"], "GPU 2", "GPUs 0 to 1 are present"),
+    (4, ["7"], "GPU 7", "GPUs 0 to 3 are present")])
+def test_a_gpu_missing_among_present_ones_is_an_error(gpus, count, wanted, missing, present):
+    gpus(count)
+    with pytest.raises(DeviceError, match=f"{missing} is not there") as error:
+        resolve_contexts(wanted)
+    assert present in str(error.value) and "--ctx" in str(error.value) and error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_cpu_needs_no_warning(gpus, count, caplog):
+    gpus(count)
+    assert resolve_contexts(["cpu"]) == [mx.cpu(0)]
+    assert resolve_contexts(["cpu0", "cpu(1)", "CPU:2"]) == [mx.cpu(0), mx.cpu(1), mx.cpu(2)]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("wanted", [["0", "0"], ["0", "1", "0"], ["0", "00"], ["cpu", "cpu0"], ["0", "gpu0"], [0, "0"]])
+def test_a_device_named_twice(gpus, count, wanted):
+    gpus(count)
+    with pytest.raises(DeviceError, match="named twice") as error:
+        resolve_contexts(wanted)
+    assert " ".join(map(str, wanted)) in str(error.value)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("wanted", [["0", "cpu"], ["cpu0", "gpu1"]])
+def test_gpus_and_the_cpu_do_not_mix(gpus, count, wanted):
+    gpus(count)
+    with pytest.raises(DeviceError, match="cannot share"):
+        resolve_contexts(wanted)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("text", ["", " ", "all", "-1", "1.5", "0,1", "cuda:0", "gpu-1", "cpu gpu", "0x1", "tpu"])
+def test_nonsense(gpus, count, text):
+    gpus(count)
+    with pytest.raises(DeviceError, match="not a device") as error:
+        resolve_contexts(["0", text])
+    assert "0 1 2 3" in str(error.value)
