@@ -14,6 +14,7 @@ __all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments
 MODELS = Registry("model", {
     "acfnet": "mxnetseg.models.acfnet:ACFNet",
     "att2scale": "mxnetseg.models.att2scale:AttentionToScale",
+    "bisenet": "mxnetseg.models.bisenet:BiSeNet",
     "danet": "mxnetseg.models.danet:DANet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
@@ -25,6 +26,7 @@ MODELS = Registry("model", {
     "AttentionToScale": "att2scale",
     "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
     "DeepLabv3PlusR": "deeplabv3plus", "DeepLabv3PlusX": "deeplabv3plus",
+    "BiSeNetR": "bisenet", "BiSeNetX": "bisenet",
 })
 
 
