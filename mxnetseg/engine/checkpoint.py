@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
@@ -95,6 +97,9 @@ class Checkpoint:
             state: named tensors to resume from.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.has_sidecar():  # a crash may have left its contents in the .new files, about to be overwritten
+            with suppress(CheckpointError):
+                self._settle(self._peek()["files"])
         # of several contexts the first speaks for all: they hold the same, unless batch norm is unsynchronised
         contents = {_PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
         if state is not None:
@@ -102,8 +107,7 @@ class Checkpoint:
         files = {}
         for suffix, tensors in contents.items():
             new = self._new(suffix)
-            mx.nd.save(str(new), tensors)
-            _flush(new, sum(t.size * t.dtype().itemsize for t in tensors.values()))
+            _save(new, tensors)
             files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
         sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
                    "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
@@ -267,11 +271,19 @@ def all_finite(net) -> bool:
     return all(bool(mx.nd.multi_all_finite(*a, num_arrays=len(a)).asnumpy().all()) for a in some)
 
 
-def _flush(path: Path, least: int) -> None:
-    """Wait until the file's bytes are on the disk; MXNet does not notice when its last ones find no room."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-    if path.stat().st_size < least:
-        raise EnvironmentProblem("the checkpoint could not be written whole", where=path,
-                                 received=f"{path.stat().st_size:,} bytes of at least {least:,}",
-                                 fix="free some disk space")
+def _save(path: Path, tensors: Mapping[str, mx.nd.NDArray]) -> None:
+    """Write named tensors, and wait until they are on the disk."""
+    try:
+        mx.nd.save(str(path), dict(tensors))
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+            # the file ends with the last name, and MXNet does not notice when the end finds no room
+            name = list(tensors)[-1].encode()
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - len(name) - 8, 0))
+            problem = None if file.read() == len(name).to_bytes(8, sys.byteorder) + name else "its end is missing"
+    except (mx.MXNetError, OSError) as error:
+        problem = str(error).strip().splitlines()[-1]
+    if problem is not None:
+        raise EnvironmentProblem("the checkpoint could not be written", where=path, received=problem,
+                                 fix="see whether the disk is full, or choose another (--weights DIR)")
