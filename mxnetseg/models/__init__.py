@@ -20,13 +20,19 @@ MODELS = Registry("model", {
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
     "denseaspp": "mxnetseg.models.denseaspp:DenseASPP",
     "fcn": "mxnetseg.models.fcn:FCN",
+    "ladderdensenet": "mxnetseg.models.ladderdensenet:LadderDenseNet",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
     "seenet": "mxnetseg.models.seenet:SeENet",
+    "semanticfpn": "mxnetseg.models.semanticfpn:SemanticFPN",
+    "swiftnet": "mxnetseg.models.swiftnet:SwiftNet",
+    "swiftnetpr": "mxnetseg.models.swiftnetpr:SwiftNetPr",
 }, aliases={
     "AttentionToScale": "att2scale",
     "FCNResNet": "fcn", "FCNMobileNet": "fcn", "FCN32s": "fcn",
     "DeepLabv3PlusR": "deeplabv3plus", "DeepLabv3PlusX": "deeplabv3plus",
     "BiSeNetR": "bisenet", "BiSeNetX": "bisenet",
+    "SwiftResNet": "swiftnet",
+    "SwiftResNetPr": "swiftnetpr",
 })
 
 

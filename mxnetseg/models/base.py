@@ -5,8 +5,9 @@ from typing import Dict, Mapping, Optional, Sequence
 
 from mxnet.gluon import HybridBlock
 
+from ..errors import ConfigError
 from ..losses import CrossEntropy, MixedLoss, Term
-from .backbones.base import Backbone
+from .backbones.base import Backbone, Tap
 
 # of ImageNet's pixels in [0, 1], RGB: what GluonCV's weights were trained with
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -92,3 +93,16 @@ class SegModel(HybridBlock):
 def norm_options(norm_layer: type, norm_kwargs: Optional[Mapping]) -> Dict[str, object]:
     """The two as the keyword arguments that blocks take."""
     return {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+
+
+def four_taps(backbone: Backbone, name: str) -> Sequence[Tap]:
+    """The taps of a backbone, fine to coarse, for a decoder that climbs over all four.
+
+    Raises:
+        ConfigError: ``backbone`` (called ``name``) has another number of taps.
+    """
+    if len(backbone.taps) != 4:
+        raise ConfigError("this network needs a backbone with four taps", where="model.backbone",
+                          received=f"{name}, which has {len(backbone.taps)}",
+                          fix="take a ResNet, DenseNet or MobileNetV2")
+    return backbone.taps

@@ -85,7 +85,7 @@ class BiSeNet(SegModel):
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
-        """Equation 3 of the paper: both taps' losses weigh ``aux_weight``, its alpha (1 there)."""
+        """Section 3.3 of the paper: both taps' losses weigh ``aux_weight``, its alpha (1 there)."""
         terms = [Term(0, 1.0, pixel_loss)]
         if self.aux_head is not None:
             terms += [Term(1, aux_weight, pixel_loss), Term(2, aux_weight, pixel_loss)]

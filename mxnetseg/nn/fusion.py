@@ -14,8 +14,8 @@ class LateralFusion(nn.HybridBlock):
 
     high: (N, channels, h, w), low: (N, in_channels, H, W) -> (N, channels, H, W).
 
-    Found as ``U`` in SwiftNet (Orsic et al. 2019, figure 2), as transition-up in LadderDenseNet
-    (Kreso et al. 2017, section 3.2) and as the lateral connection of FPN (Lin et al. 2017, figure 3).
+    Found as upsampling module in SwiftNet (Orsic et al. 2019), as transition-up in LadderDenseNet
+    (Kreso et al. 2017) and as the lateral connection of FPN (Lin et al. 2017, figure 3).
 
     Args:
         channels: of the coarse map and of the output.

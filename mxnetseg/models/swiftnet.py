@@ -1,0 +1,60 @@
+"""SwiftNet, single scale: Orsic, Kreso, Bevandic & Segvic, CVPR 2019."""
+from __future__ import annotations
+
+from typing import Mapping, Optional
+
+from mxnet.gluon import nn
+
+from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.context import PPM
+from ..nn.fusion import LateralFusion
+from ..nn.resize import resize
+from .backbones import get_backbone
+from .base import SegModel, four_taps, norm_options
+
+
+class SwiftNet(SegModel):
+    """SwiftNet on any backbone with four taps (section 3 of the paper): pyramid pooling on the coarsest,
+    then a ladder of light fusions up to stride 4.
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
+
+    As MXNetSeg has it: bins of 1, 2, 3 and 6 cells, a ladder 256 wide (the paper's is 128), a 3x3
+    convolution in the head, and no boundary-aware loss.
+
+    Args:
+        nclass: classes.
+        backbone: the paper's is ``'resnet18'``.
+        output_stride: of the backbone; the paper's is 32.
+        aux: an auxiliary head on the last tap but one.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    mxnetseg_classes = ("SwiftResNet",)
+    mxnetseg_prefixes = {"head.ppool.": "ppm.", "head.seg_head.": "head.", "head.": ""}
+    needs_batch = 2  # one cell of the pyramid is the whole image
+
+    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32, aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        norm = norm_options(norm_layer, norm_kwargs)
+        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        c1, c2, c3, c4 = four_taps(self.backbone, backbone)
+        with self.name_scope():
+            self.ppm = PPM(c4.channels, **norm)
+            self.conv_c4 = ConvModule2d(256, 1, in_channels=self.ppm.out_channels, **norm)
+            self.fusion_c3 = LateralFusion(256, in_channels=c3.channels, **norm)
+            self.fusion_c2 = LateralFusion(256, in_channels=c2.channels, **norm)
+            self.fusion_c1 = LateralFusion(256, in_channels=c1.channels, **norm)
+            self.head = FCNHead(nclass, 256, **norm)
+            self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
+
+    def hybrid_forward(self, F, x):
+        c1, c2, c3, c4 = self.backbone(x)
+        y = self.conv_c4(self.ppm(c4))
+        y = self.fusion_c3(y, c3)
+        y = self.fusion_c2(y, c2)
+        y = self.fusion_c1(y, c1)
+        outputs = [self.head(y)]
+        if self.aux_head is not None:
+            outputs.append(self.aux_head(c3))
+        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)

@@ -1,0 +1,59 @@
+"""SwiftNet with pyramidal fusion: Orsic, Kreso, Bevandic & Segvic, CVPR 2019."""
+from __future__ import annotations
+
+from typing import Mapping, Optional
+
+from mxnet.gluon import nn
+
+from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.fusion import LateralFusion
+from ..nn.resize import halve, resize
+from .backbones import get_backbone
+from .base import SegModel, four_taps, norm_options
+
+
+class SwiftNetPr(SegModel):
+    """SwiftNet that sees the image at full and at half size through one backbone.
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
+
+    The ladder's every step takes the maps of equal size from both: tap k of the half-size image and tap
+    k + 1 of the full one. Two scales as in MXNetSeg, whose network works at even sizes only: half of
+    an odd size is rounded up here, and then both maps have the same size whatever the image's.
+
+    Args:
+        nclass: classes.
+        backbone: the paper's is ``'resnet18'``.
+        aux: an auxiliary head on the full-size image's last tap but one.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    mxnetseg_classes = ("SwiftResNetPr",)
+    mxnetseg_prefixes = {"head.seg_head.": "head.", "head.final.": "fusion_4x.", "head.": ""}
+
+    def __init__(self, *, nclass: int, backbone: str = "resnet18", aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        norm = norm_options(norm_layer, norm_kwargs)
+        super().__init__(get_backbone(backbone, output_stride=32, **norm), nclass)
+        c1, c2, c3, c4 = four_taps(self.backbone, backbone)
+        with self.name_scope():
+            self.conv1x1 = ConvModule2d(128, 1, in_channels=c4.channels, **norm)
+            self.fusion_32x = LateralFusion(128, in_channels=c3.channels + c4.channels, **norm)
+            self.fusion_16x = LateralFusion(128, in_channels=c2.channels + c3.channels, **norm)
+            self.fusion_8x = LateralFusion(128, in_channels=c1.channels + c2.channels, **norm)
+            self.fusion_4x = LateralFusion(128, in_channels=c1.channels, **norm)
+            self.head = FCNHead(nclass, 128, **norm)
+            self.aux_head = FCNHead(nclass, c3.channels, kernel_size=1, drop=0.0, **norm) if aux else None
+
+    def hybrid_forward(self, F, x):
+        c1, c2, c3, c4 = self.backbone(x)
+        half1, half2, half3, half4 = self.backbone(halve(F, x, align_corners=True))
+        y = self.conv1x1(half4)
+        y = self.fusion_32x(y, F.concat(half3, c4, dim=1))
+        y = self.fusion_16x(y, F.concat(half2, c3, dim=1))
+        y = self.fusion_8x(y, F.concat(half1, c2, dim=1))
+        y = self.fusion_4x(y, c1)
+        outputs = [self.head(y)]
+        if self.aux_head is not None:
+            outputs.append(self.aux_head(c3))
+        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
