@@ -4,13 +4,14 @@
 the same with ``.json``                                                            sidecar
 the same with ``.state``                                                           optimiser tensors
 
-The sidecar holds the SHA-256 of the other files. So that a crash at any moment leaves a set that fits
+The sidecar holds the SHA-256 of the other files and its own. So that a crash at any moment leaves a set that fits
 together, new files are first written beside the old ones (``.new``), then the sidecar is replaced, in
 one atomic step, by one that names the new contents, and only then the ``.new`` files take their
 places. Whoever opens a checkpoint completes what a crash left between the last two steps.
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ import mxnet as mx
 
 from .. import __version__
 from ..config.schema import Model
-from ..errors import CheckpointError, EnvironmentProblem, nearest
+from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
 from ..files import atomic_write, sha256
 from ..models import MODELS, get_model
 from ..models.weights import Skipped, assign, read_params
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 BEST = "_best"
 _PARAMS, _STATE, _SIDECAR = ".params", ".state", ".json"
+_SECTIONS = ("model", "data", "normalisation", "config")  # what every sidecar has
+_CHECKSUM = "sha256"  # of the sidecar itself
 _AT_ONCE = 200  # arrays that multi_all_finite() takes; given more, it writes beyond its own memory
 
 
@@ -72,7 +75,7 @@ class Checkpoint:
 
     def __init__(self, path: Union[str, Path]):
         path = Path(path)
-        self.path = path if path.suffix == _PARAMS else path.with_name(path.name + _PARAMS)
+        self.path = path if path.suffix == _PARAMS else path.parent / (path.name + _PARAMS)
 
     def _file(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name[:-len(_PARAMS)] + suffix)
@@ -111,7 +114,8 @@ class Checkpoint:
             files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
         sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
                    "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
-        text = json.dumps(sidecar, indent=1, allow_nan=False)
+        sidecar = json.loads(json.dumps(sidecar, allow_nan=False))  # as whoever reads it will see it
+        text = json.dumps({**sidecar, _CHECKSUM: _digest(sidecar)}, indent=1)
         with atomic_write(self.sidecar_path, "w") as file:  # from here on the new set is the valid one
             file.write(text)
         self._settle(files)
@@ -155,12 +159,19 @@ class Checkpoint:
             if sidecar["format"] > FORMAT:
                 raise CheckpointError("the checkpoint was written by a newer mxnetseg", where=self.sidecar_path,
                                       received=f"format {sidecar['format']}", fix="update mxnetseg")
-            if _PARAMS not in files or not all("sha256" in f and "bytes" in f for f in files.values()):
+            if not {_PARAMS} <= files.keys() <= {_PARAMS, _STATE} or \
+                    not all(isinstance(f["sha256"], str) and isinstance(f["bytes"], int) for f in files.values()):
                 raise KeyError("files")
+            for section in _SECTIONS:
+                if not isinstance(sidecar[section], dict):
+                    raise KeyError(section)
+            if sidecar.get(_CHECKSUM) not in (None, _digest(sidecar)):
+                raise ValueError("it has changed since it was written (SHA-256)")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError("the checkpoint's sidecar is damaged", where=self.sidecar_path,
                                   received=f"{type(error).__name__}: {error}",
-                                  fix="copy it again, or use another checkpoint of the run") from None
+                                  fix="copy it again, or use another checkpoint of the run; if you changed it "
+                                      f"yourself, remove its {_CHECKSUM!r}") from None
         return sidecar
 
     def _check(self, file: Path, expected: Mapping[str, Any]) -> None:
@@ -209,16 +220,23 @@ def new_stem(folder: Path, model: str, backbone: str, data: str) -> str:
     """A name for a run, ``<model>_<backbone>_<data>_<yyyymmdd>_<HHMMSS>``, that no other run has taken.
 
     Two runs begun in the same second get different names.
+
+    Raises:
+        UsageError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now()
-    while True:
-        stem = f"{model}_{backbone}_{data}_{now:%Y%m%d_%H%M%S}"
-        try:
-            (folder / f"{stem}.yaml").touch(exist_ok=False)  # the run's configuration; taken in one atomic step
-            return stem
-        except FileExistsError:
-            now = now.fromtimestamp(now.timestamp() + 1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            stem = f"{model}_{backbone}_{data}_{now:%Y%m%d_%H%M%S}"
+            try:
+                (folder / f"{stem}.yaml").touch(exist_ok=False)  # the run's configuration; taken in one atomic step
+                return stem
+            except FileExistsError:
+                now = now.fromtimestamp(now.timestamp() + 1)
+    except OSError as error:
+        raise UsageError("checkpoints cannot be written there", where=folder.absolute(), received=error.strerror,
+                         fix="choose another folder: --weights DIR") from None
 
 
 def find_checkpoint(text: Union[str, Path], folder: Path) -> Checkpoint:
@@ -251,6 +269,8 @@ def newest(folder: Path, *, resumable: bool = False,
     found: List[Checkpoint] = []
     for path in Path(folder).glob(f"**/*{_SIDECAR}"):
         checkpoint = Checkpoint(path.with_suffix(_PARAMS))
+        if not checkpoint.path.exists() and not checkpoint._new(_PARAMS).exists():
+            continue  # others write .json files too: wandb
         try:
             sidecar = checkpoint._peek()
             if matches(sidecar) and (_STATE in sidecar["files"] or not resumable):
@@ -269,6 +289,12 @@ def all_finite(net) -> bool:
     arrays = [p.list_data()[0] for p in net.named_parameters().values()]
     some = [arrays[i:i + _AT_ONCE] for i in range(0, len(arrays), _AT_ONCE)]
     return all(bool(mx.nd.multi_all_finite(*a, num_arrays=len(a)).asnumpy().all()) for a in some)
+
+
+def _digest(sidecar: Mapping[str, Any]) -> str:
+    """SHA-256 of a sidecar's content but for the line that holds it, however it is laid out."""
+    content = {key: value for key, value in sidecar.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _save(path: Path, tensors: Mapping[str, mx.nd.NDArray]) -> None:
