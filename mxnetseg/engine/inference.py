@@ -119,16 +119,18 @@ class Segmenter:
         self.contexts, self.protocol = list(contexts), protocol
         self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
             and protocol.base_size is None and protocol.scales[0] == 1
-        self._block = _ClassMap(net) if self._simple else _Probabilities(net, protocol.flip)
-        self._block.input.initialize(ctx=self.contexts)
-        compile_outermost(self._block)
+        self._block = _Probabilities(net, protocol.flip)
+        self._class_map = _ClassMap(net)
+        for block in (self._block, self._class_map):
+            block.input.initialize(ctx=self.contexts)
+            compile_outermost(block)
         self._resize = compile_outermost(_Resize())
 
     def __call__(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
         """Class map of a picture: uint8 (H, W, 3) RGB -> uint8 (H, W) on the device, not waited for."""
         context = context or self.contexts[0]
         if self._simple:
-            return self._block(_send([image], context))[0]
+            return self._class_map(_send([image], context))[0]
         return mx.nd.argmax(self.probabilities(image, context), axis=0).astype("uint8")
 
     def probabilities(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:

@@ -81,6 +81,8 @@ class Wandb:
         except ImportError:
             log.warning("wandb is not installed; training goes on without it. To have it: pip install wandb")
             return
+        except Exception as error:  # so does a broken installation, with anything
+            return self._give_up(error)
         try:
             mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
             self._run = wandb.init(project="mxnetseg", name=name, config=dict(config), dir=str(folder), mode=mode)

@@ -1,0 +1,236 @@
+"""Whole pictures, windows, scales and mirrors: what they must have in common whatever the network is."""
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mxnet.gluon import nn
+
+from mxnetseg.config import Config
+from mxnetseg.engine.inference import Protocol, Segmenter, _starts
+from mxnetseg.models import get_model
+from mxnetseg.models.base import SegModel
+
+NCLASS = 4
+
+
+class Pointwise(SegModel):
+    """A 1x1 convolution: what a pixel becomes depends on that pixel alone, so no window can matter."""
+
+    def __init__(self, nclass=NCLASS):
+        super().__init__(nn.HybridSequential(), nclass)
+        with self.name_scope():
+            self.head = nn.Conv2D(nclass, 1, in_channels=3)
+
+    def hybrid_forward(self, F, x):
+        return (self.head(x),)
+
+
+class Constant(SegModel):
+    """The same logits everywhere."""
+
+    def __init__(self, nclass=NCLASS):
+        super().__init__(nn.HybridSequential(), nclass)
+        with self.name_scope():
+            self.head = nn.Conv2D(nclass, 1, in_channels=3, weight_initializer="zeros")
+
+    def hybrid_forward(self, F, x):
+        return (self.head(x),)
+
+
+def network(kind=Pointwise, contexts=1, seed=0):
+    net, random = kind(), np.random.RandomState(seed)
+    net.initialize(ctx=[mx.cpu(i) for i in range(contexts)])
+    for name, p in net.named_parameters().items():
+        if kind is Pointwise or "bias" in name:
+            p.set_data(mx.nd.array(random.normal(size=p.shape)))
+    return net
+
+
+def picture(height, width, seed=0):
+    """Smooth, so that resizing it means something."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (max(height // 4, 2), max(width // 4, 2), 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(0))
+    return e / e.sum(0)
+
+
+def reference(net, image):
+    """Pointwise's probabilities in NumPy: (K, H, W)."""
+    x = (image / 255 - np.array(net.mean)) / np.array(net.std)
+    weight, bias = net.head.weight.data().asnumpy()[..., 0, 0], net.head.bias.data().asnumpy()
+    return softmax(np.einsum("kc,hwc->khw", weight, x) + bias[:, None, None])
+
+
+def bilinear(probabilities, height, width):
+    planes = [cv2.resize(p.astype("float32"), (width, height), interpolation=cv2.INTER_LINEAR) for p in probabilities]
+    return np.stack(planes)
+
+
+class TestWindows:
+    @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1))
+    def test_cover_everything_and_reach_beyond_nothing(self, length, window, stride):
+        window = min(window, length)
+        starts = _starts(length, window, stride)
+        covered = np.zeros(length, int)
+        for start in starts:
+            assert 0 <= start <= length - window
+            covered[start:start + window] += 1
+        assert covered.min() >= 1
+        assert starts == sorted(set(starts))  # none is computed twice
+
+    @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1))
+    def test_their_step_is_at_most_the_one_asked_for(self, length, window, stride):
+        window = min(window, length)
+        starts = _starts(length, window, stride)
+        assert all(b - a <= max(int(window * stride), 1) for a, b in zip(starts, starts[1:]))
+
+    @pytest.mark.parametrize("size", [(32, 40), (33, 47), (20, 60), (60, 20), (5, 7), (24, 24), (25, 24)])
+    @pytest.mark.parametrize("crop", [(24, 24), (16, 30), (64, 64)])
+    @pytest.mark.parametrize("kind", [Pointwise, Constant])
+    def test_change_nothing_for_a_pointwise_network(self, size, crop, kind):
+        net, image = network(kind), picture(*size)
+        wanted = Segmenter(net, [mx.cpu()]).probabilities(image).asnumpy()
+        assert wanted.shape == (NCLASS, *size)
+        got = Segmenter(net, [mx.cpu()], Protocol(mode="slide", crop_size=crop)).probabilities(image).asnumpy()
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+    @pytest.mark.parametrize("batch", [1, 2, 3, 100])
+    def test_computed_together_or_alone(self, batch):
+        net, image = get_model("toy", nclass=NCLASS), picture(40, 50)
+        one, some = (Segmenter(net, [mx.cpu()], Protocol(mode="slide", crop_size=(16, 24), batch=b)).probabilities(image)
+                     for b in (1, batch))
+        np.testing.assert_allclose(some.asnumpy(), one.asnumpy(), atol=1e-6)
+
+    def test_overlaps_are_averaged(self):
+        """Against a plain loop in NumPy, with a network for which windows do matter."""
+        net, image = get_model("toy", nclass=NCLASS), picture(31, 45)
+        whole = Segmenter(net, [mx.cpu()])
+        total, count = np.zeros((NCLASS, 31, 45)), np.zeros((31, 45))
+        for y in (0, 10, 15):
+            for x in (0, 16, 21):
+                total[:, y:y + 16, x:x + 24] += whole.probabilities(
+                    np.ascontiguousarray(image[y:y + 16, x:x + 24])).asnumpy()
+                count[y:y + 16, x:x + 24] += 1
+        sliding = Segmenter(net, [mx.cpu()], Protocol(mode="slide", crop_size=(16, 24)))
+        np.testing.assert_allclose(sliding.probabilities(image).asnumpy(), total / count, atol=1e-5)
+        assert np.abs(total / count - whole.probabilities(image).asnumpy()).max() > 1e-3  # they did matter
+
+
+class TestScales:
+    def test_the_average_is_numpys(self):
+        net, image = network(), picture(30, 44)
+        scales, wanted = (0.5, 1.0, 1.75), 0
+        for scale in scales:
+            size = round(44 * scale), round(30 * scale)
+            scaled = image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+            wanted = wanted + bilinear(reference(net, scaled), 30, 44) / len(scales)
+        for flip in (False, True):  # what is pointwise does not care for mirrors
+            got = Segmenter(net, [mx.cpu()], Protocol(scales=scales, flip=flip)).probabilities(image).asnumpy()
+            np.testing.assert_allclose(got, wanted, atol=2e-5)
+        np.testing.assert_allclose(got.sum(0), 1, atol=1e-5)
+
+    def test_the_mirrored_picture_is_averaged(self):
+        net, image = get_model("toy", nclass=NCLASS), picture(30, 44)
+        plain = Segmenter(net, [mx.cpu()])
+        straight = plain.probabilities(image).asnumpy()
+        mirrored = plain.probabilities(np.ascontiguousarray(image[:, ::-1])).asnumpy()[:, :, ::-1]
+        assert np.abs(straight - mirrored).max() > 1e-3
+        got = Segmenter(net, [mx.cpu()], Protocol(flip=True)).probabilities(image).asnumpy()
+        np.testing.assert_allclose(got, (straight + mirrored) / 2, atol=1e-6)
+
+    @pytest.mark.parametrize("size, base, wanted", [((30, 44), 22, (15, 22)), ((44, 30), 88, (88, 60)),
+                                                    ((31, 45), 64, (44, 64)), ((30, 44), 44, (30, 44)),
+                                                    ((3, 300), 30, (1, 30))])
+    def test_base_size_is_the_long_side(self, size, base, wanted):
+        (scaled,) = Segmenter(network(), [mx.cpu()], Protocol(base_size=base))._scaled(picture(*size))
+        assert scaled.shape == (*wanted, 3)
+
+    def test_all_of_it_together(self):
+        net, image = network(), picture(33, 45)
+        protocol = Protocol(mode="slide", base_size=60, crop_size=(24, 20), scales=(0.5, 1.25), flip=True, batch=3)
+        wanted = 0
+        for long_side in (30, 75):
+            scaled = cv2.resize(image, (long_side, round(33 * long_side / 45)), interpolation=cv2.INTER_LINEAR)
+            wanted = wanted + bilinear(reference(net, scaled), 33, 45) / 2
+        got = Segmenter(net, [mx.cpu()], protocol).probabilities(image).asnumpy()
+        np.testing.assert_allclose(got, wanted, atol=2e-5)
+
+    def test_logits_beyond_what_exp_can_take(self):
+        net = network()
+        net.head.weight.set_data(net.head.weight.data() * 1e4)
+        image = picture(20, 20)
+        got = Segmenter(net, [mx.cpu()], Protocol(scales=(0.5, 1.0), flip=True)).probabilities(image).asnumpy()
+        assert np.isfinite(got).all()
+
+
+class TestClassMaps:
+    @pytest.mark.parametrize("protocol", [
+        Protocol(), Protocol(flip=True), Protocol(mode="slide", crop_size=(16, 16)), Protocol(scales=(0.5, 1.0)),
+        Protocol(base_size=64)])
+    @pytest.mark.parametrize("size", [(1, 1), (9, 31), (32, 32), (33, 47)])
+    def test_are_the_most_probable_class_at_the_pictures_size(self, protocol, size):
+        segmenter, image = Segmenter(network(), [mx.cpu()], protocol), picture(*size)
+        got = segmenter(image)
+        assert got.shape == size and got.dtype == np.uint8
+        np.testing.assert_array_equal(got.asnumpy(), segmenter.probabilities(image).asnumpy().argmax(0))
+
+    @pytest.mark.parametrize("contexts", [1, 2, 3])
+    @pytest.mark.parametrize("count", [0, 1, 2, 7])
+    def test_a_stream_is_in_order_and_the_same_on_any_contexts(self, contexts, count):
+        images = [picture(20 + i, 30 - i, seed=i) for i in range(count)]
+        net = network(contexts=contexts)
+        segmenter = Segmenter(net, [mx.cpu(i) for i in range(contexts)])
+        got = list(segmenter.stream(iter(images)))
+        assert len(got) == count
+        for image, one in zip(images, got):
+            np.testing.assert_array_equal(one, reference(net, image).argmax(0))
+
+    def test_a_stream_holds_few_pictures(self):
+        """It asks for a picture only when it needs it: what waits is one a context, and one ahead."""
+        asked = []
+
+        def images():
+            for i in range(10):
+                asked.append(i)
+                yield picture(16, 16, seed=i)
+        segmenter = Segmenter(network(contexts=2), [mx.cpu(0), mx.cpu(1)])
+        for answered, _ in enumerate(segmenter.stream(images()), start=1):
+            assert len(asked) - answered <= 2
+        assert len(asked) == 10
+
+    def test_weights_may_change_between_two_pictures(self):
+        """Validation during training: the graph is compiled once, its parameters are not frozen in it."""
+        net, image = network(), picture(20, 20)
+        segmenter = Segmenter(net, [mx.cpu()])
+        segmenter(image)
+        net.head.bias.set_data(mx.nd.array([0, 0, 1e6, 0]))
+        assert (segmenter(image).asnumpy() == 2).all()
+
+    def test_the_networks_own_mean_and_deviation_are_used(self):
+        net, image = network(), picture(20, 20)
+        net.mean, net.std = (0.1, 0.9, 0.5), (0.7, 0.2, 1.0)
+        np.testing.assert_allclose(Segmenter(net, [mx.cpu()]).probabilities(image).asnumpy(), reference(net, image),
+                                   atol=1e-5)
+
+
+class TestProtocol:
+    def test_of_a_configuration(self):
+        config = Config().replace({"eval.mode": "slide", "eval.base_size": 2048, "eval.crop_size": [768, 512],
+                                   "eval.stride": 0.5, "eval.scales": [0.5, 1.0], "eval.batch": 4,
+                                   "eval.ms_scales": [0.75, 1.25]})
+        assert Protocol.of(config) == Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), False, 4)
+        assert Protocol.of(config, ms=True) == Protocol("slide", 2048, (768, 512), 0.5, (0.75, 1.25), True, 4)
+
+    def test_the_window_is_the_training_crop_if_nothing_else_is_said(self):
+        assert Protocol.of(Config().replace({"data.crop_size": [200, 300]})).crop_size == (200, 300)
+
+    def test_says_what_it_is(self):
+        assert str(Protocol()) == "whole images, original size, scale 1, without flip"
+        assert str(Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), True)) == \
+            "windows of 768 x 512, step 0.50, long side 2048, scales 0.5, 1, with flip"

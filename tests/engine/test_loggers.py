@@ -1,0 +1,195 @@
+"""The log of a run: whole rows, each once, whatever happened; and wandb, which never stands in the way."""
+import json
+import logging
+import sys
+import types
+
+import pytest
+from PIL import Image
+
+from mxnetseg.engine.loggers import RunLog, Wandb, read_log
+from mxnetseg.viz.curves import curves
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def filled(stem, epochs=3):
+    """A log of two steps an epoch."""
+    run_log = RunLog(stem)
+    for epoch in range(1, epochs + 1):
+        for step in (2 * epoch - 1, 2 * epoch):
+            run_log.step({"step": step, "epoch": epoch, "loss": 1 / step, "lr": 0.1})
+        run_log.epoch({"step": 2 * epoch, "epoch": epoch, "train_loss": 1 / epoch, "lr": 0.1})
+    run_log.close()
+    return run_log
+
+
+class TestRunLog:
+    def test_rows_come_as_they_were_given_and_the_curves_are_drawn(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("mxnetseg.engine.loggers.curves", curves)
+        run_log = filled(tmp_path / "run")
+        assert run_log.path == tmp_path / "run.jsonl" and run_log.picture == tmp_path / "run_curves.png"
+        assert [(r["kind"], r["step"]) for r in rows(run_log.path)] == \
+            [("step", 1), ("step", 2), ("epoch", 2), ("step", 3), ("step", 4), ("epoch", 4), ("step", 5), ("step", 6),
+             ("epoch", 6)]
+        assert rows(run_log.path)[0] == {"kind": "step", "step": 1, "epoch": 1, "loss": 1.0, "lr": 0.1}
+        with Image.open(run_log.picture) as picture:
+            assert picture.format == "PNG" and picture.size[0] > 300
+
+    def test_a_row_is_in_the_file_at_once(self, tmp_path):
+        run_log = RunLog(tmp_path / "run")
+        run_log.step({"step": 1})
+        assert rows(run_log.path) == [{"kind": "step", "step": 1}]
+        run_log.close()
+
+    def test_a_new_run_starts_afresh(self, tmp_path):
+        filled(tmp_path / "run")
+        RunLog(tmp_path / "run").close()
+        assert rows(tmp_path / "run.jsonl") == []
+
+    @pytest.mark.parametrize("step, kept", [(0, 0), (1, 1), (2, 3), (3, 4), (6, 9), (100, 9)])
+    def test_a_resumed_one_drops_what_lies_beyond(self, tmp_path, step, kept):
+        before = rows(filled(tmp_path / "run").path)
+        run_log = RunLog(tmp_path / "run", resume_step=step)
+        run_log.step({"step": step + 1})
+        run_log.close()
+        assert rows(run_log.path) == before[:kept] + [{"kind": "step", "step": step + 1}]
+
+    def test_the_curves_of_a_resumed_run_have_the_epochs_before(self, tmp_path, monkeypatch):
+        filled(tmp_path / "run")
+        drawn = []
+        monkeypatch.setattr("mxnetseg.engine.loggers.curves", lambda epochs, path: drawn.append(list(epochs)))
+        run_log = RunLog(tmp_path / "run", resume_step=4)
+        run_log.epoch({"step": 6, "epoch": 3, "train_loss": 9})
+        run_log.close()
+        assert [[r["train_loss"] for r in epochs] for epochs in drawn] == [[1, 1 / 2, 9]]
+
+    @pytest.mark.parametrize("tail", ['{"kind": "step", "st', '{"kind"', "{", "\0\0\0\0"])
+    def test_a_line_that_a_crash_cut_short_is_dropped(self, tmp_path, tail):
+        run_log = filled(tmp_path / "run")
+        before = rows(run_log.path)
+        with run_log.path.open("a") as file:
+            file.write(tail)
+        assert read_log(run_log.path) == before
+        run_log = RunLog(tmp_path / "run", resume_step=100)
+        run_log.step({"step": 101})
+        run_log.close()
+        assert rows(run_log.path) == before + [{"kind": "step", "step": 101}]
+
+    def test_without_a_log_there_is_nothing_to_go_on_from(self, tmp_path):
+        assert read_log(tmp_path / "none.jsonl") == []
+        RunLog(tmp_path / "run", resume_step=7).close()
+        assert rows(tmp_path / "run.jsonl") == []
+
+
+class FakeWandb(types.ModuleType):
+    """Notes what it is asked for; the functions named in ``broken`` raise."""
+
+    def __init__(self, *, key="secret", broken=(), online=True):
+        super().__init__("wandb")
+        self.calls, self.broken, self.online = [], broken, online
+        self.api = types.SimpleNamespace(api_key=key)
+
+    def init(self, **arguments):
+        self._note("init", arguments)
+        if arguments["mode"] == "online" and not self.online:
+            raise ConnectionError("no route")
+        return types.SimpleNamespace(log=lambda row: self._note("log", row), finish=lambda: self._note("finish", None))
+
+    def _note(self, name, value):
+        self.calls.append((name, value))
+        if name in self.broken:
+            raise RuntimeError(f"{name} is broken")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """``fake(key=None)`` puts a :class:`FakeWandb` in the place of wandb."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+
+    def put(**options):
+        module = FakeWandb(**options)
+        monkeypatch.setitem(sys.modules, "wandb", module)
+        return module
+    return put
+
+
+def use(tmp_path):
+    run = Wandb("demo", {"train": {"epochs": 3}}, tmp_path)
+    run.log({"kind": "step", "step": 1, "loss": 0.5})
+    run.log({"kind": "step", "step": 2, "loss": 0.4})
+    run.close()
+
+
+class TestWandb:
+    def test_gets_name_configuration_and_rows(self, fake, tmp_path):
+        module = fake()
+        use(tmp_path)
+        (_, init), *rest = module.calls
+        assert init == {"project": "mxnetseg", "name": "demo", "config": {"train": {"epochs": 3}},
+                        "dir": str(tmp_path), "mode": "online"}
+        assert rest == [("log", {"step": 1, "loss": 0.5}), ("log", {"step": 2, "loss": 0.4}), ("finish", None)]
+
+    def test_without_a_login_it_is_offline(self, fake, tmp_path, caplog):
+        module = fake(key=None)
+        with caplog.at_level(logging.INFO, logger="mxnetseg"):
+            use(tmp_path)
+        assert [value["mode"] for name, value in module.calls if name == "init"] == ["offline"]
+        assert "wandb sync" in caplog.text
+
+    def test_the_environment_goes_first(self, fake, tmp_path, monkeypatch):
+        module = fake()
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+        use(tmp_path)
+        assert [value["mode"] for name, value in module.calls if name == "init"] == ["disabled"]
+
+    def test_without_a_network_it_is_offline(self, fake, tmp_path, caplog):
+        module = fake(online=False)
+        use(tmp_path)
+        assert [value["mode"] for name, value in module.calls if name == "init"] == ["online", "offline"]
+        assert ("log", {"step": 1, "loss": 0.5}) in module.calls and "no route" in caplog.text
+
+    def test_not_installed(self, monkeypatch, tmp_path, caplog):
+        monkeypatch.setitem(sys.modules, "wandb", None)
+        use(tmp_path)
+        (record,) = caplog.records
+        assert "pip install wandb" in record.getMessage() and record.levelno == logging.WARNING
+
+    def test_an_installation_that_cannot_be_imported(self, monkeypatch, tmp_path, caplog):
+        monkeypatch.delitem(sys.modules, "wandb", raising=False)
+        (tmp_path / "wandb.py").write_text("raise TypeError('Descriptors cannot be created directly')")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        use(tmp_path)
+        assert "Descriptors" in caplog.text and "training goes on" in caplog.text
+        sys.modules.pop("wandb", None)
+
+    @pytest.mark.parametrize("broken", ["init", "log", "finish"])
+    def test_whatever_fails_there_is_said_and_left_alone(self, fake, tmp_path, caplog, broken):
+        module = fake(broken=[broken])
+        use(tmp_path)
+        assert f"{broken} is broken" in caplog.text and "training goes on" in caplog.text
+        assert all(r.levelno == logging.WARNING for r in caplog.records if "broken" in r.getMessage())
+        names = [name for name, _ in module.calls]
+        assert names.count("log") == {"init": 0, "log": 1, "finish": 2}[broken]
+
+    def test_a_login_that_cannot_be_read(self, fake, tmp_path, caplog):
+        module = fake()
+        del module.api
+        use(tmp_path)
+        assert "training goes on" in caplog.text and not module.calls
+
+
+def test_a_run_with_a_broken_wandb_is_trained_to_its_end(fake, fit, configure, tmp_path):
+    fake(broken=["log"])
+    _, result = fit(configure({"train.epochs": 1}), tmp_path, wandb="demo")
+    assert result.progress.epoch == 1 and result.last.has_sidecar()
+
+
+def test_wandb_gets_the_rows_of_the_local_log(fake, fit, configure, tmp_path):
+    module = fake()
+    trainer, _ = fit(configure({"train.epochs": 2}), tmp_path, wandb="demo")
+    local = [{k: v for k, v in row.items() if k != "kind"} for row in rows(trainer.run_log.path)]
+    assert [value for name, value in module.calls if name == "log"] == local
+    assert module.calls[0][1]["config"] == trainer.config.to_dict() and module.calls[-1][0] == "finish"
