@@ -1,9 +1,9 @@
 """A network over a split: scores against the masks, or predictions as files."""
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Callable, Deque, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -88,7 +88,12 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
 
 def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int,
                  progress: Progress) -> Iterator[Tuple[Sample, np.ndarray]]:
-    # The segmenter runs a few pictures ahead of its answers; tee() keeps exactly those.
-    for_network, for_answer = itertools.tee(stream(dataset, workers=workers))
-    predictions = segmenter.stream(sample.image for sample in for_network)
-    yield from progress(zip(for_answer, predictions), len(dataset))
+    # The segmenter runs a few pictures ahead of its answers; these wait here. (tee() would keep up to 57.)
+    asked: Deque[Sample] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for sample in stream(dataset, workers=workers):
+            asked.append(sample)
+            yield sample.image
+    for prediction in progress(segmenter.stream(images()), len(dataset)):
+        yield asked.popleft(), prediction

@@ -1,0 +1,172 @@
+"""Scoring and writing: the numbers are NumPy's, the files hold what a test server wants, memory stays flat."""
+import weakref
+
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mxnetseg.data import get_dataset
+from mxnetseg.data.base import IGNORE, Sample, SegDataset
+from mxnetseg.data.cityscapes import Cityscapes
+from mxnetseg.engine.evaluator import check_classes, evaluate, write_predictions
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.errors import CheckpointError, DataError
+from mxnetseg.models import get_model
+
+
+@pytest.fixture
+def net():
+    net = get_model("toy", nclass=3, ctx=[mx.cpu(0), mx.cpu(1)], norm="bn")
+    for p in net.named_parameters().values():
+        if p.grad_req != "null":
+            p.set_data(p.data(mx.cpu(0)) * 3)  # so that every class is predicted somewhere
+    return net
+
+
+def segmenter(net, contexts=1):
+    return Segmenter(net, [mx.cpu(i) for i in range(contexts)])
+
+
+def truth_and_predictions(net, dataset):
+    one = segmenter(net)
+    return [(sample.mask, one(sample.image).asnumpy()) for sample in (dataset[i] for i in range(len(dataset)))]
+
+
+def matrix(pairs, n):
+    """counts[t, p] by a plain loop."""
+    counts = np.zeros((n, n), int)
+    for mask, prediction in pairs:
+        for t in range(n):
+            for p in range(n):
+                counts[t, p] += int(((mask == t) & (prediction == p)).sum())
+    return counts
+
+
+class TestScores:
+    @pytest.mark.parametrize("contexts", [1, 2])
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_equal_a_reference(self, net, pictures, contexts, workers):
+        dataset = get_dataset(str(pictures), split="train")
+        got, _ = evaluate(segmenter(net, contexts), dataset, workers=workers)
+        wanted = matrix(truth_and_predictions(net, dataset), 3)
+        np.testing.assert_array_equal(got.counts, wanted)
+        assert (wanted.sum(0) > 0).all()  # every class was predicted
+        union = wanted.sum(0) + wanted.sum(1) - wanted.diagonal()
+        assert got.miou() == pytest.approx(np.mean(wanted.diagonal() / union))
+        assert got.pixel_accuracy() == pytest.approx(wanted.trace() / wanted.sum())
+
+    def test_the_control_is_each_prediction_against_the_next_mask(self, net, pictures):
+        dataset = get_dataset(str(pictures), split="train")
+        _, control = evaluate(segmenter(net), dataset)
+        pairs = truth_and_predictions(net, dataset)
+        shifted = [(mask, prediction) for (mask, _), (_, prediction) in zip(pairs[1:], pairs)]
+        np.testing.assert_array_equal(control.counts, matrix(shifted, 3))
+
+    def test_pictures_of_many_sizes(self, net, painting, tmp_path):
+        root = painting(tmp_path / "data", val=4)
+        rng = np.random.default_rng(0)
+        for i, size in enumerate([(24, 32), (17, 40), (33, 9), (24, 32)]):
+            Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / "images" / f"val{i}.png")
+            Image.fromarray(rng.integers(0, 3, size, dtype=np.uint8)).save(root / "masks" / f"val{i}.png")
+        dataset = get_dataset(str(root), split="val")
+        got, _ = evaluate(segmenter(net, 2), dataset)
+        np.testing.assert_array_equal(got.counts, matrix(truth_and_predictions(net, dataset), 3))
+        assert got.pixels == 24 * 32 * 2 + 17 * 40 + 33 * 9
+
+    def test_a_split_without_masks_says_what_else_can_be_done(self, net, painting, tmp_path):
+        dataset = get_dataset(str(painting(tmp_path / "data", test=2)), split="test")
+        with pytest.raises(DataError, match="no masks") as error:
+            evaluate(segmenter(net), dataset)
+        assert "--mode test" in error.value.fix
+
+    def test_a_damaged_picture_is_named(self, net, painting, tmp_path):
+        root = painting(tmp_path / "data", val=5)
+        (root / "images" / "val3.png").write_bytes(b"no picture")
+        with pytest.raises(DataError) as error:
+            evaluate(segmenter(net, 2), get_dataset(str(root), split="val"))
+        assert "val3.png" in str(error.value)
+
+    def test_other_classes_are_refused(self, pictures):
+        dataset = get_dataset(str(pictures))
+        check_classes(["red", "green", "blue"], dataset, where="a.params")
+        for classes, words in ((["red", "green"], "2 classes, the data set fields has 3"),
+                               (["red", "blue", "green"], "classes of other names")):
+            with pytest.raises(CheckpointError, match="other classes") as error:
+                check_classes(classes, dataset, where="a.params")
+            assert words in str(error.value) and "a.params" in str(error.value) and "init_from" in error.value.fix
+
+
+class Pictures(SegDataset):
+    """Made on demand; ``alive`` holds a weak reference to each that was handed out."""
+
+    name, classes, palette = "pictures", ("a", "b", "c"), np.arange(9, dtype=np.uint8).reshape(3, 3)
+
+    def __init__(self, count):
+        self.count, self.split, self.root, self.alive = count, "val", "memory", []
+
+    def __len__(self):
+        return self.count
+
+    def mask_path(self, i):
+        return f"{i}.png"
+
+    image_path = mask_path
+
+    def __getitem__(self, i):
+        image = np.full((16, 16, 3), i, np.uint8)
+        self.alive.append(weakref.ref(image))
+        return Sample(image, np.zeros((16, 16), np.uint8), str(i))
+
+    def held(self):
+        return sum(reference() is not None for reference in self.alive)
+
+
+@pytest.mark.parametrize("contexts", [1, 2])
+def test_memory_is_flat(net, contexts):
+    """Of twenty pictures at most n + 2 are held: one a context, one read ahead, and the one being scored."""
+    dataset, held = Pictures(20), []
+
+    def watched(items, count):
+        assert count == 20
+        for item in items:
+            held.append(dataset.held())
+            yield item
+            del item
+    counts, _ = evaluate(segmenter(net, contexts), dataset, workers=0, progress=watched)
+    assert len(held) == 20 and max(held) <= contexts + 2
+    assert counts.pixels == 20 * 256
+
+
+class TestWriting:
+    def test_colours_and_ids(self, net, painting, tmp_path):
+        dataset = get_dataset(str(painting(tmp_path / "data", test=3, size=(17, 23))), split="test")
+        written = write_predictions(segmenter(net, 2), dataset, tmp_path / "out")
+        assert [p.relative_to(tmp_path / "out").as_posix() for p in written] == \
+            [f"color/test{i}.png" for i in range(3)]
+        for i, path in enumerate(written):
+            wanted = segmenter(net)(dataset[i].image).asnumpy()
+            with Image.open(path) as color, Image.open(tmp_path / "out" / "id" / path.name) as ids:
+                assert (color.mode, ids.mode) == ("P", "L")
+                np.testing.assert_array_equal(np.array(color), wanted)
+                np.testing.assert_array_equal(np.array(color.convert("RGB")), dataset.palette[wanted])
+                np.testing.assert_array_equal(np.array(ids), wanted)
+
+    def test_ids_of_cityscapes_are_its_own(self, tmp_path):
+        rng = np.random.default_rng(0)
+        for kind, suffix, shape in (("leftImg8bit", "leftImg8bit", (32, 64, 3)), ("gtFine", "gtFine_labelIds", (32, 64))):
+            folder = tmp_path / "cityscapes" / kind / "val" / "munster"
+            folder.mkdir(parents=True)
+            Image.fromarray(rng.integers(0, 20, shape, dtype=np.uint8)).save(
+                folder / f"munster_000000_000019_{suffix}.png")
+        dataset = Cityscapes(split="val", root=tmp_path / "cityscapes")
+        net = get_model("toy", nclass=19)
+        (color,) = write_predictions(segmenter(net), dataset, tmp_path / "out")
+        wanted = segmenter(net)(dataset[0].image).asnumpy()
+        official = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33], np.uint8)
+        (path,) = (tmp_path / "out" / "id").glob("**/*.png")
+        assert path.relative_to(tmp_path / "out" / "id") == color.relative_to(tmp_path / "out" / "color")
+        with Image.open(path) as ids, Image.open(color) as picture:
+            np.testing.assert_array_equal(np.array(ids), official[wanted])
+            np.testing.assert_array_equal(np.array(picture), wanted)
+        assert len(np.unique(wanted)) > 1 and IGNORE not in wanted

@@ -1,0 +1,94 @@
+"""Three lines from a picture to its classes."""
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.predictor import Predictor
+from mxnetseg.errors import CheckpointError, DataError, DataNotFoundError, UsageError
+
+
+@pytest.fixture(scope="module")
+def trained(fit, configure, tmp_path_factory):
+    return fit(configure({"train.epochs": 6, "optimizer.lr": 0.2}), tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return Predictor(trained[1].last.path)
+
+
+def test_a_file_and_an_array(trained, predictor, pictures):
+    path = pictures / "images" / "val0.png"
+    image, mask = (np.array(Image.open(pictures / f / "val0.png")) for f in ("images", "masks"))
+    prediction = predictor(path)
+    assert prediction.name == "val0" and prediction.classes == ("red", "green", "blue")
+    np.testing.assert_array_equal(prediction.image, image)
+    wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
+    for other in (prediction, predictor(str(path)), predictor(image)):
+        np.testing.assert_array_equal(other.class_map, wanted)
+    valid = mask != 255
+    assert (wanted == mask)[valid].mean() > 0.9  # it does what it was trained for
+    assert predictor(image).name == "image"
+
+
+def test_shares_are_of_all_pixels_and_the_largest_comes_first(predictor, pictures):
+    prediction = predictor(pictures / "images" / "val1.png")
+    shares = prediction.shares()
+    assert sum(shares.values()) == pytest.approx(1) and list(shares.values()) == sorted(shares.values(), reverse=True)
+    for name, share in shares.items():
+        assert share == pytest.approx((prediction.class_map == prediction.classes.index(name)).mean())
+
+
+def test_the_pictures(predictor, pictures, tmp_path):
+    prediction = predictor(pictures / "images" / "val0.png")
+    np.testing.assert_array_equal(prediction.color, prediction.palette[prediction.class_map])
+    classes, overlay = prediction.save(tmp_path / "new folder")
+    assert (classes.name, overlay.name) == ("val0_classes.png", "val0_overlay.png")
+    with Image.open(classes) as picture:
+        np.testing.assert_array_equal(np.array(picture), prediction.class_map)
+        np.testing.assert_array_equal(np.array(picture.convert("RGB")), prediction.color)
+    with Image.open(overlay) as picture:
+        np.testing.assert_array_equal(np.array(picture), prediction.overlay)
+        assert picture.size[1] > prediction.image.shape[0]  # there is a legend
+
+
+def test_multi_scale_is_another_protocol(trained, pictures):
+    several = Predictor(trained[1].last, ms=True)
+    protocol = several._segmenter.protocol
+    assert protocol.flip and len(protocol.scales) == 6
+    assert several(pictures / "images" / "val0.png").class_map.shape == (24, 32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 31), (64, 20)])
+def test_any_size(predictor, size):
+    assert predictor(np.zeros((*size, 3), np.uint8)).class_map.shape == size
+
+
+@pytest.mark.parametrize("array", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8),
+                                   np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 3), np.uint8)])
+def test_an_array_that_is_no_picture(predictor, array):
+    with pytest.raises(UsageError, match="uint8 array") as error:
+        predictor(array)
+    assert str(array.shape) in str(error.value) and str(array.dtype) in str(error.value)
+
+
+def test_files_that_are_no_pictures(predictor, tmp_path):
+    with pytest.raises(DataNotFoundError) as error:
+        predictor(tmp_path / "none.png")
+    assert "none.png" in str(error.value)
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(DataError) as error:
+        predictor(tmp_path / "text.png")
+    assert "text.png" in str(error.value)
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match="not there"):
+        Predictor(tmp_path / "none.params")
+
+
+def test_is_to_be_had_from_the_package():
+    import mxnetseg
+    assert mxnetseg.Predictor is Predictor
