@@ -25,7 +25,7 @@ from ..losses import Part, global_backward
 from ..metrics import Scores
 from ..models import get_model
 from ..nn.blocks import InputStep
-from .checkpoint import BEST, Checkpoint, all_finite, model_record, new_stem
+from .checkpoint import BEST, Checkpoint, all_finite, find_checkpoint, model_record, new_stem
 from .evaluator import check_classes, evaluate
 from .graph import compile_outermost
 from .inference import Protocol, Segmenter
@@ -115,8 +115,9 @@ class Trainer:
         self.net = get_model(**self.model_record, norm=config.model.norm, ctx=self.contexts,
                              pretrained_base=config.model.pretrained_base and resume is None,
                              root=config.model.pretrained_path)
+        self._check_batch()
         if config.train.init_from and resume is None:
-            self._fine_tune(Checkpoint(config.train.init_from))
+            self._fine_tune(find_checkpoint(config.train.init_from, Path(folder)))
         self._step = self._make_step()
         self.optimizer = make_trainer(self.net, config.optimizer)
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
@@ -296,6 +297,16 @@ class Trainer:
                                     scale=tuple(data.scale), flip=data.flip, blur=data.blur, jitter=data.jitter)
         return Loader(self.train_set, batch_size=train.batch_size, transform=transform, seed=train.seed,
                       workers=data.workers)
+
+    def _check_batch(self) -> None:
+        """Refuse a batch on which this network's batch norm would silently give zeros."""
+        train, norm = self.config.train, self.config.model.norm
+        seen = train.batch_size // (len(self.contexts) if norm == "bn" else 1)
+        if norm != "gn" and seen < self.net.needs_batch:
+            raise ConfigError(f"{self.net.model_name} normalises a map of one place, which needs at least "
+                              f"{self.net.needs_batch} images at once", where="train.batch_size",
+                              received=f"{train.batch_size} on {len(self.contexts)} devices with norm {norm}",
+                              fix="a larger --batch-size, or --set model.norm=gn")
 
     def _make_step(self) -> _Step:
         config = self.config.loss
