@@ -84,12 +84,18 @@ class Wandb:
         except Exception as error:  # so does a broken installation, with anything
             return self._give_up(error)
         try:
-            mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
-            self._run = wandb.init(project="mxnetseg", name=name, config=dict(config), dir=str(folder), mode=mode)
-            if mode == "offline":
-                log.info("wandb has no login: this run is kept offline; `wandb sync` uploads it later")
+            wanted = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
         except Exception as error:  # wandb raises many kinds; none of them may stop a training run
-            self._give_up(error)
+            return self._give_up(error)
+        for mode in dict.fromkeys((wanted, "offline")):  # a login that does not work is as good as none
+            try:
+                self._run = wandb.init(project="mxnetseg", name=name, config=dict(config), dir=str(folder), mode=mode)
+            except Exception as error:
+                self._give_up(error)
+                continue
+            if mode == "offline":
+                log.info("wandb runs offline, for lack of a login or a network; `wandb sync` uploads the run later")
+            return
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Send a row of numbers."""
@@ -107,5 +113,5 @@ class Wandb:
                 self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("wandb failed (%s: %s); training goes on without it", type(error).__name__, error)
+        log.warning("wandb failed (%s: %s); training goes on", type(error).__name__, error)
         self._run = None
