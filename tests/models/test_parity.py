@@ -92,18 +92,22 @@ def lightest_backbones():
     return smallest
 
 
-QUICK = lightest_backbones()
+LIGHTEST = lightest_backbones()
+LIGHT = 30_000_000  # parameters
 
 
-def parametrize(cases):
-    def marks(case):
-        return () if QUICK[case["model"]] == case["backbone"] else pytest.mark.slow
-
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case["id"], marks=marks(case))
-                                            for case in cases])
+def quick(case):
+    """Whether the quick suite runs a case: of each class the lightest; of the heavy ones the plainest."""
+    light = case["params_total"] < LIGHT
+    return LIGHTEST[case["model"]] == case["backbone"] and (light or not (case["aux"] or "dilate" in case["kwargs"]))
 
 
-@parametrize(CASES)
+def parametrize(cases, quick):
+    return pytest.mark.parametrize("case", [
+        pytest.param(case, id=case["id"], marks=() if quick(case) else pytest.mark.slow) for case in cases])
+
+
+@parametrize(CASES, quick)
 def test_outputs_and_sizes(case, tmp_path):
     net = load(case, tmp_path)
     parameters = net.named_parameters().values()
@@ -126,7 +130,7 @@ def test_outputs_and_sizes(case, tmp_path):
         assert abs(output.std() - entry["std"]) <= tolerance
 
 
-@parametrize([case for case in CASES if case.get("gradient")])
+@parametrize([case for case in CASES if case.get("gradient")], lambda case: case["params_total"] < LIGHT)
 def test_gradient(case, tmp_path):
     """d mean(out0^2) / d input. In float64: it jumps where a ReLU changes sides, and float32 max-pooling on a
     CPU keeps no indices outside training, so its gradients are wrong there."""
