@@ -7,6 +7,14 @@ from mxnet import gluon
 from mxnet.gluon import nn
 
 
+def activation_layer(name: Optional[str]):
+    """A layer for the name of an activation: ``'prelu'`` (one learned slope) or one of ``gluon.nn.Activation``'s;
+    None for None."""
+    if name is None:
+        return None
+    return nn.PReLU() if name == "prelu" else nn.Activation(name)
+
+
 class ConvModule2d(nn.HybridBlock):
     """Convolution (no bias), normalisation, activation.
 
@@ -18,7 +26,7 @@ class ConvModule2d(nn.HybridBlock):
         kernel_size, strides, padding, dilation, groups: as in ``gluon.nn.Conv2D``; ``padding``
             defaults to ``dilation * (kernel_size - 1) // 2``.
         in_channels: input channels.
-        activation: a ``gluon.nn.Activation`` name, or None for a linear module.
+        activation: see :func:`activation_layer`; None for a linear module.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
@@ -33,7 +41,7 @@ class ConvModule2d(nn.HybridBlock):
             self.conv = nn.Conv2D(channels, kernel_size, strides, padding, dilation, groups,
                                   in_channels=in_channels, use_bias=False)
             self.bn = norm_layer(in_channels=channels, **(norm_kwargs or {}))
-            self.act = nn.Activation(activation) if activation else None
+            self.act = activation_layer(activation)
 
     def hybrid_forward(self, F, x):
         x = self.bn(self.conv(x))
@@ -41,7 +49,7 @@ class ConvModule2d(nn.HybridBlock):
 
 
 class FCNHead(nn.HybridBlock):
-    """The common classifier: a convolution, norm, ReLU, dropout, 1x1 convolution with bias.
+    """The common classifier: a convolution, norm, activation, dropout, 1x1 convolution with bias.
 
     x: (N, in_channels, H, W) -> logits (N, nclass, H, W).
 
@@ -51,15 +59,16 @@ class FCNHead(nn.HybridBlock):
         channels: width in between; by default ``min(in_channels, 256)``.
         kernel_size: of the first convolution.
         drop: dropout probability before the last convolution.
+        activation: see :func:`activation_layer`.
     """
 
     def __init__(self, nclass: int, in_channels: int, *, channels: Optional[int] = None,
-                 kernel_size: int = 3, drop: float = 0.1, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 kernel_size: int = 3, drop: float = 0.1, activation: str = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         channels = channels or min(in_channels, 256)
         with self.name_scope():
-            self.conv1 = ConvModule2d(channels, kernel_size, in_channels=in_channels,
+            self.conv1 = ConvModule2d(channels, kernel_size, in_channels=in_channels, activation=activation,
                                       norm_layer=norm_layer, norm_kwargs=norm_kwargs)
             self.drop = nn.Dropout(drop) if drop else None
             self.conv2 = nn.Conv2D(nclass, 1, in_channels=channels)

@@ -12,7 +12,7 @@ operator to rounding, the backward is two more products.
 from __future__ import annotations
 
 
-def _length(F, x, axis):
+def length(F, x, axis):
     """Length of ``x`` along ``axis`` as a (1,) tensor; a tensor because a symbol has no shape."""
     return F.slice_axis(F.contrib.arange_like(x, axis=axis), axis=0, begin=-1, end=None) + 1
 
@@ -21,7 +21,7 @@ def _weights(F, x, like, axis, align_corners):
     """R^T for one axis: (in, out)."""
     source = F.contrib.arange_like(x, axis=axis)
     target = F.contrib.arange_like(like, axis=axis)
-    n_in, n_out = _length(F, x, axis), _length(F, like, axis)
+    n_in, n_out = length(F, x, axis), length(F, like, axis)
     # one division, last: the products before it are exact in float32
     if align_corners:  # the corner samples of both grids coincide; a single output sample sits at 0
         steps = F.broadcast_maximum(n_out - 1, F.ones_like(n_out))

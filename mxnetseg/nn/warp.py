@@ -1,0 +1,122 @@
+"""Reading a map at places that were learned: warping by a flow, deformable convolution.
+
+All of it is bilinear, zero outside of the map, and made of ``BilinearSampler``, which has a gradient
+on every device. Places are in pixels of the map that is read.
+"""
+from __future__ import annotations
+
+from mxnet.gluon import nn
+
+from .resize import length
+
+
+def _normalised(F, position, x, axis):
+    """Pixels to BilinearSampler's units: -1 is the first sample of ``x`` along ``axis``, 1 the last one."""
+    # in a map one pixel wide there is only one place; without the maximum this would divide by zero
+    steps = length(F, x, axis) - 1
+    steps = F.reshape(F.broadcast_maximum(steps, F.ones_like(steps)), (1, 1, 1, 1))
+    return F.broadcast_div(2 * position, steps) - 1
+
+
+def sample(F, x, columns, rows):
+    """``x`` at given places.
+
+    Args:
+        F: ``mxnet.nd`` or ``mxnet.sym``.
+        x: (N, C, h, w).
+        columns, rows: (N, 1, H, W), in pixels of ``x``, 0 the first column and row.
+
+    Returns:
+        (N, C, H, W), with gradients to all three.
+    """
+    unrecorded = F.BlockGrad(x)  # of which only the size is used
+    grid = F.concat(_normalised(F, columns, unrecorded, 3), _normalised(F, rows, unrecorded, 2), dim=1)
+    return F.BilinearSampler(x, grid)
+
+
+def _own_place(F, like, axis, shape):
+    return F.reshape(F.contrib.arange_like(F.BlockGrad(like), axis=axis), shape)
+
+
+def warp(F, x, flow):
+    """Move a map: y(p) = x(p + flow(p)).
+
+    What ``GridGenerator(transform_type='warp')`` and ``BilinearSampler`` do together; these give
+    not-a-number for maps that are one pixel high or wide, where the flow has no effect here.
+
+    Args:
+        F: ``mxnet.nd`` or ``mxnet.sym``.
+        x: (N, C, H, W).
+        flow: (N, 2, H, W), in pixels, first to the right, then down.
+
+    Returns:
+        (N, C, H, W)
+    """
+    right, down = F.split(flow, num_outputs=2, axis=1)
+    return sample(F, x, F.broadcast_add(right, _own_place(F, flow, 3, (1, 1, 1, -1))),
+                  F.broadcast_add(down, _own_place(F, flow, 2, (1, 1, -1, 1))))
+
+
+class DeformableConv3x3(nn.HybridBlock):
+    """Modulated deformable 3x3 convolution: Zhu et al., CVPR 2019 (DCNv2), equation 1.
+
+        y(p) = b + sum_k w_k . (m_k(p) * x(p + p_k + o_k(p)))
+
+    over the nine taps p_k of a 3x3 window; a 3x3 convolution of x gives the offsets o_k and, through
+    twice a sigmoid (the paper: once), the modulations m_k, for each group of channels its own. At first o = 0, m = 1,
+    which is an ordinary convolution. x: (N, in_channels, H, W) -> (N, channels, H, W).
+
+    Parameters and results are those of ``gluon.contrib.cnn.ModulatedDeformableConvolution``, whose operator
+    has no backward on a CPU.
+
+    Args:
+        channels: output channels.
+        in_channels: input channels.
+        groups: deformable groups; they divide ``in_channels``.
+        operator: run MXNet's operator instead: less memory, but no training on a CPU.
+    """
+
+    def __init__(self, channels: int, *, in_channels: int, groups: int = 8, operator: bool = False):
+        super().__init__()
+        self._channels, self._groups, self._operator = channels, groups, operator
+        with self.name_scope():
+            self.deformable_conv_weight = self.params.get(
+                "deformable_conv_weight", shape=(channels, in_channels, 3, 3))
+            self.deformable_conv_bias = self.params.get("deformable_conv_bias", shape=(channels,), init="zeros")
+            self.offset_weight = self.params.get("offset_weight", shape=(27 * groups, in_channels, 3, 3),
+                                                 init="zeros")
+            self.offset_bias = self.params.get("offset_bias", shape=(27 * groups,), init="zeros")
+
+    def hybrid_forward(self, F, x, deformable_conv_weight, deformable_conv_bias, offset_weight, offset_bias):
+        groups = self._groups
+        learned = F.Convolution(x, offset_weight, offset_bias, kernel=(3, 3), pad=(1, 1), num_filter=27 * groups)
+        # (N, 18 groups, H, W): for each group and tap down, then right; and (N, 9 groups, H, W)
+        offset = F.slice_axis(learned, axis=1, begin=0, end=18 * groups)
+        mask = 2 * F.sigmoid(F.slice_axis(learned, axis=1, begin=18 * groups, end=None))
+        if self._operator:
+            return F.contrib.ModulatedDeformableConvolution(
+                x, offset, mask, deformable_conv_weight, deformable_conv_bias, kernel=(3, 3), pad=(1, 1),
+                num_filter=self._channels, num_deformable_group=groups)
+
+        # A group becomes an image of its own, and the nine taps lie below each other: one call samples all.
+        offset = F.reshape(offset, (0, -4, groups, -1, -2))  # (N, groups, 18, H, W)
+        offset = F.reshape(F.reshape(offset, (-3, -2)), (0, -4, 9, 2, -2))  # (N groups, 9, 2, H, W)
+        down, right = F.split(offset, num_outputs=2, axis=2, squeeze_axis=True)  # (N groups, 9, H, W)
+        tap = F.reshape(F.contrib.arange_like(F.slice_axis(F.BlockGrad(down), axis=0, begin=0, end=1), axis=1),
+                        (1, -1, 1, 1))  # 0 .. 8
+        tap_row = F.floor((tap + 0.5) / 3)
+        # + 1 for a border of zeros, with which the map is at least three pixels wide; - 1 for the window's corner
+        rows = F.broadcast_add(F.broadcast_add(down, _own_place(F, x, 2, (1, 1, -1, 1))), tap_row)
+        columns = F.broadcast_add(F.broadcast_add(right, _own_place(F, x, 3, (1, 1, 1, -1))), tap - 3 * tap_row)
+        bordered = F.pad(x, mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), constant_value=0)
+        bordered = F.reshape(F.reshape(bordered, (0, -4, groups, -1, -2)), (-3, -2))  # (N groups, C / groups, ...)
+
+        columns, rows, mask = (F.reshape(F.expand_dims(v, 1), shape=(0, 0, -3, 0)) for v in (
+            columns, rows, F.reshape(F.reshape(mask, (0, -4, groups, -1, -2)), (-3, -2))))
+        sampled = F.broadcast_mul(sample(F, bordered, columns, rows), mask)  # (N groups, C / groups, 9 H, W)
+
+        sampled = F.reshape(F.reshape(sampled, (0, 0, -4, 9, -1, -2)), (-4, -1, groups, -2))
+        sampled = F.reshape(sampled, (0, -3, -2))  # (N, C, 9, H, W)
+        sampled = F.reshape(sampled, (0, -3, -2))  # (N, 9 C, H, W): tap by tap within a channel, as the weight is
+        weight = F.reshape(deformable_conv_weight, (0, -1, 1, 1))
+        return F.Convolution(sampled, weight, deformable_conv_bias, kernel=(1, 1), num_filter=self._channels)
