@@ -13,13 +13,20 @@ __all__ = ["MODELS", "build_model", "get_model", "list_models", "model_arguments
 # A new network is one file, one line here, one configuration and one golden file.
 MODELS = Registry("model", {
     "acfnet": "mxnetseg.models.acfnet:ACFNet",
+    "alignseg": "mxnetseg.models.alignseg:AlignSeg",
     "att2scale": "mxnetseg.models.att2scale:AttentionToScale",
+    "attanet": "mxnetseg.models.attanet:AttaNet",
     "bisenet": "mxnetseg.models.bisenet:BiSeNet",
+    "canet": "mxnetseg.models.canet:CANet",
+    "canetv2": "mxnetseg.models.canetv2:CANetv2",
     "danet": "mxnetseg.models.danet:DANet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
     "denseaspp": "mxnetseg.models.denseaspp:DenseASPP",
+    "eprnet": "mxnetseg.models.eprnet:EPRNet",
+    "fapn": "mxnetseg.models.fapn:FaPN",
     "fcn": "mxnetseg.models.fcn:FCN",
+    "gffnet": "mxnetseg.models.gffnet:GFFNet",
     "ladderdensenet": "mxnetseg.models.ladderdensenet:LadderDenseNet",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
     "seenet": "mxnetseg.models.seenet:SeENet",
@@ -33,6 +40,7 @@ MODELS = Registry("model", {
     "BiSeNetR": "bisenet", "BiSeNetX": "bisenet",
     "SwiftResNet": "swiftnet",
     "SwiftResNetPr": "swiftnetpr",
+    "CANetv1": "canet",
 })
 
 

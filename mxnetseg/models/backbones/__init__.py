@@ -15,9 +15,11 @@ BACKBONES = Registry("backbone", {
        for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25")},
     **{name: f"mxnetseg.models.backbones.densenet:{name}"
        for name in ("densenet121", "densenet161", "densenet169", "densenet201")},
+    **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
     "xception39": "mxnetseg.models.backbones.xception39:xception39",
     "xception65": "mxnetseg.models.backbones.xception:Xception65",
-}, aliases={"mobilenetv2": "mobilenet_v2_1_0", "resnet18_v1b": "resnet18", "resnet34_v1b": "resnet34",
+}, aliases={"mobilenetv2": "mobilenet_v2_1_0", "eprnet_cls": "eprnet", "eprnet_cls_light": "eprnet_light",
+            "resnet18_v1b": "resnet18", "resnet34_v1b": "resnet34",
             "resnet50_v1s": "resnet50", "resnet101_v1s": "resnet101", "resnet152_v1s": "resnet152"})
 
 

@@ -1,0 +1,73 @@
+"""What is particular to some of the decoders and backbones, beyond what every network's life covers."""
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.errors import ConfigError, UnknownNameError
+from mxnetseg.models import get_model
+from mxnetseg.models.backbones import get_backbone
+
+
+@pytest.mark.parametrize("name, strides", [("densenet121", (32,)), ("xception39", (8, 16, 32)), ("eprnet", (8,)),
+                                           ("eprnet_light", (8,))])
+def test_taps_are_as_promised_at_odd_sizes(name, strides):
+    for stride in strides:
+        backbone = get_backbone(name, output_stride=stride)
+        backbone.initialize()
+        features = backbone(mx.nd.zeros((1, 3, 75, 97)))
+        assert backbone.taps[-1].reduction == stride
+        assert [f.shape[1:] for f in features] == [(t.channels, -(-75 // t.reduction), -(-97 // t.reduction))
+                                                   for t in backbone.taps]
+
+
+@pytest.mark.parametrize("name, stride", [("densenet121", 8), ("eprnet", 32), ("xception39", 4)])
+def test_impossible_strides_are_refused(name, stride):
+    with pytest.raises(ConfigError, match="output stride"):
+        get_backbone(name, output_stride=stride)
+
+
+@pytest.mark.parametrize("name", ["swiftnet", "semanticfpn", "fapn"])
+def test_a_ladder_over_four_taps_refuses_three(name):
+    with pytest.raises(ConfigError, match="four taps") as caught:
+        get_model(name, backbone="xception39")
+    assert "xception39, which has 3" in str(caught.value)
+
+
+def test_gffnet_as_in_the_paper_fuses_the_unfused():
+    """Section 3.2 written out in NumPy, on maps of one size."""
+    random = np.random.RandomState(0)
+    x = [random.normal(size=(1, 4, 3, 5)).astype("float32") for _ in range(4)]
+    g = [random.uniform(size=(1, 4, 3, 5)).astype("float32") for _ in range(4)]
+    paper = [(1 + g[i]) * x[i] + (1 - g[i]) * sum(g[j] * x[j] for j in range(4) if j != i) for i in range(4)]
+    fused = {}
+    for variant in ("paper", "port"):
+        net = get_model("gffnet", backbone="resnet18", variant=variant)
+        fused[variant] = [f.asnumpy() for f in net._fuse(mx.nd, *([mx.nd.array(v) for v in part] for part in (x, g)))]
+    for got, wanted in zip(fused["paper"], paper):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fused["port"][0], paper[0], rtol=1e-4, atol=1e-5)  # the first has none before it
+    assert all(np.abs(fused["port"][i] - paper[i]).max() > 0.1 for i in (1, 2, 3))
+    with pytest.raises(UnknownNameError, match="paper"):
+        get_model("gffnet", variant="papers")
+
+
+def test_eprnet_light_has_two_names_and_no_third():
+    by_option = get_model("eprnet", light=True)
+    by_backbone = get_model("eprnet", backbone="eprnet_light")
+    assert {k: p.shape for k, p in by_option.named_parameters().items()} \
+        == {k: p.shape for k, p in by_backbone.named_parameters().items()}
+    with pytest.raises(ConfigError, match="light form"):
+        get_model("eprnet", backbone="resnet18", light=True)
+
+
+def test_fapn_with_the_operator_answers_the_same(tmp_path):
+    composed = get_model("fapn", backbone="resnet18", nclass=5)
+    operator = get_model("fapn", backbone="resnet18", nclass=5, operator=True)
+    for name, p in composed.named_parameters().items():
+        if "offset_" in name:  # they start at zero, which would prove little
+            p.set_data(mx.nd.array(np.random.RandomState(1).normal(0, 0.1, p.shape)))
+    composed.save_parameters(str(tmp_path / "same.params"))
+    operator.load_parameters(str(tmp_path / "same.params"))
+    x = mx.nd.array(np.random.RandomState(0).normal(size=(1, 3, 65, 47)))
+    ours, theirs = composed(x)[0].asnumpy(), operator(x)[0].asnumpy()
+    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
