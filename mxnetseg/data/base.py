@@ -13,8 +13,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, U
 
 import cv2
 import numpy as np
-from PIL import Image
-
+from PIL import Image, ImageFile
 from ..errors import DataError, DataNotFoundError, UnknownNameError
 
 IGNORE = 255
@@ -288,6 +287,8 @@ def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None) -> np.ndar
             not among them), or has more than 8 bits.
     """
     data = _read_bytes(path, "mask")
+    # GluonCV switches this on when it is imported; a truncated mask would then be filled with class 0
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:  # with Pillow: OpenCV would turn palette indices into colours
         with Image.open(BytesIO(data.tobytes())) as picture:
             mode, suffix, tile = picture.mode, f".{picture.format}".lower(), picture.tile

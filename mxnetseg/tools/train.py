@@ -79,6 +79,7 @@ def _configuration(args: Namespace):
     resume = None
     if args.resume and args.resume != "auto":
         resume = find_checkpoint(args.resume, args.weights)
+        _refuse_another(args, model, resume)
     elif args.resume:
         wanted = load_config(args.config, model=model, overrides=overrides)
         resume = _newest_like(wanted, args.weights)
@@ -89,6 +90,23 @@ def _configuration(args: Namespace):
         key, value = parse_override(text)
         config = config.replace({key: value}, where=f"--set {text}")
     return config, resume
+
+
+def _refuse_another(args: Namespace, model, resume) -> None:
+    """A run that is resumed by its path has a network and a configuration of its own.
+
+    Raises:
+        UsageError: the options name others.
+    """
+    from ..errors import UsageError
+
+    if args.config:
+        raise UsageError("a resumed run goes on with its own configuration", where=resume.path,
+                         received=f"--config {args.config}", fix="leave --config out; --set changes single keys")
+    have = resume.read_sidecar()["model"]["name"]
+    if model not in (None, have):
+        raise UsageError("the run to resume is not of that network", where=resume.path,
+                         received=f"--model {model}; the run is of {have}", fix="leave --model out, or --resume")
 
 
 def _newest_like(config, folder):
