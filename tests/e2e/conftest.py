@@ -1,0 +1,84 @@
+"""The commands as a user gives them, on twelve small pictures and FCN-ResNet18 at output stride 32."""
+import contextlib
+import io
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mxnetseg.tools.main import run_command
+
+COLORS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)], np.uint8)
+OPTIONS = ["--model", "fcn", "--backbone", "resnet18", "--set", "model.output_stride=32", "--crop", "32", "--base", "48",
+           "--batch-size", "2", "--workers", "1", "--log-interval", "1"]
+
+
+@pytest.fixture(scope="session")
+def options():
+    """Options of a training that takes seconds, but for data and weights."""
+    return OPTIONS
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Folder data: 6 pictures to train on, 3 to validate on, 3 to test on. Do not write to it: :func:`own_data`."""
+    root, rng = tmp_path_factory.mktemp("data") / "tiles", np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        names = [f"{split}{i}" for i in range(count)]
+        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            mask = rng.integers(0, 3, (3, 4), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+            Image.fromarray(COLORS[mask] + rng.integers(0, 40, (48, 64, 3), dtype=np.uint8)).save(
+                root / "images" / f"{name}.png")
+            if split != "test":
+                Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    (root / "classes.txt").write_text("red\ngreen\nblue\n")
+    return root
+
+
+@pytest.fixture
+def own_data(data, tmp_path):
+    """A copy of the data to be spoilt."""
+    return shutil.copytree(data, tmp_path / "tiles")
+
+
+def run(command, *arguments):
+    """Run a command in this process: ``code``, ``out`` and ``err``."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run_command(command, [str(a) for a in arguments])
+    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def command():
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(data, options, tmp_path_factory):
+    """The folder of a finished run's weights. Do not write to it: :func:`own_weights`."""
+    weights = tmp_path_factory.mktemp("trained") / "weights"
+    result = run("train", *options, "--data", data, "--epochs", "2", "--weights", weights)
+    assert result.code == 0, result.err
+    return SimpleNamespace(weights=weights, out=result.out, err=result.err)
+
+
+@pytest.fixture
+def own_weights(trained, tmp_path):
+    """A copy of the weights to be spoilt; ``last`` and ``best`` are its ``.params`` files."""
+    weights = shutil.copytree(trained.weights, tmp_path / "weights")
+    best, = weights.glob("fcn/*_best.params")
+    return SimpleNamespace(weights=weights, best=best, last=best.with_name(best.name.replace("_best", "")))
+
+
+def pytest_collection_modifyitems(items):
+    """MXNet warns when a graph leaves parameters out; inference does so on purpose."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.filterwarnings("ignore:Parameter .* is not used:UserWarning"))

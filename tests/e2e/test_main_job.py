@@ -1,0 +1,151 @@
+"""From data to pictures by the commands alone: train, stop, go on, evaluate, predict."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mxnetseg
+
+ROOT = Path(mxnetseg.__file__).parents[1]
+PALETTE = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)  # of classes without colours of their own
+
+
+def start(script, *arguments, cwd):
+    """``python train.py ...`` from another folder than the checkout's."""
+    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=cwd, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def opened(path):
+    with Image.open(path) as picture:
+        return picture.mode, np.array(picture)
+
+
+class TestTraining:
+    def test_says_what_it_has_reached_and_where_it_is(self, trained):
+        best, = trained.weights.glob("fcn/*_best.params")
+        last = best.with_name(best.name.replace("_best", ""))
+        assert re.fullmatch(r"fcn_resnet18_tiles_\d{8}_\d{6}\.params", last.name)
+        for path in (best, last, last.with_name(last.stem + "_curves.png")):
+            assert str(path) in trained.out and path.is_file()
+        for word in ("red", "green", "blue", "mIoU"):
+            assert word in trained.out
+        assert "fcn on resnet18" in trained.err and "6 images, 3 classes" in trained.err
+        assert "epoch 2/2" in trained.err and "warning" not in trained.err
+        with Image.open(last.with_name(last.stem + "_curves.png")) as picture:
+            assert picture.size[0] > 300
+
+    def test_on_two_contexts_stopped_by_a_signal_and_resumed(self, options, data, tmp_path):
+        """As on a cluster: SIGTERM in the middle, then the same command with --resume auto."""
+        arguments = [*options, "--data", data, "--ctx", "0", "1"]
+        process = start("train.py", *arguments, "--epochs", "500", cwd=tmp_path)
+        try:
+            deadline = time.time() + 120
+            while process.poll() is None and time.time() < deadline:
+                logs = list(tmp_path.glob("weights/fcn/*.jsonl"))
+                if logs and len(rows(logs[0])) > 4:
+                    break
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        assert process.returncode == 128 + signal.SIGTERM, err
+        assert err.count("no GPU here") == 1 and "2 CPU contexts" in err and "cpu(0), cpu(1)" in err
+        last, = (p for p in tmp_path.glob("weights/fcn/*.params") if "_best" not in p.name)
+        assert f"mxnetseg train --resume {last.relative_to(tmp_path)} --ctx 0 1" in out
+        progress = json.loads(last.with_suffix(".json").read_text())["progress"]
+        before = rows(last.with_suffix(".jsonl"))
+
+        epochs = progress["epoch"] + 1
+        process = start("train.py", *arguments, "--epochs", epochs, "--resume", "auto", cwd=tmp_path)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert f"resumed from {last.relative_to(tmp_path)}: epoch {epochs}, batch {progress['batch']}" in err
+        after = rows(last.with_suffix(".jsonl"))
+        assert after[:len(before)] == before
+        assert [row["step"] for row in after if row["kind"] == "step"] == list(range(1, 3 * epochs + 1))
+        assert [row["epoch"] for row in after if row["kind"] == "epoch"] == list(range(1, epochs + 1))
+        assert len(list(tmp_path.glob("weights/fcn/*.yaml"))) == 1  # it was one run
+
+
+class TestEvaluation:
+    def test_ms_alone_takes_the_newest_and_says_what_it_chose(self, trained, data, command, tmp_path):
+        best, = trained.weights.glob("fcn/*_best.params")
+        result = command("eval", "--ms", "--weights", trained.weights, "--save-dir", tmp_path)
+        assert result.code == 0, result.err
+        for words in (str(best), "fcn on resnet18", "tiles, val: 3 images", "whole images, original size",
+                      "scales 0.5, 0.75, 1, 1.25, 1.5, 1.75, with flip", "cpu(0)", "mIoU", "control"):
+            assert words in result.out, words
+        folder = tmp_path / best.stem / "val"
+        report = json.loads((folder / "scores.json").read_text())
+        assert report["checkpoint"] == str(best) and report["images"] == 3 and report["pixels"] == 3 * 48 * 64
+        assert [c["name"] for c in report["classes"]] == ["red", "green", "blue"]
+        assert 0 <= report["miou"] <= 1 and str(folder / "scores.json") in result.out
+        assert opened(folder / "confusion.png")[1].shape[0] > 100
+
+    def test_one_scale_gives_the_number_of_the_training(self, trained, command, tmp_path):
+        best, = trained.weights.glob("fcn/*_best.params")
+        result = command("eval", "--weights", trained.weights, "--save-dir", tmp_path, "--ctx", "0", "1")
+        assert result.code == 0 and "cpu(0), cpu(1)" in result.out
+        report = json.loads((tmp_path / best.stem / "val" / "scores.json").read_text())
+        sidecar = json.loads(best.with_suffix(".json").read_text())
+        assert report["miou"] == pytest.approx(sidecar["metrics"]["miou"], abs=1e-9)
+
+    def test_the_long_form(self, trained, data, command, tmp_path):
+        best, = trained.weights.glob("fcn/*_best.params")
+        result = command("eval", "--model", "FCN", "--backbone", "ResNet-18", "--checkpoint", best.name, "--ctx", "0",
+                         "--data", f"folder:{data}", "--crop", "32", "--base", "64", "--mode", "val", "--ms",
+                         "--weights", trained.weights, "--save-dir", tmp_path)
+        assert result.code == 0, result.err
+        assert "windows of 32 x 32, step 0.67, long side 64, scales 0.5" in result.out
+
+    @pytest.mark.parametrize("mode, split", [("testval", "val"), ("test", "test")])
+    def test_predictions_as_pictures(self, trained, data, command, tmp_path, mode, split):
+        result = command("eval", "--mode", mode, "--weights", trained.weights, "--save-dir", tmp_path)
+        assert result.code == 0 and f"tiles, {split}: 3 images" in result.out, result.err
+        folder = next(tmp_path.iterdir()) / mode
+        assert str(folder / "color").replace("/color", "") in result.out
+        for kind in ("color", "id"):
+            assert sorted(p.name for p in (folder / kind).iterdir()) == [f"{split}{i}.png" for i in range(3)]
+        mode, color = opened(folder / "color" / f"{split}1.png")
+        assert mode == "P" and color.shape == (48, 64)
+        assert opened(folder / "id" / f"{split}1.png")[0] == "L"
+        np.testing.assert_array_equal(opened(folder / "id" / f"{split}1.png")[1], color)
+        with Image.open(folder / "color" / f"{split}1.png") as picture:
+            np.testing.assert_array_equal(np.array(picture.convert("RGB")), PALETTE[color])
+
+
+class TestPrediction:
+    def test_of_a_picture_and_of_a_folder(self, trained, data, command, tmp_path):
+        picture = data / "images" / "val0.png"
+        one = command("predict", picture, "--weights", trained.weights, "--out", tmp_path / "one")
+        assert one.code == 0 and str(picture) in one.out, one.err
+        assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["val0_classes.png", "val0_overlay.png"]
+        many = command("predict", data / "images", "--weights", trained.weights, "--out", tmp_path / "many", "--ctx", "0")
+        assert many.code == 0 and len(list((tmp_path / "many").iterdir())) == 24
+        np.testing.assert_array_equal(opened(tmp_path / "one" / "val0_classes.png")[1],
+                                      opened(tmp_path / "many" / "val0_classes.png")[1])
+        assert opened(tmp_path / "one" / "val0_overlay.png")[1].shape[0] > 48  # with a legend
+
+
+def test_fine_tuning_on_other_classes_lists_what_was_skipped(own_data, trained, options, command, tmp_path):
+    (own_data / "classes.txt").write_text("red\ngreen\nblue\nblack\n")
+    best, = trained.weights.glob("fcn/*_best.params")
+    result = command("train", *options, "--data", own_data, "--epochs", "1", "--weights", tmp_path / "w",
+                     "--set", f"train.init_from={best}", "--no-val")
+    assert result.code == 0, result.err
+    assert "4 skipped" in result.err and "head.conv2.weight: shape (3, 256, 1, 1) in the file, (4, 256" in result.err
