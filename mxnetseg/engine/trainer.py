@@ -124,6 +124,7 @@ class Trainer:
 
         self.progress = Progress()
         self.scores: Optional[Scores] = None
+        self._metrics: Optional[Dict[str, Any]] = None  # of the last validation before a resumption
         self.last = resume or Checkpoint(self._new_path(Path(folder)))
         self.best = Checkpoint(self.last.path.with_name(self.last.stem + BEST + ".params"))
         if resume is not None:
@@ -356,7 +357,7 @@ class Trainer:
             "data": self.train_set.info(),
             "normalisation": {"mean": list(self.net.mean), "std": list(self.net.std)},
             "protocol": {"splits": {"train": self.config.data.train_split, "val": self.config.data.val_split}},
-            "metrics": self.scores.to_dict() if self.scores else None,
+            "metrics": self.scores.to_dict() if self.scores else self._metrics,
             "progress": vars(self.progress).copy(),
             "steps_per_epoch": len(self.loader),
             "config": self.config.to_dict(),
@@ -376,6 +377,7 @@ class Trainer:
         self.last.load_into(self.net)
         set_states(self.optimizer, self.net, self.last.read_state(), self.contexts, where=self.last.path)
         self.progress = Progress(**sidecar["progress"])
+        self._metrics = sidecar["metrics"]
         log.info("resumed from %s: epoch %d, batch %d", self.last.path, self.progress.epoch + 1, self.progress.batch)
 
 
