@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, U
 import cv2
 import numpy as np
 from PIL import Image, ImageFile
+
 from ..errors import DataError, DataNotFoundError, UnknownNameError
 
 IGNORE = 255

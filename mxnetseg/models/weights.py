@@ -30,7 +30,11 @@ def initialize(net, contexts: Sequence[mx.Context]) -> None:
     net.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0), ctx=list(contexts))
     if any(p._deferred_init for p in net.collect_params().values()):
         with mx.autograd.pause():
-            net(mx.nd.zeros((1, 3, 64, 64), ctx=contexts[0]))
+            outputs = net(mx.nd.zeros((1, 3, 64, 64), ctx=contexts[0]))
+        # In inference a convolution of oneDNN lays its weights out anew, in place. Who reads them meanwhile
+        # gets a mixture, for MXNet's engine takes the running convolution for a mere reader.
+        for output in outputs:
+            output.wait_to_read()
 
 
 def count_parameters(net) -> int:

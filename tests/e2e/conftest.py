@@ -1,6 +1,7 @@
 """The commands as a user gives them, on twelve small pictures and FCN-ResNet18 at output stride 32."""
 import contextlib
 import io
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,11 @@ from PIL import Image
 from mxnetseg.tools.main import run_command
 
 COLORS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)], np.uint8)
-OPTIONS = ["--model", "fcn", "--backbone", "resnet18", "--set", "model.output_stride=32", "--crop", "32", "--base", "48",
-           "--batch-size", "2", "--workers", "1", "--log-interval", "1"]
+# besides what makes it small, all that configs/fcn.yaml may be tuned in
+SET = ["model.output_stride=32", "model.aux=true", "optimizer.name=sgd", "optimizer.lr=0.01",
+       "schedule.warmup_epochs=0", "train.val_every=1", "eval.ms_scales=[0.5, 1.0, 1.5]"]
+OPTIONS = ["--model", "fcn", "--backbone", "resnet18", "--crop", "32", "--base", "48", "--batch-size", "2",
+           "--workers", "1", "--log-interval", "1", *(word for text in SET for word in ("--set", text))]
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +70,17 @@ def trained(data, options, tmp_path_factory):
     weights = tmp_path_factory.mktemp("trained") / "weights"
     result = run("train", *options, "--data", data, "--epochs", "2", "--weights", weights)
     assert result.code == 0, result.err
-    return SimpleNamespace(weights=weights, out=result.out, err=result.err)
+    yield SimpleNamespace(weights=weights, out=result.out, err=result.err)
+    shutil.rmtree(weights)  # pytest keeps the folders of three sessions, and this one is large
 
 
 @pytest.fixture
 def own_weights(trained, tmp_path):
-    """A copy of the weights to be spoilt; ``last`` and ``best`` are its ``.params`` files."""
-    weights = shutil.copytree(trained.weights, tmp_path / "weights")
+    """Weights to be spoilt; ``last`` and ``best`` are the ``.params`` files. They are links: replace, do not change."""
+    weights = shutil.copytree(trained.weights, tmp_path / "weights", copy_function=os.link)
     best, = weights.glob("fcn/*_best.params")
-    return SimpleNamespace(weights=weights, best=best, last=best.with_name(best.name.replace("_best", "")))
+    yield SimpleNamespace(weights=weights, best=best, last=best.with_name(best.name.replace("_best", "")))
+    shutil.rmtree(weights)
 
 
 def pytest_collection_modifyitems(items):

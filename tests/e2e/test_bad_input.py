@@ -124,20 +124,34 @@ def test_splits_that_cannot_be_opened(command, options, own_data, tmp_path, spoi
     assert not (tmp_path / "w").exists()
 
 
+def replace(path, data):
+    """Not changed in place: other tests have links to it."""
+    path.unlink()
+    path.write_bytes(data)
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
-    path.write_bytes(bytes(data))
+    replace(path, data)
 
 
 def cut(path):
-    path.write_bytes(path.read_bytes()[:-1000])
+    replace(path, path.read_bytes()[:-1000])
+
+
+def empty(path):
+    replace(path, b"")
+
+
+def remove(path):
+    path.unlink()
 
 
 class TestCheckpoints:
     @pytest.mark.parametrize("damage, words", [
         (cut, ["truncated", "bytes; ", "were written", "copy it again"]), (flip, ["has changed", "SHA-256"]),
-        (lambda path: path.unlink(), ["missing"]), (lambda path: path.write_bytes(b""), ["truncated", "0 bytes"])])
+        (remove, ["missing"]), (empty, ["truncated", "0 bytes"])])
     @pytest.mark.parametrize("name", ["eval", "predict"])
     def test_damaged_ones_are_refused(self, command, own_weights, data, tmp_path, name, damage, words):
         damage(own_weights.best)
@@ -158,7 +172,7 @@ class TestCheckpoints:
         path = own_weights.best.with_suffix(".json")
         sidecar = json.loads(path.read_text())
         sidecar.pop("sha256", None)
-        path.write_text(json.dumps({**sidecar, "format": 2}))
+        replace(path, json.dumps({**sidecar, "format": 2}).encode())
         check(command("eval", "--checkpoint", own_weights.best), 1, "newer mxnetseg", "format 2", "update")
 
     @pytest.mark.parametrize("name", ["eval", "predict"])
@@ -199,9 +213,8 @@ class TestResuming:
 
     @pytest.mark.parametrize("suffix, damage, words", [
         (".params", cut, ["truncated"]), (".params", flip, ["has changed"]), (".state", cut, ["truncated"]),
-        (".state", flip, ["has changed"]), (".state", lambda path: path.unlink(), ["missing"]),
-        (".json", lambda path: path.write_text("{"), ["sidecar is damaged"]),
-        (".json", lambda path: path.unlink(), ["no sidecar"])])
+        (".state", flip, ["has changed"]), (".state", remove, ["missing"]), (".json", empty, ["sidecar is damaged"]),
+        (".json", remove, ["no sidecar"])])
     def test_damaged_sets_are_refused(self, command, own_weights, tmp_path, suffix, damage, words):
         damage(own_weights.last.with_suffix(suffix))
         check(self.resume(command, own_weights.last, tmp_path), 1, str(own_weights.last.with_suffix(suffix)), *words)
@@ -252,5 +265,6 @@ def test_a_place_that_cannot_be_written_to(command, options, data, trained, tmp_
 
 
 def test_a_rate_at_which_training_diverges(command, options, data, tmp_path):
-    result = command("train", *options, "--data", data, "--lr", "1e30", "--weights", tmp_path / "w", "--epochs", "9")
+    result = command("train", *options, "--data", data, "--set", "optimizer.lr=1e30", "--epochs", "9",
+                     "--weights", tmp_path / "w")
     check(result, 1, "training diverged", "no checkpoint was written yet", "lower optimizer.lr")

@@ -154,7 +154,8 @@ class TestWriting:
 
     def test_ids_of_cityscapes_are_its_own(self, tmp_path):
         rng = np.random.default_rng(0)
-        for kind, suffix, shape in (("leftImg8bit", "leftImg8bit", (32, 64, 3)), ("gtFine", "gtFine_labelIds", (32, 64))):
+        for kind, suffix, shape in (("leftImg8bit", "leftImg8bit", (32, 64, 3)),
+                                    ("gtFine", "gtFine_labelIds", (32, 64))):
             folder = tmp_path / "cityscapes" / kind / "val" / "munster"
             folder.mkdir(parents=True)
             Image.fromarray(rng.integers(0, 20, shape, dtype=np.uint8)).save(

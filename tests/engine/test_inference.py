@@ -103,8 +103,8 @@ class TestWindows:
     @pytest.mark.parametrize("batch", [1, 2, 3, 100])
     def test_computed_together_or_alone(self, batch):
         net, image = get_model("toy", nclass=NCLASS), picture(40, 50)
-        one, some = (Segmenter(net, [mx.cpu()], Protocol(mode="slide", crop_size=(16, 24), batch=b)).probabilities(image)
-                     for b in (1, batch))
+        protocols = (Protocol(mode="slide", crop_size=(16, 24), batch=b) for b in (1, batch))
+        one, some = (Segmenter(net, [mx.cpu()], protocol).probabilities(image) for protocol in protocols)
         np.testing.assert_allclose(some.asnumpy(), one.asnumpy(), atol=1e-6)
 
     def test_overlaps_are_averaged(self):

@@ -49,7 +49,8 @@ def step(trainer, net, grads, n=1):
     """One step whose gradient over all contexts together is ``grads``."""
     for i, context in enumerate(contexts(n)):
         with autograd.record():
-            total = nd.add_n(*[(p.data(context) * nd.array(grads[name], ctx=context)).sum() * (i + 1) / (n * (n + 1) / 2)
+            share = (i + 1) / (n * (n + 1) / 2)
+            total = nd.add_n(*[(p.data(context) * nd.array(grads[name], ctx=context)).sum() * share
                                for name, p in net.learned().items()])
         total.backward()
     trainer.step(1)

@@ -15,6 +15,7 @@ from mxnetseg.data import get_dataset
 from mxnetseg.engine.checkpoint import Checkpoint
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
+from mxnetseg.models import get_model
 
 STEPS = 3  # of an epoch: 6 pictures, 2 a batch
 
@@ -219,6 +220,12 @@ class TestGoingOn:
         _, result = fit(configure(VARIANTS["sgd"]), tmp_path, resume=Checkpoint(result.last.path))
         assert written(result).params == whole("sgd").params
 
+    def test_the_scores_of_before_are_kept_until_there_are_new_ones(self, fit, configure, tmp_path):
+        _, first = fit(configure(), tmp_path, stop_at=STEPS + 1)
+        _, second = fit(configure(), tmp_path, stop_at=1, resume=Checkpoint(first.last.path))
+        assert second.progress.batch == 2  # no validation in between
+        assert second.last.read_sidecar()["metrics"] == first.scores.to_dict()
+
     def test_a_finished_run_has_nothing_left_to_do(self, fit, written, configure, tmp_path):
         _, first = fit(configure({"train.epochs": 1}), tmp_path)
         before = written(first)
@@ -399,3 +406,15 @@ class TestData:
         monkeypatch.setattr(module, "get_dataset", opened)
         with pytest.raises(ConfigError, match="different classes"):
             Trainer(configure(), [mx.cpu()], folder=tmp_path)
+
+
+def test_first_values_depend_on_the_seed_alone():
+    """What a network is initialised with must have settled when it is handed out: see weights.initialize()."""
+    def values():
+        mx.random.seed(3)
+        net = get_model("fcn", backbone="resnet18", nclass=3, output_stride=32)
+        return {name: p.data().asnumpy() for name, p in net.named_parameters().items()}
+    first = values()
+    for _ in range(8):
+        again = values()
+        assert [name for name in first if (first[name] != again[name]).any()] == []

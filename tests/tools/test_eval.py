@@ -1,0 +1,38 @@
+"""`mxnetseg eval`: from options and a sidecar to a protocol."""
+from types import SimpleNamespace
+
+import pytest
+
+from mxnetseg.config import Config
+from mxnetseg.engine.inference import Protocol
+from mxnetseg.tools import eval as command
+from mxnetseg.tools.main import Parser
+
+TRAINED = {"data.crop_size": [100, 200], "eval.base_size": 500, "eval.ms_scales": [0.5, 1.0]}
+WHOLE = Protocol("whole", 500, (100, 200))
+
+
+def protocol(*arguments, **trained):
+    parser = Parser(prog="eval")
+    command.add_arguments(parser)
+    config = Config().replace({**TRAINED, **{key.replace("__", "."): value for key, value in trained.items()}})
+    return command._protocol(parser.parse_args(arguments), {"config": config.to_dict()},
+                             SimpleNamespace(sidecar_path="a.json"))
+
+
+@pytest.mark.parametrize("arguments, wanted", [
+    ([], WHOLE),
+    (["--ms"], Protocol("whole", 500, (100, 200), scales=(0.5, 1.0), flip=True)),
+    (["--base", "2048"], Protocol("whole", 2048, (100, 200))),
+    (["--crop", "768"], Protocol("slide", 500, (768, 768))),
+    (["--crop", "768", "--base", "2048", "--ms"],
+     Protocol("slide", 2048, (768, 768), scales=(0.5, 1.0), flip=True)),
+    (["--crop", "768", "--whole"], Protocol("whole", 500, (768, 768))),
+])
+def test_options_change_the_protocol_of_the_training(arguments, wanted):
+    assert protocol(*arguments) == wanted
+
+
+def test_a_network_trained_for_windows():
+    assert protocol(eval__mode="slide") == Protocol("slide", 500, (100, 200))
+    assert protocol("--whole", eval__mode="slide") == WHOLE
