@@ -1,0 +1,56 @@
+"""SFNet's ResNets: deep stem of 128 channels, output stride 32, and dilation on top of the strides.
+
+From 50 layers on they are GluonCV's v1s (see :mod:`.resnet`), but for the dilation, which has no
+parameters: its ImageNet weights fit. ResNet-18 and -34 with this stem exist only in the authors' code.
+"""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Mapping, Optional
+
+from mxnet.gluon import nn
+
+from ...errors import UnknownNameError
+from .base import Backbone, Tap
+
+_DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3),
+           "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
+
+
+class DeepStemResNet(Backbone):
+    """Taps at strides 4, 8, 16, 32 with (64, 128, 256, 512) channels, four times as many from 50 on.
+
+    Stages 3 and 4 have dilation 2 and 4 *and* their stride of 2. In a bottleneck the 3x3 convolution has
+    both; in a basic block the first convolution has the stride and the second the dilation.
+
+    Args:
+        depth_name: ``'resnet18'``, 34, 50, 101 or 152.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: another depth.
+    """
+
+    def __init__(self, depth_name: str, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        if depth_name not in _DEPTHS:
+            raise UnknownNameError("backbone with a deep stem:", depth_name, _DEPTHS)
+        zoo = import_module("gluoncv.model_zoo.resnetv1b")
+        basic = depth_name in ("resnet18", "resnet34")
+        block = zoo.BasicBlockV1b if basic else zoo.BottleneckV1b
+        whole = zoo.ResNetV1b(block, _DEPTHS[depth_name], deep_stem=True, stem_width=64, norm_layer=norm_layer,
+                              norm_kwargs=dict(norm_kwargs or {}))
+        stages = [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
+        for stage, dilation in zip(stages[2:], (2, 4)):
+            for unit in stage:
+                unit.conv2._kwargs.update(dilate=(dilation, dilation), pad=(dilation, dilation))
+        super().__init__(stages, [Tap(64 * 2 ** i * block.expansion, 4 * 2 ** i) for i in range(4)],
+                         gluoncv_name=None if basic else f"{depth_name}_v1s")
+        with self.name_scope():
+            self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
+            self.layer1, self.layer2, self.layer3, self.layer4 = stages
+
+    def hybrid_forward(self, F, x):
+        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+
+    def from_gluoncv(self, name: str):
+        return None if name.startswith("fc.") else name

@@ -1,0 +1,26 @@
+"""Names of parameters in PyTorch's state dictionaries."""
+from __future__ import annotations
+
+from typing import Container, Optional
+
+# how Gluon's norms call what PyTorch's call weight and bias
+_OF_NORMS = {"weight": "gamma", "bias": "beta"}
+
+
+def gluon_name(parameters: Container[str], name: str) -> Optional[str]:
+    """A name that differs from ours by the last word at most, as ours.
+
+    >>> gluon_name({"bn1.gamma"}, "bn1.weight")
+    'bn1.gamma'
+
+    Args:
+        parameters: our names; they tell norms from convolutions.
+        name: of PyTorch.
+
+    Returns:
+        our name; None for a norm's counter of batches, which Gluon has not.
+    """
+    stem, _, last = name.rpartition(".")
+    if last == "num_batches_tracked":
+        return None
+    return name if name in parameters else f"{stem}.{_OF_NORMS.get(last, last)}"
