@@ -31,6 +31,7 @@ MODELS = Registry("model", {
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
     "seenet": "mxnetseg.models.seenet:SeENet",
     "semanticfpn": "mxnetseg.models.semanticfpn:SemanticFPN",
+    "setr": "mxnetseg.models.setr:SETR",
     "sfnet": "mxnetseg.models.sfnet:SFNet",
     "swiftnet": "mxnetseg.models.swiftnet:SwiftNet",
     "swiftnetpr": "mxnetseg.models.swiftnetpr:SwiftNetPr",

@@ -81,8 +81,11 @@ class SegModel(HybridBlock):
         """Structural name -> parameter, as ``save_parameters`` names them (without constants)."""
         return {name: p for name, p in self._collect_params_with_prefix().items()}
 
-    def from_mxnetseg(self, name: str) -> str:
-        """Our name of a parameter in MXNetSeg's ``.params`` files, which have no ``backbone.`` prefix."""
+    def from_mxnetseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in MXNetSeg's ``.params`` files, which have no ``backbone.`` prefix.
+
+        None for one that none of MXNetSeg's outputs reads and that we do not have.
+        """
         for theirs, ours in self.mxnetseg_prefixes.items():
             if name.startswith(theirs):
                 return ours + name[len(theirs):]

@@ -61,3 +61,16 @@ def halve(F, x, *, align_corners: bool):
     # every second row and column; only its size counts
     like = F.slice(x, begin=(None,) * 4, end=(None,) * 4, step=(None, None, 2, 2))
     return resize(F, x, like, align_corners=align_corners)
+
+
+def enlarge(F, x, factor: int, *, align_corners: bool):
+    """Bilinear resize of ``x`` to ``factor`` times its height and width, at any size, hybridised or not.
+
+    Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, factor H, factor W).
+    """
+    # one channel, laid side by side and one below the other; only its size counts. Not slice(): hybridised,
+    # the backward of one with ends both given and None divides by zero and takes the process along.
+    like = F.slice_axis(F.BlockGrad(x), axis=1, begin=0, end=1)
+    for axis in (2, 3):
+        like = F.concat(*[like] * factor, dim=axis)
+    return resize(F, x, like, align_corners=align_corners)

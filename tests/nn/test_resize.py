@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import gluon, nd
 
-from mxnetseg.nn.resize import resize
+from mxnetseg.nn.resize import enlarge, resize
 
 SIZES = [
     ((1, 1), (1, 1)), ((1, 1), (5, 3)), ((5, 3), (1, 1)), ((1, 7), (4, 1)), ((2, 2), (3, 3)),
@@ -174,3 +174,27 @@ def test_properties(h, w, to_h, to_w, align_corners):
         np.testing.assert_allclose(mirrored[:, :, ::-1], y, atol=2e-5)
     if (h, w) == (to_h, to_w):
         np.testing.assert_allclose(y, x.asnumpy(), atol=1e-5)
+
+
+@both_ways
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_enlarge(align_corners, hybrid):
+    """Of a map that a convolution made, so that a gradient goes on from it; at two sizes, one network."""
+    class Net(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.conv = gluon.nn.Conv2D(3, 1, use_bias=False, in_channels=3, weight_initializer="zeros")
+
+        def hybrid_forward(self, F, x):
+            return enlarge(F, self.conv(x), 2, align_corners=align_corners)
+
+    net = Net()
+    net.initialize()
+    net.conv.weight.set_data(nd.eye(3).reshape((3, 3, 1, 1)))
+    net.hybridize(hybrid)
+    for height, width in [(3, 4), (1, 5)]:
+        x = np.random.RandomState(0).normal(size=(2, 3, height, width))
+        head = np.random.RandomState(1).normal(size=(2, 3, 2 * height, 2 * width))
+        got, gradient = run(net, x, head)
+        assert np.abs(got - reference(x, head.shape[2:], align_corners)).max() < 1e-5
+        assert np.abs(gradient - reference_gradient(head, (height, width), align_corners)).max() < 1e-5

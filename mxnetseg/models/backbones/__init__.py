@@ -16,6 +16,8 @@ BACKBONES = Registry("backbone", {
     **{name: f"mxnetseg.models.backbones.densenet:{name}"
        for name in ("densenet121", "densenet161", "densenet169", "densenet201")},
     **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
+    **{name: f"mxnetseg.models.backbones.vit:{name}"
+       for name in ("vit_base_16", "vit_large_16", "vit_huge_16", "vit_reduced")},
     "xception39": "mxnetseg.models.backbones.xception39:xception39",
     "xception65": "mxnetseg.models.backbones.xception:Xception65",
 }, aliases={"mobilenetv2": "mobilenet_v2_1_0", "eprnet_cls": "eprnet", "eprnet_cls_light": "eprnet_light",
@@ -29,17 +31,18 @@ def list_backbones() -> List[str]:
 
 
 def get_backbone(name: str, *, output_stride: int = 32, norm_layer: Optional[type] = None,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Optional[Mapping] = None, options: Optional[Mapping] = None):
     """Build a backbone, not yet initialised: a :class:`~mxnetseg.models.backbones.base.Backbone`.
 
     Args:
         name: a name of :func:`list_backbones`.
         output_stride: 8, 16 or 32: input size over the size of the last tap.
         norm_layer, norm_kwargs: GluonCV's idiom; ``gluon.nn.BatchNorm`` by default.
+        options: keyword arguments that only backbones of this kind take.
 
     Raises:
         UnknownNameError: no such backbone.
         ConfigError: a stride it cannot have.
     """
     norm = {} if norm_layer is None else {"norm_layer": norm_layer}
-    return BACKBONES.get(name)(output_stride=output_stride, norm_kwargs=norm_kwargs, **norm)
+    return BACKBONES.get(name)(output_stride=output_stride, norm_kwargs=norm_kwargs, **norm, **(options or {}))

@@ -1,0 +1,160 @@
+"""Vision transformers: Dosovitskiy et al., ICLR 2021, without class token and classifier."""
+from __future__ import annotations
+
+from functools import partial
+from typing import Mapping, Optional, Sequence, Union
+
+import mxnet as mx
+from mxnet.gluon import nn
+
+from ...errors import ConfigError
+from ...nn.resize import resize
+from .base import Backbone, Tap
+
+PATCH = 16  # pixels a side
+
+
+class VisionTransformer(Backbone):
+    """A plain transformer over patches of 16x16 pixels. Every tap has the same channels and stride 16.
+
+    x: (N, 3, H, W) -> [(N, width, H / 16, W / 16) for every tap], rounded up. A size
+    that 16 does not divide is padded with zeros (the mean colour) on the right and at the bottom.
+
+    The learned position embedding belongs to a grid of patches. For another input
+    it is resized (bilinear, edges aligned); where the grids agree that leaves it as it is, to the bit.
+    Taps are a layer's sum as it is, without a norm. Self-attention holds heads * (H W / 256)^2 weights a layer.
+
+    Args:
+        depth: layers.
+        width: channels of a token.
+        mlp_width: channels inside the two-layer perceptron.
+        heads: of the self-attention; divides ``width``.
+        fractions: of the depth, ascending to 1: the layers to tap, rounded to the nearest.
+        grid: patches a side, or rows and columns of patches, that the position embedding is learned for:
+            crop size / 16.
+        drop: dropout probability behind the embedding and inside each layer.
+        output_stride: 16.
+        norm_layer, norm_kwargs: GluonCV's idiom; ignored, since transformers use layer norm.
+
+    Raises:
+        ConfigError: another output stride, heads that do not divide the width, or a grid that
+            is no positive number or two.
+    """
+
+    def __init__(self, *, depth: int, width: int, mlp_width: int, heads: int,
+                 fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0), grid: Union[int, Sequence[int]] = 30,
+                 drop: float = 0.1, output_stride: int = PATCH, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        if output_stride != PATCH:
+            raise ConfigError("vit runs at output stride 16", where="model.output_stride", received=output_stride,
+                              fix="output_stride: 16")
+        if width % heads:
+            raise ConfigError("the heads must share the width evenly", received=f"width {width}, {heads} heads")
+        grid = tuple(grid) if isinstance(grid, (list, tuple)) else (grid, grid)
+        if len(grid) != 2 or not all(isinstance(n, int) and n > 0 for n in grid):
+            raise ConfigError("the grid of the position embedding is one or two numbers of patches, from 1 on",
+                              where="grid", received=grid)
+        super().__init__([], [Tap(width, PATCH)] * len(fractions))
+        self._tap_layers = tuple(int(depth * fraction + 0.5) for fraction in fractions)
+        self._grid = grid
+        with self.name_scope():
+            self.patch_embed = PatchEmbedding(width)
+            self.pos_embed = self.params.get("pos_embed", shape=(1, grid[0] * grid[1], width),
+                                             init=mx.init.Normal(0.02))
+            self.drop = nn.Dropout(drop)
+            self.blocks = nn.HybridSequential()
+            for _ in range(depth):
+                self.blocks.add(Layer(width, mlp_width, heads, drop))
+
+    def hybrid_forward(self, F, x, pos_embed):
+        patches = self.patch_embed(x)  # (N, C, h, w)
+        position = F.reshape(F.swapaxes(pos_embed, 1, 2), (0, 0, *self._grid))
+        position = resize(F, position, patches, align_corners=False)
+        tokens = F.reshape(F.broadcast_add(patches, position), (0, 0, -1))
+        tokens = self.drop(F.swapaxes(tokens, 1, 2))  # (N, h w, C)
+        features = []
+        for number, block in enumerate(self.blocks._children.values(), start=1):
+            tokens = block(tokens)
+            if number in self._tap_layers:
+                features.append(F.reshape_like(F.swapaxes(tokens, 1, 2), F.BlockGrad(patches)))
+        return features
+
+
+class PatchEmbedding(nn.HybridBlock):
+    """A linear map of each patch: (N, 3, H, W) -> (N, width, H / 16, W / 16), rounded up."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        with self.name_scope():
+            self.linear = nn.Conv2D(width, PATCH, PATCH, in_channels=3, weight_initializer=mx.init.Xavier())
+
+    def hybrid_forward(self, F, x):
+        # 15 more rows give (H + 15) // 16 patches, whatever H; where 16 divides H no patch reaches them
+        x = F.pad(x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, 0, PATCH - 1, 0, PATCH - 1))
+        return self.linear(x)
+
+
+class Layer(nn.HybridBlock):
+    """A transformer's layer, norms first: equations 2 and 3 of the paper. (N, L, width) -> same."""
+
+    def __init__(self, width: int, mlp_width: int, heads: int, drop: float):
+        super().__init__()
+        with self.name_scope():
+            self.norm1 = nn.LayerNorm(epsilon=1e-6, in_channels=width)
+            self.att = SelfAttention(width, heads, drop)
+            self.norm2 = nn.LayerNorm(epsilon=1e-6, in_channels=width)
+            self.mlp = Perceptron(width, mlp_width, drop)
+
+    def hybrid_forward(self, F, x):
+        x = x + self.att(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class SelfAttention(nn.HybridBlock):
+    """Multi-head self-attention: softmax(q k^T / sqrt(d)) v in each head, equations 5 to 8.
+
+    x: (N, L, width) -> same. One dense layer makes queries, keys and values of all heads, in this order.
+    """
+
+    def __init__(self, width: int, heads: int, drop: float):
+        super().__init__()
+        self._heads = heads
+        self._scale = (width // heads) ** -0.5
+        with self.name_scope():
+            self.att_qkv = _dense(3 * width, width)
+            self.proj = _dense(width, width)
+            self.drop = nn.Dropout(drop)
+
+    def hybrid_forward(self, F, x):
+        qkv = F.reshape(self.att_qkv(x), (0, 0, 3 * self._heads, -1))  # (N, L, 3 heads, d)
+        query, key, value = (F.reshape(part, (-3, 0, 0))  # (N heads, L, d)
+                             for part in F.split(F.transpose(qkv, (0, 2, 1, 3)), axis=1, num_outputs=3))
+        attention = F.softmax(F.batch_dot(query * self._scale, key, transpose_b=True), axis=-1)
+        heads = F.reshape(F.batch_dot(attention, value), (-4, -1, self._heads, 0, 0))  # (N, heads, L, d)
+        return self.drop(self.proj(F.reshape(F.transpose(heads, (0, 2, 1, 3)), (0, 0, -3))))
+
+
+class Perceptron(nn.HybridBlock):
+    """Two dense layers with a GELU between them. (N, L, width) -> same."""
+
+    def __init__(self, width: int, mlp_width: int, drop: float):
+        super().__init__()
+        with self.name_scope():
+            self.fc1 = _dense(mlp_width, width)
+            self.act = nn.GELU()
+            self.fc2 = _dense(width, mlp_width)
+            self.drop = nn.Dropout(drop)
+
+    def hybrid_forward(self, F, x):
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+def _dense(units: int, in_units: int) -> nn.Dense:
+    return nn.Dense(units, flatten=False, in_units=in_units, weight_initializer=mx.init.Xavier())
+
+
+# table 1 of the paper; the reduced one is as deep as the large one, and small enough for a test
+vit_base_16 = partial(VisionTransformer, depth=12, width=768, mlp_width=3072, heads=12)
+vit_large_16 = partial(VisionTransformer, depth=24, width=1024, mlp_width=4096, heads=16)
+vit_huge_16 = partial(VisionTransformer, depth=32, width=1280, mlp_width=5120, heads=16)
+vit_reduced = partial(VisionTransformer, depth=24, width=64, mlp_width=256, heads=4)

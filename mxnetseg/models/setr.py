@@ -1,0 +1,182 @@
+"""SETR: Zheng et al., CVPR 2021."""
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence, Union
+
+from mxnet.gluon import nn
+
+from ..errors import ConfigError, UnknownNameError
+from ..losses import Term
+from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.resize import enlarge, resize
+from .backbones import BACKBONES, get_backbone
+from .base import SegModel, norm_options
+
+# section 4.1: which of 24 layers each decoder reads
+LAYERS = {"naive": (10, 15, 20, 24), "pup": (10, 15, 20, 24), "mla": (6, 12, 18, 24)}
+WIDTH = 256  # of the decoders
+
+
+class SETR(SegModel):
+    """A vision transformer as encoder, and one of the paper's three decoders.
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits: three
+    for ``naive``, four for ``pup`` and ``mla``.
+
+    MXNetSeg's takes only squares as large as its crop; this one takes any size, see
+    :class:`~mxnetseg.models.backbones.vit.VisionTransformer`. MXNetSeg ends ``pup`` with a batch norm and
+    a ReLU on the logits, so none is below 0; here that convolution has a bias and nothing after it, unless
+    ``variant='port'`` asks for MXNetSeg's, which its weights need. MXNetSeg has four layer norms also where
+    nothing reads three of them (``naive`` and ``pup`` without ``aux``); here only those that are read exist.
+
+    Args:
+        nclass: classes.
+        backbone: ``'vit_large_16'`` (the paper's), ``'vit_base_16'``, ``'vit_huge_16'`` or ``'vit_reduced'``,
+            a tiny one for trials. Of those not 24 layers deep, the taps stand at the same fractions of the depth.
+        decoder: ``'naive'``, ``'pup'`` (progressive upsampling) or ``'mla'`` (multi-level aggregation).
+        variant: ``'paper'`` or ``'port'``; they differ for ``pup`` only.
+        grid: patches a side, or rows and columns of patches, that the position embedding is learned for:
+            crop size / 16.
+        aux: auxiliary heads on the tapped layers, from the last to the first; ``naive`` has none on the last.
+        norm_layer, norm_kwargs: GluonCV's idiom, for the decoder.
+
+    Raises:
+        ConfigError: a backbone that is no vision transformer, or a bad ``grid``.
+        UnknownNameError: no such decoder or variant.
+    """
+
+    mxnetseg_classes = ("SETR",)
+    mxnetseg_prefixes = {
+        "pos_embed": "backbone.pos_embed", "layer_norms.": "norm", "head.aux_head.": "aux_heads.", "head.": "decoder."}
+
+    def __init__(self, *, nclass: int, backbone: str = "vit_large_16", decoder: str = "pup",
+                 variant: str = "paper", grid: Union[int, Sequence[int]] = 30, aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        if decoder not in DECODERS:
+            raise UnknownNameError("decoder of SETR:", decoder, list(DECODERS))
+        if variant not in ("paper", "port"):
+            raise UnknownNameError("variant of SETR:", variant, ["paper", "port"])
+        if not BACKBONES.resolve(backbone).startswith("vit_"):
+            raise ConfigError("SETR needs a vision transformer", where="model.backbone", received=backbone,
+                              fix="take vit_base_16 or vit_large_16")
+        norm = norm_options(norm_layer, norm_kwargs)
+        options = {"fractions": [layer / 24 for layer in LAYERS[decoder]], "grid": grid}
+        super().__init__(get_backbone(backbone, output_stride=16, options=options, **norm), nclass)
+        channels = self.backbone.taps[-1].channels
+        with self.name_scope():
+            self.decoder = DECODERS[decoder](nclass, channels, variant=variant, **norm)
+            for k in range(4):  # a parameter that nothing reads would stop Gluon's trainer
+                if aux or k >= 4 - self.decoder.reads:
+                    setattr(self, f"norm{k}", nn.LayerNorm(axis=1, epsilon=1e-6, in_channels=channels))
+            self.aux_heads = nn.HybridSequential() if aux else None
+            if aux:
+                for _ in range(self.decoder.aux_heads):
+                    self.aux_heads.add(FCNHead(nclass, channels, channels=WIDTH, kernel_size=1, **norm))
+
+    def hybrid_forward(self, F, x):
+        taps = self.backbone(x)
+        for k in range(4):
+            if f"norm{k}" in self._children:
+                taps[k] = self._children[f"norm{k}"](taps[k])
+        outputs = [self.decoder(*taps[-self.decoder.reads:])]
+        if self.aux_heads is not None:
+            heads = self.aux_heads._children.values()
+            outputs += [head(tap) for head, tap in zip(heads, reversed(taps[:len(heads)]))]
+        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+
+    def from_mxnetseg(self, name: str) -> Optional[str]:
+        ours = super().from_mxnetseg(name)
+        # the norm of a tap that nothing reads
+        unread = name.startswith("layer_norms.") and ours.split(".")[0] not in self._children
+        return None if unread else ours
+
+    def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
+        """Section 4.1: every auxiliary head's loss beside the main one, here with weight ``aux_weight``."""
+        count = len(self.aux_heads) if self.aux_heads is not None else 0
+        return [Term(0, 1.0, pixel_loss)] + [Term(k + 1, aux_weight, pixel_loss) for k in range(count)]
+
+
+class Naive(nn.HybridBlock):
+    """Naive upsampling: two 1x1 convolutions on the last layer. (N, in_channels, h, w) -> (N, nclass, h, w)."""
+
+    reads = 1  # taps, the last ones
+    aux_heads = 3
+
+    def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        with self.name_scope():
+            self.head = FCNHead(nclass, in_channels, channels=WIDTH, kernel_size=1,
+                                **norm_options(norm_layer, norm_kwargs))
+
+    def hybrid_forward(self, F, x):
+        return self.head(x)
+
+
+class ProgressiveUpsampling(nn.HybridBlock):
+    """PUP: convolutions and upsampling by 2 take turns, to stride 2: figure 1 (b).
+
+    (N, in_channels, h, w) of the last layer -> (N, nclass, 8 h, 8 w).
+    """
+
+    reads = 1  # taps, the last ones
+    aux_heads = 4
+
+    def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+        with self.name_scope():
+            self.conv0 = ConvModule2d(WIDTH, 3, in_channels=in_channels, **norm)
+            self.conv1 = ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm)
+            self.conv2 = ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm)
+            self.conv3 = ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm)
+            self.conv4 = (nn.Conv2D(nclass, 3, padding=1, in_channels=WIDTH) if variant == "paper" else
+                          ConvModule2d(nclass, 3, in_channels=WIDTH, **norm))
+
+    def hybrid_forward(self, F, x):
+        x = self.conv0(x)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = conv(enlarge(F, x, 2, align_corners=True))
+        return self.conv4(x)
+
+
+class MultiLevelAggregation(nn.HybridBlock):
+    """MLA: the layers, summed from the last down, each refined, and joined: figure 1 (c).
+
+    4 x (N, in_channels, h, w) -> (N, nclass, h, w). The paper enlarges by 4 before it joins, and again
+    behind the classifier; as in MXNetSeg it is enlarged once, at the end.
+    """
+
+    reads = 4  # taps, the last ones
+    aux_heads = 4
+
+    def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+
+        def two():
+            pair = nn.HybridSequential()
+            pair.add(ConvModule2d(WIDTH // 2, 3, in_channels=WIDTH, **norm),
+                     ConvModule2d(WIDTH // 2, 3, in_channels=WIDTH // 2, **norm))
+            return pair
+
+        with self.name_scope():
+            for level in (5, 4, 3, 2):
+                setattr(self, f"conv1x1_p{level}", ConvModule2d(WIDTH, 1, in_channels=in_channels, **norm))
+                setattr(self, f"conv3x3_p{level}", ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm))
+                setattr(self, f"head{level}", two())
+            self.head = nn.Conv2D(nclass, 1, in_channels=4 * (WIDTH // 2))
+
+    def hybrid_forward(self, F, c2, c3, c4, c5):
+        p5 = self.conv1x1_p5(c5)
+        p4 = self.conv1x1_p4(c4) + p5
+        p3 = self.conv1x1_p3(c3) + p4
+        p2 = self.conv1x1_p2(c2) + p3
+        refined = [self.head5(self.conv3x3_p5(p5)), self.head4(self.conv3x3_p4(p4)),
+                   self.head3(self.conv3x3_p3(p3)), self.head2(self.conv3x3_p2(p2))]
+        return self.head(F.concat(*refined, dim=1))
+
+
+DECODERS = {"naive": Naive, "pup": ProgressiveUpsampling, "mla": MultiLevelAggregation}
