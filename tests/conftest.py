@@ -8,10 +8,9 @@ from hypothesis import HealthCheck, settings
 
 import mxnetseg  # noqa: F401  (so that a test file may import mxnet first: see mxnetseg/_compat.py)
 
-# Before anything imports mxnet. The arrays of the tests are small: more threads only wait for each other, and
-# under xdist they would fight over the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else
-                      str(min(2, os.cpu_count() or 1)))
+# Before anything imports mxnet. The arrays of the tests are small: more threads only wait for each other, the more so
+# on a machine that does other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Machines that do other work at the same time must not make a test fail: nothing here is timed.
 settings.register_profile("mxnetseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])

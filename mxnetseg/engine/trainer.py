@@ -145,19 +145,21 @@ class Trainer:
         log.info("%s", self._describe())
         with Interrupt() as interrupt:
             try:
-                while self.progress.epoch < self.config.train.epochs:
+                while not self._finished() and interrupt.received is None:
                     self._train_epoch(interrupt)
                     if interrupt.received is None:
                         self._end_epoch()
-                    else:
-                        self._save_last()
-                        break
+                if not self._finished():
+                    self._save_last()
             finally:
                 self.run_log.close()
                 if self.wandb:
                     self.wandb.close()
         best = self.best if self.best.has_sidecar() else None
-        return Result(self.last, best, self.scores, self.progress, interrupt.received)
+        return Result(self.last, best, self.scores, self.progress, None if self._finished() else interrupt.received)
+
+    def _finished(self) -> bool:
+        return self.progress.epoch >= self.config.train.epochs
 
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """The rest of the current epoch, or until a signal."""

@@ -50,7 +50,7 @@ def run(args: Namespace) -> int:
     data = sidecar["config"]["data"]
     name = args.data or data["name"]
     # a root belongs to the data set it was given for
-    root = args.root or (data["root"] if name == data["name"] else None)
+    root = args.root or (data["root"] if _same_data(name, data["name"]) else None)
     split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
     dataset = get_dataset(name, split=split, root=root)
     check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
@@ -78,6 +78,17 @@ def run(args: Namespace) -> int:
     print(f"control (each prediction against another picture's mask): mIoU {control.miou():.4f}\n"
           f"scores      {out / 'scores.json'}\nconfusion   {out / 'confusion.png'}")
     return 0
+
+
+def _same_data(one: str, other: str) -> bool:
+    """Whether two names mean one data set: ``citys`` and ``Cityscapes`` do."""
+    from ..data import DATASETS
+    from ..errors import UnknownNameError
+
+    try:
+        return one == other or DATASETS.resolve(one) == DATASETS.resolve(other)
+    except UnknownNameError:  # the path of a folder
+        return False
 
 
 def _checkpoint(args: Namespace):

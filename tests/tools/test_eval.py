@@ -36,3 +36,10 @@ def test_options_change_the_protocol_of_the_training(arguments, wanted):
 def test_a_network_trained_for_windows():
     assert protocol(eval__mode="slide") == Protocol("slide", 500, (100, 200))
     assert protocol("--whole", eval__mode="slide") == WHOLE
+
+
+@pytest.mark.parametrize("one, other, same", [
+    ("citys", "Cityscapes", True), ("camvid", "CamVid", True), ("folder:a", "folder:a", True),
+    ("folder:a", "folder:b", False), ("camvid", "cityscapes", False)])
+def test_one_data_set_by_two_names_keeps_its_root(one, other, same):
+    assert command._same_data(one, other) is same
