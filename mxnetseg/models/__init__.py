@@ -27,7 +27,9 @@ MODELS = Registry("model", {
     "fapn": "mxnetseg.models.fapn:FaPN",
     "fcn": "mxnetseg.models.fcn:FCN",
     "gffnet": "mxnetseg.models.gffnet:GFFNet",
+    "hrnet": "mxnetseg.models.hrnet:HRNet",
     "ladderdensenet": "mxnetseg.models.ladderdensenet:LadderDenseNet",
+    "ovenet": "mxnetseg.models.ovenet:OVeNet",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
     "seenet": "mxnetseg.models.seenet:SeENet",
     "semanticfpn": "mxnetseg.models.semanticfpn:SemanticFPN",
@@ -68,11 +70,11 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
     Raises:
         UnknownNameError: no such network, backbone or argument; the message has the nearest ones.
     """
+    arguments = {key: value for key, value in arguments.items() if value is not None}
     known = model_arguments(name)
     for key in arguments:
         if key not in known:
             raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key, known)
-    arguments = {key: value for key, value in arguments.items() if value is not None}
     if norm_layer is not None:
         arguments.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
     net = MODELS.get(name)(**arguments)

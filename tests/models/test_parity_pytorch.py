@@ -106,3 +106,29 @@ def test_sfnet(name, backbone, aux, align_corners, monkeypatch):
     outputs = before_resize(monkeypatch, sfnet, net, case)
     names = ["logits", "dsn0", "dsn1", "dsn2"][:len(outputs)]
     assert_golden(name, case, {f"{key}_ac{int(align_corners)}": y for key, y in zip(names, outputs)})
+
+
+@pytest.mark.parametrize("name, width", [
+    ("hrnetv2_w18_c19_64x96", 18),
+    pytest.param("hrnetv2_w48_c19_64x96", 48, marks=pytest.mark.slow),
+    pytest.param("hrnetv2_w48_c19_128x160", 48, marks=pytest.mark.slow),
+])
+def test_hrnet(name, width, monkeypatch):
+    from mxnetseg.models import hrnet
+    case = read(name)
+    net = build(case, "hrnet", width=width)
+    logits, = before_resize(monkeypatch, hrnet, net, case)
+    assert_golden(name, case, {"logits": logits})
+
+
+@pytest.mark.parametrize("name, width, refinements", [
+    ("offset_hrnetv2_w18_c19_64x96", 18, 0),
+    ("offset_hrnetv2_w18_c19_64x96_it2", 18, 2),
+    *(pytest.param(f"offset_hrnetv2_w48_c19_{size}", 48, 2 if size.endswith("it2") else 0, marks=pytest.mark.slow)
+      for size in ("64x96", "64x96_it2", "128x160", "128x160_it2")),
+])
+def test_ovenet(name, width, refinements):
+    case = read(name)
+    net = build(case, "ovenet", width=width, refinements=refinements)
+    outputs = net.details(mx.nd, net.backbone(picture(case)))
+    assert_golden(name, case, dict(zip(["s_i", "offset", "s_s", "s_f", "confidence"], outputs)))

@@ -1,0 +1,162 @@
+"""HRNetV2: Wang, Sun, Cheng, Jiang, Deng, Zhao, Liu, Mu, Tan, Wang, Liu & Xiao, TPAMI 2021.
+
+Branches of several resolutions run side by side from end to end and exchange what they know after every module. It
+is not among the backbones by name: its last fusion has parameters of its own for every tap, and most decoders
+do not read all four.
+"""
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Mapping, Optional, Sequence
+
+from mxnet.gluon import nn
+
+from ...errors import ConfigError
+from ...nn.blocks import ConvModule2d
+from ...nn.resize import resize
+from .base import Backbone, Tap
+
+# modules in stage 2, 3 and 4
+_MODULES = (1, 4, 3)
+
+
+class HRModule(nn.HybridBlock):
+    """Four basic blocks in each branch, then a fusion of every branch with all others (section 3.2).
+
+    One map a branch, (N, widths[i], H / 2^i, W / 2^i), -> the same.
+
+    Args:
+        widths: channels of the branches, fine to coarse.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, widths: Sequence[int], *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        self._count = len(widths)
+        block = import_module("gluoncv.model_zoo.resnetv1b").BasicBlockV1b
+        with self.name_scope():
+            self.branches = nn.HybridSequential()
+            for width in widths:
+                branch = nn.HybridSequential()
+                branch.add(*(block(width, **norm) for _ in range(4)))
+                self.branches.add(branch)
+            for to in range(self._count):
+                for source in range(self._count):
+                    if source != to:
+                        setattr(self, f"fuse{to}_{source}", _path(widths, source, to, norm))
+
+    def hybrid_forward(self, F, *maps):
+        maps = [branch(y) for branch, y in zip(self.branches, maps)]
+        fused = []
+        for to, own in enumerate(maps):
+            total = None
+            for source, y in enumerate(maps):
+                if source != to:
+                    y = getattr(self, f"fuse{to}_{source}")(y)
+                if source > to:
+                    y = resize(F, y, own, align_corners=False)
+                total = y if total is None else total + y
+            fused.append(F.relu(total))
+        return fused
+
+
+def _path(widths, source, to, norm):
+    """From branch ``source`` to ``to``: 1x1 when it is coarser, else halved by as many 3x3 as there are steps."""
+    path = nn.HybridSequential()
+    if source > to:
+        path.add(ConvModule2d(widths[to], 1, in_channels=widths[source], activation=None, **norm))
+    for step in range(source, to):
+        last = step == to - 1
+        path.add(ConvModule2d(widths[to] if last else widths[source], 3, 2, in_channels=widths[source],
+                              activation=None if last else "relu", **norm))
+    return path
+
+
+class HRNetV2(Backbone):
+    """Taps: the four branches, (1, 2, 4, 8) times ``width`` channels at strides 4, 8, 16 and 32.
+
+    Args:
+        width: channels of the finest branch: 18, 32 or 48 in the paper.
+        second_branch: a second stage 4, of two modules, behind the same stage 3; its four maps follow the
+            taps' (OVeNet).
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        ConfigError: no width.
+    """
+
+    def __init__(self, *, width: int, second_branch: bool = False, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        if not isinstance(width, int) or width < 1:
+            raise ConfigError("HRNet's finest branch needs at least one channel", where="model.options.width",
+                              received=width, fix="18, 32 or 48 in the paper")
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        widths = [width * 2 ** i for i in range(4)]
+        super().__init__([], [Tap(w, 4 * 2 ** i) for i, w in enumerate(widths)])
+        with self.name_scope():
+            self.stem1 = ConvModule2d(64, 3, 2, in_channels=3, **norm)
+            self.stem2 = ConvModule2d(64, 3, 2, in_channels=64, **norm)
+            self.layer1 = _bottlenecks(norm)
+            self.transition1 = nn.HybridSequential()
+            self.transition1.add(ConvModule2d(widths[0], 3, in_channels=256, **norm),
+                                 ConvModule2d(widths[1], 3, 2, in_channels=256, **norm))
+            self.stage2 = _stage(widths[:2], _MODULES[0], norm)
+            self.transition2 = ConvModule2d(widths[2], 3, 2, in_channels=widths[1], **norm)
+            self.stage3 = _stage(widths[:3], _MODULES[1], norm)
+            self.transition3 = ConvModule2d(widths[3], 3, 2, in_channels=widths[2], **norm)
+            self.stage4 = _stage(widths, _MODULES[2], norm)
+            self.transition3_2 = self.stage4_2 = None
+            if second_branch:
+                self.transition3_2 = ConvModule2d(widths[3], 3, 2, in_channels=widths[2], **norm)
+                self.stage4_2 = _stage(widths, 2, norm)
+
+    def hybrid_forward(self, F, x):
+        x = self.layer1(self.stem2(self.stem1(x)))
+        maps = _run(self.stage2, [transition(x) for transition in self.transition1])
+        maps = _run(self.stage3, [*maps, self.transition2(maps[-1])])
+        taps = _run(self.stage4, [*maps, self.transition3(maps[-1])])
+        if self.stage4_2 is not None:
+            taps = [*taps, *_run(self.stage4_2, [*maps, self.transition3_2(maps[-1])])]
+        return taps
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter in HRNet's checkpoints, without their prefix; None for one we have not."""
+        stem, _, last = name.rpartition(".")
+        if last == "num_batches_tracked":
+            return None
+        stem = re.sub(r"^(conv|bn)([12])$", r"stem\2.\1", stem)
+        # a transition holds nothing for the branches that pass; the new branch is a chain of one
+        stem = re.sub(r"^transition1\.(\d)(?:\.0)?\.([01])$", r"transition1.\1.\2", stem)
+        stem = re.sub(r"^(transition[23](?:_2)?)\.\d\.0\.([01])$", r"\1.\2", stem)
+        stem = re.sub(r"fuse_layers\.(\d)\.(\d)\.([01])$", r"fuse\1_\2.0.\3", stem)
+        stem = re.sub(r"fuse_layers\.(\d)\.(\d)\.(\d)\.([01])$", r"fuse\1_\2.\3.\4", stem)
+        if not stem.startswith("layer1.0.downsample") and re.search(r"(transition|fuse)", stem):
+            stem = stem[:-1] + ("conv", "bn")[int(stem[-1])]
+        if re.search(r"(bn\d?|downsample\.1)$", stem):
+            last = {"weight": "gamma", "bias": "beta"}.get(last, last)
+        return f"{stem}.{last}"
+
+
+def _bottlenecks(norm):
+    """Stage 1: four bottlenecks, 64 -> 256 channels."""
+    block = import_module("gluoncv.model_zoo.resnetv1b").BottleneckV1b
+    shortcut = nn.HybridSequential()
+    shortcut.add(nn.Conv2D(256, 1, in_channels=64, use_bias=False),
+                 norm["norm_layer"](in_channels=256, **(norm["norm_kwargs"] or {})))
+    stage = nn.HybridSequential()
+    stage.add(*(block(64, downsample=None if i else shortcut, **norm) for i in range(4)))
+    return stage
+
+
+def _stage(widths, modules, norm):
+    stage = nn.HybridSequential()
+    stage.add(*(HRModule(widths, **norm) for _ in range(modules)))
+    return stage
+
+
+def _run(stage, maps):
+    for module in stage:
+        maps = module(*maps)
+    return maps

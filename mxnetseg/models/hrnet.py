@@ -1,0 +1,73 @@
+"""HRNetV2: deep high-resolution representation learning. Wang, Sun, Cheng, Jiang, Deng, Zhao, Liu, Mu, Tan, Wang,
+Liu & Xiao, TPAMI 2021."""
+from __future__ import annotations
+
+from typing import Mapping, Optional
+
+from mxnet.gluon import nn
+
+from ..nn.resize import resize
+from .backbones.hrnet import HRNetV2
+from .base import SegModel, norm_options
+
+
+class HRNet(SegModel):
+    """All branches of HRNetV2, resized to the finest and concatenated, and a 1x1 classifier (section 3.4).
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),).
+
+    Args:
+        nclass: classes.
+        width: channels of the finest branch: 48 (the paper's), 32, 18.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        ConfigError: no width.
+    """
+
+    def __init__(self, *, nclass: int, width: int = 48, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        norm = norm_options(norm_layer, norm_kwargs)
+        super().__init__(HRNetV2(width=width, **norm), nclass)
+        channels = sum(tap.channels for tap in self.backbone.taps)
+        with self.name_scope():
+            self.head = pointwise_head(nclass, channels, **norm)
+
+    def hybrid_forward(self, F, x):
+        return (resize(F, self.head(joined(F, self.backbone(x))), x, align_corners=False),)
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter in HRNet's checkpoints (without the prefix ``model.``); None for one we have not."""
+        return head_name(name, last_layer="head") or in_backbone(self.backbone, name)
+
+
+def joined(F, maps):
+    """Maps, fine to coarse, as one at the size of the first."""
+    finest = maps[0]
+    return F.concat(finest, *(resize(F, y, finest, align_corners=False) for y in maps[1:]), dim=1)
+
+
+def pointwise_head(outputs: int, channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    """1x1 convolution, norm, ReLU, 1x1 convolution; both convolutions have a bias.
+
+    (N, channels, H, W) -> (N, outputs, H, W).
+    """
+    head = nn.HybridSequential()
+    head.add(nn.Conv2D(channels, 1, in_channels=channels), norm_layer(in_channels=channels, **(norm_kwargs or {})),
+             nn.Activation("relu"), nn.Conv2D(outputs, 1, in_channels=channels))
+    return head
+
+
+def head_name(name: str, **heads: str) -> Optional[str]:
+    """Our name of a parameter of a :func:`pointwise_head`; None where it belongs to none of ``heads``
+    (their name -> ours)."""
+    theirs, _, rest = name.partition(".")
+    if theirs not in heads or name.endswith("num_batches_tracked"):
+        return None
+    return f"{heads[theirs]}." + {"1.weight": "1.gamma", "1.bias": "1.beta"}.get(rest, rest)
+
+
+def in_backbone(backbone, name: str) -> Optional[str]:
+    """Our name in the whole network of a parameter of HRNet's trunk; None for one we have not."""
+    ours = backbone.from_pytorch(name)
+    return None if ours is None else f"backbone.{ours}"
