@@ -26,6 +26,7 @@ MODELS = Registry("model", {
     "eprnet": "mxnetseg.models.eprnet:EPRNet",
     "fapn": "mxnetseg.models.fapn:FaPN",
     "fcn": "mxnetseg.models.fcn:FCN",
+    "flattenet": "mxnetseg.models.flattenet:FlatteNet",
     "gffnet": "mxnetseg.models.gffnet:GFFNet",
     "hrnet": "mxnetseg.models.hrnet:HRNet",
     "ladderdensenet": "mxnetseg.models.ladderdensenet:LadderDenseNet",

@@ -22,7 +22,8 @@ from mxnetseg.models.weights import assign, read_params
 NCLASS = 5
 
 # What makes a network small, where the general rule does not: model -> arguments.
-SMALL = {"hrnet": {"width": 18}, "ovenet": {"width": 18}, "setr": {"backbone": "vit_reduced"}}
+SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ovenet": {"width": 18},
+         "setr": {"backbone": "vit_reduced"}}
 # Backbones that the quick suite leaves out: deep, or another size of one that it has.
 SLOW = ("resnet34", "resnet50", "resnet101", "resnet152",
         "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0",

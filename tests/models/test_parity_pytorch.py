@@ -132,3 +132,19 @@ def test_ovenet(name, width, refinements):
     net = build(case, "ovenet", width=width, refinements=refinements)
     outputs = net.details(mx.nd, net.backbone(picture(case)))
     assert_golden(name, case, dict(zip(["s_i", "offset", "s_s", "s_f", "confidence"], outputs)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context, size, aux_bins", [
+    ("ppm", "c21_64x96", (1, 2, 4, 8)), ("ppm", "c21_128x128_b2", (1, 2, 4, 8)),
+    ("ppm", "c59_64x96", (1, 2, 3, 6)), ("ppm", "c59_160x224", (1, 2, 3, 6)),
+    ("att", "c21_64x96", (1, 2, 3, 6)), ("att", "c59_64x96", (1, 2, 3, 6)), ("att", "c59_160x224", (1, 2, 3, 6)),
+])
+def test_flattenet(context, size, aux_bins, monkeypatch):
+    from mxnetseg.models import flattenet
+    name = f"flattenet_{context}_r101_{size}"
+    case = read(name)
+    net = build(case, "flattenet", context={"ppm": "ppm", "att": "attention"}[context], aux_bins=aux_bins)
+    c3, c4 = net.backbone(picture(case))[-2:]
+    logits, = before_resize(monkeypatch, flattenet, net, case)
+    assert_golden(name, case, {"logits": logits, "head": net.head(c4), "aux_head": net.second_head(c3)})

@@ -1,0 +1,169 @@
+"""FlatteNet: a simple and versatile framework for dense pixel prediction. Cai & Pu, IEEE Access 2019."""
+from __future__ import annotations
+
+import re
+from typing import Mapping, Optional, Sequence
+
+from mxnet.gluon import nn
+
+from ..errors import UnknownNameError
+from ..nn.blocks import ConvModule2d
+from ..nn.resize import resize
+from .backbones.avgresnet import AvgDownResNet
+from .base import SegModel, norm_options
+from .pytorch import gluon_name
+
+CONTEXTS = ("ppm", "attention")
+
+
+class FlatteNet(SegModel):
+    """Coarse maps are flattened: what a pixel knows in its channels becomes a tile of finer pixels.
+
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),).
+
+    A head on stage 4 makes tiles of 4x4, one on stage 3 tiles of 2x2, both at stride 8; the prediction is
+    the first plus a learned multiple, at first 0, of the second. The original takes sides that 32 divides;
+    here the second map is resized to the first where they differ.
+
+    Args:
+        nclass: classes.
+        backbone: ``'resnet50'``, ``'resnet101'`` (the original's) or ``'resnet152'``, in the form of
+            :class:`~mxnetseg.models.backbones.avgresnet.AvgDownResNet`.
+        context: ``'ppm'`` (pyramid pooling) or ``'attention'``.
+        aux_bins: pooling grids of the head on stage 3; (1, 2, 3, 6) for Pascal-Context, (1, 2, 4, 8) for VOC.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: no such context module or backbone.
+    """
+
+    needs_batch = 2  # one cell of the pyramid pooling is the whole image
+    zero_gradient_at_start = ("second_head.*",)  # behind alpha, which starts at 0
+
+    def __init__(self, *, nclass: int, backbone: str = "resnet101", context: str = "ppm",
+                 aux_bins: Sequence[int] = (1, 2, 3, 6), norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        if context not in CONTEXTS:
+            raise UnknownNameError("context module of FlatteNet", context, CONTEXTS)
+        norm = norm_options(norm_layer, norm_kwargs)
+        super().__init__(AvgDownResNet(backbone, **norm), nclass)
+        c3, c4 = self.backbone.taps[-2:]
+        attend = context == "attention"
+        with self.name_scope():
+            # group counts: of the first and second convolution of both layers
+            self.head = FlattenHead(nclass, c4.channels, tile=4, expand=2, groups=((64, 64), (64, 64)),
+                                    bins=None if attend else (1, 2, 3, 5), **norm)
+            self.second_head = FlattenHead(nclass, c3.channels, tile=2, expand=1, groups=((32, 64), (64, 32)),
+                                        bins=None if attend else tuple(aux_bins), **norm)
+            self.alpha = self.params.get("alpha", shape=(1,), init="zeros")
+
+    def hybrid_forward(self, F, x, alpha):
+        c3, c4 = self.backbone(x)[-2:]
+        fine = self.head(c4)
+        second = resize(F, self.second_head(c3), fine, align_corners=False)
+        logits = fine + F.broadcast_mul(second, F.reshape(alpha, (1, 1, 1, 1)))
+        return (resize(F, logits, x, align_corners=False),)
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter in the original's checkpoints (without the prefix ``model.``); None for one we
+        have not."""
+        if name == "head_alpha_nwd":
+            return "alpha"
+        name = name.replace("base.", "backbone.", 1) if name.startswith("base.") else name
+        for theirs, ours in (("conv1.conv1", "conv1.0"), ("conv1.norm1", "conv1.1"), ("conv1.conv2", "conv1.3"),
+                             ("conv1.norm2", "conv1.4"), ("conv1.conv3", "conv1.6")):
+            name = name.replace(f"backbone.{theirs}.", f"backbone.{ours}.")
+        # the pooling is the first child of a shortcut
+        name = re.sub(r"(\.0\.downsample)\.(conv|norm)", lambda m: f"{m[1]}.{'12'[m[2] == 'norm']}", name)
+        name = re.sub(r"^aux_head\.", "second_head.", name)
+        name = name.replace(".flatten.ctx_module.", ".context.").replace(".flatten.", ".")
+        name = re.sub(r"\.conv([12])\.(?=\w+$)", r".conv\1.conv.", name) if ".layers." in name else name
+        name = re.sub(r"\.norm([12])\.(?=\w+$)", r".conv\1.bn.", name) if ".layers." in name else name
+        name = name.replace(".norm.", ".bn.") if ".context." in name else name
+        return gluon_name(self.named_parameters(), name)
+
+
+class FlattenHead(nn.HybridBlock):
+    """Flattening module and classifier: section III of the paper.
+
+    x: (N, channels, h, w) -> logits (N, nclass, tile h, tile w).
+    """
+
+    def __init__(self, nclass: int, channels: int, *, tile: int, expand: int, groups: Sequence[Sequence[int]],
+                 bins: Optional[Sequence[int]], norm_layer: type, norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+        self._tile = tile
+        width = 2 * channels
+        with self.name_scope():
+            self.context = Pooled(channels, bins, **norm) if bins else Attended(channels, **norm)
+            self.layers = nn.HybridSequential()
+            for (first, second), factor in zip(groups, (1, expand)):
+                self.layers.add(Interleaved(width, factor * width, first, second, **norm))
+            self.drop = nn.Dropout(0.1, axes=(2, 3))
+            self.pred = nn.Conv2D(nclass, 1, in_channels=expand * width // tile ** 2)
+
+    def hybrid_forward(self, F, x):
+        x = self.layers(F.concat(x, self.context(x), dim=1))
+        return self.pred(self.drop(F.depth_to_space(x, self._tile)))
+
+
+class Interleaved(nn.HybridBlock):
+    """Interleaved group convolution: two grouped 1x1 convolutions, the channels of the groups mixed in between.
+
+    x: (N, in_channels, H, W) -> (N, channels, H, W). ``first`` and ``second`` are their groups.
+    """
+
+    def __init__(self, in_channels: int, channels: int, first: int, second: int, *, norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+        self._groups = first
+        with self.name_scope():
+            self.conv1 = ConvModule2d(in_channels, 1, groups=first, in_channels=in_channels, activation=None, **norm)
+            self.conv2 = ConvModule2d(channels, 1, groups=second, in_channels=in_channels, **norm)
+
+    def hybrid_forward(self, F, x):
+        x = F.reshape(self.conv1(x), (0, -4, self._groups, -1, -2))  # (N, groups, C / groups, H, W)
+        return self.conv2(F.reshape(F.swapaxes(x, 1, 2), (0, -3, -2)))
+
+
+class Pooled(nn.HybridBlock):
+    """Pyramid pooling without the input: x (N, C, H, W) -> (N, C, H, W), a quarter of C for each grid."""
+
+    def __init__(self, channels: int, bins: Sequence[int], *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        self._bins = tuple(bins)
+        with self.name_scope():
+            self.branches = nn.HybridSequential()
+            for _ in bins:
+                self.branches.add(ConvModule2d(channels // len(bins), 1, in_channels=channels, norm_layer=norm_layer,
+                                               norm_kwargs=norm_kwargs))
+
+    def hybrid_forward(self, F, x):
+        return F.concat(*(resize(F, branch(F.contrib.AdaptiveAvgPooling2D(x, output_size=cells)), x,
+                                 align_corners=False)
+                          for branch, cells in zip(self.branches, self._bins)), dim=1)
+
+
+class Attended(nn.HybridBlock):
+    """Every place looks at every other; scaled by the root of the keys' width, without a residual.
+
+    x: (N, C, H, W) -> (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+        self._scale = (channels // 8) ** -0.5
+        with self.name_scope():
+            self.f_key = ConvModule2d(channels // 8, 1, in_channels=channels, **norm)
+            self.f_query = ConvModule2d(channels // 8, 1, in_channels=channels, **norm)
+            self.f_value = ConvModule2d(channels // 4, 1, in_channels=channels, **norm)
+            self.W = ConvModule2d(channels, 1, in_channels=channels // 4, **norm)
+
+    def hybrid_forward(self, F, x):
+        value = self.f_value(x)
+        query, key, flat = (F.reshape(y, (0, 0, -1)) for y in (self.f_query(x), self.f_key(x), value))
+        attention = F.softmax(F.batch_dot(query, key, transpose_a=True) * self._scale, axis=-1)
+        return self.W(F.reshape_like(F.batch_dot(flat, attention, transpose_b=True), value))
