@@ -1,4 +1,7 @@
 """``mxnetseg models`` and ``mxnetseg datasets``: what there is, and where it was looked for."""
+import re
+from pathlib import Path
+
 import pytest
 
 from mxnetseg.config import list_configs, load_config
@@ -45,3 +48,25 @@ def test_data_set_is_found_or_the_places_are_named(tmp_path, monkeypatch, capsys
 def test_unknown_data_set_suggests(capsys):
     assert main(["datasets", "camvit"]) == 2
     assert "did you mean 'camvid'" in capsys.readouterr().err
+
+
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+
+
+def rows_of_the_page():
+    return [line for line in TABLE.read_text(encoding="utf-8").splitlines() if re.match(r"\| [a-z0-9]+ \|", line)][1:]
+
+
+def test_the_page_of_networks_names_them_all():
+    assert [row.split(" | ")[0].strip("| ") for row in rows_of_the_page()] == list_models()
+
+
+def test_the_page_of_networks_says_what_the_command_says(capsys):
+    assert main(["models", "fcn", "--table"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] in rows_of_the_page()
+
+
+@pytest.mark.slow
+def test_every_row_of_the_page_is_what_the_command_says(capsys):
+    assert main(["models", "--table"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == rows_of_the_page()
