@@ -112,10 +112,11 @@ class Segmenter:
     Args:
         net: a :class:`~mxnetseg.models.base.SegModel`, initialised on all ``contexts``.
         contexts: pictures are dealt out among them in turn.
-        protocol: see :class:`Protocol`.
+        protocol: see :class:`Protocol`; by default whole pictures at their own size.
     """
 
-    def __init__(self, net, contexts: Sequence[mx.Context], protocol: Protocol = Protocol()):
+    def __init__(self, net, contexts: Sequence[mx.Context], protocol: Optional[Protocol] = None):
+        protocol = protocol or Protocol()
         self.contexts, self.protocol = list(contexts), protocol
         self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
             and protocol.base_size is None and protocol.scales[0] == 1
