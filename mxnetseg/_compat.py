@@ -1,14 +1,17 @@
 """What MXNet 1.9.1 needs from today's Python before it is imported.
 
 MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
-GPU build looks for CUDA libraries that pip puts where no loader looks. Both are mended at the moment
+GPU build looks for CUDA libraries that pip puts where no loader looks. It also takes half of the
+processors for hyper-threads and leaves them idle, where they may be cores. All is mended at the moment
 when mxnet is imported, by whomever, rather than when mxnetseg is: so ``mxnetseg --help`` loads no
 CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
 """
 from __future__ import annotations
 
+import os
 import sys
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 
 from .errors import EnvironmentProblem
 
@@ -34,6 +37,23 @@ def restore_numpy_aliases() -> None:
             setattr(np, name, builtin)
 
 
+def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Physical cores that this process may use; hyper-threads of one core count once.
+
+    Args:
+        topology: where Linux describes its processors. Where it says nothing, each processor is a core.
+    """
+    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = set()
+    for processor in processors:
+        siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
+        try:
+            cores.add(siblings.read_text().strip())
+        except OSError:
+            cores.add(str(processor))
+    return len(cores)
+
+
 class BeforeMXNet(MetaPathFinder):
     """An import hook that finds nothing, but sees ``import mxnet`` coming and prepares for it."""
 
@@ -44,6 +64,7 @@ class BeforeMXNet(MetaPathFinder):
 
             restore_numpy_aliases()
             use_gpu_build()
+            os.environ.setdefault("OMP_NUM_THREADS", str(count_cores()))
         return None
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mxnetseg import _cuda
+from mxnetseg import _compat, _cuda
 from mxnetseg._compat import BeforeMXNet, install_hook
 
 
@@ -101,3 +101,22 @@ def test_loading(tmp_path):
     (tmp_path / "libempty.so").touch()
     assert not _cuda.can_load(str(tmp_path / "libempty.so")) and not _cuda.can_load("libnowhere.so.1")
     assert _cuda.can_load("libc.so.6")
+
+
+def test_hyper_threads_of_one_core_count_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    for processor, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        topology = tmp_path / f"cpu{processor}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings + "\n")
+    assert _compat.count_cores(tmp_path) == 2
+    assert _compat.count_cores(tmp_path / "nothing is said here") == 4
+
+
+@pytest.mark.parametrize("wanted, found", [(None, str(_compat.count_cores())), ("7", "7")])
+def test_mxnet_gets_all_cores_unless_the_user_says_otherwise(monkeypatch, wanted, found):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if wanted:
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    done = python("import mxnetseg, mxnet, os; print(os.environ['OMP_NUM_THREADS'])")
+    assert done.stdout.strip() == found, done.stderr
