@@ -1,4 +1,4 @@
-"""Files that are either wholly written or not written at all, and their checksums."""
+"""Files that are either wholly written or not written at all, their checksums, and the folder for our own."""
 from __future__ import annotations
 
 import errno
@@ -6,6 +6,7 @@ import hashlib
 import os
 import uuid
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Iterator, Union
 
 from .errors import EnvironmentProblem, MXNetSegError, UsageError
@@ -14,6 +15,14 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
+
+
+HOME_VARIABLE = "MXNETSEG_HOME"
+
+
+def home() -> Path:
+    """Folder for what mxnetseg keeps between runs: ``$MXNETSEG_HOME`` or ``~/.mxnetseg``."""
+    return Path(os.environ.get(HOME_VARIABLE) or "~/.mxnetseg").expanduser()
 
 
 @contextmanager

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import EnvironmentProblem, UsageError
+from ..files import HOME_VARIABLE, home
 from .base import IGNORE, Pair, PathLike, SegDataset
 from .street import CLASSES, PALETTE, paint
 
-HOME_VARIABLE = "MXNETSEG_HOME"
 VERSION = 2  # a change of the pictures is a new version, made into a new folder
 COUNTS = {"train": 160, "val": 40, "test": 20}
 _SEED = 20
@@ -61,8 +61,7 @@ class SampleDataset(SegDataset):
         """The one folder where the sample is, or will be made."""
         if root is not None:
             return [Path(root).expanduser()]
-        home = os.environ.get(HOME_VARIABLE) or "~/.mxnetseg"
-        return [Path(home).expanduser() / f"sample-{VERSION}"]
+        return [home() / f"sample-{VERSION}"]
 
     def _find_root(self, root: Optional[PathLike]) -> Path:
         folder = self.places(root)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Optional
 
 WEIGHTS = Path("weights")
 
@@ -20,6 +21,31 @@ def add_weights_argument(parser: ArgumentParser) -> None:
 
 def add_quiet_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[str] = None):
+    """The checkpoint that ``--checkpoint`` names; without it the newest, of a run the best.
+
+    Args:
+        named: a path, or a file name below ``weights``.
+        weights: folder of the checkpoints.
+        model: only this network's are looked at for the newest.
+
+    Raises:
+        CheckpointError: no such checkpoint, or none at all.
+    """
+    from ..engine.checkpoint import find_checkpoint, newest
+    from ..errors import CheckpointError
+    from ..models import MODELS
+
+    model = MODELS.resolve(model) if model else None
+    if named:
+        return find_checkpoint(named, weights)
+    found = newest(weights / model if model else weights)
+    if found is None:
+        raise CheckpointError("there is no checkpoint yet", where=weights.absolute(),
+                              fix=f"train one: python train.py --model {model or 'fcn'}")
+    return found
 
 
 def progress_bar(description: str, quiet: bool):

@@ -6,7 +6,13 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from .common import add_device_argument, add_quiet_argument, add_weights_argument, progress_bar
+from .common import (
+    add_device_argument,
+    add_quiet_argument,
+    add_weights_argument,
+    choose_checkpoint,
+    progress_bar,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -44,7 +50,7 @@ def run(args: Namespace) -> int:
     from ..viz.confusion import confusion
 
     contexts = resolve_contexts(args.ctx)
-    checkpoint = _checkpoint(args)
+    checkpoint = choose_checkpoint(args.checkpoint, args.weights, model=args.model)
     net, sidecar = restore_network(checkpoint, contexts)
     _check_names(args, net, checkpoint)
     data = sidecar["config"]["data"]
@@ -89,21 +95,6 @@ def _same_data(one: str, other: str) -> bool:
         return one == other or DATASETS.resolve(one) == DATASETS.resolve(other)
     except UnknownNameError:  # the path of a folder
         return False
-
-
-def _checkpoint(args: Namespace):
-    from ..engine.checkpoint import find_checkpoint, newest
-    from ..errors import CheckpointError
-    from ..models import MODELS
-
-    model = MODELS.resolve(args.model) if args.model else None
-    if args.checkpoint:
-        return find_checkpoint(args.checkpoint, args.weights)
-    found = newest(args.weights / model if model else args.weights)
-    if found is None:
-        raise CheckpointError("there is no checkpoint yet", where=args.weights.absolute(),
-                              fix=f"train one: python train.py --model {model or 'fcn'}")
-    return found
 
 
 def _check_names(args: Namespace, net, checkpoint) -> None:

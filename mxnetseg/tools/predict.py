@@ -5,7 +5,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import List
 
-from .common import add_device_argument, add_quiet_argument, add_weights_argument, progress_bar
+from .common import (
+    add_device_argument,
+    add_quiet_argument,
+    add_weights_argument,
+    choose_checkpoint,
+    progress_bar,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -14,7 +20,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/predict"), metavar="DIR",
                         help="where the pictures go (default: %(default)s)")
     parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
-    parser.set_defaults(model=None)
     add_device_argument(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
@@ -25,9 +30,8 @@ def run(args: Namespace) -> int:
 
     from ..engine.contexts import resolve_contexts
     from ..engine.predictor import Predictor
-    from .eval import _checkpoint
 
-    checkpoint = _checkpoint(args)
+    checkpoint = choose_checkpoint(args.checkpoint, args.weights)
     print(f"checkpoint  {checkpoint.path}", flush=True)
     predictor = Predictor(checkpoint, ctx=resolve_contexts(args.ctx)[0], ms=args.ms)
     for file in progress_bar("predict", args.quiet)(files, len(files)):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import List, Optional, Union
 
 from ...errors import CheckpointError, EnvironmentProblem
-from ...files import atomic_write
+from ...files import atomic_write, home
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,6 @@ _STORE = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 _TIMEOUT = 30.0  # seconds without an answer
 # no server, no such file, no address, an answer cut short, no zip file, one without the member, a damaged one
 _BROKEN = (OSError, ValueError, http.client.HTTPException, zipfile.BadZipFile, KeyError, zlib.error)
-
-
-def home() -> Path:
-    """Folder for what mxnetseg keeps between runs: ``$MXNETSEG_HOME`` or ``~/.mxnetseg``."""
-    return Path(os.environ.get("MXNETSEG_HOME") or Path.home() / ".mxnetseg")
 
 
 def caches() -> List[Path]:
