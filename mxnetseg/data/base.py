@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from ..errors import DataError, DataNotFoundError, UnknownNameError
+from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError
 
 IGNORE = 255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -73,6 +73,8 @@ class SegDataset:
         home_page, licence: where it comes from and what one may do with it.
         layout: picture of the expected folders, shown when they are not found.
         label_hint: what to do about a label outside the classes.
+        problems: mistakes of its lists that :meth:`find_pairs` could go on after. The constructor raises
+            the first; :mod:`mxnetseg.data.audit` tells all.
     """
 
     name: str = ""
@@ -93,6 +95,7 @@ class SegDataset:
             raise UnknownNameError(f"split of {self.name}", split, self.splits)
         self.split = split
         self.root = self._find_root(root)
+        self.problems: List[MXNetSegError] = []
         self._prepare()
         self._train_ids = _label_table(self.label_map, self.nclass)
         self._pairs = self.find_pairs()
@@ -106,6 +109,10 @@ class SegDataset:
 
     def _prepare(self) -> None:
         """Hook for data sets whose classes are read from files below ``self.root``."""
+
+    def orphans(self) -> List[Path]:
+        """Masks that belong to no image, where the data set's rule of names can tell."""
+        return []
 
     def read_raw_mask(self, path: Path) -> np.ndarray:
         """Label ids as the file holds them, uint8 (H, W). See :func:`read_mask`."""
@@ -225,6 +232,9 @@ class SegDataset:
                                 where=f"looked in\n{looked}", fix=f"{fix}\nlayout expected:\n{self.layout}")
 
     def _check_pairs(self) -> None:
+        """Refuse a split that is not whole; the audit, which wants to see all of it, leaves this out."""
+        if self.problems:
+            raise self.problems[0]
         if not self._pairs:
             raise DataError(f"the split {self.split!r} of {self.name} is empty", where=self.root.absolute(),
                             fix=f"layout expected:\n{self.layout}")

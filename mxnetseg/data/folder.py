@@ -67,18 +67,28 @@ class FolderDataset(SegDataset):
     def find_pairs(self) -> List[Pair]:
         images = self._by_name("images", IMAGE_SUFFIXES)
         masks = self._by_name("masks", MASK_SUFFIXES)
+        self._orphans = [mask for name, mask in masks.items() if name not in images]
         names = self._names_of_split(images)
-        bare = [n for n in names if n not in masks]
-        if bare and self.split != "test":
+        # a pair may name files that are not there: _check_pairs says so
+        return [Pair(n, images[n], self._mask_of(n, masks)) for n in names]
+
+    def _mask_of(self, name: str, masks: Dict[str, Path]) -> Optional[Path]:
+        return masks.get(name) or (None if self.split == "test" else self.root / "masks" / f"{name}.png")
+
+    def orphans(self) -> List[Path]:
+        return self._orphans
+
+    def _check_pairs(self) -> None:
+        bare = [pair for pair in self._pairs if pair.mask and not pair.mask.is_file()]
+        if bare and not self.problems:
             at_all = "" if (self.root / "masks").is_dir() else " (there is no folder masks)"
             raise DataNotFoundError(
-                f"{len(bare)} of {len(names)} images of the split {self.split!r} have no mask{at_all}",
-                where="\n".join(str(images[n]) for n in bare[:3]),
-                received=f"expected {self.root / 'masks' / (bare[0] + '.png')}",
+                f"{len(bare)} of {len(self._pairs)} images of the split {self.split!r} have no mask{at_all}",
+                where="\n".join(str(pair.image) for pair in bare[:3]), received=f"expected {bare[0].mask}",
                 fix=f"add the masks (one of {', '.join(MASK_SUFFIXES)}), or remove the images\n"
                     f"layout expected:\n{self.layout}",
             )
-        return [Pair(n, images[n], masks.get(n)) for n in names]
+        super()._check_pairs()
 
     def _by_name(self, folder: str, suffixes: Tuple[str, ...]) -> Dict[str, Path]:
         """Path below ``folder`` without extension -> file."""
@@ -86,8 +96,9 @@ class FolderDataset(SegDataset):
         for path in list_files(self.root / folder, suffixes):
             name = path.relative_to(self.root / folder).with_suffix("").as_posix()
             if name in found:
-                raise DataError("two files share one name", where=f"{found[name]}\n{path}",
-                                fix="remove or rename one of them: images and masks are matched by name")
+                self.problems.append(DataError(
+                    "two files share one name", where=f"{found[name]}\n{path}",
+                    fix="remove or rename one of them: images and masks are matched by name"))
             found[name] = path
         return found
 
@@ -124,15 +135,17 @@ class FolderDataset(SegDataset):
                 if name in images:
                     break
             else:
-                raise DataNotFoundError("a list names an image that is not there", where=path, received=line,
-                                        fix=f"add the image below {self.root / 'images'}, or remove the line")
+                self.problems.append(DataNotFoundError(
+                    "a list names an image that is not there", where=path, received=line,
+                    fix=f"add the image below {self.root / 'images'}, or remove the line"))
+                continue
             names.append(name)
         doubled = len(names) - len(set(names))
         if doubled:
-            raise DataError(f"a list names {doubled} images more than once", where=path,
-                            received=next(n for n in names if names.count(n) > 1),
-                            fix="remove the repeated lines")
-        return names
+            self.problems.append(DataError(
+                f"a list names {doubled} images more than once", where=path,
+                received=next(n for n in names if names.count(n) > 1), fix="remove the repeated lines"))
+        return list(dict.fromkeys(names))
 
 
 def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
