@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Type, Union
+from typing import TYPE_CHECKING, List, Optional, Tuple, Type
 
 from ..errors import UnknownNameError, UsageError
 from ..registry import Registry
 
 if TYPE_CHECKING:
-    from .base import SegDataset
+    from .base import PathLike, SegDataset
 
-__all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets"]
+__all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset"]
 
 # A new data set is one file and one line here; its module is imported when it is asked for.
 DATASETS = Registry(
@@ -46,8 +46,7 @@ def get_dataset_class(name: str) -> Type[SegDataset]:
     return DATASETS.get(name)
 
 
-def get_dataset(name: str, *, split: str = "train",
-                root: Optional[Union[str, os.PathLike[str]]] = None) -> SegDataset:
+def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = None) -> SegDataset:
     """Open one split of a data set.
 
     Args:
@@ -61,13 +60,24 @@ def get_dataset(name: str, *, split: str = "train",
         DataNotFoundError: its files are not there.
         UsageError: both a folder and a ``root`` were given.
     """
+    kind, root = locate_dataset(name, root=root)
+    return kind(split=split, root=root)
+
+
+def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[SegDataset], Optional[PathLike]]:
+    """The class and the root that :func:`get_dataset` opens for a name.
+
+    Raises:
+        UnknownNameError: no such data set.
+        UsageError: both a folder and a ``root`` were given.
+    """
     folder = _folder_in(name)
     if folder is None:
-        return get_dataset_class(name)(split=split, root=root)
+        return get_dataset_class(name), root
     if root is not None:
         raise UsageError("folder data was given two folders", received=f"{name} and root {root}",
                          fix="give one: --data folder:PATH, or --data folder --root PATH")
-    return get_dataset_class("folder")(split=split, root=folder)
+    return get_dataset_class("folder"), folder
 
 
 def _folder_in(name: str) -> Optional[Path]:
