@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -35,18 +34,6 @@ def initialize(net, contexts: Sequence[mx.Context]) -> None:
         # gets a mixture, for MXNet's engine takes the running convolution for a mere reader.
         for output in outputs:
             output.wait_to_read()
-
-
-def count_parameters(net) -> int:
-    """All parameters of a network, running statistics included; it needs no values yet.
-
-    Published tables count so. Shapes are inferred from those of a small input.
-    """
-    outputs = mx.sym.Group(list(net(mx.sym.var("data"))))
-    arguments, _, auxiliaries = outputs.infer_shape(data=(1, 3, 64, 64))
-    shapes = dict(zip(outputs.list_arguments(), arguments))
-    del shapes["data"]
-    return sum(math.prod(shape) for shape in [*shapes.values(), *auxiliaries])
 
 
 def read_params(path: Union[str, Path]) -> Dict[str, mx.nd.NDArray]:

@@ -27,7 +27,7 @@ def _row(name: str) -> str:
     import sys
 
     from ..models import build_model
-    from ..models.weights import count_parameters
+    from ..models.cost import count_parameters
 
     net = build_model(name, nclass=19)
     paper = sys.modules[type(net).__module__].__doc__.split("\n\n")[0].replace("\n", " ").rstrip(".")

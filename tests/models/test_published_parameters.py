@@ -1,11 +1,11 @@
-"""Parameter counts against published tables: every parameter, running statistics included, no auxiliary head."""
+"""Parameter counts against published tables. Shapes are inferred; no network gets a value."""
 import pytest
 
 from mxnetseg.models import build_model
-from mxnetseg.models.weights import count_parameters
+from mxnetseg.models.cost import count_parameters, measure
 
-# MXNetSeg's table for Cityscapes, 19 classes, in millions
-PUBLISHED = [
+# MXNetSeg's table for Cityscapes, 19 classes, in millions: with running statistics, without the auxiliary head.
+MXNETSEG = [
     ("bisenet", "resnet18", None, 13.2),
     ("fcn", "resnet18", 8, 12.4),
     ("fcn", "resnet18", 32, 12.4),
@@ -16,8 +16,43 @@ PUBLISHED = [
     ("danet", "resnet101", 8, 66.7),
 ]
 
+# PyTorch's habit: without running statistics. Published millions, and the originals' exact count.
+PYTORCH = [
+    ("flattenet", {"nclass": 59, "context": "ppm"}, 49.69, 49_694_775),
+    ("flattenet", {"nclass": 59, "context": "attention"}, 48.39, 48_387_127),
+    ("flattenet", {"nclass": 21, "context": "ppm", "aux_bins": (1, 2, 4, 8)}, 49.66, 49_655_787),
+    ("flattenet", {"nclass": 21, "context": "attention"}, 48.35, 48_348_139),
+    ("sfnet", {"backbone": "resnet18"}, 12.87, 12_869_715),
+    ("sfnet", {"backbone": "resnet18", "aux": True}, 13.32, 13_320_204),
+    ("sfnet", {"backbone": "resnet50"}, 31.33, 31_325_139),
+    ("sfnet", {"backbone": "resnet101"}, 50.32, 50_317_267),
+    ("hrnet", {"width": 48}, 65.86, 65_859_379),
+    ("ovenet", {"width": 48}, 98.80, 98_795_926),
+]
 
-@pytest.mark.parametrize("name, backbone, output_stride, millions", PUBLISHED)
-def test_published(name, backbone, output_stride, millions):
+
+@pytest.mark.parametrize("name, backbone, output_stride, millions", MXNETSEG)
+def test_mxnetseg(name, backbone, output_stride, millions):
     net = build_model(name, nclass=19, backbone=backbone, output_stride=output_stride)
     assert round(count_parameters(net) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize("name, arguments, millions, exact", PYTORCH)
+def test_pytorch(name, arguments, millions, exact):
+    count = measure(build_model(name, **{"nclass": 19, **arguments})).count(trainable=True)
+    assert count == exact and round(count / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("name, arguments, base, slope", [
+    ("flattenet", {"context": "attention"}, 48_326_593, 1026),
+    ("flattenet", {"context": "ppm"}, 49_634_241, 1026),
+    ("sfnet", {"backbone": "resnet18"}, 12_867_264, 129),
+    ("sfnet", {"backbone": "resnet18", "aux": True}, 12_867_264 + 3 * 147_712, 4 * 129),
+    ("sfnet", {"backbone": "resnet50"}, 31_320_256, 257),
+    ("hrnet", {"width": 48}, 65_845_680, 721),
+    ("ovenet", {"width": 48}, 98_782_227, 721),
+])
+@pytest.mark.parametrize("nclass", [1, 150])
+def test_of_any_number_of_classes(name, arguments, base, slope, nclass):
+    net = build_model(name, nclass=nclass, **arguments)
+    assert measure(net).count(trainable=True) == base + slope * nclass
