@@ -6,6 +6,7 @@ The label ids of the files become train ids here and nowhere else.
 """
 from __future__ import annotations
 
+import logging
 import os
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError
+from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError, canonical
 
 IGNORE = 255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -23,6 +24,8 @@ MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG would invent
 DATA_VARIABLE = "MXNETSEG_DATA"
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+_log = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
@@ -73,6 +76,10 @@ class SegDataset:
         home_page, licence: where it comes from and what one may do with it.
         layout: picture of the expected folders, shown when they are not found.
         label_hint: what to do about a label outside the classes.
+        counts: published number of images of each split; another number on the disk is a warning. A
+            combined split without an entry is the sum of its parts.
+        split_notes: what one must know of the splits to compare results.
+        prepared_from: if ``mxnetseg prepare`` makes the layout: the files it needs.
         problems: mistakes of its lists that :meth:`find_pairs` could go on after. The constructor raises
             the first; :mod:`mxnetseg.data.audit` tells all.
     """
@@ -88,6 +95,9 @@ class SegDataset:
     home_page: str = ""
     licence: str = ""
     layout: str = ""
+    counts: Mapping[str, int] = {}
+    split_notes: str = ""
+    prepared_from: str = ""
     label_hint: str = "correct the mask, or write 255 (ignore) where a pixel is not to count"
 
     def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
@@ -100,6 +110,7 @@ class SegDataset:
         self._train_ids = _label_table(self.label_map, self.nclass)
         self._pairs = self.find_pairs()
         self._check_pairs()
+        self._compare_count()
 
     # ---- what a subclass writes -------------------------------------------------------------
 
@@ -202,6 +213,14 @@ class SegDataset:
         return (f"{type(self).__name__}(split={self.split!r}, root={str(self.root)!r}): "
                 f"{len(self)} images, {self.nclass} classes")
 
+    @classmethod
+    def published_count(cls, split: str) -> Optional[int]:
+        """Published number of images of a split, None if it is not known."""
+        if split in cls.counts or split not in cls.combined:
+            return cls.counts.get(split)
+        parts = [cls.counts.get(part) for part in cls.combined[split]]
+        return None if None in parts else sum(parts)
+
     # ---- where it lies ----------------------------------------------------------------------
 
     @classmethod
@@ -228,6 +247,8 @@ class SegDataset:
         fix = f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}"
         if self.home_page:
             fix += f"\nto be had from {self.home_page}"
+        if self.prepared_from:
+            fix += f"\nthen: mxnetseg prepare {canonical(self.name)} SRC DST, where SRC holds {self.prepared_from}"
         raise DataNotFoundError(f"the data set {self.name} was not found",
                                 where=f"looked in\n{looked}", fix=f"{fix}\nlayout expected:\n{self.layout}")
 
@@ -238,6 +259,7 @@ class SegDataset:
         if not self._pairs:
             raise DataError(f"the split {self.split!r} of {self.name} is empty", where=self.root.absolute(),
                             fix=f"layout expected:\n{self.layout}")
+        self._check_twins()
         missing = [p for pair in self._pairs for p in pair[1:] if p is not None and not p.is_file()]
         if missing:
             shown = "\n".join(str(p) for p in missing[:3])
@@ -247,6 +269,22 @@ class SegDataset:
                 where=shown + more,
                 fix=f"restore them, or take their lines out of the lists\nlayout expected:\n{self.layout}",
             )
+
+    def _check_twins(self) -> None:
+        seen: Dict[str, Pair] = {}
+        for pair in self._pairs:
+            twin = seen.setdefault(pair.name, pair)
+            if twin is not pair:
+                raise DataError(
+                    f"the split {self.split!r} of {self.name} holds an image twice, or two of one name",
+                    where=f"{twin.image}\n{pair.image}", received=pair.name,
+                    fix="remove or rename one of the files, or take one of the lines out of the lists")
+
+    def _compare_count(self) -> None:
+        published = self.published_count(self.split)
+        if published is not None and published != len(self):
+            _log.warning("%s, split %s: %d images here, %d published; results will not be comparable (%s)",
+                         self.name, self.split, len(self), published, self.root)
 
     def _to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
         train = self._train_ids.take(raw)  # unlike indexing, it lets other threads run
@@ -364,6 +402,11 @@ def voc_palette(n: int) -> np.ndarray:
         for channel in range(3):
             palette[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
     return palette
+
+
+def hex_palette(text: str) -> np.ndarray:
+    """Colours written as ``rrggbb``, separated by white space -> uint8 (n, 3)."""
+    return np.frombuffer(bytes.fromhex("".join(text.split())), np.uint8).reshape(-1, 3).copy()
 
 
 # ---- helpers --------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from .base import (
     read_mask,
     voc_palette,
 )
+from .layouts import hold_out
 
 _COLOR = re.compile(r"\s+#([0-9a-fA-F]{6})$")
 _VAL_SHARE = 0.1  # of the images, where nobody said which are for validation
-_SPLIT_SEED = 0
 
 
 class FolderDataset(SegDataset):
@@ -117,11 +117,8 @@ class FolderDataset(SegDataset):
         if self.split == "test":
             raise DataNotFoundError("this folder has no test split", where=self.root,
                                     fix="write test.txt with one name a line, or make images/test")
-        names = sorted(images)
-        count = min(max(1, round(_VAL_SHARE * len(names))), len(names) - 1)
-        order = np.random.Generator(np.random.PCG64(_SPLIT_SEED)).permutation(len(names))
-        chosen = set(order[:max(count, 0)].tolist())
-        return [n for i, n in enumerate(names) if (i in chosen) == (self.split == "val")]
+        kept, held_out = hold_out(sorted(images), share=_VAL_SHARE)
+        return held_out if self.split == "val" else kept
 
     def _read_names(self, path: Path, images: Dict[str, Path]) -> List[str]:
         """Names as users write them: ``a``, ``a.jpg``, ``images/a.jpg``; of a pair, the first word."""

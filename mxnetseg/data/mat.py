@@ -1,0 +1,82 @@
+"""Masks in MATLAB's files. SciPy, or h5py for those of version 7.3, is needed for them alone."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Union
+
+import numpy as np
+
+from ..errors import DataError, DataNotFoundError, EnvironmentProblem
+
+_HDF5 = b"MATLAB 7.3"  # how a file of version 7.3 begins
+_RESTORE = "restore the file from the data set's archive"
+
+
+def read_mat(path: Path) -> Union[Dict[str, Any], Any]:
+    """The variables of a MATLAB file by name.
+
+    Files of version 7.3 are HDF5 and come as an open ``h5py.File``, read-only, whose arrays have their
+    dimensions in reverse.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: it is empty, damaged or no MATLAB file.
+        EnvironmentProblem: the package to read it is not installed.
+    """
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(len(_HDF5))
+    except FileNotFoundError:
+        raise DataNotFoundError("a file is missing: no such MATLAB file", where=path, fix=_RESTORE) from None
+    except OSError as error:
+        raise DataError("a MATLAB file cannot be read", where=path, received=error,
+                        fix="check the file's permissions and the disk") from error
+    if not start:
+        raise DataError("a MATLAB file is empty", where=path, received="0 bytes", fix=_RESTORE)
+    try:
+        if start == _HDF5:
+            from h5py import File
+            return File(path, "r")
+        from scipy.io import loadmat
+        return loadmat(path, squeeze_me=True, struct_as_record=False)
+    except ImportError as error:
+        package = "h5py" if start == _HDF5 else "scipy"
+        raise EnvironmentProblem(f"the package {package} is needed to read MATLAB files", where=path,
+                                 fix=f"pip install {package}") from error
+    except Exception as error:  # SciPy raises ValueError, TypeError, zlib.error, MatReadError, ...
+        raise DataError("a MATLAB file cannot be decoded: it is damaged, truncated or something else",
+                        where=path, received=f"{path.stat().st_size} bytes ({error})", fix=_RESTORE) from error
+
+
+def read_mat_mask(path: Path, *, variable: str, field: str = "") -> np.ndarray:
+    """The label ids in a MATLAB file of version 5 to 7: uint8 (H, W).
+
+    Args:
+        path: the file.
+        variable: name of the variable.
+        field: if the variable is a struct: name of its field.
+
+    Raises:
+        DataError: besides what :func:`read_mat` raises: the variable is missing, is no matrix, or holds
+            something else than whole numbers from 0 to 255.
+    """
+    variables = read_mat(path)
+    if not isinstance(variables, dict):
+        raise DataError("a mask is a MATLAB file of version 7.3, whose matrices are stored turned", where=path,
+                        fix="take the data set's own file, or save the mask as PNG")
+    inside = f"{variable}.{field}" if field else variable
+    try:
+        array = np.asarray(getattr(variables[variable], field) if field else variables[variable])
+    except (KeyError, AttributeError):
+        known = sorted(name for name in variables if not name.startswith("__"))
+        raise DataError(f"a MATLAB file holds no {inside}", where=path, received=f"variables {', '.join(known)}",
+                        fix=_RESTORE) from None
+    if array.ndim != 2 or array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(f"{inside} in a MATLAB file is no matrix of label ids", where=path,
+                        received=f"{array.dtype} array of shape {array.shape}", fix=_RESTORE)
+    ids = array.astype(np.uint8)
+    if not np.array_equal(ids, array):
+        raise DataError(f"{inside} in a MATLAB file holds what is no 8-bit label id", where=path,
+                        received=f"values {array.min()}..{array.max()}",
+                        fix="label ids are whole numbers from 0 to 255: " + _RESTORE)
+    return ids
