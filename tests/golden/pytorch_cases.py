@@ -1,0 +1,65 @@
+"""The golden data of networks that were published in PyTorch: tests/golden/README.md."""
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+
+GOLDEN = Path(__file__).parent / "pytorch"
+
+
+def read(name):
+    """The case of that name: a dictionary."""
+    return json.loads(gzip.decompress((GOLDEN / f"{name}.json.gz").read_bytes()))
+
+
+def weights(case):
+    """The golden rule: a tensor's values from its name in the original."""
+    low, high = case["norm_weight_range"]
+    drawn = {}
+    for key, shape in case["keys"]:
+        last = key.rsplit(".", 1)[-1]
+        if last == "num_batches_tracked" or key in case["skipped"]:
+            continue
+        random = np.random.RandomState(int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little"))
+        if last == "running_mean" or last.endswith("bias"):
+            value = random.normal(0, 0.1, size=shape)
+        elif last == "running_var":
+            value = random.uniform(0.5, 1.5, size=shape)
+        elif key in case["gates"]:
+            value = random.uniform(0.2, 0.8, size=shape)
+        elif key in case["tokens"]:  # class token, position embedding
+            value = random.normal(0, 0.02, size=shape)
+        elif len(shape) == 1:  # of a norm
+            value = random.uniform(low, high, size=shape)
+        else:
+            value = random.normal(0, np.sqrt(2.0 / np.prod(shape[1:])), size=shape)
+        drawn[key] = np.asarray(value, np.float32) * np.float32(case["gain"].get(key, 1))
+    return drawn
+
+
+def picture(case):
+    """The input."""
+    drawn = np.random.RandomState(7).normal(size=(case["N"], 3, case["H"], case["W"]))
+    return mx.nd.array(drawn.astype("float32"))
+
+
+def assert_golden(name, case, got):
+    """``got``: name of an output -> the whole array, before the last resize."""
+    golden = np.load(GOLDEN / f"{name}.npz")
+    for key, array in got.items():
+        entry = case["outputs"][key]
+        tolerance = max(1e-4 * entry["max_abs"], 20 * (entry["float64_max_diff"] or 0))
+        array = array.asnumpy()
+        assert array.shape == tuple(entry["shape"])
+        part = array[(slice(None), *(slice(entry["stored"][axis][0], None, entry["stored"][axis][1])
+                                     for axis in ("channel", "y", "x")))]
+        error = np.abs(part - golden[key]).max()
+        print(f"{name} {key}: {error:.2e} (allowed {tolerance:.2e})")
+        assert error <= tolerance
+        # the golden file holds a part; these speak for the whole
+        assert abs(np.abs(array).max() - entry["max_abs"]) <= tolerance
+        assert abs(array.mean() - entry["mean"]) <= tolerance
+        assert abs(array.std() - entry["std"]) <= tolerance
