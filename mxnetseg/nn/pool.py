@@ -1,7 +1,7 @@
 """Average pooling to a fraction of the size."""
 from __future__ import annotations
 
-from .resize import length
+from .resize import length, turn
 
 
 def _cells(F, x, axis, factor):
@@ -46,6 +46,6 @@ def pool_by(F, x, factor: int):
         (N, C, max(1, H // factor), max(1, W // factor))
     """
     size = F.BlockGrad(x)
-    y = F.dot(x, _weights(F, size, 3, factor))  # (N, C, H, W / factor)
-    y = F.dot(F.swapaxes(y, 2, 3), _weights(F, size, 2, factor))
-    return F.swapaxes(y, 2, 3)
+    # the height first, so that what is transposed is small
+    y = F.dot(turn(F, x), _weights(F, size, 2, factor))  # (N, C, W, H / factor)
+    return F.dot(turn(F, y), _weights(F, size, 3, factor))
