@@ -156,8 +156,12 @@ class SegDataset:
         if pair.mask is None:
             return Sample(image, None, pair.name)
         raw = self.read_raw_mask(pair.mask)
-        _check_sizes(image, raw, pair)
-        return Sample(image, self._to_train_ids(raw, pair.mask), pair.name)
+        check_sizes(image, raw, pair)
+        return Sample(image, self.to_train_ids(raw, pair.mask), pair.name)
+
+    def pair(self, i: int) -> Pair:
+        """The name and files of item ``i``."""
+        return self._pairs[i]
 
     def image_path(self, i: int) -> Path:
         """File of the image of item ``i``."""
@@ -166,6 +170,30 @@ class SegDataset:
     def mask_path(self, i: int) -> Optional[Path]:
         """File of the mask of item ``i``, None if the split has no labels."""
         return self._pairs[i].mask
+
+    def to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
+        """The ids of a file as train ids.
+
+        Args:
+            raw: uint8 (H, W), as :meth:`read_raw_mask` returns it.
+            path: the file, for the message.
+
+        Returns:
+            uint8 (H, W), train ids and IGNORE.
+
+        Raises:
+            DataError: an id that is no class's.
+        """
+        train = self._train_ids.take(raw)  # unlike indexing, it lets other threads run
+        if train.size and train.min() < 0:
+            known = f"0..{self.nclass - 1}" if self.label_map is None else _ranges(sorted(self.label_map))
+            raise DataError(
+                f"a mask of {self.name} holds labels outside the classes",
+                where=path,
+                received=f"{_describe_values(raw[train < 0])}; known ids are {known}, ignore is {IGNORE}",
+                fix=self.label_hint,
+            )
+        return train.astype(np.uint8)
 
     def to_raw_ids(self, class_map: np.ndarray) -> np.ndarray:
         """Train ids back to the ids of the data set's own files, as a test server wants them.
@@ -285,18 +313,6 @@ class SegDataset:
         if published is not None and published != len(self):
             _log.warning("%s, split %s: %d images here, %d published; results will not be comparable (%s)",
                          self.name, self.split, len(self), published, self.root)
-
-    def _to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
-        train = self._train_ids.take(raw)  # unlike indexing, it lets other threads run
-        if train.size and train.min() < 0:
-            known = f"0..{self.nclass - 1}" if self.label_map is None else _ranges(sorted(self.label_map))
-            raise DataError(
-                f"a mask of {self.name} holds labels outside the classes",
-                where=path,
-                received=f"{_describe_values(raw[train < 0])}; known ids are {known}, ignore is {IGNORE}",
-                fix=self.label_hint,
-            )
-        return train.astype(np.uint8)
 
 
 # ---- reading files --------------------------------------------------------------------------
@@ -465,7 +481,8 @@ def _pack(rgb: np.ndarray) -> np.ndarray:
     return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 
-def _check_sizes(image: np.ndarray, mask: np.ndarray, pair: Pair) -> None:
+def check_sizes(image: np.ndarray, mask: np.ndarray, pair: Pair) -> None:
+    """Refuse an image and a mask, (H, W, ...) both, that differ in size, with a DataError."""
     if image.shape[:2] == mask.shape:
         return
     (ih, iw), (mh, mw) = image.shape[:2], mask.shape
