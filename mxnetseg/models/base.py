@@ -3,15 +3,12 @@ from __future__ import annotations
 
 from typing import Dict, Mapping, Optional, Sequence
 
+import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..errors import ConfigError
 from ..losses import CrossEntropy, MixedLoss, Term
-from .backbones.base import Backbone, Tap
-
-# of ImageNet's pixels in [0, 1], RGB: what GluonCV's weights were trained with
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from .backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Tap
 
 
 class SegModel(HybridBlock):
@@ -36,6 +33,15 @@ class SegModel(HybridBlock):
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
         mxnetseg_prefixes: beginnings of parameter names in those files -> in this network, where they
             differ by more than the backbone's prefix. The first that fits is taken.
+        foreign_options: form -> arguments of this network that other people's files of this form need, where they
+            are not the defaults: ``{"gluoncv": {"rates": (12, 24, 36)}}``. ``mxnetseg convert`` builds with them.
+        structures: sets of this network's own arguments that change its parameters, such as a decoder's kind.
+            ``mxnetseg convert`` tries them, besides the backbones and ``aux``, where it is told none.
+
+    Other people's weights (:mod:`.foreign` reads the files and lists the forms): a network reads the form
+    ``gluoncv``, say, if it has a method ``from_gluoncv(name)`` that gives our name of a tensor, or None for one that
+    we have no use for. It takes any text: a name it does not know it returns in some form that no parameter of
+    ours has. What names cannot say, :meth:`adapt_foreign` does to the tensors.
     """
 
     mean: Sequence[float] = IMAGENET_MEAN
@@ -44,6 +50,8 @@ class SegModel(HybridBlock):
     zero_gradient_at_start: Sequence[str] = ()
     mxnetseg_classes: Sequence[str] = ()
     mxnetseg_prefixes: Mapping[str, str] = {}
+    foreign_options: Mapping[str, Mapping[str, object]] = {}
+    structures: Sequence[Mapping[str, object]] = ({},)
 
     def __init__(self, backbone: Backbone, nclass: int):
         super().__init__()
@@ -91,6 +99,19 @@ class SegModel(HybridBlock):
                 return ours + name[len(theirs):]
         stem = name.split(".", 1)[0]
         return f"backbone.{name}" if stem in self.backbone._children else name
+
+    def adapt_foreign(self, form: str, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """The tensors of a file of that form, such that a map of names is all that remains to be done.
+
+        Here: as they are. A network whose original keeps a weight in another shape, order or number of
+        parts overrides it. It may be called with any file's tensors, so it changes those it knows, whatever else
+        is there or missing.
+
+        Args:
+            form: one of :data:`.foreign.FORMS`.
+            tensors: by their names in the file; not to be changed in place.
+        """
+        return tensors
 
 
 def norm_options(norm_layer: type, norm_kwargs: Optional[Mapping]) -> Dict[str, object]:

@@ -1,0 +1,205 @@
+"""Other people's weights: their files, their names, and which network they belong to.
+
+A *form* is a way to name the parameters of a network. A network reads one if it has a method ``from_FORM``: see
+:class:`~mxnetseg.models.base.SegModel`. The files are MXNet's ``.params``, PyTorch's ``.pth`` in both formats,
+``.safetensors`` and ``.npz``, told apart by how they begin; any form may come in any of them.
+"""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Dict, List, Mapping, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from ..errors import CheckpointError, UnknownNameError
+from .torchfile import read_torch
+from .weights import assign, read_params
+
+# form -> whose files have it
+FORMS: Dict[str, str] = {
+    "own": "mxnetseg itself",
+    "mxnetseg": "MXNetSeg (BebDong)",
+    "gluoncv": "GluonCV's segmentation networks",
+    "pytorch": "the network's original in PyTorch",
+    "mmseg": "mmsegmentation",
+}
+
+# Under what keys training programs keep the parameters, and what they put before the names.
+_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+_LOSSES = ("loss.", "criterion.")  # what is saved with a network that was wrapped together with its loss
+
+_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+                "I8": "i1", "U8": "u1", "BOOL": "?"}
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def read_tensors(path: Union[str, Path]) -> Dict[str, np.ndarray]:
+    """The named tensors of a weight file of any kind, floating-point ones as float32.
+
+    Nests (``{"state_dict": ...}``) and prefixes that all names share (``module.``) are removed.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of no known kind, or holds no named tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("the weight file is not there", where=path, fix="check the path")
+    with open(path, "rb") as file:
+        begin = file.read(264)
+    if path.suffix == ".npz":
+        found = _read_npz(path)
+    elif path.suffix == ".safetensors" or begin[8:9] == b"{":
+        found = read_safetensors(path)
+    elif begin[:8] == (0x112).to_bytes(8, "little"):  # MXNet's list of arrays
+        found = {name: value.asnumpy() for name, value in read_params(path).items()}
+    elif begin[:4] == b"PK\x03\x04" or begin[:1] == b"\x80":
+        found = _named(read_torch(path), path)
+    elif begin[257:262] == b"ustar":
+        raise CheckpointError("a PyTorch checkpoint of a version before 0.1.10, which is not read", where=path,
+                              fix="load and save it once with a later PyTorch")
+    else:
+        raise CheckpointError("the file is damaged, or of a kind that is not read", where=path,
+                              received=f"it begins with {begin[:8]!r}" if begin else "an empty file",
+                              fix="give a .pth, .safetensors, .params or .npz file; copy or download it again")
+    return {name: value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
+            for name, value in _without_prefixes(found).items()}
+
+
+def read_safetensors(path: Union[str, Path]) -> Dict[str, np.ndarray]:
+    """The tensors of a ``.safetensors`` file; bfloat16 ones, which NumPy has not, as float32.
+
+    The format is eight bytes with the length of a JSON header, the header, and the numbers; the package of that
+    name would be one more to install, and its NumPy side has no bfloat16.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    data = Path(path).read_bytes()
+    tensors = {}
+    try:
+        begin = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:begin].decode("utf-8"))
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            shape, kind = tuple(entry["shape"]), _SAFETENSORS[entry["dtype"]]
+            if not 0 <= first <= last <= len(data) - begin or min(shape, default=0) < 0:
+                raise ValueError(f"{name} reaches beyond the file")
+            array = np.frombuffer(data[begin + first:begin + last], kind).reshape(shape)
+            tensors[name] = (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError("the file is damaged or no .safetensors file", where=path,
+                              received=f"{type(error).__name__}: {error}"[:200],
+                              fix="copy or download it again") from None
+    return tensors
+
+
+def _read_npz(path: Path) -> Dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # NumPy lets through what zip and its own headers raise
+        raise CheckpointError("the file is damaged or no .npz file", where=path,
+                              received=f"{type(error).__name__}: {error}"[:200],
+                              fix="copy or download it again") from None
+
+
+def _named(found, path: Path) -> Dict[str, np.ndarray]:
+    """The innermost dictionary of tensors that a checkpoint's nests lead to."""
+    def tensors(value) -> Dict[str, np.ndarray]:
+        items = value.items() if isinstance(value, dict) else ()
+        return {name: t for name, t in items if isinstance(name, str) and isinstance(t, np.ndarray)}
+
+    while isinstance(found, dict):
+        nest = next((key for key in _NESTS if isinstance(found.get(key), dict)), None)
+        if nest is None or tensors(found):
+            break
+        found = found[nest]
+    named = tensors(found)
+    if not named:
+        keys = ", ".join(map(str, list(found)[:8])) if isinstance(found, dict) else type(found).__name__
+        raise CheckpointError("the file holds no named tensors", where=path, received=keys[:200],
+                              fix="where PyTorch is at hand, save the state_dict alone: "
+                                  "torch.save(model.state_dict(), PATH)")
+    return named
+
+
+def _without_prefixes(tensors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """The tensors without the prefixes that all names have, but for a loss's own."""
+    tensors = dict(tensors)
+    while True:
+        prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in tensors)
+                       and all(name.startswith((p, *_LOSSES)) for name in tensors)), None)
+        if prefix is None:
+            return tensors
+        tensors = {name[len(prefix):]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+# ---- names --------------------------------------------------------------------------------------
+
+
+def forms_of(net) -> List[str]:
+    """The forms that a network, or its class, reads."""
+    return [form for form in FORMS if form == "own" or hasattr(net, f"from_{form}")
+            and (form != "mxnetseg" or net.mxnetseg_classes)]
+
+
+def renamed(net, form: str, tensors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """The tensors of a file of a form under our names, without those that we have no use for.
+
+    Raises:
+        UnknownNameError: ``net`` does not read that form.
+    """
+    if form not in forms_of(net):
+        raise UnknownNameError("form of weights for this network:", form, forms_of(net))
+    if form == "own":
+        return dict(tensors)
+    rename = getattr(net, f"from_{form}")
+    ours: Dict[str, np.ndarray] = {}
+    for name, value in net.adapt_foreign(form, dict(tensors)).items():
+        new = rename(name)
+        if new is not None:  # a second tensor for one parameter is left over, under a name that nothing has
+            ours[new if new not in ours else f"{new} (also {name})"] = value
+    return ours
+
+
+def load_foreign(net, path: Union[str, Path], *, form: str = "auto") -> str:
+    """Set an initialised network from other people's weight file.
+
+    Args:
+        form: one of :data:`FORMS`; ``'auto'``: the one whose names fit best.
+
+    Returns:
+        the form.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit the network. Nothing has been set then.
+        UnknownNameError: the network does not read that form.
+    """
+    tensors = read_tensors(path)
+    shapes = {name: tuple(p.shape) for name, p in net.named_parameters().items()}
+    candidates = {f: renamed(net, f, tensors) for f in (forms_of(net) if form == "auto" else [form])}
+    best = max(candidates, key=lambda f: _share(shapes, candidates[f]))
+    set_parameters(net, candidates[best], where=path)
+    return best
+
+
+def set_parameters(net, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
+    """Set every parameter of ``net`` from arrays that have our names.
+
+    Raises:
+        CheckpointError: they do not fit. Nothing has been set then.
+    """
+    assign(net, {name: mx.nd.array(value, dtype=np.float32) for name, value in tensors.items()}, where=where)
+
+
+def _share(shapes: Mapping[str, Tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> float:
+    """How well tensors fit parameters, 0 .. 1: those that do, over all names of both."""
+    fitting = sum(name in tensors and tensors[name].shape == shape for name, shape in shapes.items())
+    return fitting / max(1, len(shapes.keys() | tensors.keys()))
