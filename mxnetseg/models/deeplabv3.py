@@ -5,11 +5,12 @@ from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
-from ..nn.blocks import FCNHead
+from ..nn.blocks import FCNHead, classifier
 from ..nn.context import ASPP
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .mmseg import is_mmseg, mean_last, mmseg_name
 
 
 class DeepLabv3(SegModel):
@@ -20,33 +21,57 @@ class DeepLabv3(SegModel):
     As MXNetSeg has it: the rates stay 6, 12, 18 at every output stride (the paper's section 3.3
     doubles them at stride 8), an FCN head in place of the last 1x1 convolution, no multi-grid.
 
+    mmsegmentation's form has a pyramid twice as wide with a 3x3 projection, rates 12, 24, 36, and the 1x1
+    convolution.
+
     Args:
         nclass: classes.
         backbone: the pyramid sits on its last tap, the auxiliary head on the one before.
         output_stride: 8, 16 or 32.
-        rates: dilations of the pyramid's 3x3 convolutions, in places of the last tap.
+        rates: dilations of the pyramid's 3x3 convolutions, in places of the last tap; None for the variant's.
+        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``.
         norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: no such variant.
     """
 
     mxnetseg_classes = ("DeepLabv3",)
     mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
     needs_batch = 2  # a branch of the pyramid is the whole image's mean
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
-                 rates: Sequence[int] = (6, 12, 18), aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 rates: Optional[Sequence[int]] = None, variant: str = "mxnetseg", aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
+        mmseg = is_mmseg("DeepLabv3", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+        self._align_corners = not mmseg
         with self.name_scope():
-            self.aspp = ASPP(256, in_channels=c4.channels, rates=rates, **norm)
-            self.head = FCNHead(nclass, 256, **norm)
-            self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
+            if mmseg:
+                width = c4.channels // 4
+                self.aspp = ASPP(width, in_channels=c4.channels, rates=rates or (12, 24, 36), projection_size=3,
+                                 drop=0.0, **norm)
+                self.head = classifier(nclass, width)
+            else:
+                self.aspp = ASPP(256, in_channels=c4.channels, rates=rates or (6, 12, 18), **norm)
+                self.head = FCNHead(nclass, 256, **norm)
+            aux_head = {"channels": c3.channels // 4} if mmseg else {}
+            self.aux_head = FCNHead(nclass, c3.channels, **aux_head, **norm) if aux else None
 
     def hybrid_forward(self, F, x):
         c3, c4 = self.backbone(x)[-2:]
         outputs = [self.head(self.aspp(c4))]
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
-        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+        return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
+
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+        return mmseg_name(self, name, {r"^decode_head\.conv_seg\.": "head.1."})
+
+    def adapt_foreign(self, form, tensors):
+        return mean_last(tensors) if form == "mmseg" else super().adapt_foreign(form, tensors)

@@ -13,6 +13,7 @@ from ..nn.blocks import FCNHead
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .mmseg import is_mmseg, mmseg_name
 
 
 class FCN(SegModel):
@@ -20,28 +21,44 @@ class FCN(SegModel):
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
+    mmsegmentation's form has two 3x3 convolutions in the head, and a third that reads their output and the input.
+
     Args:
         nclass: classes.
         backbone: the head sits on its last tap, the auxiliary head on the one before.
         output_stride: 8, 16 or 32.
+        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``.
         norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: no such variant.
     """
 
     mxnetseg_classes = ("FCNResNet", "FCNMobileNet")
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
 
-    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 8, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 8,
+                 variant: str = "mxnetseg", aux: bool = False, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
+        mmseg = is_mmseg("FCN", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+        self._align_corners = not mmseg
+        head = {"channels": c4.channels // 4, "convs": 2, "concat_input": True} if mmseg else {}
+        aux_head = {"channels": c3.channels // 4} if mmseg else {}
         with self.name_scope():
-            self.head = FCNHead(nclass, c4.channels, **norm)
-            self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
+            self.head = FCNHead(nclass, c4.channels, **head, **norm)
+            self.aux_head = FCNHead(nclass, c3.channels, **aux_head, **norm) if aux else None
 
     def hybrid_forward(self, F, x):
         c3, c4 = self.backbone(x)[-2:]
         outputs = [self.head(c4)]
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
-        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+        return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
+
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+        return mmseg_name(self, name)

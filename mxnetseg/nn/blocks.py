@@ -1,6 +1,7 @@
 """Building blocks that several networks share."""
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Mapping, Optional
 
 from mxnet import gluon
@@ -8,11 +9,15 @@ from mxnet.gluon import nn
 
 
 def activation_layer(name: Optional[str]):
-    """A layer for the name of an activation: ``'prelu'`` (one learned slope) or one of ``gluon.nn.Activation``'s;
-    None for None."""
+    """A layer for the name of an activation: ``'prelu'`` (one learned slope), ``'relu6'``, ``'hard_swish'`` or one
+    of ``gluon.nn.Activation``'s; None for None."""
     if name is None:
         return None
-    return nn.PReLU() if name == "prelu" else nn.Activation(name)
+    if name == "prelu":
+        return nn.PReLU()
+    if name in ("relu6", "hard_swish"):
+        return getattr(import_module("gluoncv.nn.block"), {"relu6": "ReLU6", "hard_swish": "HardSwish"}[name])()
+    return nn.Activation(name)
 
 
 class ConvModule2d(nn.HybridBlock):
@@ -48,6 +53,32 @@ class ConvModule2d(nn.HybridBlock):
         return self.act(x) if self.act is not None else x
 
 
+class SeparableConv2d(nn.HybridBlock):
+    """A convolution of each channel for itself, then a 1x1 one across channels; both with norm and activation.
+
+    x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up.
+
+    Args:
+        channels, in_channels: output and input channels.
+        kernel_size, strides, dilation: of the first convolution.
+        depthwise_activation: between the two; see :func:`activation_layer`.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3, strides: int = 1, dilation: int = 1, *,
+                 in_channels: int, depthwise_activation: Optional[str] = "relu", norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
+        super().__init__()
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        with self.name_scope():
+            self.depthwise = ConvModule2d(in_channels, kernel_size, strides, dilation=dilation, groups=in_channels,
+                                          in_channels=in_channels, activation=depthwise_activation, **norm)
+            self.pointwise = ConvModule2d(channels, 1, in_channels=in_channels, **norm)
+
+    def hybrid_forward(self, F, x):
+        return self.pointwise(self.depthwise(x))
+
+
 class FCNHead(nn.HybridBlock):
     """The common classifier: a convolution, norm, activation, dropout, 1x1 convolution with bias.
 
@@ -57,27 +88,49 @@ class FCNHead(nn.HybridBlock):
         nclass: classes.
         in_channels: input channels.
         channels: width in between; by default ``min(in_channels, 256)``.
-        kernel_size: of the first convolution.
+        kernel_size: of the first convolution, and of those that the next two arguments add.
+        convs: convolutions before the last, each with norm and activation.
+        concat_input: put the input in front of what they give, and one more such convolution behind it.
         drop: dropout probability before the last convolution.
         activation: see :func:`activation_layer`.
     """
 
     def __init__(self, nclass: int, in_channels: int, *, channels: Optional[int] = None,
-                 kernel_size: int = 3, drop: float = 0.1, activation: str = "relu",
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 kernel_size: int = 3, convs: int = 1, concat_input: bool = False, drop: float = 0.1,
+                 activation: str = "relu", norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         channels = channels or min(in_channels, 256)
+
+        def conv(channels_before):
+            return ConvModule2d(channels, kernel_size, in_channels=channels_before, activation=activation,
+                                norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+
         with self.name_scope():
-            self.conv1 = ConvModule2d(channels, kernel_size, in_channels=in_channels, activation=activation,
-                                      norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+            self.conv1 = conv(in_channels)
+            self.more = None
+            if convs > 1:
+                self.more = nn.HybridSequential()
+                self.more.add(*(conv(channels) for _ in range(convs - 1)))
+            self.join = conv(in_channels + channels) if concat_input else None
             self.drop = nn.Dropout(drop) if drop else None
             self.conv2 = nn.Conv2D(nclass, 1, in_channels=channels)
 
     def hybrid_forward(self, F, x):
-        x = self.conv1(x)
+        y = self.conv1(x)
+        if self.more is not None:
+            y = self.more(y)
+        if self.join is not None:
+            y = self.join(F.concat(x, y, dim=1))
         if self.drop is not None:
-            x = self.drop(x)
-        return self.conv2(x)
+            y = self.drop(y)
+        return self.conv2(y)
+
+
+def classifier(nclass: int, in_channels: int, *, drop: float = 0.1) -> nn.HybridSequential:
+    """Dropout and a 1x1 convolution with bias: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
+    layers = nn.HybridSequential()
+    layers.add(nn.Dropout(drop), nn.Conv2D(nclass, 1, in_channels=in_channels))
+    return layers
 
 
 class InputStep(gluon.HybridBlock):

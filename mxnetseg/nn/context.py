@@ -5,7 +5,7 @@ from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import contrib, nn
 
-from .blocks import ConvModule2d
+from .blocks import ConvModule2d, SeparableConv2d
 from .resize import resize
 
 
@@ -48,16 +48,18 @@ class PPM(nn.HybridBlock):
         channels: of each branch; by default ``in_channels // len(bins)``, so that the branches together
             are as wide as the input.
         bins: cells on each side of each grid.
+        align_corners: of the resizing; see :func:`~mxnetseg.nn.resize.resize`.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     def __init__(self, in_channels: int, *, channels: Optional[int] = None,
-                 bins: Sequence[int] = (1, 2, 3, 6), norm_layer: type = nn.BatchNorm,
+                 bins: Sequence[int] = (1, 2, 3, 6), align_corners: bool = True, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         channels = channels or in_channels // len(bins)
         self.out_channels = in_channels + len(bins) * channels
         self._bins = tuple(bins)
+        self._align_corners = align_corners
         with self.name_scope():
             for i in range(len(bins)):
                 setattr(self, f"conv{i + 1}", ConvModule2d(channels, 1, in_channels=in_channels,
@@ -68,7 +70,7 @@ class PPM(nn.HybridBlock):
         for i, cells in enumerate(self._bins):
             pooled = F.contrib.AdaptiveAvgPooling2D(x, output_size=cells)
             branch = getattr(self, f"conv{i + 1}")
-            features.append(resize(F, branch(pooled), x, align_corners=True))
+            features.append(resize(F, branch(pooled), x, align_corners=self._align_corners))
         return F.concat(*features, dim=1)
 
 
@@ -85,22 +87,26 @@ class ASPP(nn.HybridBlock):
         in_channels: input channels.
         rates: dilations of the 3x3 convolutions.
         image_pool: whether there is a branch with the image's mean (see :class:`GlobalFlow`).
+        separable: the 3x3 convolutions are separable ones (Chen et al. 2018, DeepLabv3+, section 3.1).
+        projection_size: kernel size of the projection.
         drop: dropout probability after the projection.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     def __init__(self, channels: int, *, in_channels: int, rates: Sequence[int], image_pool: bool = True,
-                 drop: float = 0.5, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 separable: bool = False, projection_size: int = 1, drop: float = 0.5,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        convolution = SeparableConv2d if separable else ConvModule2d
         with self.name_scope():
             self.branches = contrib.nn.HybridConcurrent(axis=1)
             self.branches.add(ConvModule2d(channels, 1, in_channels=in_channels, **norm))
             for rate in rates:
-                self.branches.add(ConvModule2d(channels, 3, dilation=rate, in_channels=in_channels, **norm))
+                self.branches.add(convolution(channels, 3, dilation=rate, in_channels=in_channels, **norm))
             if image_pool:
                 self.branches.add(GlobalFlow(channels, in_channels=in_channels, **norm))
-            self.projection = ConvModule2d(channels, 1, in_channels=len(self.branches) * channels, **norm)
+            self.projection = ConvModule2d(channels, projection_size, in_channels=len(self.branches) * channels, **norm)
             self.drop = nn.Dropout(drop) if drop else None
 
     def hybrid_forward(self, F, x):

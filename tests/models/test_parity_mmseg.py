@@ -1,0 +1,61 @@
+"""Our networks in mmsegmentation's form against its outputs under the same weights: tests/golden/README.md.
+
+The weights have mmsegmentation's names and take the way of ``from_mmseg``.
+"""
+import inspect
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.models import MODELS, get_model
+from mxnetseg.models.weights import assign
+
+from pytorch_cases import assert_golden, picture, read, weights
+
+HEADS = ["decode_head", "auxiliary_head"]
+
+# case -> our network and its arguments, the outputs' names in the order of ours
+CASES = {
+    "fcn_r50-d8_c19_64x96": ("fcn", {"backbone": "resnet50_v1c"}, HEADS),
+    "fcn_r50-d8_c19_129x161": ("fcn", {"backbone": "resnet50_v1c"}, HEADS),
+    "pspnet_r50-d8_c19_64x96": ("pspnet", {"backbone": "resnet50_v1c"}, HEADS),
+    "pspnet_r50-d8_c19_129x161": ("pspnet", {"backbone": "resnet50_v1c"}, HEADS),
+    "deeplabv3_r50-d8_c19_64x96": ("deeplabv3", {"backbone": "resnet50_v1c"}, HEADS),
+    "deeplabv3_r50-d8_c19_192x224": ("deeplabv3", {"backbone": "resnet50_v1c"}, HEADS),
+}
+QUICK = ("pspnet_r50-d8_c19_64x96",)
+
+
+def build(case, model, arguments):
+    """The network with the golden weights."""
+    arguments = {**MODELS.get(model).foreign_options.get("mmseg", {}), **arguments}
+    if any(key.startswith("auxiliary_head") for key, _ in case["keys"]):
+        arguments["aux"] = True
+    net = get_model(model, nclass=case["classes"], **arguments)
+    tensors = net.adapt_foreign("mmseg", weights(case))
+    tensors = {net.from_mmseg(key): mx.nd.array(value) for key, value in tensors.items()}
+    assert all(net.from_mmseg(key) is None for key, _ in case["keys"] if key.endswith("num_batches_tracked"))
+    tensors.pop(None, None)
+    assert assign(net, tensors, where=case["name"]) == []
+    trainable = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    assert sum(int(np.prod(p.shape)) for p in trainable) == case["params"]
+    return net
+
+
+def before_last_resize(monkeypatch, net, x):
+    """The outputs before they are resized to the input's size."""
+    module = inspect.getmodule(type(net))
+    plain = module.resize
+    monkeypatch.setattr(module, "resize", lambda F, y, like, **how: (
+        y if like.shape[2:] == x.shape[2:] else plain(F, y, like, **how)))
+    return net(x)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES])
+def test_parity(name, monkeypatch):
+    model, arguments, names = CASES[name]
+    name = f"mmseg_{name}"
+    case = read(name)
+    net = build(case, model, arguments)
+    assert_golden(name, case, dict(zip(names, before_last_resize(monkeypatch, net, picture(case)))))
