@@ -23,6 +23,12 @@ def add_quiet_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def add_data_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME|PATH", help="a data set (`mxnetseg datasets`), or a folder of your own")
+    parser.add_argument("--root", "--data-root", metavar="FOLDER",
+                        help="look for it here instead of in $MXNETSEG_DATA and ./dataset")
+
+
 def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[str] = None):
     """The checkpoint that ``--checkpoint`` names; without it the newest, of a run the best.
 

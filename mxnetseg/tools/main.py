@@ -25,8 +25,10 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "eval": ("mxnetseg.tools.eval", "score a checkpoint, or write its predictions"),
     "predict": ("mxnetseg.tools.predict", "segment pictures of your own"),
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw pictures"),
+    "convert": ("mxnetseg.tools.convert", "turn other people's weights into a checkpoint"),
     "models": ("mxnetseg.tools.models", "list the networks"),
     "datasets": ("mxnetseg.tools.datasets", "list the data sets and where they are"),
+    "check-data": ("mxnetseg.tools.check_data", "find what is wrong with a data set, and what it holds"),
     "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),
     "doctor": ("mxnetseg.tools.doctor", "check this installation and say how to mend it"),
 }

@@ -1,0 +1,165 @@
+"""``mxnetseg check-data``: everything that is wrong with a data set, and what it holds."""
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from itertools import groupby
+from pathlib import Path
+from typing import Iterator
+
+from ..data.audit import KINDS, SHOWN, Audit, SplitStats, audit, enet, median_frequency
+from .common import add_data_arguments, add_quiet_argument, progress_bar
+
+_SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops that --write-config suggests
+_SIZES = 3  # sizes shown of a split
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data_arguments(parser)
+    parser.add_argument("--split", nargs="+", default=[], metavar="SPLIT",
+                        help="look at these (default: train, val and test)")
+    parser.add_argument("--allow", nargs="+", default=[], metavar="KIND", help="findings that do not make the check "
+                        "fail: " + ", ".join(kind for kind in KINDS if KINDS[kind].fails))
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--write-config", type=Path, metavar="FILE",
+                        help="write a configuration for `train --config` if the check passes")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    add_quiet_argument(parser)
+
+
+def run(args: Namespace) -> int:
+    """Print what was found; 0 if the data set can be trained on, else 1."""
+    _check_output(args)
+    result = audit(args.name, splits=args.split, root=args.root, workers=args.workers, allow=args.allow,
+                   progress=progress_bar("check", args.quiet))
+    print(json.dumps(result.to_dict(), indent=1) if args.json else "\n".join(_report(result)))
+    if args.write_config and result.passed:
+        from ..files import atomic_write
+
+        with atomic_write(args.write_config, "w") as stream:
+            stream.write(make_config(result, args.name, args.root))
+        if not args.json:
+            print(f"\nwritten: {args.write_config}\nto train: mxnetseg train --config {args.write_config}")
+    return 0 if result.passed else 1
+
+
+def _check_output(args: Namespace) -> None:
+    from ..errors import UsageError
+
+    if args.workers is not None and args.workers < 1:
+        raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
+    if args.write_config and args.write_config.suffix not in (".yaml", ".yml"):
+        raise UsageError("a configuration is a YAML file", where="--write-config", received=args.write_config,
+                         fix=f"--write-config {args.write_config.with_suffix('.yaml')}")
+
+
+# ---- the report -----------------------------------------------------------------------------
+
+
+def _report(result: Audit) -> Iterator[str]:
+    dataset = result.dataset
+    yield f"{dataset.name}: {dataset.nclass} classes, {dataset.root.absolute()}"
+    yield ""
+    yield from _splits(result)
+    if any(stats.pixels.any() for stats in result.splits.values()):
+        yield ""
+        yield from _classes(result)
+    yield from _findings(result)
+    yield ""
+    warnings = sum(result.counts.values()) - result.failures
+    also = f", {warnings} warnings" if warnings else ""
+    yield (f"passed{also}" if result.passed else f"failed: {result.failures} problems to mend{also}")
+
+
+def _splits(result: Audit) -> Iterator[str]:
+    for name, stats in result.splits.items():
+        total = int(stats.pixels.sum()) + stats.ignored
+        labelled = f", {stats.pixels.sum() / total:.1%} of the pixels labelled" if total else ", no labels"
+        yield f"{name:<8} {stats.images} images{labelled}"
+        sizes = [f"{w}x{h}" + (f" ({n})" if len(stats.sizes) > 1 else "")
+                 for (w, h), n in stats.sizes.most_common(_SIZES)]
+        if len(stats.sizes) > _SIZES:
+            sizes.append(f"and {len(stats.sizes) - _SIZES} other sizes")
+        modes = [f"{mode} ({n})" if n != stats.images else mode for mode, n in stats.modes.most_common()]
+        yield f"         {', '.join(sizes) or 'no size known'}; {', '.join(modes)}"
+    for name, why in result.absent.items():
+        yield f"{name:<8} not there: {why}"
+
+
+def _classes(result: Audit) -> Iterator[str]:
+    """A table: shares of the labelled pixels, images that hold the class, suggested weights."""
+    labelled = {name: stats for name, stats in result.splits.items() if stats.pixels.any()}
+    weights = _weight_source(result)
+    balanced, enet_like = median_frequency(weights), enet(weights)
+    width = max(len("class"), *map(len, result.dataset.classes))
+    yield "share of the labelled pixels, images with the class; class weights by median frequency and by ENet's rule"
+    yield f"{'id':>3} {'class':<{width}}" + "".join(f"{name:>10}{'images':>8}" for name in labelled) + \
+        f"{'median':>10}{'ENet':>8}"
+    for i, name in enumerate(result.dataset.classes):
+        cells = "".join(f"{stats.frequency[i]:>10.3%}{stats.present_in[i]:>8}" for stats in labelled.values())
+        yield f"{i:>3} {name:<{width}}{cells}{balanced[i]:>10.4f}{enet_like[i]:>8.3f}"
+
+
+def _weight_source(result: Audit) -> SplitStats:
+    return result.splits.get("train") or next(iter(result.splits.values()))
+
+
+def _findings(result: Audit) -> Iterator[str]:
+    """Problems before warnings; of each kind the fix once, then file and value."""
+    for kind in sorted(result.counts, key=lambda k: (not result.fails(k), list(KINDS).index(k))):
+        found = sorted((f for f in result.findings if f.kind == kind), key=lambda f: (f.error.what, f.error.fix or ""))
+        yield ""
+        yield f"{'problem' if result.fails(kind) else 'warning'}: {KINDS[kind].title}: {result.counts[kind]}"
+        for (what, fix), same in groupby(found, key=lambda f: (f.error.what, f.error.fix)):
+            yield f"  {what}"
+            for finding in same:
+                where = str(finding.error.where or "").replace("\n", "\n    and ")
+                value = f"\n      {finding.error.received}" if finding.error.received is not None else ""
+                yield f"    {where}{value}"
+            if fix:
+                yield "    fix: " + fix.replace("\n", "\n         ")
+        more = result.counts[kind] - len(found)
+        if more:
+            yield f"    and {more} more (the first {SHOWN} of a split are shown)"
+
+
+# ---- a configuration ------------------------------------------------------------------------
+
+
+def make_config(result: Audit, name: str, root: object = None) -> str:
+    """A configuration for the audited data set, as YAML with comments.
+
+    Images are trained on at the size that most have, in crops of at most 512 pixels. The class weights stand
+    there as comments: they help rare classes and cost the frequent ones.
+    """
+    import yaml
+
+    stats = _weight_source(result)
+    (width, height), _ = stats.sizes.most_common(1)[0]
+    crop = [min(max(side // 32 * 32, _SHORTEST), _LONGEST) for side in (height, width)]
+    folder = result.dataset.root.absolute()
+    data = {"name": f"folder:{folder}" if not _is_registered(name) else name,
+            **({"root": str(folder)} if root is not None and _is_registered(name) else {}),
+            "base_size": max(width, height), "crop_size": crop}
+    batch = min(8, stats.images)
+    lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
+             + ", ".join(f"{s.images} images to {n}" for n, s in result.splits.items()),
+             "# written by `mxnetseg check-data`; `mxnetseg config FILE --describe` explains every key",
+             yaml.safe_dump({"data": data, "train": {"batch_size": batch}}, sort_keys=False, allow_unicode=True,
+                            default_flow_style=None, width=1000).rstrip(),
+             "# against classes that are rarely learnt, one of:",
+             "# loss:"]
+    for label, weights in result.weights().items():
+        lines.append(f"#   class_weights: [{', '.join(f'{w:.4g}' for w in weights)}]  # {label}")
+    return "\n".join(lines) + "\n"
+
+
+def _is_registered(name: str) -> bool:
+    from ..data import DATASETS
+    from ..errors import UnknownNameError
+
+    try:
+        return DATASETS.resolve(name) != "folder"
+    except UnknownNameError:
+        return False
