@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 from ..errors import UnknownNameError
 from ..nn.blocks import ConvModule2d
 from ..nn.resize import resize
-from .backbones.avgresnet import AvgDownResNet
+from .backbones import BACKBONES, get_backbone
 from .base import SegModel, norm_options
 from .pytorch import gluon_name
 
@@ -27,8 +27,7 @@ class FlatteNet(SegModel):
 
     Args:
         nclass: classes.
-        backbone: ``'resnet50'``, ``'resnet101'`` (the original's) or ``'resnet152'``, in the form of
-            :class:`~mxnetseg.models.backbones.avgresnet.AvgDownResNet`.
+        backbone: ``'resnet50'``, ``'resnet101'`` (the original's) or ``'resnet152'``; the form v1e is taken.
         context: ``'ppm'`` (pyramid pooling) or ``'attention'``.
         aux_bins: pooling grids of the head on stage 3; (1, 2, 3, 6) for Pascal-Context, (1, 2, 4, 8) for VOC.
         norm_layer, norm_kwargs: GluonCV's idiom.
@@ -46,7 +45,7 @@ class FlatteNet(SegModel):
         if context not in CONTEXTS:
             raise UnknownNameError("context module of FlatteNet", context, CONTEXTS)
         norm = norm_options(norm_layer, norm_kwargs)
-        super().__init__(AvgDownResNet(backbone, **norm), nclass)
+        super().__init__(get_backbone(f"{BACKBONES.resolve(backbone)}_v1e", **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         attend = context == "attention"
         with self.name_scope():

@@ -10,7 +10,8 @@ __all__ = ["BACKBONES", "get_backbone", "list_backbones"]
 # A new backbone is one line here; its module is imported when it is asked for.
 BACKBONES = Registry("backbone", {
     **{name: f"mxnetseg.models.backbones.resnet:{name}"
-       for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
+       for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+                    *(f"resnet{depth}_v1{variant}" for variant in "bcde" for depth in (50, 101, 152)))},
     **{name: f"mxnetseg.models.backbones.mobilenet:{name}"
        for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25")},
     **{name: f"mxnetseg.models.backbones.densenet:{name}"

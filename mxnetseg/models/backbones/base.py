@@ -1,11 +1,16 @@
 """The contract between backbones and decoders: taps."""
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
 from ...errors import ConfigError
+from ..pytorch import gluon_name
+
+# of ImageNet's pixels in [0, 1], RGB: what most weights were trained with
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Tap(NamedTuple):
@@ -26,12 +31,23 @@ class Backbone(HybridBlock):
         stages: blocks to run one after the other; the output of each is tapped.
         taps: what comes out of each stage.
         gluoncv_name: the model of GluonCV whose ImageNet weights fit, or None.
+        timm_names: weights in timm's catalogue that fit (``'resnet50s.gluon_in1k'``), the preferred first.
+        pip_name: a package that brings weights that fit (see :mod:`.pretrained`), or None.
+        mean, std: of the pixels in [0, 1] that all these weights expect.
+
+    Attributes:
+        needs_batch: see :class:`~mxnetseg.models.base.SegModel`.
     """
 
-    def __init__(self, stages: Sequence[HybridBlock], taps: Sequence[Tap], *, gluoncv_name: str = None):
+    needs_batch: int = 1
+
+    def __init__(self, stages: Sequence[HybridBlock], taps: Sequence[Tap], *, gluoncv_name: Optional[str] = None,
+                 timm_names: Sequence[str] = (), pip_name: Optional[str] = None,
+                 mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
         super().__init__()
         self.taps: Tuple[Tap, ...] = tuple(taps)
-        self.gluoncv_name = gluoncv_name
+        self.gluoncv_name, self.timm_names, self.pip_name = gluoncv_name, tuple(timm_names), pip_name
+        self.mean, self.std = tuple(mean), tuple(std)
         self._stages = list(stages)
 
     def hybrid_forward(self, F, x):
@@ -41,9 +57,27 @@ class Backbone(HybridBlock):
             features.append(x)
         return features
 
-    def from_gluoncv(self, name: str):
+    def from_gluoncv(self, name: str) -> Optional[str]:
         """Our name of a parameter of GluonCV's classifier, or None for one we do not have."""
         raise ConfigError(f"{type(self).__name__} has no counterpart in GluonCV", received=name)
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter of the PyTorch classifier (timm's names), or None for one we do not have."""
+        if name.startswith(("fc.", "classifier.", "head.")):
+            return None
+        return gluon_name(self._collect_params_with_prefix(), name)
+
+    def convert(self, tensors: Mapping[str, object], *, pytorch: bool) -> Dict[str, object]:
+        """A classifier's parameters under our names, without those that we do not have.
+
+        Args:
+            tensors: by GluonCV's names, or by those of the PyTorch form.
+            pytorch: which of the two.
+        """
+        rename = self.from_pytorch if pytorch else self.from_gluoncv
+        renamed = {rename(name): value for name, value in tensors.items()}
+        renamed.pop(None, None)
+        return renamed
 
 
 def limit_stride(stages: Sequence[HybridBlock], reductions: Sequence[int], output_stride: int):
@@ -71,7 +105,7 @@ def limit_stride(stages: Sequence[HybridBlock], reductions: Sequence[int], outpu
 
 
 def _dilate(block: HybridBlock, before: int, dilation: int):
-    for child in block._children.values():
+    for name, child in list(block._children.items()):
         kwargs = getattr(child, "_kwargs", {})
         if isinstance(child, nn.Conv2D):
             strided = max(kwargs["stride"]) > 1
@@ -79,11 +113,22 @@ def _dilate(block: HybridBlock, before: int, dilation: int):
             kwargs["stride"] = (1, 1)
             kwargs["dilate"] = (spacing, spacing)
             kwargs["pad"] = tuple(spacing * (k - 1) // 2 for k in kwargs["kernel"])
-        elif isinstance(child, (nn.AvgPool2D, nn.MaxPool2D)):
-            kwargs["stride"] = kwargs["kernel"] = (1, 1)  # the pooling of a shortcut: nothing left to pool
-            kwargs["pad"] = (0, 0)
+        elif isinstance(child, nn.AvgPool2D):
+            block.register_child(ShortcutPool(), name)
         else:
             _dilate(child, before, dilation)
+
+
+class ShortcutPool(HybridBlock):
+    """The 2x2 mean pooling of a shortcut that has lost its stride: (N, C, H, W) -> same.
+
+    A place has the mean of itself and its neighbours to the right and below, with zeros beyond the border: timm's
+    form, and what the weights saw in the first stage that loses its stride. GluonCV and mmsegmentation drop it.
+    """
+
+    def hybrid_forward(self, F, x):
+        x = F.Pooling(x, kernel=(2, 2), stride=(1, 1), pad=(1, 1), pool_type="avg")
+        return F.slice(x, begin=(None, None, 1, 1), end=(None, None, None, None))
 
 
 def check_output_stride(output_stride: int, backbone: str):

@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 
 from ...errors import UnknownNameError
 from .base import Backbone, Tap
+from .resnet import timm_names
 
 _DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3),
            "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
@@ -44,7 +45,8 @@ class DeepStemResNet(Backbone):
             for unit in stage:
                 unit.conv2._kwargs.update(dilate=(dilation, dilation), pad=(dilation, dilation))
         super().__init__(stages, [Tap(64 * 2 ** i * block.expansion, 4 * 2 ** i) for i in range(4)],
-                         gluoncv_name=None if basic else f"{depth_name}_v1s")
+                         gluoncv_name=None if basic else f"{depth_name}_v1s",
+                         timm_names=() if basic else timm_names(f"{depth_name}_v1s"))
         with self.name_scope():
             self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
             self.layer1, self.layer2, self.layer3, self.layer4 = stages

@@ -1,20 +1,23 @@
 """GluonCV's ResNets (He et al. 2016), tapped after each of the four stages.
 
-ResNet-18 and -34 are GluonCV's v1b (stride in the 3x3 convolution); 50, 101 and 152 are v1s, whose
-stem is three 3x3 convolutions of 64, 64 and 128 channels. These are MXNetSeg's, and the only ones
-that reproduce its published parameter counts.
+The variants (He et al. 2019, "Bag of tricks", section 4.1): v1b has the stride in the 3x3 convolution and a
+7x7 stem; v1c a stem of three 3x3 convolutions with 32, 32 and 64 channels; v1d also average pooling in the
+shortcuts; v1s is v1c with 64, 64 and 128 channels, v1e v1d with these. Plain names mean MXNetSeg's choice, the only
+one that reproduces its published parameter counts: v1b for ResNet-18 and -34, v1s from 50 on.
 """
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
 from .base import Backbone, Tap, check_output_stride, limit_stride
 
-_VARIANTS = {"resnet18": ("resnet18_v1b", 1), "resnet34": ("resnet34_v1b", 1), "resnet50": ("resnet50_v1s", 4),
-             "resnet101": ("resnet101_v1s", 4), "resnet152": ("resnet152_v1s", 4)}
+_PLAIN = {"resnet18": "resnet18_v1b", "resnet34": "resnet34_v1b", "resnet50": "resnet50_v1s",
+          "resnet101": "resnet101_v1s", "resnet152": "resnet152_v1s"}
+_VARIANTS = [*_PLAIN, *(f"resnet{depth}_v1{letter}" for letter in "bcde" for depth in (50, 101, 152))]
 
 
 class ResNet(Backbone):
@@ -23,21 +26,22 @@ class ResNet(Backbone):
     Parameter names are GluonCV's: ``conv1``, ``bn1``, ``layer1`` .. ``layer4``.
 
     Args:
-        depth_name: ``'resnet18'``, 34, 50, 101 or 152.
+        name: ``'resnet18'``, ``'resnet50_v1d'``, ...
         output_stride: 8, 16 or 32.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, depth_name: str, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
+    def __init__(self, name: str, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
-        check_output_stride(output_stride, depth_name)
-        gluoncv_name, expansion = _VARIANTS[depth_name]
+        check_output_stride(output_stride, name)
+        gluoncv_name = _PLAIN.get(name, name)
+        expansion = 1 if name in ("resnet18", "resnet34") else 4
         build = getattr(import_module("gluoncv.model_zoo.resnetv1b"), gluoncv_name)
         whole = build(pretrained=False, norm_layer=norm_layer, norm_kwargs=dict(norm_kwargs or {}))
         stages = [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
         reductions = limit_stride(stages, (4, 8, 16, 32), output_stride)
         super().__init__(stages, [Tap(64 * 2 ** i * expansion, r) for i, r in enumerate(reductions)],
-                         gluoncv_name=gluoncv_name)
+                         gluoncv_name=gluoncv_name, timm_names=timm_names(gluoncv_name))
         with self.name_scope():
             self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
             self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -49,10 +53,14 @@ class ResNet(Backbone):
         return None if name.startswith("fc.") else name
 
 
-def _variant(depth_name):
-    def build(**kwargs) -> ResNet:
-        return ResNet(depth_name, **kwargs)
-    return build
+def timm_names(gluoncv_name: str) -> Sequence[str]:
+    """Where timm's catalogue has this ResNet: GluonCV's own weights, and torchvision's, which fit v1b."""
+    depth, variant = gluoncv_name.split("_v1")
+    names = {"b": [f"{depth}.gluon_in1k", f"{depth}.tv_in1k"], "e": []}
+    return names.get(variant, [f"{depth}{variant}.gluon_in1k"])
 
 
-resnet18, resnet34, resnet50, resnet101, resnet152 = map(_variant, _VARIANTS)
+def __getattr__(name: str):  # a builder for every variant, looked up by the registry
+    if name not in _VARIANTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return partial(ResNet, name)
