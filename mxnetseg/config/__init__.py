@@ -5,7 +5,7 @@
     >>> config.train.epochs
     3
 """
-from .loader import configs_dir, find_config, list_configs, load_config
+from .loader import configs_dir, find_config, list_configs, load_config, overview
 from .schema import Config
 
-__all__ = ["Config", "configs_dir", "find_config", "list_configs", "load_config"]
+__all__ = ["Config", "configs_dir", "find_config", "list_configs", "load_config", "overview"]

@@ -7,6 +7,7 @@ unless its path was given.
 """
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
@@ -14,8 +15,11 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 import yaml
 
 from ..errors import ConfigError, UnknownNameError, canonical
+from .legacy import from_mxnetseg, is_flat, unwrap_wandb
 from .options import check_mapping
 from .schema import Config, merge, nested
+
+log = logging.getLogger(__name__)
 
 BASE_KEY = "_base_"
 _SUFFIXES = (".yaml", ".yml")
@@ -50,6 +54,38 @@ def load_config(source: Union[str, Path, None] = None, *, model: Optional[str] =
         origins.append(f"--set {text}")
         values = merge(values, check_mapping(Config, nested(*parse_override(text)), origins[-1]))
     return Config.from_dict(values, where=" with ".join(origins) or None)
+
+
+def overview(source: Union[str, Path], *, overrides: Iterable[str] = ()) -> str:
+    """A configuration as a short YAML file: what differs from the defaults, below notes on what was translated.
+
+    Args:
+        source, overrides: as of :func:`load_config`.
+    """
+    path = find_config(source)
+    content = read_file(path)
+    notes = from_mxnetseg(content, path)[1] if is_flat(content) else []
+    config = load_config(path, overrides=overrides)
+    changed = _difference(config.to_dict(), Config().to_dict())
+    for section in ("data", "model"):  # what it is about is said even where it is the default
+        changed = {section: {"name": getattr(config, section).name, **changed.get(section, {})},
+                   **{key: value for key, value in changed.items() if key != section}}
+    text = yaml.safe_dump(changed, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    return "".join(f"# {note}\n" for note in notes) + text
+
+
+def _difference(values: Dict[str, Any], plain: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """Of nested ``values`` those that ``plain`` has not so."""
+    found = {}
+    for key, value in values.items():
+        old = (plain or {}).get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            value = _difference(value, old)
+            if value:
+                found[key] = value
+        elif value != old:
+            found[key] = value
+    return found
 
 
 def parse_override(text: str) -> Tuple[str, Any]:
@@ -108,6 +144,8 @@ def find_config(source: Union[str, Path], relative_to: Optional[Path] = None) ->
 def read_layers(path: Path, _chain: Tuple[Path, ...] = ()) -> Dict[str, Any]:
     """The checked values of a file, laid over those of the files that its ``_base_`` names.
 
+    MXNetSeg's flat ``config.yml`` and wandb's exports are understood, see :mod:`mxnetseg.config.legacy`.
+
     Raises:
         ConfigError: unreadable, not YAML, not a mapping, or a circle of ``_base_``.
     """
@@ -116,15 +154,10 @@ def read_layers(path: Path, _chain: Tuple[Path, ...] = ()) -> Dict[str, Any]:
         circle = " -> ".join(p.name for p in (*_chain[_chain.index(path):], path))
         raise ConfigError(f"{BASE_KEY} runs in a circle", where=_chain[-1], received=circle,
                           fix=f"remove {BASE_KEY} from one of these files")
-    try:
-        content = _parse(path.read_text(encoding="utf-8"), where=path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the configuration file cannot be read", where=path, received=error) from error
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise ConfigError("a configuration file holds a mapping of sections", where=path,
-                          received=type(content).__name__, fix="for example:\ntrain:\n  epochs: 30")
+    content = read_file(path)
+    if is_flat(content):
+        content, notes = from_mxnetseg(content, path)
+        log.info("%s is a configuration of MXNetSeg; in today's keys:\n%s", path, "\n".join(notes))
     bases = content.pop(BASE_KEY, None) or []
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
@@ -135,12 +168,37 @@ def read_layers(path: Path, _chain: Tuple[Path, ...] = ()) -> Dict[str, Any]:
     return merge(values, check_mapping(Config, content, path))
 
 
+def read_file(path: Path) -> Dict[str, Any]:
+    """What one file holds, without the wrapping that wandb's exports have, in whatever keys it is written.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        content = _parse(path.read_text(encoding="utf-8"), where=path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the configuration file cannot be read", where=path, received=error) from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError("a configuration file holds a mapping of sections", where=path,
+                          received=type(content).__name__, fix="for example:\ntrain:\n  epochs: 30")
+    return unwrap_wandb(content)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML as people write it: ``1e-2`` is a number, and a key given twice is a mistake.
 
     YAML 1.1, which PyYAML reads, takes ``1e-2`` for text because it has no dot, and lets the last of
     two equal keys win in silence.
     """
+
+    def get_single_node(self):
+        """The document, without what wandb writes of itself into its exports: that has numbers for keys."""
+        node = super().get_single_node()
+        if isinstance(node, yaml.MappingNode):
+            node.value = [(key, value) for key, value in node.value if key.value != "_wandb"]
+        return node
 
     def construct_mapping(self, node, deep=False):
         seen = {}

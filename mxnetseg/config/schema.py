@@ -50,10 +50,24 @@ class Data(Section):
         unit="pixels", low=8, spread=True)
     scale: Tuple[float, float] = option(
         (0.5, 2.0), "lowest and highest random factor on base_size", above=0, high=10)
+    recipe: Optional[str] = option(
+        None, "augment as one of the sources does; sets scale and all keys from flip to cutout by itself",
+        choices=("mxnetseg", "flattenet", "sfnet", "ovenet"), null="as the following keys say")
     flip: bool = option(True, "mirror every second image")
     blur: bool = option(True, "blur every second image by a radius of up to one pixel")
     jitter: float = option(
         0.0, "strength of random changes of brightness, contrast, saturation and hue; 0 is none",
+        low=0, high=1)
+    photometric: bool = option(
+        False, "distort brightness, contrast, saturation and hue as SSD does, each in every second image")
+    cat_max_ratio: float = option(
+        1.0, "a crop where one class covers a larger share is drawn again, ten times at most; 1 is none",
+        above=0, high=1)
+    class_uniform: float = option(
+        0.0, "share of the crops that are placed on a class drawn evenly from those of the image", low=0, high=1)
+    rotation: float = option(0.0, "turn by up to so much to either side; 0 is none", unit="degrees", low=0, high=180)
+    cutout: float = option(
+        0.0, "share of the crop's height and width that an ignored grey box covers at most; 0 is none",
         low=0, high=1)
     workers: int = option(2, "threads that read and augment images", low=1, high=256)
 
@@ -168,6 +182,13 @@ class Config(Section):
         low, high = self.data.scale
         if low > high:
             yield f"data.scale runs from {low:g} down to {high:g}", f"data.scale: [{high:g}, {low:g}]"
+        if self.data.recipe is not None:
+            plain = Data()
+            own = [key for key in ("scale", "flip", "blur", "jitter", "photometric", "cat_max_ratio", "class_uniform",
+                                   "rotation", "cutout") if getattr(self.data, key) != getattr(plain, key)]
+            if own:
+                yield (f"data.recipe {self.data.recipe} sets data.{', data.'.join(own)} itself",
+                       "leave these keys out, or data.recipe")
         schedule, rising = self.schedule, sorted(set(self.schedule.step_epochs or ()))
         if schedule.name == "step" and not rising:
             yield ("schedule.name is step, but schedule.step_epochs is null",
