@@ -7,10 +7,11 @@ from mxnet.gluon import nn
 
 from ..losses import Term
 from ..nn.attention import ChannelAttention, PositionAttention
-from ..nn.blocks import ConvModule2d
+from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .mmseg import is_mmseg, mmseg_name
 
 
 class DANet(SegModel):
@@ -22,24 +23,35 @@ class DANet(SegModel):
     The paper puts a loss on each branch too, all of weight 1 (``loss.aux_weight``). No multi-grid, as
     in MXNetSeg. At first both attentions are the identity: their gates start at 0.
 
+    mmsegmentation's form has an FCN head on the tap before the last too; with ``aux`` its logits are the last output.
+    Its loss weighs ``aux_weight``, the branches' 1.
+
     Args:
         nclass: classes.
         backbone: both branches sit on its last tap and are a quarter as wide.
         output_stride: 8 (the paper's), 16 or 32.
+        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         aux: a classifier on each branch.
         norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: no such variant.
     """
 
     mxnetseg_classes = ("DANet",)
     mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
     zero_gradient_at_start = ("pam.*_conv.*",)  # behind the gate that starts at 0
 
-    def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
+                 variant: str = "mxnetseg", aux: bool = False, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
+        mmseg = is_mmseg("DANet", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
-        channels = self.backbone.taps[-1].channels
+        c3_channels, channels = (tap.channels for tap in self.backbone.taps[-2:])
         width = channels // 4
+        self._align_corners = not mmseg
         with self.name_scope():
             self.compress_pam = ConvModule2d(width, 3, in_channels=channels, **norm)
             self.pam = PositionAttention(width)
@@ -47,28 +59,46 @@ class DANet(SegModel):
             self.compress_cam = ConvModule2d(width, 3, in_channels=channels, **norm)
             self.cam = ChannelAttention()
             self.proj_cam = ConvModule2d(width, 3, in_channels=width, **norm)
-            self.head = _classifier(nclass, width)
+            self.head = classifier(nclass, width)
             self.aux_head = nn.HybridSequential() if aux else None
             if aux:
-                self.aux_head.add(_classifier(nclass, width), _classifier(nclass, width))
+                self.aux_head.add(classifier(nclass, width), classifier(nclass, width))
+            self.fcn_head = None
+            if aux and mmseg:
+                self.fcn_head = FCNHead(nclass, c3_channels, channels=c3_channels // 4, **norm)
 
     def hybrid_forward(self, F, x):
-        c4 = self.backbone(x)[-1]
+        c3, c4 = self.backbone(x)[-2:]
         position = self.proj_pam(self.pam(self.compress_pam(c4)))
         channel = self.proj_cam(self.cam(self.compress_cam(c4)))
         outputs = [self.head(position + channel)]
         if self.aux_head is not None:
             outputs += [self.aux_head[0](position), self.aux_head[1](channel)]
-        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+        if self.fcn_head is not None:
+            outputs.append(self.fcn_head(c3))
+        return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         terms = [Term(0, 1.0, pixel_loss)]
         if self.aux_head is not None:
-            terms += [Term(1, aux_weight, pixel_loss), Term(2, aux_weight, pixel_loss)]
+            of_branches = aux_weight if self.fcn_head is None else 1.0
+            terms += [Term(1, of_branches, pixel_loss), Term(2, of_branches, pixel_loss)]
+        if self.fcn_head is not None:
+            terms.append(Term(3, aux_weight, pixel_loss))
         return terms
 
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+        return mmseg_name(self, name, {
+            r"^decode_head\.([pc]am)_in_conv\.": r"compress_\1.", r"^decode_head\.([pc]am)_out_conv\.": r"proj_\1.",
+            r"^decode_head\.pam\.(key|query|value)_project\.": r"pam.\1_conv.",
+            r"^decode_head\.([pc]am)\.gamma\.scale$": r"\1.gamma",
+            r"^decode_head\.conv_seg\.": "head.1.", r"^decode_head\.pam_conv_seg\.": "aux_head.0.1.",
+            r"^decode_head\.cam_conv_seg\.": "aux_head.1.1.", r"^auxiliary_head\.": "fcn_head."})
 
-def _classifier(nclass, in_channels):
-    head = nn.HybridSequential()
-    head.add(nn.Dropout(0.1), nn.Conv2D(nclass, 1, in_channels=in_channels))
-    return head
+    def adapt_foreign(self, form, tensors):
+        tensors = super().adapt_foreign(form, tensors)
+        if form == "mmseg":  # its gates are single numbers
+            tensors = {name: value.reshape(-1) if name.endswith(".gamma.scale") else value
+                       for name, value in tensors.items()}
+        return tensors

@@ -1,15 +1,17 @@
 """Panoptic FPN's semantic branch: Kirillov, Girshick, He & Dollar, CVPR 2019."""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+import re
+from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
-from ..nn.blocks import ConvModule2d
+from ..nn.blocks import ConvModule2d, classifier
 from ..nn.fusion import LateralFusion
-from ..nn.resize import resize
+from ..nn.resize import enlarge, nearest, resize
 from .backbones import get_backbone
 from .base import SegModel, four_taps, norm_options
+from .mmseg import is_mmseg, mmseg_name
 
 
 class SemanticFPN(SegModel):
@@ -21,10 +23,17 @@ class SemanticFPN(SegModel):
     down. MXNetSeg's upsamples by fixed factors of two, so it fails unless 32 divides the image's
     sides; here every map is resized to the size of the next one.
 
+    mmsegmentation's form has the pyramid as its paper has it (:class:`FeaturePyramid`), upsamples by factors of two
+    and resizes the last map, and has a dropout before the classifier.
+
     Args:
         nclass: classes.
         backbone: any with four taps.
+        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: no such variant.
     """
 
     mxnetseg_classes = ("SemanticFPN",)
@@ -33,27 +42,35 @@ class SemanticFPN(SegModel):
                          "head.semantic.scale_p2.": "branches.0.0.", "head.semantic.scale_p3.": "branches.1.",
                          "head.semantic.scale_p4.": "branches.2.", "head.semantic.scale_p5.": "branches.3.",
                          "head.seg.": "head."}
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
 
-    def __init__(self, *, nclass: int, backbone: str = "resnet50", norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, backbone: str = "resnet50", variant: str = "mxnetseg",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
+        self._mmseg = is_mmseg("SemanticFPN", variant)
         super().__init__(get_backbone(backbone, output_stride=32, **norm), nclass)
-        c1, c2, c3, c4 = four_taps(self.backbone, backbone)
+        c1, c2, c3, c4 = taps = four_taps(self.backbone, backbone)
         with self.name_scope():
-            self.conv_c4 = ConvModule2d(256, 1, in_channels=c4.channels, **norm)
-            self.lateral_c3 = LateralFusion(256, in_channels=c3.channels, **norm)
-            self.lateral_c2 = LateralFusion(256, in_channels=c2.channels, **norm)
-            self.lateral_c1 = LateralFusion(256, in_channels=c1.channels, **norm)
+            if self._mmseg:
+                self.pyramid = FeaturePyramid(256, in_channels=[tap.channels for tap in taps])
+            else:
+                self.conv_c4 = ConvModule2d(256, 1, in_channels=c4.channels, **norm)
+                self.lateral_c3 = LateralFusion(256, in_channels=c3.channels, **norm)
+                self.lateral_c2 = LateralFusion(256, in_channels=c2.channels, **norm)
+                self.lateral_c1 = LateralFusion(256, in_channels=c1.channels, **norm)
             self.branches = nn.HybridSequential()  # of p2 .. p5: as many convolutions as there are steps to climb
             for convolutions in (1, 1, 2, 3):
                 branch = nn.HybridSequential()
                 for i in range(convolutions):
                     branch.add(ConvModule2d(128, 3, in_channels=128 if i else 256, **norm))
                 self.branches.add(branch)
-            self.head = nn.Conv2D(nclass, 1, in_channels=128)
+            self.head = classifier(nclass, 128) if self._mmseg else nn.Conv2D(nclass, 1, in_channels=128)
 
     def hybrid_forward(self, F, x):
-        c1, c2, c3, c4 = self.backbone(x)
+        taps = self.backbone(x)
+        if self._mmseg:
+            return (resize(F, self.head(self.by_twos(F, self.pyramid(*taps))), x, align_corners=False),)
+        c1, c2, c3, c4 = taps
         p5 = self.conv_c4(c4)
         p4 = self.lateral_c3(p5, c3)
         p3 = self.lateral_c2(p4, c2)
@@ -68,3 +85,46 @@ class SemanticFPN(SegModel):
                 climbing = resize(F, convolution(climbing), finer, align_corners=True)
             y = y + climbing
         return (resize(F, self.head(y), x, align_corners=True),)
+
+    def by_twos(self, F, pyramid):
+        """The sum of the branches, each map twice as large as the one before; mmsegmentation's."""
+        finest, *others = self.branches
+        y = finest(pyramid[0])
+        for branch, climbing in zip(others, pyramid[1:]):
+            for convolution in branch:
+                climbing = enlarge(F, convolution(climbing), 2, align_corners=False)
+            y = y + resize(F, climbing, y, align_corners=False)  # twice a rounded size may be one too many
+        return y
+
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+        name = re.sub(r"^(decode_head\.scale_heads\.\d)\.(\d)\.",  # an upsampling stands behind each
+                      lambda found: f"{found[1]}.{int(found[2]) // 2}.", name)
+        return mmseg_name(self, name, {
+            r"^neck\.(lateral|fpn)_convs\.(\d)\.conv\.": r"pyramid.\1s.\2.",
+            r"^decode_head\.scale_heads\.": "branches.", r"^decode_head\.conv_seg\.": "head.1."})
+
+
+class FeaturePyramid(nn.HybridBlock):
+    """FPN: Lin et al., CVPR 2017, section 3: top-down on 1x1 projections, nearest upsampling, a 3x3 convolution each.
+
+    Maps (N, in_channels[i], H_i, W_i), fine to coarse -> a list of (N, channels, H_i, W_i). No norm, no activation.
+
+    Args:
+        channels: of every output.
+        in_channels: of the maps.
+    """
+
+    def __init__(self, channels: int, *, in_channels: Sequence[int]):
+        super().__init__()
+        with self.name_scope():
+            self.laterals, self.fpns = nn.HybridSequential(), nn.HybridSequential()
+            for count in in_channels:
+                self.laterals.add(nn.Conv2D(channels, 1, in_channels=count))
+                self.fpns.add(nn.Conv2D(channels, 3, padding=1, in_channels=channels))
+
+    def hybrid_forward(self, F, *maps):
+        maps = [lateral(y) for lateral, y in zip(self.laterals, maps)]
+        for i in range(len(maps) - 1, 0, -1):
+            maps[i - 1] = maps[i - 1] + nearest(F, maps[i], maps[i - 1])
+        return [conv(y) for conv, y in zip(self.fpns, maps)]

@@ -58,6 +58,23 @@ def resize(F, x, like, *, align_corners: bool):
     return F.dot(turn(F, y), _weights(F, x, like, 3, align_corners))  # (N, C, H', W')
 
 
+def nearest(F, x, like):
+    """``x`` at the height and width of ``like``, each place a copy: of row i n / m, rounded down, for row i of m.
+
+    Args: see :func:`resize`. x: (N, C, H, W), like: (N', C', H', W') -> (N, C, H', W').
+    """
+    like = F.BlockGrad(like)
+    y = F.dot(turn(F, x), _choice(F, x, like, 2))  # (N, C, W, H')
+    return F.dot(turn(F, y), _choice(F, x, like, 3))  # (N, C, H', W')
+
+
+def _choice(F, x, like, axis):
+    """(in, out), 1 where an output sample is a copy of the input's."""
+    source, target = F.contrib.arange_like(x, axis=axis), F.contrib.arange_like(like, axis=axis)
+    position = F.broadcast_div(F.broadcast_mul(target, length(F, x, axis)), length(F, like, axis))
+    return F.BlockGrad(F.broadcast_equal(F.expand_dims(source, 1), F.expand_dims(F.floor(position), 0)))
+
+
 def halve(F, x, *, align_corners: bool):
     """Bilinear resize of ``x`` to half its height and width, rounded up, at any size, hybridised or not.
 

@@ -4,16 +4,15 @@ The weights have mmsegmentation's names and take the way of ``from_mmseg``.
 """
 import inspect
 
-import mxnet as mx
 import numpy as np
 import pytest
-
-from mxnetseg.models import MODELS, get_model
-from mxnetseg.models.weights import assign
-
 from pytorch_cases import assert_golden, picture, read, weights
 
+from mxnetseg.models import MODELS, get_model
+from mxnetseg.models.foreign import renamed, set_parameters
+
 HEADS = ["decode_head", "auxiliary_head"]
+DANET = [*(f"decode_head_out{i}" for i in range(3)), "auxiliary_head"]
 
 # case -> our network and its arguments, the outputs' names in the order of ours
 CASES = {
@@ -23,6 +22,9 @@ CASES = {
     "pspnet_r50-d8_c19_129x161": ("pspnet", {"backbone": "resnet50_v1c"}, HEADS),
     "deeplabv3_r50-d8_c19_64x96": ("deeplabv3", {"backbone": "resnet50_v1c"}, HEADS),
     "deeplabv3_r50-d8_c19_192x224": ("deeplabv3", {"backbone": "resnet50_v1c"}, HEADS),
+    "danet_r50-d8_c19_64x96": ("danet", {"backbone": "resnet50_v1c"}, DANET),
+    "danet_r50-d8_c19_128x160": ("danet", {"backbone": "resnet50_v1c"}, DANET),
+    "fpn_r50_c19_64x96": ("semanticfpn", {"backbone": "resnet50_v1c"}, HEADS),
 }
 QUICK = ("pspnet_r50-d8_c19_64x96",)
 
@@ -33,11 +35,8 @@ def build(case, model, arguments):
     if any(key.startswith("auxiliary_head") for key, _ in case["keys"]):
         arguments["aux"] = True
     net = get_model(model, nclass=case["classes"], **arguments)
-    tensors = net.adapt_foreign("mmseg", weights(case))
-    tensors = {net.from_mmseg(key): mx.nd.array(value) for key, value in tensors.items()}
+    set_parameters(net, renamed(net, "mmseg", weights(case)), where=case["name"])
     assert all(net.from_mmseg(key) is None for key, _ in case["keys"] if key.endswith("num_batches_tracked"))
-    tensors.pop(None, None)
-    assert assign(net, tensors, where=case["name"]) == []
     trainable = [p for p in net.collect_params().values() if p.grad_req != "null"]
     assert sum(int(np.prod(p.shape)) for p in trainable) == case["params"]
     return net
@@ -52,7 +51,8 @@ def before_last_resize(monkeypatch, net, x):
     return net(x)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+                                  for name in CASES])
 def test_parity(name, monkeypatch):
     model, arguments, names = CASES[name]
     name = f"mmseg_{name}"

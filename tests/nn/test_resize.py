@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import gluon, nd
 
-from mxnetseg.nn.resize import enlarge, resize
+from mxnetseg.nn.resize import enlarge, nearest, resize
 
 SIZES = [
     ((1, 1), (1, 1)), ((1, 1), (5, 3)), ((5, 3), (1, 1)), ((1, 7), (4, 1)), ((2, 2), (3, 3)),
@@ -198,3 +198,22 @@ def test_enlarge(align_corners, hybrid):
         got, gradient = run(net, x, head)
         assert np.abs(got - reference(x, head.shape[2:], align_corners)).max() < 1e-5
         assert np.abs(gradient - reference_gradient(head, (height, width), align_corners)).max() < 1e-5
+
+
+class Nearest(gluon.HybridBlock):
+    def hybrid_forward(self, F, x, like):
+        return nearest(F, x, like)
+
+
+def test_nearest_copies_rows_and_columns_at_any_size_hybridised():
+    block = Nearest()
+    block.hybridize()
+    for size, to in SIZES:
+        x = np.random.RandomState(sum(size)).normal(size=(2, 3, *size)).astype("float32")
+        head = np.random.RandomState(sum(to)).normal(size=(2, 3, *to)).astype("float32")
+        got, gradient = run(lambda x, to=to: block(x, nd.zeros((1, 1, *to))), x, head)
+        rows, columns = (np.arange(m) * n // m for n, m in zip(size, to))
+        np.testing.assert_array_equal(got, x[:, :, rows][:, :, :, columns])
+        wanted = np.zeros(x.shape)
+        np.add.at(wanted, (slice(None), slice(None), rows[:, None], columns[None]), head)
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-5)
