@@ -1,0 +1,140 @@
+"""``mxnetseg check-data``: what it prints, its exit codes, and the configuration that it writes."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mxnetseg.config import load_config
+from mxnetseg.data import get_dataset
+from mxnetseg.tools.main import main
+
+SIZE = 70, 100  # height, width
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Folder data: 8 pairs to train on, 3 to validate on, two classes."""
+    rng = np.random.default_rng(3)
+    root = tmp_path / "my pets"
+    for split, count in (("train", 8), ("val", 3)):
+        for kind, shape, top, end in (("images", (*SIZE, 3), 256, "jpg"), ("masks", SIZE, 2, "png")):
+            (root / kind / split).mkdir(parents=True)
+            for i in range(count):
+                array = rng.integers(0, top, shape, dtype=np.uint8)
+                Image.fromarray(array).save(root / kind / split / f"{i}.{end}")
+    (root / "classes.txt").write_text("ground\ncat\n")
+    return root
+
+
+def test_sound_data(pets, capsys):
+    assert main(["check-data", str(pets)]) == 0
+    out = capsys.readouterr().out
+    assert "my pets: 2 classes" in out and "train    8 images, 100.0% of the pixels labelled" in out
+    assert "100x70; image JPEG RGB, mask PNG L" in out and "test     not there" in out
+    assert any(line.split()[:2] == ["1", "cat"] for line in out.splitlines()) and out.endswith("\npassed\n")
+
+
+def test_damage_is_told_with_file_value_and_mend(pets, capsys):
+    for i, value in ((0, 5), (1, 9)):
+        Image.fromarray(np.full(SIZE, value, np.uint8)).save(pets / "masks" / "train" / f"{i}.png")
+    (pets / "images" / "val" / "1.jpg").write_bytes(b"no picture")
+    assert main(["check-data", str(pets)]) == 1
+    out = capsys.readouterr().out
+    assert "problem: labels outside the classes: 2" in out and "5 (7000 pixels); known ids are 0..1" in out
+    assert out.count("add the missing classes to classes.txt") == 1  # the mend once, then file by file
+    assert str(pets / "masks" / "train" / "1.png") in out and str(pets / "images" / "val" / "1.jpg") in out
+    assert out.endswith("\nfailed: 3 problems to mend\n")
+
+
+def test_problems_come_before_warnings(pets, capsys):
+    (pets / "masks" / "train" / "x.png").write_bytes((pets / "masks" / "train" / "0.png").read_bytes())
+    (pets / "masks" / "train" / "0.png").unlink()
+    assert main(["check-data", str(pets)]) == 1
+    out = capsys.readouterr().out
+    assert out.index("problem: files that are not there: 1") < out.index("warning: masks without an image: 1")
+    assert out.endswith("failed: 1 problems to mend, 1 warnings\n")
+
+
+def test_json(pets, capsys):
+    (pets / "masks" / "train" / "0.png").unlink()
+    assert main(["check-data", str(pets), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"] == {"missing": 1} and report["splits"]["val"]["images"] == 3
+    assert report["findings"][0]["where"].endswith("0.png") and len(report["class_weights"]["ENet"]) == 2
+
+
+def test_allow(pets):
+    (pets / "images" / "val" / "0.jpg").write_bytes((pets / "images" / "train" / "0.jpg").read_bytes())
+    assert main(["check-data", str(pets)]) == 1
+    assert main(["check-data", str(pets), "--allow", "leak"]) == 0
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--allow", "leek"], "did you mean 'leak'"),
+    (["--split", "trian"], "did you mean 'train'"),
+    (["--write-config", "mine.txt"], "mine.yaml"),
+    (["--workers", "0"], "at least 1"),
+    (["--splits", "train"], "did you mean --split"),
+])
+def test_wrong_use(pets, arguments, words, capsys):
+    assert main(["check-data", str(pets), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert main(["check-data", str(tmp_path / "none")]) == 2
+    assert "layout expected" in capsys.readouterr().err
+    assert main(["check-data", "cityscapes", "--data-root", str(tmp_path)]) == 2
+    assert "leftImg8bit" in capsys.readouterr().err
+
+
+def test_written_configuration_opens_the_data(pets, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(pets.parent)
+    assert main(["check-data", "my pets", "--write-config", "made/pets.yaml"]) == 0
+    assert "mxnetseg train --config made/pets.yaml" in capsys.readouterr().out
+    monkeypatch.chdir("/")  # the path of the data is absolute
+    config = load_config(pets.parent / "made" / "pets.yaml")
+    assert config.data.base_size == 100 and config.data.crop_size == (64, 96)
+    assert config.train.batch_size == 8
+    dataset = get_dataset(config.data.name, split=config.data.train_split, root=config.data.root)
+    assert len(dataset) == 8 and dataset.classes == ("ground", "cat")
+    text = (pets.parent / "made" / "pets.yaml").read_text()
+    assert text.count("class_weights: [") == 2
+    weighted = text.replace("# loss:", "loss:").replace("#   class_weights", "  class_weights", 1)
+    (pets.parent / "weighted.yaml").write_text(weighted)  # its comments are ready to use
+    assert len(load_config(pets.parent / "weighted.yaml").loss.class_weights) == 2
+
+
+def test_no_configuration_for_data_that_failed(pets, tmp_path):
+    (pets / "masks" / "train" / "0.png").unlink()
+    assert main(["check-data", str(pets), "--write-config", str(tmp_path / "c.yaml")]) == 1
+    assert not (tmp_path / "c.yaml").exists()
+
+
+def test_configuration_of_a_data_set_with_a_name(pets, tmp_path, monkeypatch, capsys):
+    camvid = tmp_path / "data" / "CamVid"
+    (pets / "images").rename(camvid.parent.with_name("images"))
+    for split in ("train", "val"):
+        camvid.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / split).rename(camvid / split)
+        for image in (camvid / split).iterdir():
+            Image.open(image).save(image.with_suffix(".png"))
+            image.unlink()
+        (pets / "masks" / split).rename(camvid / f"{split}annot")
+    made = tmp_path / "c.yaml"
+    monkeypatch.setenv("MXNETSEG_DATA", str(tmp_path / "data"))
+    assert main(["check-data", "camvid", "--write-config", str(made)]) == 0
+    assert "9 of 11 classes have no pixel" in capsys.readouterr().out
+    assert (load_config(made).data.name, load_config(made).data.root) == ("camvid", None)
+    monkeypatch.delenv("MXNETSEG_DATA")
+    assert main(["check-data", "camvid", "--root", str(tmp_path / "data"), "--write-config", str(made)]) == 0
+    assert load_config(made).data.root == str(camvid)
+
+
+@pytest.mark.slow
+def test_the_written_configuration_trains(pets, tmp_path, capsys):
+    assert main(["check-data", str(pets), "--write-config", str(tmp_path / "c.yaml")]) == 0
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--backbone", "resnet18", "--epochs", "1", "--ctx",
+                 "cpu", "--batch-size", "4", "--weights", str(tmp_path / "weights"), "--quiet"]) == 0
+    assert "ground" in capsys.readouterr().out
