@@ -7,7 +7,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-GOLDEN = Path(__file__).parent / "pytorch"
+GOLDEN = Path(__file__).parent.parent / "golden" / "pytorch"
 
 
 def read(name):
