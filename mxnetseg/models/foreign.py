@@ -7,15 +7,18 @@ A *form* is a way to name the parameters of a network. A network reads one if it
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Mapping, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
-from ..errors import CheckpointError, UnknownNameError
+from ..errors import CheckpointError, UnknownNameError, UsageError
+from . import MODELS, build_model, model_arguments
+from .backbones import list_backbones
 from .torchfile import read_torch
-from .weights import assign, read_params
+from .weights import Skipped, assign, read_params
 
 # form -> whose files have it
 FORMS: Dict[str, str] = {
@@ -30,6 +33,9 @@ FORMS: Dict[str, str] = {
 _NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _LOSSES = ("loss.", "criterion.")  # what is saved with a network that was wrapped together with its loss
+
+# A number of classes that no file and no layer has: where a shape has it, the file tells the true one.
+_PROBE = 997
 
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
                 "I8": "i1", "U8": "u1", "BOOL": "?"}
@@ -197,6 +203,110 @@ def set_parameters(net, tensors: Mapping[str, np.ndarray], *, where: object) -> 
         CheckpointError: they do not fit. Nothing has been set then.
     """
     assign(net, {name: mx.nd.array(value, dtype=np.float32) for name, value in tensors.items()}, where=where)
+
+
+
+# ---- which network ------------------------------------------------------------------------------
+
+
+class Guess(NamedTuple):
+    """A network that a file may belong to.
+
+    Attributes:
+        form: of :data:`FORMS`.
+        arguments: of :func:`~mxnetseg.models.get_model`, without the name and ``nclass``.
+        nclass: as the file's shapes tell it; None if they do not.
+        tensors: the file's, under our names.
+        problems: what does not fit.
+        share: how much fits, 0 .. 1.
+    """
+
+    form: str
+    arguments: Dict[str, object]
+    nclass: Optional[int]
+    tensors: Dict[str, np.ndarray]
+    problems: List[Skipped]
+    share: float
+
+
+def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "auto", nclass: Optional[int] = None,
+              thorough: bool = True, **arguments) -> Guess:
+    """What a file of tensors is, given the network's name: the form, the classes, the backbone, the heads.
+
+    Args:
+        tensors: of :func:`read_tensors`.
+        model: a name of :func:`~mxnetseg.models.list_models`.
+        form: one of :data:`FORMS`; ``'auto'``: the one that fits best.
+        nclass: classes, if they are known.
+        thorough: try also other backbones, heads and structures than the network's defaults, if these do not fit.
+        **arguments: of the network, as far as they are known; the others are tried.
+
+    Returns:
+        the best fit, which may be a bad one: see its ``problems``.
+
+    Raises:
+        UnknownNameError: no such network or argument, or the network does not read that form.
+        ConfigError: a value that the network cannot take.
+    """
+    network = MODELS.get(model)
+    forms = forms_of(network)
+    if form != "auto" and form not in forms:
+        raise UnknownNameError(f"form of weights for {MODELS.resolve(model)}:", form, forms)
+    best = None
+    for one in forms if form == "auto" else [form]:
+        guess = _fit(tensors, model, one, nclass, {**network.foreign_options.get(one, {}), **arguments})
+        if best is None or guess.share > best.share:
+            best = guess
+    if best.problems and thorough:
+        for tried in _variations(model, best.form, arguments):
+            try:
+                guess = _fit(tensors, model, best.form, nclass, tried)
+            except UsageError:  # a backbone that this network cannot have
+                continue
+            best = guess if guess.share > best.share else best
+            if not best.problems:
+                break
+    return best
+
+
+def _variations(model: str, form: str, known: Mapping[str, object]) -> Iterator[Dict[str, object]]:
+    """Arguments to try, those that are known left as they are."""
+    network, names = MODELS.get(model), model_arguments(model)
+    for structure in network.structures:
+        for backbone in [None, *list_backbones()] if "backbone" in names else [None]:
+            for aux in [False, True] if "aux" in names else [None]:
+                tried = {"backbone": backbone, "aux": aux, **network.foreign_options.get(form, {}), **structure,
+                         **known}
+                yield {key: value for key, value in tried.items() if value is not None}
+
+
+def _fit(tensors, model, form, nclass, arguments) -> Guess:
+    net = build_model(model, nclass=_PROBE, **arguments)
+    shapes = _shapes(net)
+    ours = renamed(net, form, tensors)
+    seen = Counter(ours[name].shape[shape.index(_PROBE)] for name, shape in shapes.items()
+                   if _PROBE in shape and name in ours and ours[name].ndim == len(shape))
+    nclass = nclass or (seen.most_common(1)[0][0] if seen else None)
+    shapes = {name: tuple(nclass if n == _PROBE and nclass else n for n in shape) for name, shape in shapes.items()}
+    problems = [Skipped(name, "missing in the file") for name in shapes if name not in ours]
+    problems += [Skipped(name, "not in this network") for name in ours if name not in shapes]
+    problems += [Skipped(name, f"shape {ours[name].shape} in the file, {shape} in this network")
+                 for name, shape in shapes.items() if name in ours and ours[name].shape != shape]
+    if "backbone" in model_arguments(model):  # named, though it is the default: that may change
+        arguments = {**arguments, "backbone": net.backbone_name}
+    return Guess(form, dict(arguments), nclass, ours, problems, _share(shapes, ours))
+
+
+def _shapes(net) -> Dict[str, Tuple[int, ...]]:
+    """The shapes of a network's parameters, which need no values yet."""
+    parameters = net.named_parameters()
+    if all(p.shape is not None and all(n > 0 for n in p.shape) for p in parameters.values()):
+        return {name: tuple(p.shape) for name, p in parameters.items()}
+    outputs = mx.sym.Group(list(net(mx.sym.var("data"))))
+    found, _, states = outputs.infer_shape(data=(1, 3, 64, 64))
+    inferred = {**dict(zip(outputs.list_arguments(), found)),
+                **dict(zip(outputs.list_auxiliary_states(), states))}
+    return {name: tuple(inferred.get(p.name, p.shape)) for name, p in parameters.items()}
 
 
 def _share(shapes: Mapping[str, Tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> float:

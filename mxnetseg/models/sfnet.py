@@ -21,8 +21,8 @@ class SFNet(SegModel):
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the logits of the pyramid's
     steps at stride 16, 8 and 4.
 
-    As in xiaojianzhong's port to mmsegmentation, whose weights it reads; the authors' network is the same
-    under other names. The port fixes the flow's unit to twice the coarse map's size, which asks for sides that
+    As in xiaojianzhong's port to mmsegmentation; the authors' network is the same under other names. It reads the
+    weights of both. The port fixes the flow's unit to twice the coarse map's size, which asks for sides that
     32 divides; here, as in the authors' code, it is the fine map's, and any size will do.
 
     Args:
@@ -80,16 +80,51 @@ class SFNet(SegModel):
         return [Term(0, 1.0, pixel_loss), *(Term(i + 1, aux_weight, pixel_loss) for i in range(heads))]
 
     def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter in the port's checkpoints (below ``state_dict`` there); None for one we have not."""
-        name = re.sub(r"^backbone\.stem\.7\.", "backbone.bn1.", name)
-        name = name.replace("backbone.stem.", "backbone.conv1.")
-        name = re.sub(r"^neck\.ppm\.(\d)\.1\.", r"ppm.branches.\1.", name)
-        name = re.sub(r"^neck\.", "", name.replace("neck.bottleneck.", "ppm.bottleneck."))
-        name = re.sub(r"^(fams\.\d\.low_conv)\.conv\.", r"\1.0.", name)
-        name = re.sub(r"^(fams\.\d\.low_conv)\.bn\.", r"\1.1.", name)
-        name = name.replace("decode_head.", "head.").replace("auxiliary_head.", "aux_heads.")
-        name = name.replace(".convs.0.", ".conv1.").replace(".conv_seg.", ".conv2.")
+        """Our name of a parameter in the port's checkpoints or in the authors' (SFSegNets); None for one we have
+        not."""
+        for theirs, ours in _NAMES:
+            name = re.sub(theirs, ours, name)
         return gluon_name(self.named_parameters(), name)
+
+    def adapt_foreign(self, form, tensors):
+        """The authors' auxiliary heads have a bias in front of a norm: subtracted from the norm's mean, it says the
+        same."""
+        if form != "pytorch":
+            return tensors
+        biases = [name for name in tensors if re.fullmatch(r"head\.dsn\.\d\.0\.bias", name)]
+        adapted = {name: value for name, value in tensors.items() if name not in biases}
+        for name in biases:
+            mean = name.replace(".0.bias", ".1.running_mean")
+            if mean in adapted:
+                adapted[mean] = adapted[mean] - tensors[name]
+        return adapted
+
+
+# What a name of the port, then of the authors begins with -> in our network.
+_NAMES = (
+    (r"^backbone\.stem\.7\.", "backbone.bn1."), (r"^backbone\.stem\.", "backbone.conv1."),
+    (r"^neck\.ppm\.(\d)\.1\.", r"ppm.branches.\1."), (r"^neck\.bottleneck\.", "ppm.bottleneck."),
+    (r"^neck\.fams\.(\d)\.low_conv\.conv\.", r"fams.\1.low_conv.0."),
+    (r"^neck\.fams\.(\d)\.low_conv\.bn\.", r"fams.\1.low_conv.1."), (r"^neck\.(fams|convs)\.", r"\1."),
+    (r"^decode_head\.", "head."), (r"^auxiliary_head\.", "aux_heads."),
+    (r"^(head|aux_heads\.\d)\.convs\.0\.", r"\1.conv1."), (r"^(head|aux_heads\.\d)\.conv_seg\.", r"\1.conv2."),
+
+    (r"^layer0\.0\.", "backbone.conv1."), (r"^layer0\.1\.", "backbone.bn1."), (r"^layer(\d)\.", r"backbone.layer\1."),
+    (r"^head\.ppm\.stages\.(\d)\.1\.", r"ppm.branches.\1.conv."),
+    (r"^head\.ppm\.stages\.(\d)\.2\.", r"ppm.branches.\1.bn."),
+    (r"^head\.ppm\.bottleneck\.0\.", "ppm.bottleneck.conv."), (r"^head\.ppm\.bottleneck\.1\.", "ppm.bottleneck.bn."),
+    (r"^head\.fpn_in\.(\d)\.", r"fams.\1.low_conv."),
+    (r"^head\.fpn_out_align\.(\d)\.down_l\.", r"fams.\1.low_down_conv."),
+    (r"^head\.fpn_out_align\.(\d)\.down_h\.", r"fams.\1.high_down_conv."),
+    (r"^head\.fpn_out_align\.(\d)\.flow_make\.", r"fams.\1.flow_conv."),
+    (r"^head\.fpn_out\.(\d)\.0\.0\.", r"convs.\1.conv."), (r"^head\.fpn_out\.(\d)\.0\.1\.", r"convs.\1.bn."),
+    (r"^head\.conv_last\.0\.0\.", "head.conv1.conv."), (r"^head\.conv_last\.0\.1\.", "head.conv1.bn."),
+    (r"^head\.conv_last\.1\.", "head.conv2."),
+    # theirs go from stride 4 to 16, ours the other way
+    (r"^head\.dsn\.([012])\.", lambda found: f"aux_heads.{2 - int(found[1])}."),
+    (r"^(aux_heads\.\d)\.0\.", r"\1.conv1.conv."), (r"^(aux_heads\.\d)\.1\.", r"\1.conv1.bn."),
+    (r"^(aux_heads\.\d)\.4\.", r"\1.conv2."),
+)
 
 
 class Head(nn.HybridBlock):

@@ -29,6 +29,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "models": ("mxnetseg.tools.models", "list the networks"),
     "datasets": ("mxnetseg.tools.datasets", "list the data sets and where they are"),
     "check-data": ("mxnetseg.tools.check_data", "find what is wrong with a data set, and what it holds"),
+    "browse": ("mxnetseg.tools.browse", "draw pictures of a data set and of what the network is shown"),
     "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),
     "doctor": ("mxnetseg.tools.doctor", "check this installation and say how to mend it"),
 }

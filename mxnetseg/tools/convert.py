@@ -1,0 +1,204 @@
+"""``mxnetseg convert``: other people's weights as a checkpoint of ours."""
+from __future__ import annotations
+
+import os
+import shlex
+from argparse import ArgumentParser, Namespace
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+_PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network that have a configuration key of their own
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SRC",
+                        help="weight file: .pth, .safetensors, .params or .npz; nothing in it is executed")
+    parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file; its .json goes "
+                        "beside it")
+    parser.add_argument("--model", required=True, help="network (`mxnetseg models` lists them)")
+    parser.add_argument("--backbone", help="feature extractor (default: what fits)")
+    parser.add_argument("--nclass", type=int, metavar="N", help="classes (default: as many as the file has)")
+    parser.add_argument("--from", dest="form", default="auto", metavar="FORM",
+                        help="whose names the file has: own, mxnetseg, gluoncv, pytorch (the original), mmseg; "
+                             "default: auto, what fits best")
+    parser.add_argument("--data", help="data set that the weights were trained on, for the classes' names and colours")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="any configuration key: --set model.options.width=18, --set model.output_stride=16")
+    parser.add_argument("--force", action="store_true", help="replace DST if it is there")
+
+
+def run(args: Namespace) -> int:
+    target = _target(args)
+
+    from ..config import Config
+    from ..config.loader import parse_override
+    from ..engine.checkpoint import Checkpoint, all_finite, model_record
+    from ..errors import CheckpointError, ConfigError
+    from ..models import MODELS, get_model
+    from ..models.foreign import FORMS, read_tensors, recognise, set_parameters
+
+    name = MODELS.resolve(args.model)
+    if args.nclass is not None and args.nclass < 1:
+        raise ConfigError("a network needs at least one class", where="--nclass", received=args.nclass)
+    changes = dict(map(parse_override, args.overrides))
+    if args.backbone:
+        changes["model.backbone"] = args.backbone
+    config = Config().replace({"model.name": name, **({"data.name": args.data} if args.data else {}), **changes},
+                              where="--set")
+    known = _known(config, changes)
+    tensors = read_tensors(args.source)
+    guess = recognise(tensors, name, form=args.form, nclass=args.nclass, **known)
+    if guess.problems:
+        raise _misfit(args, name, tensors, guess)
+    config = config.replace({f"model.{key}" if key in _PLAIN else f"model.options.{key}": _plain(value)
+                             for key, value in {"aux": False, **guess.arguments}.items()})
+    data = _data(args, config, guess.nclass)
+    record = model_record(config.model, guess.nclass)
+    net = get_model(**record, norm="bn")
+    set_parameters(net, guess.tensors, where=args.source)
+    if not all_finite(net):
+        raise CheckpointError("the file holds values that are no numbers (NaN) or infinite", where=args.source,
+                              fix="take another checkpoint of that run")
+    _write(Checkpoint(target), net, {
+        "model": record, "data": data, "normalisation": {"mean": list(net.mean), "std": list(net.std)},
+        "protocol": {"splits": {"train": config.data.train_split, "val": config.data.val_split}}, "metrics": {},
+        "source": {"file": args.source.name, "form": guess.form}, "config": config.to_dict()})
+    print(f"source      {args.source}: {len(tensors)} tensors, with the names of {FORMS[guess.form]} ({guess.form})\n"
+          f"network     {_described(name, net.backbone_name, record)}\n"
+          f"checkpoint  {target}: all {len(guess.tensors)} parameters set")
+    if not args.data:
+        print("note        without --data the classes have no names, and `mxnetseg eval` refuses to score them")
+    return 0
+
+
+def _target(args: Namespace) -> Path:
+    """The ``.params`` file to write.
+
+    Raises:
+        UsageError: it is there and ``--force`` is not, or it cannot be written.
+    """
+    from ..errors import UsageError
+
+    target = args.target if args.target.suffix == ".params" else args.target.with_name(args.target.name + ".params")
+    if args.target.is_dir() or args.target.name in ("", ".", ".."):
+        raise UsageError("a file cannot be written where a folder is", where=args.target,
+                         fix=f"name a file in it: {args.target / f'{args.model}.params'}")
+    if args.source.exists() and target.exists() and args.source.samefile(target):
+        raise UsageError("the source would be overwritten", where=target, fix="give DST another name")
+    there = [p for p in (target, target.with_suffix(".json")) if p.exists()]
+    if there and not args.force:
+        raise UsageError("the checkpoint to write is there already", where=there[0],
+                         fix="choose another name, or replace it with --force")
+    folder = next(p for p in target.absolute().parents if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError("no checkpoint can be written there", where=folder,
+                         fix="check the folder's permissions, or choose another folder")
+    return target
+
+
+def _known(config, changes: Dict[str, Any]) -> Dict[str, Any]:
+    """The arguments of the network that the user named."""
+    named = {key: getattr(config.model, key) for key in _PLAIN if f"model.{key}" in changes}
+    return {key: value for key, value in {**config.model.options, **named}.items() if value is not None}
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _described(model: str, backbone: str, record) -> str:
+    rest = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("name", "nclass", "backbone"))
+    return f"{model} on {backbone}, {record['nclass']} classes" + (f", {rest}" if rest else "")
+
+
+def _data(args: Namespace, config, nclass: int) -> Dict[str, Any]:
+    """The sidecar's section on the classes.
+
+    Raises:
+        ConfigError: ``--data`` has another number of them.
+    """
+    from ..data import get_dataset, get_dataset_class
+    from ..data.base import IGNORE, voc_palette
+    from ..errors import ConfigError, UnknownNameError
+
+    if not args.data:
+        return {"name": "unknown", "classes": [f"class {i}" for i in range(nclass)],
+                "palette": voc_palette(nclass).tolist(), "ignore": IGNORE, "raw_ids": None}
+    try:
+        of_class = get_dataset_class(args.data)
+    except UnknownNameError:
+        of_class = None
+    if of_class is not None and of_class.classes:  # known without its files
+        described = object.__new__(of_class)
+    else:
+        described = get_dataset(args.data, split=config.data.val_split, root=config.data.root)
+    if len(described.classes) != nclass:
+        raise ConfigError("the data set has another number of classes than the weights", where="--data",
+                          received=f"{args.data}: {len(described.classes)}; {args.source.name}: {nclass}",
+                          fix="name the data set that they were trained on, or leave --data out")
+    return described.info()
+
+
+def _write(checkpoint, net, record: Dict[str, Any]) -> None:
+    """Write the checkpoint: the whole of it, or nothing."""
+    from ..errors import UsageError
+
+    stale = checkpoint.path.with_suffix(".state")
+    try:
+        checkpoint.write(net, record)
+        with suppress(FileNotFoundError):
+            stale.unlink()  # of the checkpoint that was replaced
+    except OSError as error:
+        raise UsageError("the checkpoint cannot be written there", where=checkpoint.path, received=error.strerror,
+                         fix="check the folder's permissions, or choose another folder") from None
+    finally:
+        with suppress(OSError):
+            checkpoint.path.with_name(checkpoint.path.name + ".new").unlink()
+
+
+def _misfit(args: Namespace, name: str, tensors, guess):
+    """The error for weights that are not this network's: how they differ, and what they may be instead."""
+    from ..errors import CheckpointError
+    from ..models.foreign import FORMS, recognise
+
+    kinds = {"missing in the file": 0, "not in this network": 0, "of another shape": 0}
+    for problem in guess.problems:
+        kinds[problem.reason if problem.reason in kinds else "of another shape"] += 1
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+    shown: List[str] = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
+    more = [f"... and {len(guess.problems) - 8} more"] if len(guess.problems) > 8 else []
+    form = f"read as {FORMS[guess.form]} ({guess.form}), {guess.share:.0%} fits"
+    free = recognise(tensors, name) if args.backbone or args.nclass or args.overrides or args.form != "auto" else guess
+    if not free.problems:
+        fix = f"it fits as: mxnetseg convert {_command(args, name, free)}"
+    else:
+        other = _other_network(tensors, free.share, name)
+        fix = f"it looks rather like {other}: --model {other}" if other else \
+            "check --model, and its options (--set model.options...); `mxnetseg config --describe` explains them"
+    return CheckpointError("the weights do not fit this network", where=args.source,
+                           received="\n".join([form, counts, *shown, *more]), fix=fix)
+
+
+def _command(args: Namespace, name: str, guess) -> str:
+    words = [str(args.source), str(args.target), "--model", name, "--from", guess.form, "--nclass", str(guess.nclass)]
+    for key, value in guess.arguments.items():
+        if key == "backbone":
+            words += ["--backbone", str(value)]
+        elif value is not False:
+            words += ["--set", f"model.{key}={value}" if key in _PLAIN else f"model.options.{key}={_plain(value)}"]
+    return shlex.join(words)
+
+
+def _other_network(tensors, share: float, name: str) -> Optional[str]:
+    """The network that fits better in its plain form, if there is one."""
+    from ..models import list_models
+    from ..models.foreign import recognise
+
+    best = None
+    for other in list_models():
+        if other != name:
+            guess = recognise(tensors, other, thorough=False)
+            if guess.share > share:
+                best, share = other, guess.share
+    return best
