@@ -20,16 +20,46 @@ __all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "loc
 DATASETS = Registry(
     "data set",
     {
+        "acdc": "mxnetseg.data.acdc:ACDC",
+        "acdcfog": "mxnetseg.data.acdc:ACDCFog",
+        "acdcnight": "mxnetseg.data.acdc:ACDCNight",
+        "acdcrain": "mxnetseg.data.acdc:ACDCRain",
+        "acdcsnow": "mxnetseg.data.acdc:ACDCSnow",
+        "ade20k": "mxnetseg.data.ade20k:ADE20K",
+        "aeroscapes": "mxnetseg.data.aeroscapes:Aeroscapes",
+        "bdd100k": "mxnetseg.data.bdd100k:BDD100K",
         "camvid": "mxnetseg.data.camvid:CamVid",
+        "camvidfull": "mxnetseg.data.camvid:CamVidFull",
+        "citycoarse": "mxnetseg.data.cityscapes:CityCoarse",
         "cityscapes": "mxnetseg.data.cityscapes:Cityscapes",
+        "coco": "mxnetseg.data.coco:COCO",
+        "cocostuff10k": "mxnetseg.data.cocostuff:COCOStuff10k",
+        "cocostuff164k": "mxnetseg.data.cocostuff:COCOStuff164k",
+        "cocostuff182": "mxnetseg.data.cocostuff:COCOStuff182",
         "folder": "mxnetseg.data.folder:FolderDataset",
+        "gatech": "mxnetseg.data.gatech:GATECH",
+        "list": "mxnetseg.data.listfile:ListDataset",
+        "mapillary": "mxnetseg.data.mapillary:Mapillary",
+        "mhpv1": "mxnetseg.data.mhpv1:MHPv1",
+        "nyuv2": "mxnetseg.data.nyuv2:NYUv2",
+        "pascalcontext": "mxnetseg.data.pascalcontext:PascalContext",
+        "pascalcontext60": "mxnetseg.data.pascalcontext:PascalContext60",
         "pascalvoc": "mxnetseg.data.pascalvoc:PascalVOC",
+        "pascalvocaug": "mxnetseg.data.pascalvocaug:PascalVOCAug",
         "sample": "mxnetseg.data.sample:SampleDataset",
+        "sbd": "mxnetseg.data.sbd:SBD",
+        "siftflow": "mxnetseg.data.siftflow:SiftFlow",
+        "stanfordbackground": "mxnetseg.data.stanfordbackground:StanfordBackground",
+        "sunrgbd": "mxnetseg.data.sunrgbd:SUNRGBD",
+        "weizmannhorses": "mxnetseg.data.weizmannhorses:WeizmannHorses",
     },
     aliases={"citys": "cityscapes", "voc": "pascalvoc", "voc2012": "pascalvoc", "pascalvoc2012": "pascalvoc",
-             "CamVidFull": "camvid"},
+             "vocaug": "pascalvocaug", "pascalaug": "pascalvocaug", "pcontext": "pascalcontext",
+             "pascalcontext59": "pascalcontext", "mscoco": "coco", "cocostuff": "cocostuff10k", "bdd": "bdd100k",
+             "ade": "ade20k", "nyu": "nyuv2", "mhp": "mhpv1", "mapillaryvistas": "mapillary", "vistas": "mapillary",
+             "stanford10": "stanfordbackground", "weizhorses": "weizmannhorses"},
 )
-_FOLDER = "folder:"
+_BY_PATH = ("folder", "list")  # data sets that are named by where they lie: folder:PATH
 
 
 def list_datasets() -> List[str]:
@@ -50,8 +80,8 @@ def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = N
     """Open one split of a data set.
 
     Args:
-        name: a name of :func:`list_datasets` (case and separators do not matter); or folder data, as
-            ``'folder:PATH'`` or the path of an existing folder.
+        name: a name of :func:`list_datasets` (case and separators do not matter); or data of your own, as
+            ``'folder:PATH'``, the path of an existing folder, or ``'list:PATH'``.
         split: ``'train'``, ``'val'``, ...; each data set names its own.
         root: where the data set lies, if not in ``$MXNETSEG_DATA`` or ``./dataset``.
 
@@ -71,23 +101,23 @@ def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[
         UnknownNameError: no such data set.
         UsageError: both a folder and a ``root`` were given.
     """
-    folder = _folder_in(name)
+    kind, folder = _place_in(name)
     if folder is None:
-        return get_dataset_class(name), root
+        return get_dataset_class(kind), root
     if root is not None:
         raise UsageError("folder data was given two folders", received=f"{name} and root {root}",
-                         fix="give one: --data folder:PATH, or --data folder --root PATH")
-    return get_dataset_class("folder"), folder
+                         fix=f"give one: --data {kind}:PATH, or --data {kind} --root PATH")
+    return get_dataset_class(kind), folder
 
 
-def _folder_in(name: str) -> Optional[Path]:
-    """The folder that ``name`` stands for, None if it is the name of a data set."""
-    if name.startswith(_FOLDER):
-        return Path(name[len(_FOLDER):])
+def _place_in(name: str) -> Tuple[str, Optional[Path]]:
+    """The data set that ``name`` stands for, and its folder if it names that, too."""
+    kind, colon, path = name.partition(":")
+    if colon and kind in _BY_PATH:
+        return kind, Path(path)
     if "/" in name or os.sep in name:  # surely a path, even if nothing is there
-        return Path(name)
+        return "folder", Path(name)
     try:
-        DATASETS.resolve(name)
-        return None  # a data set's name goes before a folder of the same name
+        return DATASETS.resolve(name), None  # a data set's name goes before a folder of the same name
     except UnknownNameError:
-        return Path(name) if Path(name).is_dir() else None
+        return ("folder", Path(name)) if Path(name).is_dir() else (name, None)

@@ -72,7 +72,7 @@ class SegDataset:
         label_map: id in the files -> train id or IGNORE; None if the files hold train ids.
             A file value of 255 is IGNORE unless the map says otherwise.
         subdir: folder below the data folder, ``/`` between its parts.
-        markers: paths below the root by which the data set is recognised.
+        markers: paths below the root by which the data set is recognised; ``a|b``: one of them.
         home_page, licence: where it comes from and what one may do with it.
         layout: picture of the expected folders, shown when they are not found.
         label_hint: what to do about a label outside the classes.
@@ -266,10 +266,15 @@ class SegDataset:
         places = [Path(base).expanduser() / folder for base in bases for folder in below]
         return list(dict.fromkeys(places))
 
+    @classmethod
+    def is_at(cls, place: Path) -> bool:
+        """Whether the data set lies in this folder, as far as its markers tell."""
+        return place.is_dir() and not _lacking(place, cls.markers)
+
     def _find_root(self, root: Optional[PathLike]) -> Path:
         places = self.places(root)
         for place in places:
-            if place.is_dir() and all((place / marker).exists() for marker in self.markers):
+            if self.is_at(place):
                 return place
         looked = "\n".join(f"{p.absolute()}  ({_why_not(p, self.markers)})" for p in places)
         fix = f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}"
@@ -526,4 +531,8 @@ def _ranges(ids: Sequence[int]) -> str:
 def _why_not(place: Path, markers: Sequence[str]) -> str:
     if not place.is_dir():
         return "no such folder"
-    return "it lacks " + ", ".join(m for m in markers if not (place / m).exists())
+    return "it lacks " + ", ".join(_lacking(place, markers))
+
+
+def _lacking(place: Path, markers: Sequence[str]) -> List[str]:
+    return [m.replace("|", " or ") for m in markers if not any((place / name).exists() for name in m.split("|"))]

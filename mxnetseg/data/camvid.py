@@ -1,17 +1,18 @@
-"""CamVid in the layout of the SegNet tutorial: 480 x 360, 11 classes.
+"""CamVid in 11 classes: 480 x 360 in the layout of the SegNet tutorial, or 960 x 720 as it was published.
 
-Brostow, Fauqueur, Cipolla: Semantic object classes in video, 2009. The layout and the 11 classes are those
-of SegNet (Badrinarayanan, Kendall, Cipolla, 2017).
+Brostow, Fauqueur, Cipolla: Semantic object classes in video, 2009. The 11 classes and the splits are those of SegNet
+(Badrinarayanan, Kendall, Cipolla, 2017).
 """
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import List
+from typing import Dict, List, Tuple
 
 import numpy as np
 
 from ..errors import DataError
-from .base import IGNORE, IMAGE_SUFFIXES, Pair, SegDataset, list_files, read_list
+from .base import IGNORE, IMAGE_SUFFIXES, Pair, SegDataset, hex_palette, list_files, read_list, read_mask
+from .layouts import by_line
 
 
 class CamVid(SegDataset):
@@ -24,6 +25,7 @@ class CamVid(SegDataset):
     name = "CamVid"
     splits = ("train", "val", "test", "trainval")
     combined = {"trainval": ("train", "val")}
+    counts = {"train": 367, "val": 101, "test": 233}
     classes = ("sky", "building", "pole", "road", "sidewalk", "tree", "sign", "fence", "car", "pedestrian",
                "bicyclist")
     palette = np.array([
@@ -37,6 +39,7 @@ class CamVid(SegDataset):
 <root>/train/X.png, trainannot/X.png      and so for val, test
 <root>/train.txt, val.txt, test.txt       pairs: /SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png
 without its list, a split is all of its folder"""
+    split_notes = "results in the literature are often those of training on trainval and testing on test"
     label_hint = ("CamVid masks of the SegNet tutorial hold 0..11; those of the original CamVid are RGB, "
                   "with 32 classes: take the tutorial's *annot folders")
     markers = ("train",)
@@ -57,10 +60,81 @@ without its list, a split is all of its folder"""
         for number, line in enumerate(read_list(path), 1):
             words = line.split()
             if len(words) != 2:
-                raise DataError("a line of a CamVid list is not a pair 'image mask'",
-                                where=f"{path}, entry {number}", received=line,
-                                fix="write two paths, separated by a space: train/X.png trainannot/X.png")
+                self.problems.append(DataError(
+                    "a line of a CamVid list is not a pair 'image mask'",
+                    where=f"{path}, entry {number}", received=line,
+                    fix="write two paths, separated by a space: train/X.png trainannot/X.png"))
+                continue
             # the tutorial's lists hold paths of its authors' machine: only folder and file name count
             image, mask = (Path(self.root, *PurePosixPath(w.replace("\\", "/")).parts[-2:]) for w in words)
             pairs.append(Pair(f"{image.parent.name}/{image.stem}", image, mask))
         return pairs
+
+
+# the 32 colours of the original masks, by the class of SegNet that they belong to; 11 is unlabelled
+_COLORS: Dict[int, str] = {
+    0: "808080",  # sky
+    1: "c00080 008040 800000 400040 40c000",  # archway, bridge, building, tunnel, wall
+    2: "c0c080 000040",  # column or pole, traffic cone
+    3: "804080 8000c0 c00040",  # road, lane markings to drive on and not
+    4: "0000c0 40c080 8080c0",  # sidewalk, parking block, road shoulder
+    5: "808000 c0c000",  # tree, other vegetation
+    6: "c08080 808040 004040",  # sign, text, traffic light
+    7: "404080",  # fence
+    8: "400080 4080c0 c080c0 c04080 804040",  # car, SUV or pickup, truck or bus, train, other moving things
+    9: "404000 c08040 4000c0 408040",  # pedestrian, child, cart or pram, animal
+    10: "0080c0 c000c0",  # bicyclist, motorcycle or scooter
+    11: "000000",
+}
+
+
+class CamVidFull(CamVid):
+    """CamVid at full size, 960 x 720: the published files, without lists, or MXNetSeg's layout with lists.
+
+    The published masks are RGB pictures of 32 classes, which become the 11 on reading. See
+    :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    """
+
+    name = "CamVidFull"
+    subdir = "CamVidFull"
+    markers = ("701_StillsRaw_full|images", "LabeledApproved_full|labels")
+    home_page = ("http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (701_StillsRaw_full.zip, "
+                 "LabeledApproved_full.zip)")
+    layout = """\
+<root>/701_StillsRaw_full/X.png, LabeledApproved_full/X_L.png     RGB of 32 classes; the splits follow from the names
+or:
+<root>/images/X.png, labels/X.png            8 bits: 0..10, 11 = unlabelled
+<root>/train.txt, val.txt, test.txt          X.png X.png a line"""
+    label_hint = ("LabeledApproved_full holds the 32 published colours, labels/ the ids 0..11: unpack the masks again; "
+                  "those that were resized smoothly have lost their colours")
+
+    def find_pairs(self) -> List[Pair]:
+        if (self.root / "labels").is_dir():
+            return [pair for part in self.parts
+                    for pair in by_line(self, f"{part}.txt", images="images", masks="labels", fallback=".png")]
+        masks = self.root / "LabeledApproved_full"
+        return [Pair(image.stem, image, masks / f"{image.stem}_L.png")
+                for image in list_files(self.root / "701_StillsRaw_full", (".png",))
+                if _split_of(image.stem) in self.parts]
+
+    def read_raw_mask(self, path: Path) -> np.ndarray:
+        if path.parent.name == "labels":
+            return super().read_raw_mask(path)
+        colors, classes = _original_colors()
+        return classes[read_mask(path, colors=colors)]
+
+
+def _original_colors() -> Tuple[np.ndarray, np.ndarray]:
+    """uint8 (32, 3) colours, and uint8 (32,) the class of each."""
+    palettes = {i: hex_palette(text) for i, text in _COLORS.items()}
+    classes = np.repeat(np.array(list(palettes), np.uint8), [len(p) for p in palettes.values()])
+    return np.concatenate(list(palettes.values())), classes
+
+
+def _split_of(stem: str) -> str:
+    """The split of SegNet's lists that a picture SEQUENCE_FRAME belongs to; they follow this rule."""
+    sequence, _, frame = stem.rpartition("_")
+    number = int("".join(c for c in frame if c.isdigit()) or 0)
+    if sequence == "Seq05VD" or sequence == "0001TP" and number > 8520:
+        return "test"
+    return "val" if sequence == "0016E5" and 7959 <= number <= 8159 else "train"

@@ -1,18 +1,17 @@
-"""Cityscapes with its fine annotations: 2048 x 1024, 19 classes.
+"""Cityscapes with its fine or its coarse annotations: 2048 x 1024, 19 classes.
 
 Cordts et al.: The Cityscapes dataset for semantic urban scene understanding, CVPR 2016. Ids and colours
 are those of ``cityscapesscripts/helpers/labels.py``.
 """
 from __future__ import annotations
 
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 
-from .base import IGNORE, Pair, SegDataset, list_files
+from .base import IGNORE, Pair, SegDataset
+from .layouts import by_folder
 
-_IMAGE_END = "_leftImg8bit.png"
-_MASK_END = "_gtFine_labelIds.png"
 _EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
@@ -27,6 +26,7 @@ class Cityscapes(SegDataset):
     name = "Cityscapes"
     splits = ("train", "val", "test", "trainval")
     combined = {"trainval": ("train", "val")}
+    counts = {"train": 2975, "val": 500, "test": 1525}
     classes = ("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
                "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
                "motorcycle", "bicycle")
@@ -47,13 +47,36 @@ class Cityscapes(SegDataset):
                   "rename other masks, such as *_color.png or *_instanceIds.png, to *_labelIds.png")
 
     def find_pairs(self) -> List[Pair]:
-        pairs = []
-        for part in self.parts:
-            folder = self.root / "leftImg8bit" / part
-            for image in list_files(folder, (".png",)):
-                if not image.name.endswith(_IMAGE_END):
-                    continue
-                city, stem = image.parent.name, image.name[:-len(_IMAGE_END)]
-                mask = self.root / "gtFine" / part / city / (stem + _MASK_END)
-                pairs.append(Pair(f"{city}/{stem}", image, None if part == "test" else mask))
-        return pairs
+        return [pair for part in self.parts
+                for pair in self._of(part, None if part == "test" else f"gtFine/{part}", "gtFine")]
+
+    def _of(self, part: str, masks: Optional[str], kind: str) -> List[Pair]:
+        return by_folder(self, images=f"leftImg8bit/{part}", image_end="_leftImg8bit.png", masks=masks,
+                         mask_end=f"_{kind}_labelIds.png")
+
+
+class CityCoarse(Cityscapes):
+    """Cityscapes' coarse annotations: 19998 other images for training; validated on the 500 fine ones.
+
+    ``train_coarse`` is the coarse annotation of the 2975 images that have a fine one, too.
+    """
+
+    name = "CityCoarse"
+    splits = ("train", "val", "train_coarse")
+    combined = {}
+    counts = {"train": 19998, "val": 500, "train_coarse": 2975}
+    markers = ("leftImg8bit", "gtCoarse")
+    home_page = ("https://www.cityscapes-dataset.com (leftImg8bit_trainextra.zip, gtCoarse.zip, and for val "
+                 "leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)")
+    split_notes = "train is train_extra, of which 2 of 20000 images are missing at the source; val has fine annotations"
+    layout = """\
+<root>/leftImg8bit/{train_extra,train,val}/CITY/CITY_SSSSSS_FFFFFF_leftImg8bit.png
+<root>/gtCoarse/{train_extra,train}/CITY/CITY_SSSSSS_FFFFFF_gtCoarse_labelIds.png
+<root>/gtFine/val/CITY/CITY_SSSSSS_FFFFFF_gtFine_labelIds.png"""
+    label_hint = "Cityscapes' *_labelIds.png hold 0..33: unpack gtCoarse.zip again"
+
+    def find_pairs(self) -> List[Pair]:
+        if self.split == "val":
+            return self._of("val", "gtFine/val", "gtFine")
+        part = "train_extra" if self.split == "train" else "train"
+        return self._of(part, f"gtCoarse/{part}", "gtCoarse")

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import List
 
-from .base import Pair, SegDataset, read_list, voc_palette
+from .base import Pair, SegDataset, voc_palette
+from .layouts import by_name
 
 
 class PascalVOC(SegDataset):
@@ -18,6 +19,7 @@ class PascalVOC(SegDataset):
 
     name = "PascalVOC"
     splits = ("train", "val", "test", "trainval")
+    counts = {"train": 1464, "val": 1449, "test": 1456, "trainval": 2913}
     classes = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
                "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
                "train", "tvmonitor")
@@ -34,7 +36,5 @@ class PascalVOC(SegDataset):
                   "and saved by a picture editor have lost their ids")
 
     def find_pairs(self) -> List[Pair]:
-        names = read_list(self.root / "ImageSets" / "Segmentation" / f"{self.split}.txt")
-        images, masks = self.root / "JPEGImages", self.root / "SegmentationClass"
-        labelled = self.split != "test"
-        return [Pair(n, images / f"{n}.jpg", masks / f"{n}.png" if labelled else None) for n in names]
+        return by_name(self, f"ImageSets/Segmentation/{self.split}.txt", image="JPEGImages/{}.jpg",
+                       mask=None if self.split == "test" else "SegmentationClass/{}.png")

@@ -1,0 +1,77 @@
+"""Pictures that lie anywhere, named by list files: ``image mask`` a line, no Python."""
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import List, Optional, Tuple
+
+import numpy as np
+
+from ..errors import DataError, DataNotFoundError
+from .base import Pair, PathLike, SegDataset, read_list, read_mask
+from .folder import read_classes
+from .layouts import split_line
+
+
+class ListDataset(SegDataset):
+    """``train.txt``, ``val.txt`` and ``test.txt`` with ``image mask`` on each line, class names in ``classes.txt``.
+
+    Paths are absolute or below the folder of the lists. They are separated by a tab, a comma or white space; a
+    path may hold spaces. The lines of ``test.txt`` need no mask. Masks and ``classes.txt`` are as in
+    :class:`~mxnetseg.data.folder.FolderDataset`.
+
+    Args:
+        split: ``'train'``, ``'val'``, ``'test'``, or ``'trainval'``, which is the first two.
+        root: the folder of the lists.
+    """
+
+    name = "list"
+    splits = ("train", "val", "test", "trainval")
+    combined = {"trainval": ("train", "val")}
+    markers = ("classes.txt",)
+    label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
+                  "classes.txt: one line for each id, the first line is id 0")
+    layout = """\
+<root>/classes.txt                    one class a line, id 0 first; a colour may follow: road #804080
+<root>/{train,val,test}.txt           IMAGE MASK a line: paths, absolute or below <root>; test: IMAGE alone will do"""
+
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+        if root is None:
+            raise DataNotFoundError("data by lists needs the folder of the lists",
+                                    fix=f"name it: --data list:PATH\n{self.layout}")
+        super().__init__(split=split, root=root)
+
+    def _prepare(self) -> None:
+        self.name = self.root.resolve().name
+        self.classes, self.palette, self._all_colored = read_classes(self.root / "classes.txt")
+
+    def read_raw_mask(self, path: Path) -> np.ndarray:
+        return read_mask(path, colors=self.palette if self._all_colored else None)
+
+    def find_pairs(self) -> List[Pair]:
+        return [pair for part in self.parts for pair in self._from_list(self.root / f"{part}.txt", part == "test")]
+
+    def _from_list(self, path: Path, bare: bool) -> List[Pair]:
+        pairs: List[Pair] = []
+        for number, line in enumerate(read_list(path), 1):
+            image, mask = self._paths(line, bare)
+            if not image or not mask and not bare:
+                self.problems.append(DataError(
+                    "a line of a list is not a pair 'image mask'", where=f"{path}, entry {number}", received=line,
+                    fix="write two paths, separated by a space; by a tab if a path holds spaces"))
+                continue
+            parts = PurePosixPath(image.replace("\\", "/")).with_suffix("").parts
+            name = "/".join(part for part in parts if part not in ("/", "..") and not part.endswith(":"))
+            pairs.append(Pair(name, self.root / image, self.root / mask if mask else None))
+        return pairs
+
+    def _paths(self, line: str, bare: bool) -> Tuple[str, str]:
+        """Image and mask of a line; of several ways to cut it at a space, the one whose files exist."""
+        words = split_line(line)
+        if len(words) > 2 and words == line.split():
+            cuts = [(" ".join(words[:k]), " ".join(words[k:])) for k in range(1, len(words))]
+            for image, mask in cuts:
+                if (self.root / image).is_file() and (self.root / mask).is_file():
+                    return image, mask
+        if bare and (len(words) == 1 or (self.root / line).is_file()):
+            return line, ""
+        return (words[0], words[1]) if len(words) == 2 else ("", "")

@@ -1,0 +1,59 @@
+"""PASCAL-Context: the pictures of VOC 2010 with every pixel labelled, in 59 classes or, with background, 60.
+
+Mottaghi et al.: The role of context for object detection and semantic segmentation in the wild, CVPR 2014. The classes
+are the 59 commonest of 459, in the order of their ids there.
+"""
+from __future__ import annotations
+
+from typing import List
+
+from .base import IGNORE, Pair, SegDataset, voc_palette
+from .layouts import by_name
+
+
+class PascalContext60(SegDataset):
+    """60 classes, of which 0 is all that is none of the other 59: 4998 for training, 5105 for validation.
+
+    See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    """
+
+    name = "PascalContext60"
+    splits = ("train", "val", "trainval")
+    combined = {"trainval": ("train", "val")}
+    counts = {"train": 4998, "val": 5105}
+    classes = (
+        "background", "aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book", "bottle",
+        "building", "bus", "cabinet", "car", "cat", "ceiling", "chair", "cloth", "computer", "cow", "cup", "curtain",
+        "dog", "door", "fence", "floor", "flower", "food", "grass", "ground", "horse", "keyboard", "light",
+        "motorbike", "mountain", "mouse", "person", "plate", "platform", "pottedplant", "road", "rock", "sheep",
+        "shelves", "sidewalk", "sign", "sky", "snow", "sofa", "table", "track", "train", "tree", "truck", "tvmonitor",
+        "wall", "water", "window", "wood")
+    palette = voc_palette(60)
+    subdir = "VOCdevkit/VOC2010"
+    markers = ("JPEGImages", "SegmentationClassContext")
+    home_page = "https://cs.stanford.edu/~roozbeh/pascal-context, and VOCtrainval_03-May-2010.tar of VOC 2010"
+    licence = "photographs from flickr, under flickr's terms of use"
+    split_notes = "some of the literature gives the mIoU of 59 classes times 59/60 for that of 60"
+    prepared_from = "VOC 2010's JPEGImages and Context's annotations (trainval_merged.json, or trainval/*.mat)"
+    layout = """\
+<root>/JPEGImages/NAME.jpg
+<root>/SegmentationClassContext/NAME.png                     8 bits: 1..59, 0 = background
+<root>/ImageSets/SegmentationContext/{train,val}.txt         one NAME a line"""
+    label_hint = "SegmentationClassContext holds 0..59; the original annotations hold 0..459: prepare them first"
+
+    def find_pairs(self) -> List[Pair]:
+        return [pair for part in self.parts
+                for pair in by_name(self, f"ImageSets/SegmentationContext/{part}.txt", image="JPEGImages/{}.jpg",
+                                    mask="SegmentationClassContext/{}.png")]
+
+
+class PascalContext(PascalContext60):
+    """59 classes, background being ignored: 4998 for training, 5105 for validation.
+
+    See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    """
+
+    name = "PascalContext"
+    classes = PascalContext60.classes[1:]
+    palette = PascalContext60.palette[1:]
+    label_map = {0: IGNORE, **{i + 1: i for i in range(59)}}
