@@ -5,7 +5,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from itertools import groupby
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Dict, Iterator
 
 from ..data.audit import KINDS, SHOWN, Audit, SplitStats, audit, enet, median_frequency
 from .common import add_data_arguments, add_quiet_argument, progress_bar
@@ -137,11 +137,10 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
 
     stats = _weight_source(result)
     (width, height), _ = stats.sizes.most_common(1)[0]
-    crop = [min(max(side // 32 * 32, _SHORTEST), _LONGEST) for side in (height, width)]
     folder = result.dataset.root.absolute()
     data = {"name": f"folder:{folder}" if not _is_registered(name) else name,
             **({"root": str(folder)} if root is not None and _is_registered(name) else {}),
-            "base_size": max(width, height), "crop_size": crop}
+            **suggest_sizes(width, height)}
     batch = min(8, stats.images)
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
              + ", ".join(f"{s.images} images to {n}" for n, s in result.splits.items()),
@@ -153,6 +152,12 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
     for label, weights in result.weights().items():
         lines.append(f"#   class_weights: [{', '.join(f'{w:.4g}' for w in weights)}]  # {label}")
     return "\n".join(lines) + "\n"
+
+
+def suggest_sizes(width: int, height: int) -> Dict[str, Any]:
+    """``base_size`` and ``crop_size`` of a configuration for images of this size, in pixels."""
+    crop = [min(max(side // 32 * 32, _SHORTEST), _LONGEST) for side in (height, width)]
+    return {"base_size": max(width, height), "crop_size": crop}
 
 
 def _is_registered(name: str) -> bool:

@@ -14,6 +14,13 @@ def add_device_argument(parser: ArgumentParser) -> None:
                         "as many CPU contexts (default: GPU 0 if there is one)")
 
 
+def add_precision_argument(parser: ArgumentParser, default: str) -> None:
+    # spelled out, for importing them would load MXNet before --help is printed; a test compares
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16", "int8", "float16", "plain"),
+                        default=default, help="auto: what this machine is fast in, without int8; int8 looks at some "
+                        "training pictures first; plain: unfused float32, to find a fault (default: %(default)s)")
+
+
 def add_weights_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR",
                         help="folder of the checkpoints (default: %(default)s)")
@@ -23,8 +30,9 @@ def add_quiet_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def add_data_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME|PATH", help="a data set (`mxnetseg datasets`), or a folder of your own")
+def add_data_arguments(parser: ArgumentParser, *, optional: bool = False) -> None:
+    parser.add_argument("name", metavar="NAME|PATH", nargs="?" if optional else None,
+                        help="a data set (`mxnetseg datasets`), or a folder of your own")
     parser.add_argument("--root", "--data-root", metavar="FOLDER",
                         help="look for it here instead of in $MXNETSEG_DATA and ./dataset")
 
