@@ -6,7 +6,6 @@ asked once for all data sets, in :mod:`mxnetseg.data.base`.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
@@ -76,7 +75,7 @@ def by_folder(dataset: SegDataset, *, images: str, masks: Optional[str], image_e
     """
     folder = dataset.root / images
     pairs = []
-    for path in list_files(folder, (Path(image_end).suffix,)):
+    for path in list_files(folder, ("." + image_end.rpartition(".")[2],)):
         name = path.relative_to(folder).as_posix()
         if name.endswith(image_end):
             name = name[:-len(image_end)]

@@ -1,4 +1,7 @@
-"""The published data sets, each from a miniature of its real layout, and finding them by name."""
+"""Every data set from a miniature of its real layout, and finding them by name."""
+import logging
+
+import miniatures
 import numpy as np
 import pytest
 
@@ -6,7 +9,29 @@ from mxnetseg.data import get_dataset, get_dataset_class, list_datasets
 from mxnetseg.data.base import IGNORE
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, UsageError
 
+PUBLISHED = [name for name in list_datasets() if get_dataset_class(name).counts]
+EVERY = {**{name: (name, make) for name, make in miniatures.MAKERS.items()}, **miniatures.VARIANTS}
+
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """``ready(name)``: a miniature below a folder ``dataset``, made once; to be read only."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = EVERY[name][1](tmp_path_factory.mktemp("mini") / "dataset")
+        return made[name]
+
+    return get
+
+
 # ---- every registered data set
+
+
+def test_every_data_set_has_a_miniature():
+    assert sorted(miniatures.MAKERS) == list_datasets()
 
 
 @pytest.mark.parametrize("name", list_datasets())
@@ -17,20 +42,115 @@ def test_declaration_is_whole(name):
     shared = 1 if name == "ade20k" else 0  # its published colours are the same for road and skyscraper
     assert len({tuple(color) for color in kind.palette.tolist()}) == len(kind.classes) - shared
     assert kind.palette.dtype == np.uint8
+    assert {"train", "val"} <= set(kind.splits) >= {*kind.combined, *kind.counts}
+    assert all(set(parts) <= set(kind.splits) for parts in kind.combined.values())
     if kind.label_map is not None:
         assert set(kind.label_map.values()) - {IGNORE} == set(range(len(kind.classes)))
+    if name not in ("folder", "list", "sample"):
+        assert kind.subdir and kind.home_page and kind.licence
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_split_is_read_with_the_right_ids(ready, name):
+    mini, name = ready(name), EVERY[name][0]
+    assert set(mini.splits) == set(get_dataset_class(name).splits)
+    for split, names in mini.splits.items():
+        dataset = get_dataset(name, split=split, root=mini.root)
+        samples = [dataset[i] for i in range(len(dataset))]
+        assert [sample.name for sample in samples] == list(names)
+        for sample in samples:
+            assert sample.image.ndim == 3 and sample.image.dtype == np.uint8
+            if split in mini.bare:
+                assert sample.mask is None
+            elif name != "sample":
+                assert named_by(dataset, sample.mask[0]) == [n for _, n in zip(range(32), cycle(mini.ids.values()))]
+                assert (sample.mask == sample.mask[0]).all() and sample.image.shape == (24, 32, 3)
+
+
+def named_by(dataset, train_ids):
+    return [None if i == IGNORE else dataset.classes[i] for i in train_ids.tolist()]
+
+
+def cycle(values):
+    while True:
+        yield from values
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_training_and_validation_share_no_picture(ready, name):
+    root, name = ready(name).root, EVERY[name][0]
+    opened = {split: get_dataset(name, split=split, root=root) for split in get_dataset_class(name).splits}
+    paths = {split: {d.image_path(i) for i in range(len(d))} for split, d in opened.items()}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test"), ("trainval", "test")):
+        assert not paths.get(one, set()) & paths.get(other, set())
+    if "trainval" in paths:
+        assert paths["trainval"] >= paths["train"] | paths["val"]
+
+
+@pytest.mark.parametrize("name", [n for n in list_datasets() if n not in ("folder", "list", "sample")])
+@pytest.mark.parametrize("how", ["dataset", "variable", "above"])
+def test_found_where_the_data_sets_are(ready, monkeypatch, name, how):
+    mini = ready(name)
+    base = next(folder for folder in mini.root.parents if folder.name == "dataset")
+    monkeypatch.chdir(base.parent if how == "dataset" else "/")
+    monkeypatch.delenv("MXNETSEG_DATA", raising=False)
+    if how == "variable":
+        monkeypatch.setenv("MXNETSEG_DATA", str(base))
+    dataset = get_dataset(name, root=base if how == "above" else None)
+    assert dataset.root.resolve() == mini.root.resolve() and len(dataset) == len(mini.splits["train"])
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_count_that_is_not_the_published_one_is_a_warning(ready, caplog, monkeypatch, name):
+    mini = ready(name)
+    split = next(iter(get_dataset_class(name).counts))
+    get_dataset(name, split=split, root=mini.root)
+    published = get_dataset_class(name).counts[split]
+    assert f"{len(mini.splits[split])} images here, {published} published" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(get_dataset_class(name), "counts", {split: len(mini.splits[split])})
+    get_dataset(name, split=split, root=mini.root)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_published_count_of_a_combined_split():
+    assert get_dataset_class("cityscapes").published_count("trainval") == 2975 + 500
+    assert get_dataset_class("pascalvocaug").published_count("trainval") == 10582 + 1449
+    assert get_dataset_class("coco").published_count("train") is None
+
+
+@pytest.mark.parametrize("name", [n for n in list_datasets() if get_dataset_class(n).prepared_from])
+def test_one_that_must_be_prepared_says_how(tmp_path, name):
+    with pytest.raises(DataNotFoundError, match="was not found") as error:
+        get_dataset(name, root=tmp_path)
+    assert f"mxnetseg prepare {name.replace('60', '')}" in error.value.fix.replace("context60", "context")
 
 
 # ---- by name
+
+@pytest.fixture
+def camvid(tmp_path):
+    return miniatures.camvid(tmp_path).root
+
 
 @pytest.mark.parametrize("name", ["camvid", "CamVid", "cam_vid", "CAM-VID"])
 def test_names_are_forgiving(camvid, name):
     assert get_dataset(name, root=camvid).name == "CamVid"
 
 
-@pytest.mark.parametrize("alias, name", [("citys", "Cityscapes"), ("VOC", "PascalVOC"), ("pascal_voc", "PascalVOC")])
+@pytest.mark.parametrize("alias, name", [
+    ("citys", "Cityscapes"), ("VOC", "PascalVOC"), ("pascal_voc", "PascalVOC"), ("VOCAug", "PascalVOCAug"),
+    ("pascal_aug", "PascalVOCAug"), ("MSCOCO", "COCO"), ("MHPV1", "MHPv1"), ("ACDC-night", "ACDC-night"),
+    ("CamVidFull", "CamVidFull"), ("BDD", "BDD100K")])
 def test_aliases(alias, name):
     assert get_dataset_class(alias).name == name
+
+
+@pytest.mark.parametrize("name", ["ADE20K", "Aeroscapes", "BDD100K", "CamVid", "CityCoarse", "Cityscapes", "COCOStuff",
+                                  "GATECH", "Mapillary", "MHPV1", "MSCOCO", "NYUv2", "PascalContext", "SBD", "SiftFlow",
+                                  "StanfordBackground", "SUNRGBD", "PascalVOC", "PascalVOCAug", "WeizmannHorses"])
+def test_every_name_of_mxnetseg_is_known(name):
+    assert get_dataset_class(name)
 
 
 def test_unknown_name():
@@ -43,6 +163,18 @@ def test_folder_by_prefix_by_path_and_by_name(folder, monkeypatch):
     assert len(get_dataset("folder", root=folder)) == 9
     monkeypatch.chdir(folder.parent)
     assert len(get_dataset("pets")) == 9
+
+
+def test_lists_by_prefix(tmp_path):
+    mini = miniatures.listfile(tmp_path)
+    assert len(get_dataset(f"list:{mini.root}")) == len(get_dataset("list", root=mini.root)) == 2
+    assert get_dataset(f"list:{mini.root}").name == "lists"
+
+
+@pytest.mark.parametrize("name", ["folder", "list"])
+def test_own_data_needs_a_folder(name):
+    with pytest.raises(DataNotFoundError, match=f"--data {name}:PATH"):
+        get_dataset(name)
 
 
 def test_a_data_sets_name_goes_before_a_folder(tmp_path, monkeypatch):
@@ -63,18 +195,10 @@ def test_two_folders(folder):
         get_dataset(f"folder:{folder}", root=folder)
 
 
-# ---- CamVid
+# ---- what is peculiar to one
 
-def test_camvid(camvid):
-    dataset = get_dataset("camvid", root=camvid)
-    assert [dataset[i].name for i in range(2)] == ["train/0001_1", "train/0001_2"]
-    assert np.unique(dataset[0].mask) == 10 and np.unique(dataset[1].mask) == IGNORE  # 11 is unlabelled
-    assert dataset.to_raw_ids(np.array([10, IGNORE])).tolist() == [10, 11]
-
-
-def test_camvid_trainval(camvid):
-    dataset = get_dataset("camvid", split="trainval", root=camvid)
-    assert [dataset[i].name for i in range(3)] == ["train/0001_1", "train/0001_2", "val/0016_1"]
+def test_camvid_back_to_its_ids(camvid):
+    assert get_dataset("camvid", root=camvid).to_raw_ids(np.array([10, IGNORE])).tolist() == [10, 11]
 
 
 def test_camvid_without_lists(camvid):
@@ -84,104 +208,93 @@ def test_camvid_without_lists(camvid):
     assert [without.mask_path(i) for i in range(2)] == [with_list.mask_path(i) for i in range(2)]
 
 
-def test_camvid_without_test_split(camvid):
-    with pytest.raises(DataError, match="'test' of CamVid is empty"):
-        get_dataset("camvid", split="test", root=camvid)
+def test_camvid_at_full_size_in_mxnetsegs_layout(tmp_path):
+    mini = miniatures.Mini(tmp_path / "CamVidFull", {}, miniatures.CAMVID)
+    miniatures.write_list(mini.root / "train.txt", ["a.png a.png", "b.png b.png"])
+    miniatures.write_pairs(mini, {n: ("images/{}.png", "labels/{}.png") for n in ("a", "b")})
+    dataset = get_dataset("camvidfull", root=mini.root)
+    assert len(dataset) == 2 and named_by(dataset, dataset[1].mask[0, :6]) == list(miniatures.CAMVID.values())
 
 
-def test_camvid_list_without_masks(camvid):
-    (camvid / "train.txt").write_text("train/0001_1.png\n")
-    with pytest.raises(DataError, match="not a pair") as error:
-        get_dataset("camvid", root=camvid)
-    assert error.value.received == "train/0001_1.png" and "entry 1" in error.value.where
-
-
-def test_camvid_list_of_a_missing_image(camvid):
-    (camvid / "train.txt").write_text("/x/train/0001_9.png /x/trainannot/0001_1.png\n")
-    with pytest.raises(DataNotFoundError, match="1 of the files") as error:
-        get_dataset("camvid", root=camvid)
-    assert error.value.where == str(camvid / "train" / "0001_9.png")
-
-
-# ---- Cityscapes
-
-@pytest.fixture
-def cityscapes(tmp_path, write):
-    root = tmp_path / "Cityscapes"
-    for part, city in (("train", "aachen"), ("train", "bochum"), ("val", "lindau"), ("test", "berlin")):
-        stem = f"{city}_000000_000019"
-        write(root / "leftImg8bit" / part / city / f"{stem}_leftImg8bit.png")
-        if part != "test":
-            ids = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32) % 34
-            write(root / "gtFine" / part / city / f"{stem}_gtFine_labelIds.png", ids)
-            write(root / "gtFine" / part / city / f"{stem}_gtFine_color.png")
-    return root
-
-
-def test_cityscapes(cityscapes):
-    dataset = get_dataset("cityscapes", root=cityscapes)
-    assert [dataset[i].name for i in range(2)] == ["aachen/aachen_000000_000019", "bochum/bochum_000000_000019"]
-    by_id = dict(zip(range(32), dataset[0].mask[0].tolist()))
-    named = {raw: dataset.classes[train] for raw, train in by_id.items() if train != IGNORE}
-    assert named == {7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole",
-                     19: "traffic light", 20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky",
-                     24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train"}
+def test_cityscapes_back_to_the_ids_of_its_server(tmp_path):
+    dataset = get_dataset("cityscapes", root=miniatures.cityscapes(tmp_path).root)
     assert dataset.to_raw_ids(np.array([0, 17, 18, IGNORE])).tolist() == [7, 32, 33, 0]
 
 
-def test_cityscapes_splits(cityscapes):
-    assert len(get_dataset("citys", split="trainval", root=cityscapes)) == 3
-    test = get_dataset("citys", split="test", root=cityscapes)
-    assert test[0].mask is None and test.mask_path(0) is None
-
-
-def test_cityscapes_label_that_is_none(cityscapes, write):
-    dataset = get_dataset("citys", split="val", root=cityscapes)
-    write(dataset.mask_path(0), 34)
+def test_cityscapes_label_that_is_none(tmp_path):
+    dataset = get_dataset("citys", split="val", root=miniatures.cityscapes(tmp_path).root)
+    miniatures.write_mask(dataset.mask_path(0), np.full((24, 32), 34, np.uint8))
     with pytest.raises(DataError, match="outside the classes") as error:
         _ = dataset[0]
     assert "known ids are 0..33" in error.value.received and "labelIds" in error.value.fix
 
 
-def test_cityscapes_without_masks(cityscapes):
-    (cityscapes / "gtFine").rename(cityscapes / "gtCoarse")
-    with pytest.raises(DataNotFoundError, match="2 of the files"):
-        get_dataset("citys", root=cityscapes)
+def test_bdd_in_its_newer_layout(tmp_path):
+    mini = miniatures.Mini(tmp_path / "bdd100k", {}, miniatures.TRAIN_IDS)
+    miniatures.write_pairs(mini, {"x": ("images/10k/train/{}.jpg", "labels/sem_seg/masks/train/{}.png")})
+    dataset = get_dataset("bdd100k", root=mini.root)
+    assert named_by(dataset, dataset[0].mask[0, :7]) == list(miniatures.TRAIN_IDS.values())
 
 
-# ---- PASCAL VOC
-
-@pytest.fixture
-def voc(tmp_path, write):
-    root = tmp_path / "VOCdevkit" / "VOC2012"
-    lists = root / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    for split, names in (("train", ["2007_1"]), ("val", ["2007_2"]), ("trainval", ["2007_1", "2007_2"]),
-                         ("test", ["2008_1"])):
-        (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
-        for name in names:
-            write(root / "JPEGImages" / f"{name}.jpg")
-            if split != "test":
-                mask = np.full((24, 32), 15, np.uint8)
-                mask[0] = 255
-                write(root / "SegmentationClass" / f"{name}.png", mask)
-    return root
+def test_mapillary_takes_its_colours_from_its_file(tmp_path):
+    dataset = get_dataset("mapillary", root=miniatures.mapillary(tmp_path).root)
+    assert dataset.palette.tolist() == [[i, 2 * i, 255 - i] for i in range(65)]
 
 
-def test_voc(voc):
-    dataset = get_dataset("voc", root=voc.parent)
-    sample = dataset[0]
-    assert len(dataset) == 1 and sample.name == "2007_1" and dataset.classes[15] == "person"
-    assert (sample.mask[0] == IGNORE).all() and (sample.mask[1:] == 15).all()
-    assert dataset.palette[15].tolist() == [192, 128, 128]
+def test_mapillary_in_mxnetsegs_folders(tmp_path):
+    root = miniatures.mapillary(tmp_path).root
+    (root / "training").rename(root / "train")
+    assert len(get_dataset("mapillary", root=root)) == 2
 
 
-def test_voc_splits(voc):
-    assert len(get_dataset("voc", split="trainval", root=voc)) == 2
-    assert get_dataset("voc", split="test", root=voc)[0].mask is None
+def test_gatech_validates_on_whole_videos(tmp_path):
+    root = miniatures.gatech(tmp_path).root
+    videos = {}
+    for split in ("train", "val"):
+        dataset = get_dataset("gatech", split=split, root=root)
+        videos[split] = {dataset[i].name.split("_")[0] for i in range(len(dataset))}
+    assert videos == {"train": {"01", "02"}, "val": {"03"}}
 
 
-def test_voc_without_the_list_of_the_test_split(voc):
-    (voc / "ImageSets" / "Segmentation" / "test.txt").unlink()
-    with pytest.raises(DataNotFoundError, match="list of files is missing"):
-        get_dataset("voc", split="test", root=voc)
+def test_palette_pictures_serve_as_masks_everywhere(tmp_path):
+    from PIL import Image
+
+    mini = miniatures.pascalvoc(tmp_path)
+    for path in mini.root.glob("SegmentationClass/*.png"):
+        picture = Image.open(path)
+        picture.putpalette(np.arange(768, dtype=np.uint8)[::-1].tobytes())
+        picture.save(path)
+    dataset = get_dataset("pascalvoc", root=mini.root)
+    assert named_by(dataset, dataset[0].mask[0, :6]) == list(miniatures.VOC.values())
+
+
+@pytest.mark.parametrize("line, image, mask", [
+    ("x.jpg y.png", "x.jpg", "y.png"), ("x.jpg\ty.png", "x.jpg", "y.png"), ("x.jpg, y.png", "x.jpg", "y.png"),
+    ("a b.jpg\tc d.png", "a b.jpg", "c d.png"), ("a b.jpg c d.png", "a b.jpg", "c d.png"),
+])
+def test_a_line_of_a_list(tmp_path, line, image, mask):
+    miniatures.write_list(tmp_path / "classes.txt", ["a", "b"])
+    miniatures.write_list(tmp_path / "train.txt", [line])
+    miniatures.write_image(tmp_path / image)
+    miniatures.write_mask(tmp_path / mask, np.ones((24, 32), np.uint8))
+    dataset = get_dataset(f"list:{tmp_path}")
+    assert (dataset.image_path(0), dataset.mask_path(0)) == (tmp_path / image, tmp_path / mask)
+
+
+def test_lists_may_name_files_anywhere(tmp_path):
+    image = miniatures.write_image(tmp_path / "far" / "x.jpg")
+    mask = miniatures.write_mask(tmp_path / "away" / "x.png", np.ones((24, 32), np.uint8))
+    miniatures.write_list(tmp_path / "lists" / "classes.txt", ["a", "b"])
+    miniatures.write_list(tmp_path / "lists" / "train.txt", [f"{image} ../away/x.png"])
+    dataset = get_dataset(f"list:{tmp_path / 'lists'}")
+    assert dataset[0].name.endswith("far/x") and not dataset[0].name.startswith("/")
+    assert dataset.mask_path(0).samefile(mask) and (dataset[0].mask == 1).all()
+
+
+def test_lists_that_share_a_picture_do_not_make_a_trainval(tmp_path):
+    mini = miniatures.listfile(tmp_path)
+    with mini.lists["val"].open("a") as stream:
+        stream.write("in/x2.jpg ids/x2.png\n")
+    with pytest.raises(DataError, match="holds an image twice") as error:
+        get_dataset(f"list:{mini.root}", split="trainval")
+    assert error.value.received == "in/x2"
