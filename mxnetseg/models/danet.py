@@ -11,6 +11,7 @@ from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .gluoncv import gluoncv_name
 from .mmseg import is_mmseg, mmseg_name
 
 
@@ -77,6 +78,16 @@ class DANet(SegModel):
         if self.fcn_head is not None:
             outputs.append(self.fcn_head(c3))
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        """Our name of a parameter of GluonCV's DANet, which always has the classifiers of ``aux``."""
+        return gluoncv_name(self, name, (
+            (r"^head\.conv5a\.0\.", "compress_pam.conv."), (r"^head\.conv5a\.1\.", "compress_pam.bn."),
+            (r"^head\.conv5c\.0\.", "compress_cam.conv."), (r"^head\.conv5c\.1\.", "compress_cam.bn."),
+            (r"^head\.conv51\.0\.", "proj_pam.conv."), (r"^head\.conv51\.1\.", "proj_pam.bn."),
+            (r"^head\.conv52\.0\.", "proj_cam.conv."), (r"^head\.conv52\.1\.", "proj_cam.bn."),
+            (r"^head\.sa\.", "pam."), (r"^head\.sc\.", "cam."), (r"^head\.conv6\.0\.", "aux_head.0.1."),
+            (r"^head\.conv7\.0\.", "aux_head.1.1."), (r"^head\.conv8\.0\.", "head.1.")))
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         terms = [Term(0, 1.0, pixel_loss)]

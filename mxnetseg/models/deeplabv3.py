@@ -10,6 +10,7 @@ from ..nn.context import ASPP
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .gluoncv import gluoncv_name
 from .mmseg import is_mmseg, mean_last, mmseg_name
 
 
@@ -39,7 +40,7 @@ class DeepLabv3(SegModel):
 
     mxnetseg_classes = ("DeepLabv3",)
     mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
-    foreign_options = {"mmseg": {"variant": "mmseg"}}
+    foreign_options = {"gluoncv": {"rates": (12, 24, 36)}, "mmseg": {"variant": "mmseg"}}
     needs_batch = 2  # a branch of the pyramid is the whole image's mean
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
@@ -68,6 +69,10 @@ class DeepLabv3(SegModel):
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        """Our name of a parameter of GluonCV's DeepLabV3."""
+        return gluoncv_name(self, name)
 
     def from_mmseg(self, name: str) -> Optional[str]:
         """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Mapping, Optional, Sequence
 
+import numpy as np
 from mxnet.gluon import nn
 
 from ..nn.blocks import ConvModule2d, FCNHead
@@ -10,6 +11,7 @@ from ..nn.context import ASPP
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .gluoncv import gluoncv_name
 
 
 class DeepLabv3Plus(SegModel):
@@ -29,16 +31,19 @@ class DeepLabv3Plus(SegModel):
         rates: dilations of the pyramid's 3x3 convolutions, in places of the last tap.
         aux: an auxiliary head on the tap before the last; its loss is weighted by the configuration's
             ``loss.aux_weight``.
+        aux_channels: width of the auxiliary head; by default 256 at most. GluonCV's is 182 on Xception-65.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     mxnetseg_classes = ("DeepLabv3PlusR", "DeepLabv3PlusX")
     mxnetseg_prefixes = {"head.aspp.": "aspp.", "head.conv_c1.": "low_level.", "head.conv3x3.": "fuse.",
                          "head.head.": "head."}
+    foreign_options = {"gluoncv": {"backbone": "xception65", "aux_channels": 182}}
     needs_batch = 2  # a branch of the pyramid is the whole image's mean
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
-                 rates: Sequence[int] = (12, 24, 36), aux: bool = False, norm_layer: type = nn.BatchNorm,
+                 rates: Sequence[int] = (12, 24, 36), aux: bool = False,
+                 aux_channels: Optional[int] = None, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
@@ -50,7 +55,7 @@ class DeepLabv3Plus(SegModel):
             self.fuse = ConvModule2d(256, 3, in_channels=256 + 48, **norm)
             self.drop = nn.Dropout(0.5)
             self.head = FCNHead(nclass, 256, **norm)
-            self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
+            self.aux_head = FCNHead(nclass, c3.channels, channels=aux_channels, **norm) if aux else None
 
     def hybrid_forward(self, F, x):
         features = self.backbone(x)
@@ -61,3 +66,18 @@ class DeepLabv3Plus(SegModel):
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        """Our name of a parameter of GluonCV's DeepLabV3Plus."""
+        return gluoncv_name(self, name, (
+            (r"^head\.c1_block\.0\.", "low_level.conv."), (r"^head\.c1_block\.1\.", "low_level.bn."),
+            (r"^head\.block\.0\.", "fuse.conv."), (r"^head\.block\.1\.", "fuse.bn."),
+            (r"^head\.block\.4\.", "head.conv1.conv."), (r"^head\.block\.5\.", "head.conv1.bn."),
+            (r"^head\.block\.8\.", "head.conv2.")))
+
+    def adapt_foreign(self, form, tensors):
+        """GluonCV puts the low-level features behind the others."""
+        fuse = tensors.get("head.block.0.weight")
+        if form != "gluoncv" or fuse is None or fuse.ndim != 4:
+            return tensors
+        return {**tensors, "head.block.0.weight": np.roll(fuse, 48, axis=1)}

@@ -13,6 +13,7 @@ from ..nn.blocks import FCNHead
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .gluoncv import gluoncv_name
 from .mmseg import is_mmseg, mmseg_name
 
 
@@ -27,6 +28,7 @@ class FCN(SegModel):
         nclass: classes.
         backbone: the head sits on its last tap, the auxiliary head on the one before.
         output_stride: 8, 16 or 32.
+        head_channels: width of the head; by default 256 at most. GluonCV's is 512 on a ResNet-50.
         variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``.
         norm_layer, norm_kwargs: GluonCV's idiom.
@@ -36,17 +38,19 @@ class FCN(SegModel):
     """
 
     mxnetseg_classes = ("FCNResNet", "FCNMobileNet")
-    foreign_options = {"mmseg": {"variant": "mmseg"}}
+    foreign_options = {"gluoncv": {"head_channels": 512}, "mmseg": {"variant": "mmseg"}}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 8,
-                 variant: str = "mxnetseg", aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 head_channels: Optional[int] = None, variant: str = "mxnetseg", aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
         mmseg = is_mmseg("FCN", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._align_corners = not mmseg
         head = {"channels": c4.channels // 4, "convs": 2, "concat_input": True} if mmseg else {}
+        if head_channels is not None:
+            head["channels"] = head_channels
         aux_head = {"channels": c3.channels // 4} if mmseg else {}
         with self.name_scope():
             self.head = FCNHead(nclass, c4.channels, **head, **norm)
@@ -58,6 +62,10 @@ class FCN(SegModel):
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        """Our name of a parameter of GluonCV's FCN."""
+        return gluoncv_name(self, name)
 
     def from_mmseg(self, name: str) -> Optional[str]:
         """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""

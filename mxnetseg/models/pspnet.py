@@ -10,6 +10,7 @@ from ..nn.context import PPM
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .gluoncv import gluoncv_name
 from .mmseg import is_mmseg, mmseg_name
 
 
@@ -25,6 +26,7 @@ class PSPNet(SegModel):
         nclass: classes.
         backbone: the head sits on its last tap, the auxiliary head on the one before.
         output_stride: 8 (the paper's), 16 or 32.
+        head_channels: width of the classifier; by default 256. The paper's and GluonCV's is 512.
         variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``
             (the paper: 0.4).
@@ -36,18 +38,20 @@ class PSPNet(SegModel):
 
     mxnetseg_classes = ("PSPNet",)
     mxnetseg_prefixes = {"head.pool.": "ppm.", "head.seg_head.": "head."}
-    foreign_options = {"mmseg": {"variant": "mmseg"}}
+    foreign_options = {"gluoncv": {"head_channels": 512}, "mmseg": {"variant": "mmseg"}}
     needs_batch = 2  # one cell of the pyramid is the whole image
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
-                 variant: str = "mxnetseg", aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 head_channels: Optional[int] = None, variant: str = "mxnetseg", aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
         mmseg = is_mmseg("PSPNet", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._align_corners = not mmseg
         head, aux_head = ({"channels": tap.channels // 4} if mmseg else {} for tap in (c4, c3))
+        if head_channels is not None:
+            head["channels"] = head_channels
         with self.name_scope():
             self.ppm = PPM(c4.channels, align_corners=self._align_corners, **norm)
             self.head = FCNHead(nclass, self.ppm.out_channels, **head, **norm)
@@ -59,6 +63,10 @@ class PSPNet(SegModel):
         if self.aux_head is not None:
             outputs.append(self.aux_head(c3))
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        """Our name of a parameter of GluonCV's PSPNet."""
+        return gluoncv_name(self, name)
 
     def from_mmseg(self, name: str) -> Optional[str]:
         """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
