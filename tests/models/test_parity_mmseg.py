@@ -12,6 +12,7 @@ from mxnetseg.models import MODELS, get_model
 from mxnetseg.models.foreign import renamed, set_parameters
 
 HEADS = ["decode_head", "auxiliary_head"]
+TWO_AUX = ["decode_head", "auxiliary_head.0", "auxiliary_head.1"]
 DANET = [*(f"decode_head_out{i}" for i in range(3)), "auxiliary_head"]
 
 # case -> our network and its arguments, the outputs' names in the order of ours
@@ -25,6 +26,10 @@ CASES = {
     "danet_r50-d8_c19_64x96": ("danet", {"backbone": "resnet50_v1c"}, DANET),
     "danet_r50-d8_c19_128x160": ("danet", {"backbone": "resnet50_v1c"}, DANET),
     "fpn_r50_c19_64x96": ("semanticfpn", {"backbone": "resnet50_v1c"}, HEADS),
+    "upernet_r50_c19_64x96": ("upernet", {"backbone": "resnet50_v1c"}, HEADS),
+    "fast_scnn_c19_64x96": ("fastscnn", {}, TWO_AUX),
+    "icnet_r50-d8_c19_64x96": ("icnet", {"backbone": "resnet50_v1c"}, TWO_AUX),
+    "ocrnet_hr18_c19_64x96": ("ocrnet", {"width": 18}, ["decode_head.1", "decode_head.0"]),
 }
 QUICK = ("pspnet_r50-d8_c19_64x96",)
 
