@@ -152,12 +152,20 @@ class SegDataset:
             DataNotFoundError: a file has gone since the data set was opened.
         """
         pair = self._pairs[i]
-        image = read_image(pair.image)
+        image = self.load_image(i)
         if pair.mask is None:
             return Sample(image, None, pair.name)
-        raw = self.read_raw_mask(pair.mask)
+        raw = self.load_raw_mask(i)
         check_sizes(image, raw, pair)
         return Sample(image, self.to_train_ids(raw, pair.mask), pair.name)
+
+    def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
+        """The image of item ``i``, uint8 (H, W, 3), RGB; see :func:`read_image` for ``reduce``."""
+        return read_image(self._pairs[i].image, reduce=reduce)
+
+    def load_raw_mask(self, i: int) -> np.ndarray:
+        """The label ids of item ``i`` as its file holds them, uint8 (H, W)."""
+        return self.read_raw_mask(self._pairs[i].mask)
 
     def pair(self, i: int) -> Pair:
         """The name and files of item ``i``."""
@@ -323,18 +331,34 @@ class SegDataset:
 # ---- reading files --------------------------------------------------------------------------
 
 
-def read_image(path: PathLike) -> np.ndarray:
+def read_image(path: PathLike, *, reduce: int = 1) -> np.ndarray:
     """Read an image as the viewer of a camera would show it: uint8 (H, W, 3), RGB.
 
     Grey pictures become RGB, alpha is dropped, 16 bits become 8, and an EXIF rotation is applied.
+
+    Args:
+        path: the file.
+        reduce: 1, 2, 4 or 8: a JPEG file is decoded at one over it of its size, rounded up, which is faster; any
+            other file at its size.
 
     Raises:
         DataNotFoundError: there is no such file.
         DataError: the file is empty, damaged, truncated or no image.
     """
-    data = _read_bytes(path, "image")
+    return decode_image(_read_bytes(path, "image"), path, reduce=reduce)
+
+
+def decode_image(data: np.ndarray, path: PathLike, *, reduce: int = 1) -> np.ndarray:
+    """As :func:`read_image`, from the bytes of a file.
+
+    Args:
+        data: uint8 (n,).
+        path: where they come from, for the message.
+        reduce: see :func:`read_image`.
+    """
+    flag = _REDUCED[reduce] if bytes(data[:2]) == _JPEG else cv2.IMREAD_COLOR
     # imdecode refuses a truncated JPEG; imread would return it half grey
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    image = cv2.imdecode(data, flag)
     if image is None:
         raise DataError("an image cannot be decoded: it is damaged, truncated or no image", where=path,
                         received=f"{data.size} bytes, the first are {bytes(data[:8])!r}", fix=_RESTORE)
@@ -372,7 +396,7 @@ def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None) -> np.ndar
     if mode in ("1", "L", "P"):
         return array.astype(np.uint8) // _grey_step(mode, tile)
     if mode in ("RGB", "RGBA"):
-        return _ids_from_colors(array[..., :3], path, colors)
+        return ids_from_colors(array[..., :3], path, colors)
     raise DataError(
         "a mask has more than 8 bits or an unusual mode; label ids must be 0..255 in one 8-bit channel",
         where=path, received=f"mode {mode!r}, values {array.min()}..{array.max()}",
@@ -432,6 +456,9 @@ def hex_palette(text: str) -> np.ndarray:
 
 # ---- helpers --------------------------------------------------------------------------------
 
+_JPEG = b"\xff\xd8"
+_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+            8: cv2.IMREAD_REDUCED_COLOR_8}
 _RESTORE = "restore the file from its source, or take its pair out of the data set"
 
 
@@ -454,7 +481,8 @@ def _grey_step(mode: str, tile: Sequence) -> int:
     return {"L;2": 85, "L;4": 17}.get(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode, 1)
 
 
-def _ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray]) -> np.ndarray:
+def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray]) -> np.ndarray:
+    """Colours, (H, W, 3), as the indices of theirs in ``colors``: see :func:`read_mask`."""
     packed = _pack(rgb)
     if colors is not None:
         keys, ids = _pack(colors), np.arange(len(colors), dtype=np.uint8)

@@ -7,6 +7,7 @@ number of workers or on their speed.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, MXNetSegError
 from .base import Sample, SegDataset
+from .source import FileSource
 from .transforms import Transform
 
 T = TypeVar("T")
@@ -75,6 +77,8 @@ class Loader:
         self.dataset, self.transform = dataset, transform
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.workers, self.drop_last, self.timeout = workers, drop_last, timeout
+        # a crop that is chosen before anything is decoded saves much of the decoding
+        self._reads_files = isinstance(dataset, SegDataset) and getattr(transform, "reads", False)
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -111,17 +115,15 @@ class Loader:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, index])))
 
     def _item(self, epoch: int, index: int) -> Sample:
+        if self._reads_files:
+            with _named(self.dataset, index, "read and augmented", "check this file, its mask and the transform"):
+                source = FileSource(self.dataset, index)
+                return Sample(*self.transform.read(source, self._rng(epoch, index)), self.dataset.pair(index).name)
         image, mask, name = _read(self.dataset, index)
         if self.transform is None:
             return Sample(image, mask, name)
-        try:
+        with _named(self.dataset, index, "augmented", "check the transform with this image"):
             return Sample(*self.transform(image, mask, self._rng(epoch, index)), name)
-        except MXNetSegError:
-            raise
-        except Exception as error:
-            raise DataError("an image could not be augmented", where=self.dataset.image_path(index),
-                            received=f"{type(error).__name__}: {error}",
-                            fix="check the transform with this image") from error
 
     def _collate(self, samples: List[Sample], index: np.ndarray) -> Batch:
         sizes = {s.image.shape[:2] for s in samples}
@@ -150,14 +152,20 @@ def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = 120.0) -> 
 
 
 def _read(dataset: SegDataset, index: int) -> Sample:
-    try:
+    with _named(dataset, index, "read", "check this file and its mask"):
         return dataset[index]
+
+
+@contextmanager
+def _named(dataset: SegDataset, index: int, done: str, fix: str) -> Iterator[None]:
+    """Whatever a library throws inside, the user needs the file's name."""
+    try:
+        yield
     except MXNetSegError:
         raise
-    except Exception as error:  # whatever a library throws, the user needs the file's name
-        raise DataError("an image could not be read", where=dataset.image_path(index),
-                        received=f"{type(error).__name__}: {error}",
-                        fix="check this file and its mask") from error
+    except Exception as error:
+        raise DataError(f"an image could not be {done}", where=dataset.image_path(index),
+                        received=f"{type(error).__name__}: {error}", fix=fix) from error
 
 
 def _ahead(make: Callable[[int], T], count: int, *, workers: int, ahead: int, timeout: float,

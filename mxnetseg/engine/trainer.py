@@ -19,7 +19,7 @@ from ..config.schema import Config
 from ..data import get_dataset
 from ..data.base import SegDataset
 from ..data.loader import Batch, Loader
-from ..data.transforms import train_transform
+from ..data.recipes import make_transform
 from ..errors import ConfigError, TrainingDiverged
 from ..losses import Part, global_backward
 from ..metrics import Scores
@@ -296,9 +296,7 @@ class Trainer:
                               received=f"{train.batch_size} images, {len(self.contexts)} devices",
                               fix=f"a multiple of {len(self.contexts)}: --batch-size "
                                   f"{-(-train.batch_size // len(self.contexts)) * len(self.contexts)}")
-        transform = train_transform(base_size=data.base_size, crop_size=tuple(data.crop_size),
-                                    scale=tuple(data.scale), flip=data.flip, blur=data.blur, jitter=data.jitter)
-        return Loader(self.train_set, batch_size=train.batch_size, transform=transform, seed=train.seed,
+        return Loader(self.train_set, batch_size=train.batch_size, transform=make_transform(data), seed=train.seed,
                       workers=data.workers)
 
     def _check_batch(self) -> None:

@@ -116,10 +116,9 @@ def _sized(config, dataset, overrides: Sequence[str]):
 
 
 def _shoot(dataset, i: int, data, crops: int, seed: int) -> Shot:
-    from ..data.transforms import train_transform
+    from ..data.recipes import make_transform
 
-    transform = train_transform(base_size=data.base_size, crop_size=tuple(data.crop_size), scale=tuple(data.scale),
-                                flip=data.flip, blur=data.blur, jitter=data.jitter)
+    transform = make_transform(data)
     image, mask, name = dataset[i]
     pairs = [transform(image, mask, np.random.default_rng([seed, i, k])) for k in range(crops)]
     return Shot(name, (dataset.image_path(i), dataset.mask_path(i)), image, mask, pairs)

@@ -1,0 +1,109 @@
+"""Where a crop comes from: an image and its mask in memory, or two files of which only what is needed is decoded."""
+from __future__ import annotations
+
+from typing import Protocol, Tuple
+
+import cv2
+import numpy as np
+
+from .base import SegDataset, check_sizes
+
+Size = Tuple[int, int]
+
+
+class Source(Protocol):
+    """An image and its mask, of which windows can be had.
+
+    Attributes:
+        size: (H, W), in pixels.
+    """
+
+    size: Size
+
+    def ids(self, rows: slice, columns: slice) -> np.ndarray:
+        """Train ids and IGNORE of a window: uint8 (h, w)."""
+
+    def labels(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
+        """The same, resized to ``size`` (height, width)."""
+
+    def image(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
+        """Pixels of a window, resized to ``size``: uint8 (height, width, 3), RGB."""
+
+
+class ArraySource:
+    """A :class:`Source` in memory.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        mask: uint8 (H, W), train ids and IGNORE.
+    """
+
+    def __init__(self, image: np.ndarray, mask: np.ndarray):
+        self._image, self._mask = image, mask
+        self.size = mask.shape
+
+    def ids(self, rows: slice, columns: slice) -> np.ndarray:
+        return self._mask[rows, columns]
+
+    def labels(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
+        return resize(self._mask[rows, columns], size)
+
+    def image(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
+        return resize(self._image[rows, columns], size)
+
+
+class FileSource:
+    """Item ``i`` of a data set as a :class:`Source`.
+
+    The mask is decoded whole, its labels looked up only where they are wanted. The image is decoded when its window
+    is known: a JPEG file at 1/2, 1/4 or 1/8 where the window is to shrink by as much (which also averages where
+    bilinear resizing would skip pixels). Colours are put in order in the crop, not in the picture.
+
+    Raises:
+        DataError, DataNotFoundError: as of the data set; labels outside the classes are found in the windows only.
+    """
+
+    def __init__(self, dataset: SegDataset, i: int):
+        self._dataset, self._i = dataset, i
+        self._raw = dataset.load_raw_mask(i)
+        self.size = self._raw.shape
+
+    def ids(self, rows: slice, columns: slice) -> np.ndarray:
+        return self._train_ids(self._raw[rows, columns])
+
+    def labels(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
+        return self._train_ids(resize(self._raw[rows, columns], size))
+
+    def image(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
+        reduce = _reduction(rows, columns, size)
+        image = self._dataset.load_image(self._i, reduce=reduce)
+        if image.shape[:2] == self.size:
+            reduce = 1  # the format knows no reduction
+        elif image.shape[:2] != tuple(-(-side // reduce) for side in self.size):
+            check_sizes(self._dataset.load_image(self._i), self._raw, self._dataset.pair(self._i))
+        window = image[_over(rows, reduce), _over(columns, reduce)]
+        crop = resize(window, size)
+        return crop.copy() if crop is window else crop  # a view would keep the whole picture in memory
+
+    def _train_ids(self, raw: np.ndarray) -> np.ndarray:
+        return self._dataset.to_train_ids(raw, self._dataset.mask_path(self._i))
+
+
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize to ``size`` (height, width): uint8 (H, W, 3) bilinearly, a mask (H, W) by nearest neighbour."""
+    if image.shape[:2] == tuple(size):
+        return image
+    # NEAREST_EXACT samples at pixel centres, as LINEAR does; plain NEAREST would shift the mask
+    interpolation = cv2.INTER_LINEAR if image.ndim == 3 else cv2.INTER_NEAREST_EXACT
+    return cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+
+
+def _reduction(rows: slice, columns: slice, size: Size) -> int:
+    """The greatest of 8, 4, 2, 1 by which this window may shrink: it leaves ``size``, and cuts no pixel in two."""
+    ends = (rows.start, rows.stop, columns.start, columns.stop)
+    shrinks = min((rows.stop - rows.start) / size[0], (columns.stop - columns.start) / size[1])
+    return next(r for r in (8, 4, 2, 1) if r == 1 or (shrinks >= r and not any(end % r for end in ends)))
+
+
+def _over(window: slice, reduce: int) -> slice:
+    return slice(window.start // reduce, window.stop // reduce)
