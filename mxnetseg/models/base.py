@@ -56,6 +56,7 @@ class SegModel(HybridBlock):
     def __init__(self, backbone: Backbone, nclass: int):
         super().__init__()
         self.nclass = nclass
+        self.needs_batch = max(type(self).needs_batch, backbone.needs_batch)
         with self.name_scope():
             self.backbone = backbone
 

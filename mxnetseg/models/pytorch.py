@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Container, Optional
 
 # how Gluon's norms call what PyTorch's call weight and bias
-_OF_NORMS = {"weight": "gamma", "bias": "beta"}
+OF_NORMS = {"weight": "gamma", "bias": "beta"}
 
 
 def gluon_name(parameters: Container[str], name: str) -> Optional[str]:
@@ -23,4 +23,4 @@ def gluon_name(parameters: Container[str], name: str) -> Optional[str]:
     stem, _, last = name.rpartition(".")
     if last == "num_batches_tracked":
         return None
-    return name if name in parameters else f"{stem}.{_OF_NORMS.get(last, last)}"
+    return name if name in parameters else f"{stem}.{OF_NORMS.get(last, last)}"

@@ -13,14 +13,19 @@ BACKBONES = Registry("backbone", {
        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
                     *(f"resnet{depth}_v1{variant}" for variant in "bcde" for depth in (50, 101, 152)))},
     **{name: f"mxnetseg.models.backbones.mobilenet:{name}"
-       for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25")},
+       for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25",
+                    "mobilenet_v3_large")},
     **{name: f"mxnetseg.models.backbones.densenet:{name}"
        for name in ("densenet121", "densenet161", "densenet169", "densenet201")},
+    **{f"resnest{layers}": f"mxnetseg.models.backbones.resnest:resnest{layers}"
+       for layers in (14, 26, 50, 101, 200, 269)},
+    "efficientnet_lite0": "mxnetseg.models.backbones.efficientnet:EfficientNetLite0",
     **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
     **{name: f"mxnetseg.models.backbones.vit:{name}"
        for name in ("vit_base_16", "vit_large_16", "vit_huge_16", "vit_reduced")},
     "xception39": "mxnetseg.models.backbones.xception39:xception39",
     "xception65": "mxnetseg.models.backbones.xception:Xception65",
+    "xception65_tf": "mxnetseg.models.backbones.xception:xception65_tf",
 }, aliases={"mobilenetv2": "mobilenet_v2_1_0", "eprnet_cls": "eprnet", "eprnet_cls_light": "eprnet_light",
             "resnet18_v1b": "resnet18", "resnet34_v1b": "resnet34",
             "resnet50_v1s": "resnet50", "resnet101_v1s": "resnet101", "resnet152_v1s": "resnet152"})

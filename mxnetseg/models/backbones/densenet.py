@@ -1,17 +1,22 @@
 """GluonCV's DenseNets (Huang et al. 2017), tapped after each of the four dense blocks."""
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
+from ..pytorch import OF_NORMS
 from .base import Backbone, Tap
 
 # Where GluonCV's `features` is cut: stem; block 1; transition, block 2; transition, block 3;
 # transition, block 4, norm, ReLU. Behind that come pooling and flattening.
 _CUTS = (0, 4, 5, 7, 9, 13)
+# torchvision's names of layers -> their places in GluonCV's sequences
+_LAYER = {"norm1": 0, "conv1": 2, "norm2": 3, "conv2": 5}
+_TRANSITION = {"norm": 0, "conv": 2}
 
 
 class DenseNet(Backbone):
@@ -50,7 +55,7 @@ class DenseNet(Backbone):
             channels.append(width)
             width //= 2  # the transition
         super().__init__(parts[1:], [Tap(c, 4 * 2 ** i) for i, c in enumerate(channels)],
-                         gluoncv_name=f"densenet{layers}")
+                         gluoncv_name=f"densenet{layers}", timm_names=[f"densenet{layers}.tv_in1k"])
         with self.name_scope():
             self.stem, self.layer1, self.layer2, self.layer3, self.layer4 = parts
 
@@ -64,6 +69,21 @@ class DenseNet(Backbone):
         part = sum(int(index) >= begin for begin in _CUTS[1:])
         part_name = "stem" if part == 0 else f"layer{part}"
         return f"{part_name}.{int(index) - _CUTS[part]}.{rest}" if part < 5 else None
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter of timm's or torchvision's classifier; None for one we have not."""
+        stem, _, last = name.rpartition(".")
+        if last == "num_batches_tracked" or stem == "classifier":
+            return None
+        # torchvision's older files have a dot more
+        stem = re.sub(r"(norm|conv)\.([12])$", r"\1\2", stem)
+        stem = re.sub(r"denseblock(\d)\.denselayer(\d+)\.(\w+)$", lambda m: (
+            f"{2 * int(m[1]) + 2}.{int(m[2]) - 1}.1.{_LAYER[m[3]]}"), stem)
+        stem = re.sub(r"transition(\d)\.(\w+)$", lambda m: f"{2 * int(m[1]) + 3}.{_TRANSITION[m[2]]}", stem)
+        stem = {"features.conv0": "features.0", "features.norm0": "features.1", "features.norm5": "features.11"}.get(
+            stem, stem)
+        convolution = last == "weight" and re.search(r"(^features\.0|\.1\.[25]|^features\.\d+\.2)$", stem)
+        return self.from_gluoncv(f"{stem}.{last if convolution else OF_NORMS.get(last, last)}")
 
 
 def _round_up(block):

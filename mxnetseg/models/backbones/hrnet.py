@@ -7,6 +7,7 @@ do not read all four.
 from __future__ import annotations
 
 import re
+from functools import partial
 from importlib import import_module
 from typing import Mapping, Optional, Sequence
 
@@ -19,28 +20,36 @@ from .base import Backbone, Tap
 
 # modules in stage 2, 3 and 4
 _MODULES = (1, 4, 3)
+_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier")
+_TIMM = {(18, _MODULES, 4): "hrnet_w18.ms_in1k", (30, _MODULES, 4): "hrnet_w30.ms_in1k",
+         (32, _MODULES, 4): "hrnet_w32.ms_in1k", (40, _MODULES, 4): "hrnet_w40.ms_in1k",
+         (44, _MODULES, 4): "hrnet_w44.ms_in1k", (48, _MODULES, 4): "hrnet_w48.ms_in1k",
+         (64, _MODULES, 4): "hrnet_w64.ms_in1k", (18, (1, 3, 2), 2): "hrnet_w18_small_v2.gluon_in1k"}
 
 
 class HRModule(nn.HybridBlock):
-    """Four basic blocks in each branch, then a fusion of every branch with all others (section 3.2).
+    """Basic blocks in each branch, then a fusion of every branch with all others (section 3.2).
 
     One map a branch, (N, widths[i], H / 2^i, W / 2^i), -> the same.
 
     Args:
         widths: channels of the branches, fine to coarse.
+        blocks: in each branch.
+        nearest: enlarge coarse maps so, instead of bilinearly.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, widths: Sequence[int], *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, widths: Sequence[int], *, blocks: int, nearest: bool, norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
-        self._count = len(widths)
+        self._count, self._nearest = len(widths), nearest
         block = import_module("gluoncv.model_zoo.resnetv1b").BasicBlockV1b
         with self.name_scope():
             self.branches = nn.HybridSequential()
             for width in widths:
                 branch = nn.HybridSequential()
-                branch.add(*(block(width, **norm) for _ in range(4)))
+                branch.add(*(block(width, **norm) for _ in range(blocks)))
                 self.branches.add(branch)
             for to in range(self._count):
                 for source in range(self._count):
@@ -55,7 +64,10 @@ class HRModule(nn.HybridBlock):
             for source, y in enumerate(maps):
                 if source != to:
                     y = getattr(self, f"fuse{to}_{source}")(y)
-                if source > to:
+                if source > to and self._nearest:
+                    y = F.UpSampling(y, scale=2 ** (source - to), sample_type="nearest")
+                    y = F.slice_like(y, own, axes=(2, 3))
+                elif source > to:
                     y = resize(F, y, own, align_corners=False)
                 total = y if total is None else total + y
             fused.append(F.relu(total))
@@ -81,36 +93,43 @@ class HRNetV2(Backbone):
         width: channels of the finest branch: 18, 32 or 48 in the paper.
         second_branch: a second stage 4, of two modules, behind the same stage 3; its four maps follow the
             taps' (OVeNet).
+        modules: in stage 2, 3 and 4; (1, 3, 2) with ``blocks=2`` is the "small v2" of HRNet's authors.
+        blocks: in stage 1, and in each branch of a module.
+        nearest: the form for classification, in which the ImageNet weights were trained: the coarse maps of a fusion
+            are enlarged by repetition. Segmentation, in the paper, does it bilinearly.
         norm_layer, norm_kwargs: GluonCV's idiom.
 
     Raises:
         ConfigError: no width.
     """
 
-    def __init__(self, *, width: int, second_branch: bool = False, norm_layer: type = nn.BatchNorm,
+    def __init__(self, *, width: int, second_branch: bool = False, modules: Sequence[int] = _MODULES,
+                 blocks: int = 4, nearest: bool = False, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         if not isinstance(width, int) or width < 1:
             raise ConfigError("HRNet's finest branch needs at least one channel", where="model.options.width",
                               received=width, fix="18, 32 or 48 in the paper")
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         widths = [width * 2 ** i for i in range(4)]
-        super().__init__([], [Tap(w, 4 * 2 ** i) for i, w in enumerate(widths)])
+        known = not second_branch and _TIMM.get((width, tuple(modules), blocks))
+        super().__init__([], [Tap(w, 4 * 2 ** i) for i, w in enumerate(widths)], timm_names=[known] if known else ())
+        module = partial(HRModule, blocks=blocks, nearest=nearest, **norm)
         with self.name_scope():
             self.stem1 = ConvModule2d(64, 3, 2, in_channels=3, **norm)
             self.stem2 = ConvModule2d(64, 3, 2, in_channels=64, **norm)
-            self.layer1 = _bottlenecks(norm)
+            self.layer1 = _bottlenecks(blocks, norm)
             self.transition1 = nn.HybridSequential()
             self.transition1.add(ConvModule2d(widths[0], 3, in_channels=256, **norm),
                                  ConvModule2d(widths[1], 3, 2, in_channels=256, **norm))
-            self.stage2 = _stage(widths[:2], _MODULES[0], norm)
+            self.stage2 = _stage(widths[:2], modules[0], module)
             self.transition2 = ConvModule2d(widths[2], 3, 2, in_channels=widths[1], **norm)
-            self.stage3 = _stage(widths[:3], _MODULES[1], norm)
+            self.stage3 = _stage(widths[:3], modules[1], module)
             self.transition3 = ConvModule2d(widths[3], 3, 2, in_channels=widths[2], **norm)
-            self.stage4 = _stage(widths, _MODULES[2], norm)
+            self.stage4 = _stage(widths, modules[2], module)
             self.transition3_2 = self.stage4_2 = None
             if second_branch:
                 self.transition3_2 = ConvModule2d(widths[3], 3, 2, in_channels=widths[2], **norm)
-                self.stage4_2 = _stage(widths, 2, norm)
+                self.stage4_2 = _stage(widths, 2, module)
 
     def hybrid_forward(self, F, x):
         x = self.layer1(self.stem2(self.stem1(x)))
@@ -124,7 +143,7 @@ class HRNetV2(Backbone):
     def from_pytorch(self, name: str) -> Optional[str]:
         """Our name of a parameter in HRNet's checkpoints, without their prefix; None for one we have not."""
         stem, _, last = name.rpartition(".")
-        if last == "num_batches_tracked":
+        if last == "num_batches_tracked" or stem.startswith(_CLASSIFIER):
             return None
         stem = re.sub(r"^(conv|bn)([12])$", r"stem\2.\1", stem)
         # a transition holds nothing for the branches that pass; the new branch is a chain of one
@@ -139,20 +158,20 @@ class HRNetV2(Backbone):
         return f"{stem}.{last}"
 
 
-def _bottlenecks(norm):
-    """Stage 1: four bottlenecks, 64 -> 256 channels."""
+def _bottlenecks(count, norm):
+    """Stage 1: bottlenecks, 64 -> 256 channels."""
     block = import_module("gluoncv.model_zoo.resnetv1b").BottleneckV1b
     shortcut = nn.HybridSequential()
     shortcut.add(nn.Conv2D(256, 1, in_channels=64, use_bias=False),
                  norm["norm_layer"](in_channels=256, **(norm["norm_kwargs"] or {})))
     stage = nn.HybridSequential()
-    stage.add(*(block(64, downsample=None if i else shortcut, **norm) for i in range(4)))
+    stage.add(*(block(64, downsample=None if i else shortcut, **norm) for i in range(count)))
     return stage
 
 
-def _stage(widths, modules, norm):
+def _stage(widths, count, module):
     stage = nn.HybridSequential()
-    stage.add(*(HRModule(widths, **norm) for _ in range(modules)))
+    stage.add(*(module(widths) for _ in range(count)))
     return stage
 
 

@@ -1,10 +1,12 @@
-"""Vision transformers: Dosovitskiy et al., ICLR 2021, without class token and classifier."""
+"""Vision transformers: Dosovitskiy et al., ICLR 2021, without classifier."""
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import Mapping, Optional, Sequence, Union
+from typing import Dict, Mapping, Optional, Sequence, Union
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
@@ -33,6 +35,9 @@ class VisionTransformer(Backbone):
         grid: patches a side, or rows and columns of patches, that the position embedding is learned for:
             crop size / 16.
         drop: dropout probability behind the embedding and inside each layer.
+        class_token: whether the patches attend to a token more, as in classification; it is in no tap. Its position
+            embedding, which the original adds to it, is a part of it here.
+        timm_names: see :class:`.base.Backbone`.
         output_stride: 16.
         norm_layer, norm_kwargs: GluonCV's idiom; ignored, since transformers use layer norm.
 
@@ -43,7 +48,8 @@ class VisionTransformer(Backbone):
 
     def __init__(self, *, depth: int, width: int, mlp_width: int, heads: int,
                  fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0), grid: Union[int, Sequence[int]] = 30,
-                 drop: float = 0.1, output_stride: int = PATCH, norm_layer: type = nn.BatchNorm,
+                 drop: float = 0.1, class_token: bool = False, timm_names: Sequence[str] = (),
+                 output_stride: int = PATCH, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         if output_stride != PATCH:
             raise ConfigError("vit runs at output stride 16", where="model.output_stride", received=output_stride,
@@ -54,30 +60,65 @@ class VisionTransformer(Backbone):
         if len(grid) != 2 or not all(isinstance(n, int) and n > 0 for n in grid):
             raise ConfigError("the grid of the position embedding is one or two numbers of patches, from 1 on",
                               where="grid", received=grid)
-        super().__init__([], [Tap(width, PATCH)] * len(fractions))
+        super().__init__([], [Tap(width, PATCH)] * len(fractions), timm_names=timm_names, mean=(0.5,) * 3,
+                         std=(0.5,) * 3)
         self._tap_layers = tuple(int(depth * fraction + 0.5) for fraction in fractions)
         self._grid = grid
         with self.name_scope():
             self.patch_embed = PatchEmbedding(width)
             self.pos_embed = self.params.get("pos_embed", shape=(1, grid[0] * grid[1], width),
                                              init=mx.init.Normal(0.02))
+            if class_token:
+                self.class_token = self.params.get("class_token", shape=(1, 1, width), init=mx.init.Normal(0.02))
             self.drop = nn.Dropout(drop)
             self.blocks = nn.HybridSequential()
             for _ in range(depth):
                 self.blocks.add(Layer(width, mlp_width, heads, drop))
 
-    def hybrid_forward(self, F, x, pos_embed):
+    def hybrid_forward(self, F, x, pos_embed, class_token=None):
         patches = self.patch_embed(x)  # (N, C, h, w)
         position = F.reshape(F.swapaxes(pos_embed, 1, 2), (0, 0, *self._grid))
         position = resize(F, position, patches, align_corners=False)
         tokens = F.reshape(F.broadcast_add(patches, position), (0, 0, -1))
-        tokens = self.drop(F.swapaxes(tokens, 1, 2))  # (N, h w, C)
+        tokens = F.swapaxes(tokens, 1, 2)  # (N, h w, C)
+        if class_token is not None:  # behind the patches; attention knows no order
+            one = F.BlockGrad(F.slice_axis(tokens, axis=1, begin=0, end=1))
+            tokens = F.concat(tokens, F.broadcast_like(class_token, one), dim=1)
+        tokens = self.drop(tokens)
         features = []
         for number, block in enumerate(self.blocks._children.values(), start=1):
             tokens = block(tokens)
             if number in self._tap_layers:
-                features.append(F.reshape_like(F.swapaxes(tokens, 1, 2), F.BlockGrad(patches)))
+                tap = tokens if class_token is None else F.slice_axis(tokens, axis=1, begin=0, end=-1)
+                features.append(F.reshape_like(F.swapaxes(tap, 1, 2), F.BlockGrad(patches)))
         return features
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter of timm's classifier; None for one we have not."""
+        if name.startswith(("norm.", "fc_norm.")):
+            return None
+        name = name.replace("patch_embed.proj", "patch_embed.linear").replace(".attn.qkv", ".att.att_qkv")
+        return super().from_pytorch(name.replace(".attn.proj", ".att.proj"))
+
+    def convert(self, tensors: Mapping[str, np.ndarray], *, pytorch: bool) -> Dict[str, np.ndarray]:
+        """See :class:`.base.Backbone`. A position embedding for another grid, which must be square, is resized."""
+        tensors = dict(tensors)
+        if pytorch and {"cls_token", "pos_embed"} <= tensors.keys():
+            token, position = np.asarray(tensors.pop("cls_token")), np.asarray(tensors.pop("pos_embed"))
+            if "class_token" in self._reg_params:
+                tensors["class_token"] = token + position[:, :1]
+            tensors["pos_embed"] = _regrid(position[:, 1:], self._grid)
+        return super().convert(tensors, pytorch=pytorch)
+
+
+def _regrid(position: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """A position embedding (1, L, C) for another grid: (1, rows * columns, C)."""
+    side = math.isqrt(position.shape[1])
+    if position.shape[1] == grid[0] * grid[1] or side ** 2 != position.shape[1]:
+        return position  # it fits, or nobody can tell its rows
+    old = mx.nd.array(position.reshape(1, side, side, -1).transpose(0, 3, 1, 2))
+    new = resize(mx.nd, old, mx.nd.zeros((1, 1, *grid)), align_corners=False).asnumpy()
+    return new.reshape(1, new.shape[1], -1).transpose(0, 2, 1)
 
 
 class PatchEmbedding(nn.HybridBlock):
@@ -154,7 +195,11 @@ def _dense(units: int, in_units: int) -> nn.Dense:
 
 
 # table 1 of the paper; the reduced one is as deep as the large one, and small enough for a test
-vit_base_16 = partial(VisionTransformer, depth=12, width=768, mlp_width=3072, heads=12)
-vit_large_16 = partial(VisionTransformer, depth=24, width=1024, mlp_width=4096, heads=16)
+vit_base_16 = partial(VisionTransformer, depth=12, width=768, mlp_width=3072, heads=12,
+                      timm_names=["vit_base_patch16_384.augreg_in21k_ft_in1k",
+                                  "vit_base_patch16_224.augreg_in21k_ft_in1k"])
+vit_large_16 = partial(VisionTransformer, depth=24, width=1024, mlp_width=4096, heads=16,
+                       timm_names=["vit_large_patch16_384.augreg_in21k_ft_in1k",
+                                   "vit_large_patch16_224.augreg_in21k_ft_in1k"])
 vit_huge_16 = partial(VisionTransformer, depth=32, width=1280, mlp_width=5120, heads=16)
 vit_reduced = partial(VisionTransformer, depth=24, width=64, mlp_width=256, heads=4)
