@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UsageError, nearest
 from . import locate_dataset
-from .base import IGNORE, IMAGE_SUFFIXES, PathLike, SegDataset, check_sizes, read_image
+from .base import IGNORE, IMAGE_SUFFIXES, PathLike, SegDataset, check_sizes
 from .parallel import in_parallel
 
 
@@ -304,7 +304,7 @@ class _Header(NamedTuple):
 
     @property
     def shown_size(self) -> Tuple[int, int]:
-        """(width, height) when its rotation has been applied, as :func:`read_image` does."""
+        """(width, height) when its rotation has been applied, as :func:`~mxnetseg.data.base.read_image` does."""
         return self.size[::-1] if self.orientation in _TURNED else self.size
 
 
@@ -425,14 +425,14 @@ def _read(dataset: SegDataset, i: int, *, sized: bool) -> _Content:
     image = raw = digest = histogram = None
     pair = dataset.pair(i)
     try:
-        image = _named(read_image, pair.image)
+        image = _named(lambda: dataset.load_image(i), pair.image)
         digest = hashlib.blake2b(image, digest_size=16, person=b"%dx%d" % image.shape[:2]).digest()
     except MXNetSegError as error:
         errors.append(("image", error))
     if pair.mask is None:
         return _Content(i, errors, digest, None)
     try:
-        raw = _named(dataset.read_raw_mask, pair.mask)
+        raw = _named(lambda: dataset.load_raw_mask(i), pair.mask)
     except MXNetSegError as error:
         errors.append(("mask", error))
         return _Content(i, errors, digest, None)
@@ -448,10 +448,10 @@ def _read(dataset: SegDataset, i: int, *, sized: bool) -> _Content:
     return _Content(i, errors, digest, histogram)
 
 
-def _named(read: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
-    """``read(path)``; whatever a library throws becomes an error with the file's name."""
+def _named(read: Callable[[], np.ndarray], path: Path) -> np.ndarray:
+    """``read()``; whatever a library throws becomes an error with the file's name."""
     try:
-        return read(path)
+        return read()
     except MXNetSegError:
         raise
     except Exception as error:

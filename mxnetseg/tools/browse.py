@@ -187,7 +187,8 @@ body { font: 15px/1.4 system-ui, sans-serif; margin: 0 auto; max-width: 1500px; 
 header { position: sticky; top: 0; z-index: 1; background: Canvas; padding: .6rem 0; border-bottom: 1px solid #8884; }
 h1 { font-size: 1.2rem; margin: 0 0 .3rem; } h2 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 h2 small { font-weight: normal; opacity: .7; }
-ul { display: flex; max-height: 20vh; overflow: auto; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; margin: .4rem 0 0; padding: 0; }
+ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; margin: .4rem 0 0; padding: 0; }
+ul { max-height: 20vh; overflow: auto; }
 li i { display: inline-block; width: .9em; height: .9em; border: 1px solid #888; vertical-align: -.1em; }
 li small, figcaption { opacity: .7; }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-start; }
@@ -231,6 +232,8 @@ def _page(shots: Sequence[Shot], dataset, data) -> Iterator[str]:
 
 def _describe(data) -> str:
     height, width = data.crop_size
+    if data.recipe:
+        return f"{width} x {height}, by the recipe {data.recipe} with base_size {data.base_size}"
     return (f"{width} x {height} of pictures whose long side is {data.base_size} times {data.scale[0]:g} to "
             f"{data.scale[1]:g}")
 

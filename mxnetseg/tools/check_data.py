@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
     _check_output(args)
     result = audit(args.name, splits=args.split, root=args.root, workers=args.workers, allow=args.allow,
                    progress=progress_bar("check", args.quiet))
-    print(json.dumps(result.to_dict(), indent=1) if args.json else "\n".join(_report(result)))
+    print(json.dumps(result.to_dict(), indent=1) if args.json else "\n".join(report(result)))
     if args.write_config and result.passed:
         from ..files import atomic_write
 
@@ -57,7 +57,8 @@ def _check_output(args: Namespace) -> None:
 # ---- the report -----------------------------------------------------------------------------
 
 
-def _report(result: Audit) -> Iterator[str]:
+def report(result: Audit) -> Iterator[str]:
+    """An audit in words, line by line."""
     dataset = result.dataset
     yield f"{dataset.name}: {dataset.nclass} classes, {dataset.root.absolute()}"
     yield ""
@@ -138,8 +139,9 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
     stats = _weight_source(result)
     (width, height), _ = stats.sizes.most_common(1)[0]
     folder = result.dataset.root.absolute()
-    data = {"name": f"folder:{folder}" if not _is_registered(name) else name,
-            **({"root": str(folder)} if root is not None and _is_registered(name) else {}),
+    own = _own_data(name)
+    data = {"name": f"{own}:{folder}" if own else name,
+            **({"root": str(folder)} if root is not None and not own else {}),
             **suggest_sizes(width, height)}
     batch = min(8, stats.images)
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
@@ -160,11 +162,9 @@ def suggest_sizes(width: int, height: int) -> Dict[str, Any]:
     return {"base_size": max(width, height), "crop_size": crop}
 
 
-def _is_registered(name: str) -> bool:
-    from ..data import DATASETS
-    from ..errors import UnknownNameError
+def _own_data(name: str) -> str:
+    """``'folder'`` or ``'list'`` if the name is data of one's own, else ''."""
+    from ..data import locate_dataset
 
-    try:
-        return DATASETS.resolve(name) != "folder"
-    except UnknownNameError:
-        return False
+    kind = locate_dataset(name)[0].name
+    return kind if kind in ("folder", "list") else ""

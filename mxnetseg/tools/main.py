@@ -28,6 +28,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "convert": ("mxnetseg.tools.convert", "turn other people's weights into a checkpoint"),
     "models": ("mxnetseg.tools.models", "list the networks"),
     "datasets": ("mxnetseg.tools.datasets", "list the data sets and where they are"),
+    "prepare": ("mxnetseg.tools.prepare", "convert downloads, or masks of your own, into what a data set reads"),
     "check-data": ("mxnetseg.tools.check_data", "find what is wrong with a data set, and what it holds"),
     "browse": ("mxnetseg.tools.browse", "draw pictures of a data set and of what the network is shown"),
     "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),

@@ -1,0 +1,67 @@
+"""Masks in colours, as RGB or palette pictures -> folder data with masks of class ids."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+import numpy as np
+from PIL import Image
+
+from ...errors import DataNotFoundError
+from ..base import MASK_SUFFIXES, ids_from_colors, list_files, read_mask
+from ..folder import read_classes
+from .base import Job, Preparation, images_by_name, place, write_png
+
+_GREY = ("1", "L")
+
+
+class Colours(Preparation):
+    """If ``classes.txt`` gives every class a colour, the colours in the masks decide, else the masks' values.
+
+    Black is ignored unless it is a class's. Grey masks are read as colours only if a class has a grey colour, such
+    as #ffffff. A mask in colours that nobody has named is refused with a list of them, ready for ``classes.txt``.
+    """
+
+    needs = "images/NAME.jpg, masks/NAME.png in colours, and classes.txt with a line 'name #rrggbb' for each class"
+    makes = "folder data: images/, masks/NAME.png of class ids, and classes.txt"
+    options = ("classes",)
+
+    def jobs(self) -> List[Job]:
+        root = self.find("images", "masks", what="pictures and masks")
+        file = self.given_classes()
+        if file is None:
+            raise DataNotFoundError("the classes have no names", where=self.source / "classes.txt", fix=(
+                "write it, a line for each class: 'name #rrggbb', or the name alone if the masks hold ids; "
+                "or name another file: --classes FILE"))
+        _, self.palette, self.by_colour = read_classes(file)
+        self.grey = bool((self.palette == self.palette[:, :1]).all(axis=1).any())
+        images = images_by_name(root / "images")
+        jobs = []
+        for path in list_files(root / "masks", MASK_SUFFIXES):
+            name = path.relative_to(root / "masks").with_suffix("").as_posix()
+            if name in images:
+                jobs += [self._image(name, images[name]), self._mask(name, path)]
+        if not jobs:
+            raise self.lacking("masks with the names of the images")
+        return jobs
+
+    def finish(self) -> None:
+        self.write_list("classes.txt", self.given_classes().read_text(encoding="utf-8-sig").splitlines())
+        self.copy_lists()
+
+    def _image(self, name: str, path: Path) -> Job:
+        target = self.target / "images" / f"{name}{path.suffix}"
+        return Job(target, lambda: place(path, target))
+
+    def _mask(self, name: str, path: Path) -> Job:
+        target = self.target / "masks" / f"{name}.png"
+        return Job(target, lambda: write_png(self._ids(path), target))
+
+    def _ids(self, path: Path) -> np.ndarray:
+        if not self.by_colour:
+            return read_mask(path)
+        ids = read_mask(path, colors=self.palette)  # refuses what is damaged or no mask
+        with Image.open(path) as picture:
+            if picture.mode == "P" or (picture.mode in _GREY and self.grey):
+                return ids_from_colors(np.array(picture.convert("RGB")), path, self.palette)
+        return ids

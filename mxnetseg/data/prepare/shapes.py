@@ -1,0 +1,112 @@
+"""Outlines and run lengths -> pixels."""
+from __future__ import annotations
+
+from typing import Any, List, Sequence, Tuple
+
+import numpy as np
+
+from ...errors import DataError
+
+
+def polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels whose centre lies inside a polygon, by the even-odd rule: bool (height, width).
+
+    Args:
+        points: (n, 2), x and y in pixels; (0, 0) is the upper left corner of the first pixel. The last point is
+            joined to the first.
+        height, width: of the picture; what is outside is cut off.
+    """
+    start = np.asarray(points, np.float64).reshape(-1, 2)
+    end = np.roll(start, -1, axis=0)
+    sloping = start[:, 1] != end[:, 1]
+    (x0, y0), (x1, y1) = start[sloping].T, end[sloping].T
+    # the rows whose centre line an edge crosses; a corner belongs to the edge that begins there
+    first, last = (np.clip(np.ceil(side - 0.5), 0, height).astype(int) for side in (np.minimum(y0, y1),
+                                                                                    np.maximum(y0, y1)))
+    counts = last - first
+    edge = np.repeat(np.arange(len(counts)), counts)
+    row = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[edge]
+    x = x0[edge] + (row + 0.5 - y0[edge]) * ((x1 - x0) / (y1 - y0))[edge]
+    column = np.clip(np.ceil(x - 0.5), 0, width).astype(int)  # from here on the inside has changed
+    crossings = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
+    return crossings.cumsum(axis=1)[:, :width] % 2 == 1
+
+
+def circle(centre: Sequence[float], edge: Sequence[float], height: int, width: int) -> np.ndarray:
+    """The pixels whose centre lies in a circle through ``edge``, both points (x, y): bool (height, width)."""
+    y, x = np.ogrid[:height, :width]
+    radius = np.hypot(edge[0] - centre[0], edge[1] - centre[1])
+    return np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1]) <= radius
+
+
+def run_lengths(segmentation: Any, height: int, width: int, *, where: object) -> np.ndarray:
+    """COCO's run lengths, ``{'size': [h, w], 'counts': [...] or '...'}``: bool (height, width).
+
+    The runs of 0 and 1 take turns, down one column after the other. As text they are packed: five bits in a
+    character, lowest first, and from the fourth on the difference to the last but one.
+
+    Raises:
+        DataError: the runs do not fill the picture.
+    """
+    counts = segmentation.get("counts")
+    runs = _unpacked(counts) if isinstance(counts, str) else list(counts or [])
+    if list(segmentation.get("size", [])) != [height, width] or sum(runs) != height * width or min(runs) < 0:
+        raise DataError("run lengths do not fill their picture", where=where, fix="restore the annotations",
+                        received=f"size {segmentation.get('size')}, {sum(runs)} pixels; picture {[height, width]}")
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
+def segment(segmentation: Any, height: int, width: int, *, where: object) -> np.ndarray:
+    """A segmentation as COCO writes it, a list of polygons or run lengths: bool (height, width).
+
+    Args:
+        segmentation: ``[[x, y, x, y, ...], ...]``, whose union it is, or as for :func:`run_lengths`.
+        height, width: of the picture.
+        where: what the message names.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(segmentation, dict):
+        return run_lengths(segmentation, height, width, where=where)
+    filled = np.zeros((height, width), bool)
+    if not isinstance(segmentation, list) or any(len(part) % 2 or len(part) < 6 for part in segmentation):
+        raise DataError("a segmentation is neither polygons nor run lengths", where=where,
+                        received=f"{str(segmentation)[:80]}", fix="polygons are [[x, y, x, y, x, y, ...], ...]")
+    for part in segmentation:
+        filled |= polygon(np.reshape(part, (-1, 2)), height, width)
+    return filled
+
+
+def outline(shape: str, points: Sequence[Tuple[float, float]], height: int, width: int) -> np.ndarray:
+    """A polygon, rectangle (two corners) or circle (centre, a point of it): bool (height, width).
+
+    Raises:
+        DataError: another kind, or the wrong number of points.
+    """
+    if shape == "rectangle" and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        return polygon(np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), height, width)
+    if shape == "circle" and len(points) == 2:
+        return circle(points[0], points[1], height, width)
+    if shape == "polygon" and len(points) >= 3:
+        return polygon(np.array(points), height, width)
+    raise DataError("a shape has no area", received=f"{shape} of {len(points)} points",
+                    fix="draw it as a polygon, rectangle or circle, or remove it")
+
+
+def _unpacked(text: str) -> List[int]:
+    runs: List[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs

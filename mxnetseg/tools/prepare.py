@@ -1,0 +1,48 @@
+"""``mxnetseg prepare``: from what one downloads, or has drawn, to what a data set reads."""
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .common import add_quiet_argument, progress_bar
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", nargs="?", help="what to make; without it, the list of all")
+    parser.add_argument("source", nargs="?", type=Path, metavar="SRC", help="folder to read; it is not changed")
+    parser.add_argument("target", nargs="?", type=Path, metavar="DST", help="folder to write; what is there is kept")
+    parser.add_argument("--classes", type=Path, metavar="FILE",
+                        help="names of the classes, one a line, for data of your own (default: SRC/classes.txt)")
+    parser.add_argument("--force", action="store_true", help="make again what is there")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    add_quiet_argument(parser)
+
+
+def run(args: Namespace) -> int:
+    """Convert and audit; 0 if the result can be trained on, else 1."""
+    from ..data.prepare import PREPARATIONS, prepare
+    from ..errors import UsageError
+    from .check_data import report
+
+    if args.name is None:
+        print("\n\n".join(_explain(name) for name in PREPARATIONS.names()))
+        return 0
+    name = PREPARATIONS.resolve(args.name)
+    if args.source is None or args.target is None:
+        raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
+    if args.workers is not None and args.workers < 1:
+        raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
+    done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
+                   progress=progress_bar(name, args.quiet))
+    left_out = f", {done.left_out} left out" if done.left_out else ""
+    print(f"{done.made} files made, {done.kept} were there{left_out}\n")
+    print("\n".join(report(done.audit)))
+    return 0 if done.audit.passed else 1
+
+
+def _explain(name: str) -> str:
+    from ..data.prepare import PREPARATIONS
+
+    kind = PREPARATIONS.get(name)
+    return f"mxnetseg prepare {name} SRC DST\n  SRC: {kind.needs}\n  DST: {kind.makes}"
