@@ -77,10 +77,10 @@ class VisionTransformer(Backbone):
 
     def hybrid_forward(self, F, x, pos_embed, class_token=None):
         patches = self.patch_embed(x)  # (N, C, h, w)
-        position = F.reshape(F.swapaxes(pos_embed, 1, 2), (0, 0, *self._grid))
+        position = F.reshape(F.transpose(pos_embed, axes=(0, 2, 1)), (0, 0, *self._grid))
         position = resize(F, position, patches, align_corners=False)
         tokens = F.reshape(F.broadcast_add(patches, position), (0, 0, -1))
-        tokens = F.swapaxes(tokens, 1, 2)  # (N, h w, C)
+        tokens = F.transpose(tokens, axes=(0, 2, 1))  # (N, h w, C)
         if class_token is not None:  # behind the patches; attention knows no order
             one = F.BlockGrad(F.slice_axis(tokens, axis=1, begin=0, end=1))
             tokens = F.concat(tokens, F.broadcast_like(class_token, one), dim=1)
@@ -90,7 +90,7 @@ class VisionTransformer(Backbone):
             tokens = block(tokens)
             if number in self._tap_layers:
                 tap = tokens if class_token is None else F.slice_axis(tokens, axis=1, begin=0, end=-1)
-                features.append(F.reshape_like(F.swapaxes(tap, 1, 2), F.BlockGrad(patches)))
+                features.append(F.reshape_like(F.transpose(tap, axes=(0, 2, 1)), F.BlockGrad(patches)))
         return features
 
     def from_pytorch(self, name: str) -> Optional[str]:
