@@ -254,7 +254,7 @@ def gatech(base: Path) -> Mini:
 def listfile(base: Path) -> Mini:
     root = base / "lists"
     write_list(root / "classes.txt", ["ground #102030", "cat", "big dog"])
-    splits = {"train": ("in/x 1", "in/x2"), "val": ("in/y1",), "test": ("in/z1",)}
+    splits = {"train": ("in/x2", "in/x 3"), "val": ("in/y1",), "test": ("in/z1",)}
     mini = Mini(root, {**splits, "trainval": splits["train"] + splits["val"]},
                 {0: "ground", 1: "cat", 2: "big dog", 255: None}, 3, {
         s: write_list(root / f"{s}.txt", [f"{n}.jpg ids/{n[3:]}.png" if s != "test" else f"{n}.jpg" for n in names])
