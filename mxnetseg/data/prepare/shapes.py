@@ -18,11 +18,12 @@ def polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     start = np.asarray(points, np.float64).reshape(-1, 2)
     end = np.roll(start, -1, axis=0)
-    sloping = start[:, 1] != end[:, 1]
-    (x0, y0), (x1, y1) = start[sloping].T, end[sloping].T
+    downward = start[:, 1] < end[:, 1]  # from the upper end, whichever way it goes: neighbours share an edge exactly
+    upper, lower = (np.where(downward[:, None], *ends) for ends in ((start, end), (end, start)))
+    sloping = upper[:, 1] != lower[:, 1]
+    (x0, y0), (x1, y1) = upper[sloping].T, lower[sloping].T
     # the rows whose centre line an edge crosses; a corner belongs to the edge that begins there
-    first, last = (np.clip(np.ceil(side - 0.5), 0, height).astype(int) for side in (np.minimum(y0, y1),
-                                                                                    np.maximum(y0, y1)))
+    first, last = (np.clip(np.ceil(end - 0.5), 0, height).astype(int) for end in (y0, y1))
     counts = last - first
     edge = np.repeat(np.arange(len(counts)), counts)
     row = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[edge]
