@@ -77,18 +77,27 @@ class Ohem(Section):
     """Online hard example mining: only badly predicted pixels count."""
 
     thresh: float = option(0.7, "a pixel counts if its true class has a lower probability", above=0, high=1)
-    min_kept: int = option(100000, "at least so many pixels of a batch count", unit="pixels", low=1)
+    min_kept: int = option(100000, "at least so many pixels of a batch (mmseg: of an image) count",
+                           unit="pixels", low=1)
+    form: str = option("flattenet", "whose reading of the rule",  # mxnetseg.losses.Mining says how they differ
+                       choices=("flattenet", "hrnet", "mmseg", "ccnet"))
 
 
 @dataclass(frozen=True)
 class Loss(Section):
-    """The loss: cross-entropy over the valid pixels of the whole batch."""
+    """The loss: a weighted sum of losses over the valid pixels of the whole batch, cross-entropy by default."""
 
+    ce: float = option(1.0, "weight of the cross-entropy", low=0)
+    focal: float = option(0.0, "weight of the focal loss", low=0)
+    dice: float = option(0.0, "weight of the dice loss", low=0)
+    lovasz: float = option(0.0, "weight of the Lovász-softmax", low=0)
+    focal_gamma: float = option(2.0, "how little the focal loss counts a sure pixel", low=0)
     aux_weight: float = option(0.5, "weight of the auxiliary head's loss", low=0)
     class_weights: Optional[Tuple[float, ...]] = option(
-        None, "weight of each class, in the data set's order", low=0, null="all 1")
-    label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, below=1)
-    ohem: Optional[Ohem] = option(None, "mine hard pixels", null="every pixel counts")
+        None, "weight of each class in cross-entropy and focal loss, in the data set's order", low=0, null="all 1")
+    label_smoothing: float = option(
+        0.0, "share of the cross-entropy's target that is spread over all classes", low=0, below=1)
+    ohem: Optional[Ohem] = option(None, "mine hard pixels for the cross-entropy", null="every pixel counts")
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,15 @@ class Config(Section):
             if own:
                 yield (f"data.recipe {self.data.recipe} sets data.{', data.'.join(own)} itself",
                        "leave these keys out, or data.recipe")
+        loss = self.loss
+        if not (loss.ce or loss.focal or loss.dice or loss.lovasz):
+            yield "every loss has weight 0", "give one of loss.ce, loss.focal, loss.dice and loss.lovasz a weight"
+        if not loss.ce and (loss.ohem or loss.label_smoothing):
+            yield ("loss.ohem and loss.label_smoothing belong to the cross-entropy, but loss.ce is 0",
+                   "loss.ohem: null and loss.label_smoothing: 0, or give loss.ce a weight")
+        if loss.class_weights and not (loss.ce or loss.focal):
+            yield ("loss.class_weights belongs to cross-entropy and focal loss, but loss.ce and loss.focal are 0",
+                   "loss.class_weights: null, or give one of them a weight")
         schedule, rising = self.schedule, sorted(set(self.schedule.step_epochs or ()))
         if schedule.name == "step" and not rising:
             yield ("schedule.name is step, but schedule.step_epochs is null",

@@ -21,7 +21,7 @@ from ..data.base import SegDataset
 from ..data.loader import Batch, Loader
 from ..data.recipes import make_transform
 from ..errors import ConfigError, TrainingDiverged
-from ..losses import Part, global_backward
+from ..losses import Mining, Part, global_backward
 from ..metrics import Scores
 from ..models import get_model
 from ..nn.blocks import InputStep
@@ -311,12 +311,11 @@ class Trainer:
 
     def _make_step(self) -> _Step:
         config = self.config.loss
-        ohem = config.ohem
+        mining = config.ohem and Mining.of(config.ohem.form, thresh=config.ohem.thresh,
+                                           min_kept=config.ohem.min_kept).share(len(self.contexts))
         loss = self.net.loss(aux_weight=config.aux_weight, class_weights=config.class_weights,
-                             label_smoothing=config.label_smoothing,
-                             ohem_thresh=ohem.thresh if ohem else None,
-                             # min_kept is said of the global batch, mined on each device's share
-                             ohem_min_kept=max(ohem.min_kept // len(self.contexts), 1) if ohem else 1)
+                             label_smoothing=config.label_smoothing, mining=mining, ce=config.ce, focal=config.focal,
+                             focal_gamma=config.focal_gamma, dice=config.dice, lovasz=config.lovasz)
         loss.initialize(ctx=self.contexts)
         step = _Step(self.net, loss)
         step.input.initialize(ctx=self.contexts)

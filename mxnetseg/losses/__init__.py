@@ -1,5 +1,8 @@
 """Losses. Each returns a sum and what to divide it by, so that means are taken over the *global* batch."""
-from .cross_entropy import CrossEntropy
-from .mixed import MixedLoss, Part, Term, global_backward, global_value
+from .cross_entropy import CrossEntropy, Focal
+from .mining import FORMS, Mining
+from .mixed import Blend, MixedLoss, Part, Term, global_backward, global_value
+from .regions import Dice, LovaszSoftmax
 
-__all__ = ["CrossEntropy", "MixedLoss", "Part", "Term", "global_backward", "global_value"]
+__all__ = ["Blend", "CrossEntropy", "Dice", "FORMS", "Focal", "LovaszSoftmax", "Mining", "MixedLoss", "Part", "Term",
+           "global_backward", "global_value"]

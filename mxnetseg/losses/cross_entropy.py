@@ -1,7 +1,7 @@
-"""Pixel-wise cross-entropy on log-softmax.
+"""Pixel-wise losses on log-softmax: cross-entropy, with mining or without, and focal loss.
 
 GluonCV's segmentation losses rest on ``SoftmaxOutput``, whose backward ignores the gradient from
-above: auxiliary weights, class weights and loss scaling do nothing there. This one is ordinary
+above: auxiliary weights, class weights and loss scaling do nothing there. These are ordinary
 arithmetic, so ``grad(k L) = k grad(L)``.
 """
 from __future__ import annotations
@@ -11,38 +11,26 @@ from typing import Optional, Sequence
 from mxnet.gluon import HybridBlock
 
 from ..errors import ConfigError
+from .mining import Mining
 
 
-class CrossEntropy(HybridBlock):
-    """Cross-entropy over the valid pixels, as the pair (sum, weight); the loss is sum / weight.
+class PixelLoss(HybridBlock):
+    """What the two have in common: valid pixels, class weights, log-probabilities.
 
-    For a pixel of class y with probabilities p, class weights w, smoothing e and C classes:
-
-        (1 - e) * w_y * (-log p_y) + e / C * sum_c w_c * (-log p_c),    weight w_y
-
-    (Szegedy et al. 2016, eq. 7, weighted). With online hard example mining a pixel takes part only if
-    p_y < max(t, q), where q is the ``min_kept``-th smallest p_y: all pixels less sure than t, and where
-    these are fewer than ``min_kept``, all less sure than q (Shrivastava et al. 2016; the form of
-    FlatteNet, in HRNet's q is the next larger one). Mining looks at the batch of one device.
-
-    logits: (N, C, H, W); label: (N, H, W), any type, ``ignore`` where unlabelled -> two (1,) tensors.
-    An all-ignored batch gives (0, 0). Computed in float32 whatever the type of the logits.
+    logits: (N, C, H, W); label: (N, H, W), any type, ``ignore`` where unlabelled -> two (1,) tensors, a sum and
+    its divisor; the loss is sum / divisor. An all-ignored batch gives sum 0. Computed in float32 whatever
+    the type of the logits.
 
     Args:
         nclass: C.
         class_weights: C numbers above or equal to 0, or None for all 1.
-        label_smoothing: e, in [0, 1).
-        ohem_thresh: t, in (0, 1]; None switches mining off.
-        ohem_min_kept: pixels of one device's batch.
         ignore: the label that does not count.
 
     Raises:
         ConfigError: class_weights that are not one number per class, negative, or all zero.
     """
 
-    def __init__(self, nclass: int, *, class_weights: Optional[Sequence[float]] = None,
-                 label_smoothing: float = 0.0, ohem_thresh: Optional[float] = None,
-                 ohem_min_kept: int = 100000, ignore: int = 255):
+    def __init__(self, nclass: int, *, class_weights: Optional[Sequence[float]] = None, ignore: int = 255):
         super().__init__()
         if class_weights is not None:
             if len(class_weights) != nclass:
@@ -52,8 +40,7 @@ class CrossEntropy(HybridBlock):
             if min(class_weights) < 0 or max(class_weights) == 0:
                 raise ConfigError("class weights are at least 0, and not all of them 0",
                                   where="loss.class_weights", received=list(class_weights))
-        self._nclass, self._ignore, self._smoothing = nclass, ignore, label_smoothing
-        self._thresh, self._min_kept = ohem_thresh, ohem_min_kept
+        self._nclass, self._ignore = nclass, ignore
         self._weighted = class_weights is not None
         if self._weighted:
             with self.name_scope():
@@ -66,26 +53,85 @@ class CrossEntropy(HybridBlock):
         valid = label != self._ignore
         label = label * valid  # pick() would read an ignored pixel as the last class
         log_p = F.log_softmax(logits, axis=-1)
-        log_p_y = F.pick(log_p, label, axis=-1)
-
         weight = F.take(class_weights, label) * valid if self._weighted else valid
-        keep = valid
-        if self._thresh is not None:
-            keep = valid * self._hard(F, F.BlockGrad(F.exp(log_p_y)), valid)
+        return self.reckon(F, log_p, label, valid, weight, class_weights)
+
+    def reckon(self, F, log_p, label, valid, weight, class_weights):
+        """The pair (sum, divisor).
+
+        Args:
+            F: ``mxnet.nd`` or ``mxnet.sym``.
+            log_p: (N, H, W, C) log-probabilities.
+            label: (N, H, W), 0 where ignored.
+            valid: (N, H, W), 0 where ignored, else 1.
+            weight: (N, H, W), the weight of each pixel's class, 0 where ignored.
+            class_weights: (C,) or None for all 1.
+        """
+        raise NotImplementedError
+
+
+class CrossEntropy(PixelLoss):
+    """Cross-entropy over the valid pixels.
+
+    For a pixel of class y with probabilities p, class weights w, smoothing e and C classes:
+
+        (1 - e) * w_y * (-log p_y) + e / C * sum_c w_c * (-log p_c),    weight w_y
+
+    (Szegedy et al. 2016, eq. 7, weighted); the divisor is the sum of the weights.
+
+    Args:
+        nclass, class_weights, ignore: see :class:`PixelLoss`.
+        label_smoothing: e, in [0, 1).
+        mining: which of the pixels take part, and the divisor then; None: every valid pixel.
+    """
+
+    def __init__(self, nclass: int, *, class_weights: Optional[Sequence[float]] = None,
+                 label_smoothing: float = 0.0, mining: Optional[Mining] = None, ignore: int = 255):
+        super().__init__(nclass, class_weights=class_weights, ignore=ignore)
+        self._smoothing, self._mining = label_smoothing, mining
+        self._unmined = dict(class_weights=class_weights, label_smoothing=label_smoothing, ignore=ignore)
+
+    def unmined(self) -> "CrossEntropy":
+        """The same over every valid pixel; itself where nothing is mined."""
+        return self if self._mining is None else CrossEntropy(self._nclass, **self._unmined)
+
+    def reckon(self, F, log_p, label, valid, weight, class_weights):
+        keep, divisor = valid, weight
+        if self._mining is not None:
+            keep = self._mining.keep(F, log_p, label, valid)
             weight = weight * keep
-        loss = log_p_y * weight
+            divisor = {"weights": weight, "pixels": keep, "all": F.ones_like(keep)}[self._mining.mean_over]
+        loss = F.pick(log_p, label, axis=-1) * weight
         if self._smoothing:
             over_classes = F.broadcast_mul(log_p, F.reshape(class_weights, (1, 1, 1, -1))) \
                 if self._weighted else log_p
             loss = (1 - self._smoothing) * loss \
                 + self._smoothing / self._nclass * F.sum(over_classes, axis=-1) * keep
-        return -F.sum(loss), F.sum(weight)
+        return -F.sum(loss), F.sum(divisor)
 
-    def _hard(self, F, p_y, valid):
-        """1 where a pixel is hard enough to count: p_y and valid (N, H, W) -> the same shape."""
-        # ignored pixels sort behind all others; probabilities are at most 1. The axis is said because
-        # MXNet 1.9.1 cannot build the gradient of sort() with the default one, even where it is zero.
-        ascending = F.sort(F.reshape(F.where(valid, p_y, 2 * F.ones_like(p_y)), (-1,)), axis=0)
-        kept = F.broadcast_minimum(F.sum(valid), self._min_kept * F.ones_like(F.sum(valid)))
-        q = F.take(ascending, F.relu(kept - 1))
-        return F.broadcast_lesser(p_y, F.broadcast_maximum(q, self._thresh * F.ones_like(q)))
+
+class Focal(PixelLoss):
+    """Focal loss: Lin, Goyal, Girshick, He & Dollar, ICCV 2017, equation 5, over a softmax.
+
+    For a pixel of class y with probabilities p and class weights w (the paper's alpha):
+
+        w_y (1 - p_y)^gamma (-log p_y),    divisor: the sum of w_y
+
+    With gamma 0 this is cross-entropy. (The paper divides by the number of anchors of objects, which pixels
+    have no equal of.)
+
+    Args:
+        nclass, class_weights, ignore: see :class:`PixelLoss`.
+        gamma: how little a sure pixel counts; at least 0.
+    """
+
+    def __init__(self, nclass: int, *, gamma: float = 2.0, class_weights: Optional[Sequence[float]] = None,
+                 ignore: int = 255):
+        super().__init__(nclass, class_weights=class_weights, ignore=ignore)
+        self._gamma = gamma
+
+    def reckon(self, F, log_p, label, valid, weight, class_weights):
+        log_p_y = F.pick(log_p, label, axis=-1)
+        # 1 - p without cancellation. Not 0, of which a power below 1 has no gradient
+        unsure = F.clip(-F.expm1(log_p_y), 1e-12, 1)
+        return -F.sum(unsure ** self._gamma * log_p_y * weight), F.sum(weight)

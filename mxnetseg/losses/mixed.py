@@ -1,19 +1,41 @@
 """Several weighted losses on a network's outputs, averaged over all devices together."""
 from __future__ import annotations
 
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 from mxnet import autograd
 from mxnet import ndarray as nd
 from mxnet.gluon import HybridBlock
 
+from .cross_entropy import CrossEntropy
+
+
+class Blend:
+    """Several losses on the same outputs, each with a mean of its own; stands for one loss in a :class:`Term`.
+
+    Args:
+        losses: pairs (weight, loss).
+    """
+
+    def __init__(self, losses: Sequence[Tuple[float, HybridBlock]]):
+        self.losses = tuple(losses)
+
+    def unmined(self) -> "Blend":
+        """The same without mining, for outputs that a paper trains on every pixel."""
+        return Blend([(weight, loss.unmined() if isinstance(loss, CrossEntropy) else loss)
+                      for weight, loss in self.losses])
+
 
 class Term(NamedTuple):
-    """``weight * loss(outputs[output], label)``; ``loss`` returns a pair (sum, count)."""
+    """``weight * loss(outputs[output], label)``; ``loss`` returns a pair (sum, count).
 
-    output: int
+    A loss that sees several outputs has their numbers as a tuple: ``loss(outputs[i], outputs[j], label)``.
+    The count of a loss that is a sum rather than a mean is 0.
+    """
+
+    output: Union[int, Tuple[int, ...]]
     weight: float
-    loss: HybridBlock
+    loss: Union[HybridBlock, Blend]
 
 
 class Part(NamedTuple):
@@ -30,19 +52,21 @@ class MixedLoss(HybridBlock):
     global batch needs all devices: :func:`global_backward`, :func:`global_value`.
 
     Args:
-        terms: in the order in which they are reported.
+        terms: in the order in which they are reported; a :class:`Blend` is as many terms as it has losses.
     """
 
     def __init__(self, terms: Sequence[Term]):
         super().__init__()
-        self.weights = tuple(float(t.weight) for t in terms)
-        self._outputs = tuple(t.output for t in terms)
-        self._losses = [t.loss for t in terms]
+        plain = [Term(t.output, t.weight * weight, loss) for t in terms
+                 for weight, loss in (t.loss.losses if isinstance(t.loss, Blend) else [(1.0, t.loss)])]
+        self.weights = tuple(float(t.weight) for t in plain)
+        self._outputs = tuple(t.output if isinstance(t.output, tuple) else (t.output,) for t in plain)
+        self._losses = [t.loss for t in plain]
         for i, loss in enumerate(self._losses):
             self.register_child(loss, f"term{i}")
 
     def forward(self, outputs: Sequence[nd.NDArray], label: nd.NDArray) -> List[Part]:
-        return [Part(*loss(outputs[i], label)) for i, loss in zip(self._outputs, self._losses)]
+        return [Part(*loss(*(outputs[i] for i in seen), label)) for seen, loss in zip(self._outputs, self._losses)]
 
 
 def _means(parts: Sequence[Sequence[Part]], weights: Sequence[float]):
@@ -51,7 +75,7 @@ def _means(parts: Sequence[Sequence[Part]], weights: Sequence[float]):
     means = []
     for term, weight in zip(zip(*parts), weights):
         count = nd.add_n(*[part.count.as_in_context(here) for part in term])
-        per_unit = weight / (count + (count == 0))  # no valid pixel anywhere: 0 / 1
+        per_unit = weight / (count + (count == 0))  # a plain sum, or no valid pixel anywhere: 0 / 1
         total = nd.add_n(*[part.total.as_in_context(here) for part in term])
         means.append((total * per_unit, per_unit))
     return means

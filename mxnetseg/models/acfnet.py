@@ -1,18 +1,21 @@
 """Attentional class feature network: Zhang, Chen, Li, Hong, Liu, Ma, Han & Ding, ICCV 2019."""
 from __future__ import annotations
 
+import re
 from typing import Mapping, Optional, Sequence
 
+import numpy as np
 from mxnet.gluon import nn
 
-from ..errors import UnknownNameError
-from ..losses import Term
+from ..errors import ConfigError, UnknownNameError
+from ..losses import Blend, LovaszSoftmax, Term
 from ..nn.attention import unlikeness
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import ASPP
 from ..nn.resize import resize
-from .backbones import get_backbone
+from .backbones import BACKBONES, get_backbone
 from .base import SegModel, norm_options
+from .pytorch import gluon_name
 
 
 def paper_mixture(F, features, logits):
@@ -30,6 +33,7 @@ def port_mixture(F, features, logits):
 
 
 MIXTURES = {"port": port_mixture, "paper": paper_mixture}
+FORMS = ("mxnetseg", "pytorch")
 
 
 class ClassFeatures(nn.HybridBlock):
@@ -41,7 +45,7 @@ class ClassFeatures(nn.HybridBlock):
 
     * ``'paper'``: P = softmax_c(logits). Class centres F_c = sum_j P_cj F'_j / sum_j P_cj (class
       centre block), and from them each place's mixture sum_c P_cj F_c (class attention block).
-    * ``'port'``, what MXNetSeg and its PyTorch model compute: P = logits; E = P F'^T; each class's weights
+    * ``'port'``, what MXNetSeg and the PyTorch port compute: P = logits; E = P F'^T; each class's weights
       over the *channels* are softmax(max(E) - E); a place gets their sum weighted by its logits. It is
       DANet's channel attention between classes and channels rather than a class centre.
 
@@ -50,20 +54,25 @@ class ClassFeatures(nn.HybridBlock):
     Args:
         channels, in_channels: output and input channels.
         variant: ``'port'`` or ``'paper'``.
+        linear: the last convolution has a bias, and neither norm nor ReLU; the narrowed features have dropout.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, channels: int, *, in_channels: int, variant: str, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, channels: int, *, in_channels: int, variant: str, linear: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._mixture = MIXTURES[variant]
         with self.name_scope():
             self.conv_1 = ConvModule2d(channels, 1, in_channels=in_channels, **norm)
-            self.conv_2 = ConvModule2d(channels, 1, in_channels=channels, **norm)
+            self.drop = nn.Dropout(0.2, axes=(2, 3)) if linear else None
+            self.conv_2 = nn.Conv2D(channels, 1, in_channels=channels) if linear else \
+                ConvModule2d(channels, 1, in_channels=channels, **norm)
 
     def hybrid_forward(self, F, x, logits):
         x = self.conv_1(x)
+        if self.drop is not None:
+            x = self.drop(x)
         mixture = self._mixture(F, F.reshape(x, (0, 0, -1)), F.reshape(logits, (0, 0, -1)))
         return self.conv_2(F.reshape_like(mixture, x))
 
@@ -71,54 +80,151 @@ class ClassFeatures(nn.HybridBlock):
 class ACFNet(SegModel):
     """ACFNet: a coarse segmentation tells each pixel about its classes, a second head decides.
 
-    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the coarse logits and the
-    auxiliary ones. The paper weighs their losses 0.7, 0.6 and 0.4.
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by those that only the loss sees.
 
-    As MXNetSeg has it: the base features come from an ASPP of 512 channels without image pooling, and
-    the heads are FCN heads.
+    There are two forms of it, apart from what a class feature is (``variant``):
+
+    * ``'mxnetseg'``: the base features come from an ASPP of 512 channels without image pooling; the heads are FCN
+      heads. The final logits predict; with ``aux`` the coarse and the auxiliary ones follow. Their losses weigh 0.7,
+      0.6 (the paper's) and ``aux_weight`` (the paper's: 0.4).
+    * ``'pytorch'``, zrl4836's port: the ASPP has image pooling and no projection, so the base features have 2560
+      channels; the heads are wider, and their original has ECA-ResNet-101 (``backbone='ecaresnet101'``). The *sum* of
+      final and coarse logits predicts, as there in evaluation; with ``aux`` the final, coarse and auxiliary ones
+      follow. To the losses as above comes Lovász-softmax on the sum, weight 1. (In the port that meets maps of
+      different sizes and fails; here the logits are upsampled first.)
+
+    Mining, where the configuration asks for it, is for the final logits, as in the port.
+
+    What to know about the port's files, of which none is public: its norms are in-place ABN, which uses the
+    absolute value of the weight, so ``mxnetseg convert`` stores that; and its networks saw blue, green, red in 0..255
+    less (104.01, 116.67, 122.68).
 
     Args:
         nclass: classes.
         backbone: the base features sit on its last tap, the auxiliary head on the one before.
         output_stride: 8 (the paper's), 16 or 32.
-        variant: ``'port'`` (MXNetSeg's formula, which its weights need) or ``'paper'``; see
-            :class:`ClassFeatures`.
+        form: ``'mxnetseg'`` or ``'pytorch'``.
+        variant: ``'port'`` (which the weights of both ports need) or ``'paper'``; see :class:`ClassFeatures`.
         aux: supervise the coarse segmentation, and an auxiliary head whose loss is weighted by the
             configuration's ``loss.aux_weight``. Without it nothing tells the coarse head that it is one.
+        eca_kernels: of an ECA-ResNet, see :class:`~mxnetseg.models.backbones.ecaresnet.ECAResNet`; None: 3 everywhere.
         norm_layer, norm_kwargs: GluonCV's idiom.
 
     Raises:
-        UnknownNameError: no such variant.
+        UnknownNameError: no such form or variant.
+        ConfigError: ``eca_kernels`` for another backbone.
     """
 
     mxnetseg_classes = ("ACFNet",)
     mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
+    foreign_options = {"pytorch": {"form": "pytorch", "backbone": "ecaresnet101", "aux": True}}
 
-    def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
-                 variant: str = "port", aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, form: str = "mxnetseg",
+                 variant: str = "port", aux: bool = False, eca_kernels: Optional[Sequence[int]] = None,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         if variant not in MIXTURES:
             raise UnknownNameError("variant of ACFNet", variant, MIXTURES)
+        if form not in FORMS:
+            raise UnknownNameError("form of ACFNet", form, FORMS)
+        if eca_kernels is not None and not BACKBONES.resolve(backbone).startswith("ecaresnet"):
+            raise ConfigError("only an ECA-ResNet has kernels of channel attention", where="model.options.eca_kernels",
+                              received=f"{list(eca_kernels)} for {backbone}", fix="backbone='ecaresnet101'")
         norm = norm_options(norm_layer, norm_kwargs)
-        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        options = {} if eca_kernels is None else {"kernels": tuple(eca_kernels)}
+        super().__init__(get_backbone(backbone, output_stride=output_stride, options=options, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+        self._pytorch = form == "pytorch"
         with self.name_scope():
-            self.aspp = ASPP(512, in_channels=c4.channels, rates=(12, 24, 36), image_pool=False, **norm)
-            self.coarse_head = FCNHead(nclass, 512, **norm)
-            self.acf = ClassFeatures(512, in_channels=512, variant=variant, **norm)
-            self.head = FCNHead(nclass, 512 + 512, **norm)
+            if self._pytorch:
+                self.needs_batch = 2  # the image pooling normalises a map of one place
+                self.aspp = ASPP(512, in_channels=c4.channels, rates=(12, 24, 36), projection_size=0, drop=0, **norm)
+                base = 5 * 512
+                self.coarse_head = coarse_head(nclass, base, **norm)
+                self.acf = ClassFeatures(512, in_channels=base, variant=variant, linear=True, **norm)
+                self.head = final_head(nclass, 512 + base, **norm)
+            else:
+                self.aspp = ASPP(512, in_channels=c4.channels, rates=(12, 24, 36), image_pool=False, **norm)
+                self.coarse_head = FCNHead(nclass, 512, **norm)
+                self.acf = ClassFeatures(512, in_channels=512, variant=variant, **norm)
+                self.head = FCNHead(nclass, 512 + 512, **norm)
             self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
 
     def hybrid_forward(self, F, x):
         c3, c4 = self.backbone(x)[-2:]
         base = self.aspp(c4)
         coarse = self.coarse_head(base)
-        outputs = [self.head(F.concat(base, self.acf(base, coarse), dim=1))]
+        of_classes = self.acf(base, coarse)
+        if self._pytorch:
+            final = self.head(F.concat(of_classes, base, dim=1))
+            outputs, rest = [final + coarse], [final, coarse]
+        else:
+            outputs, rest = [self.head(F.concat(base, of_classes, dim=1))], [coarse]
         if self.aux_head is not None:
-            outputs += [coarse, self.aux_head(c3)]
+            outputs += [*rest, self.aux_head(c3)]
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         if self.aux_head is None:
             return [Term(0, 1.0, pixel_loss)]
-        return [Term(0, 0.7, pixel_loss), Term(1, 0.6, pixel_loss), Term(2, aux_weight, pixel_loss)]
+        if self._pytorch:
+            return joint_terms(pixel_loss, aux_weight, self.nclass)
+        plain = pixel_loss.unmined()
+        return [Term(0, 0.7, pixel_loss), Term(1, 0.6, plain), Term(2, aux_weight, plain)]
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter in the port's checkpoints; None for one we have not."""
+        for theirs, ours in _NAMES:
+            name, found = re.subn(theirs, ours, name)
+            if found:
+                break
+        return gluon_name(self.named_parameters(), name)
+
+    def adapt_foreign(self, form, tensors):
+        if form != "pytorch":
+            return tensors
+        norms = {name.rpartition(".")[0] for name in tensors if name.endswith(".running_var")}
+        return {name: np.abs(value) if name.endswith(".weight") and name[:-len(".weight")] in norms else value
+                for name, value in tensors.items()}
+
+
+# the port's names -> ours; the first that fits is taken
+_NAMES = [(re.compile(theirs), ours) for theirs, ours in (
+    (r"^conv1\.", "backbone.conv1.0."), (r"^bn1\.", "backbone.conv1.1."),
+    (r"^conv2\.", "backbone.conv1.3."), (r"^bn2\.", "backbone.conv1.4."),
+    (r"^conv3\.", "backbone.conv1.6."), (r"^bn3\.", "backbone.bn1."),
+    (r"^layer", "backbone.layer"),
+    (r"^aspp\.b([0-3])\.0\.", r"aspp.branches.\1.conv."), (r"^aspp\.b([0-3])\.1\.", r"aspp.branches.\1.bn."),
+    (r"^aspp\.b4\.gap\.1\.", "aspp.branches.4.conv1x1.conv."),
+    (r"^aspp\.b4\.gap\.2\.", "aspp.branches.4.conv1x1.bn."),
+    (r"^auxlayer\.conv5\.0\.", "aux_head.conv1.conv."), (r"^auxlayer\.conv5\.1\.", "aux_head.conv1.bn."),
+    (r"^auxlayer\.conv5\.4\.", "aux_head.conv2."),
+    (r"^dsn\.", "coarse_head."), (r"^bottleneck\.3\.", "head.4."), (r"^bottleneck\.", "head."),
+    (r"^acfhead\.acf\.conv1\.0\.", "acf.conv_1.conv."), (r"^acfhead\.acf\.conv1\.1\.", "acf.conv_1.bn."),
+    (r"^acfhead\.acf\.conv2\.", "acf.conv_2."))]
+
+
+def joint_terms(pixel_loss: Blend, aux_weight: float, nclass: int) -> Sequence[Term]:
+    """The port's loss, of (final + coarse, final, coarse, auxiliary) logits; see :class:`ACFNet`."""
+    plain = pixel_loss.unmined()
+    return [Term(1, 0.7, pixel_loss), Term(2, 0.6, plain), Term(3, aux_weight, plain),
+            Term(0, 1.0, LovaszSoftmax(nclass, per_image=False))]
+
+
+def coarse_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    """The port's coarse segmentation: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
+    head = nn.HybridSequential()
+    head.add(nn.Conv2D(512, 1, in_channels=in_channels, use_bias=False),
+             norm_layer(in_channels=512, **(norm_kwargs or {})), nn.Activation("relu"), nn.Dropout(0.5, axes=(2, 3)),
+             nn.Conv2D(512, 3, padding=1, in_channels=512),
+             norm_layer(in_channels=512, **(norm_kwargs or {})), nn.Activation("relu"), nn.Dropout(0.1, axes=(2, 3)),
+             nn.Conv2D(nclass, 1, in_channels=512))
+    return head
+
+
+def final_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    """The port's final segmentation: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
+    head = nn.HybridSequential()
+    head.add(nn.Conv2D(1024, 3, padding=1, in_channels=in_channels, use_bias=False),
+             norm_layer(in_channels=1024, **(norm_kwargs or {})), nn.LeakyReLU(0.01), nn.Dropout(0.1, axes=(2, 3)),
+             nn.Conv2D(nclass, 1, in_channels=1024))
+    return head

@@ -7,7 +7,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..errors import ConfigError
-from ..losses import CrossEntropy, MixedLoss, Term
+from ..losses import Blend, CrossEntropy, Dice, Focal, LovaszSoftmax, Mining, MixedLoss, Term
 from .backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Tap
 
 
@@ -15,8 +15,8 @@ class SegModel(HybridBlock):
     """Base of the networks.
 
     x: (N, 3, H, W) float32, normalised with :attr:`mean` and :attr:`std`, any H and W of at least the
-    output stride -> a tuple of logits (N, nclass, H, W), the main ones first. The others serve the
-    loss; inference drops them and what computes them.
+    output stride -> a tuple of maps of the input's size, first the logits (N, nclass, H, W) that predict. The others,
+    mostly logits too, serve the loss; inference drops them and what computes them.
 
     Args:
         backbone: the feature extractor; registered as ``backbone``, so all other parameters are the
@@ -56,18 +56,19 @@ class SegModel(HybridBlock):
     def __init__(self, backbone: Backbone, nclass: int):
         super().__init__()
         self.nclass = nclass
-        self.needs_batch = max(type(self).needs_batch, backbone.needs_batch)
+        # any block serves as the feature extractor of a network of one's own
+        self.needs_batch = max(type(self).needs_batch, getattr(backbone, "needs_batch", 1))
         with self.name_scope():
             self.backbone = backbone
 
-    def terms(self, pixel_loss: CrossEntropy, aux_weight: float) -> Sequence[Term]:
+    def terms(self, pixel_loss: Blend, aux_weight: float) -> Sequence[Term]:
         """The loss of this network's paper: which outputs, which weights, which losses.
 
         Here: the main output, and with weight ``aux_weight`` the next one where the network has an
         ``aux_head``. A network whose paper says otherwise overrides it.
 
         Args:
-            pixel_loss: the cross-entropy that the configuration asks for.
+            pixel_loss: what the configuration asks for: cross-entropy, or another loss, or several.
             aux_weight: weight of auxiliary heads.
         """
         terms = [Term(0, 1.0, pixel_loss)]
@@ -76,15 +77,22 @@ class SegModel(HybridBlock):
         return terms
 
     def loss(self, *, aux_weight: float = 0.5, class_weights: Optional[Sequence[float]] = None,
-             label_smoothing: float = 0.0, ohem_thresh: Optional[float] = None,
-             ohem_min_kept: int = 100000) -> MixedLoss:
+             label_smoothing: float = 0.0, mining: Optional[Mining] = None, ce: float = 1.0, focal: float = 0.0,
+             focal_gamma: float = 2.0, dice: float = 0.0, lovasz: float = 0.0) -> MixedLoss:
         """This network's loss, initialised on no device yet.
 
-        Args: see :class:`~mxnetseg.losses.CrossEntropy`; ``aux_weight`` is for auxiliary heads.
+        Args:
+            aux_weight: weight of auxiliary heads.
+            class_weights: of the cross-entropy and the focal loss.
+            label_smoothing, mining: see :class:`~mxnetseg.losses.CrossEntropy`.
+            ce, focal, dice, lovasz: weights of the losses that each supervised output gets; one at 0 is not computed.
+            focal_gamma: see :class:`~mxnetseg.losses.Focal`.
         """
-        pixel_loss = CrossEntropy(self.nclass, class_weights=class_weights, label_smoothing=label_smoothing,
-                                  ohem_thresh=ohem_thresh, ohem_min_kept=ohem_min_kept)
-        return MixedLoss(self.terms(pixel_loss, aux_weight))
+        losses = [(ce, lambda: CrossEntropy(self.nclass, class_weights=class_weights,
+                                            label_smoothing=label_smoothing, mining=mining)),
+                  (focal, lambda: Focal(self.nclass, gamma=focal_gamma, class_weights=class_weights)),
+                  (dice, lambda: Dice(self.nclass)), (lovasz, lambda: LovaszSoftmax(self.nclass))]
+        return MixedLoss(self.terms(Blend([(weight, make()) for weight, make in losses if weight]), aux_weight))
 
     def named_parameters(self) -> Dict[str, object]:
         """Structural name -> parameter, as ``save_parameters`` names them (without constants)."""

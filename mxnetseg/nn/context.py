@@ -88,7 +88,7 @@ class ASPP(nn.HybridBlock):
         rates: dilations of the 3x3 convolutions.
         image_pool: whether there is a branch with the image's mean (see :class:`GlobalFlow`).
         separable: the 3x3 convolutions are separable ones (Chen et al. 2018, DeepLabv3+, section 3.1).
-        projection_size: kernel size of the projection.
+        projection_size: kernel size of the projection; 0: none, the output has the channels of all branches.
         drop: dropout probability after the projection.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
@@ -106,9 +106,14 @@ class ASPP(nn.HybridBlock):
                 self.branches.add(convolution(channels, 3, dilation=rate, in_channels=in_channels, **norm))
             if image_pool:
                 self.branches.add(GlobalFlow(channels, in_channels=in_channels, **norm))
-            self.projection = ConvModule2d(channels, projection_size, in_channels=len(self.branches) * channels, **norm)
+            self.projection = None
+            if projection_size:
+                self.projection = ConvModule2d(channels, projection_size, in_channels=len(self.branches) * channels,
+                                               **norm)
             self.drop = nn.Dropout(drop) if drop else None
 
     def hybrid_forward(self, F, x):
-        x = self.projection(self.branches(x))
+        x = self.branches(x)
+        if self.projection is not None:
+            x = self.projection(x)
         return self.drop(x) if self.drop is not None else x

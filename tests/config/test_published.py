@@ -50,7 +50,8 @@ PYTORCH = {
     "ovenet-w48-acdc": (19, None, 98_795_926),
 }
 # rows without a published count, and what a row's network was first trained on
-OTHERS = {"acfnet-resnet101-cityscapes": 19, "flattenet-ppm-vocaug": 21, "flattenet-attention-vocaug": 21,
+OTHERS = {"acfnet-resnet101-cityscapes": 19, "acfnet-ecaresnet101-cityscapes": 19,
+          "flattenet-ppm-vocaug": 21, "flattenet-attention-vocaug": 21,
           "flattenet-attention-coco": 21}
 
 

@@ -139,6 +139,10 @@ def test_unknown_key_leads_to_the_nearest(key, meant):
     ({"schedule.step_epochs": [9, 3, 3]}, "schedule.step_epochs: [3, 9]"),
     ({"train.epochs": 2, "schedule.warmup_epochs": 2}, "leaves nothing"),
     ({"schedule.target_lr": 1}, "above optimizer.lr"),
+    ({"loss.ce": 0}, "every loss has weight 0"),
+    ({"loss.ce": 0, "loss.dice": 1, "loss.ohem": {}}, "loss.ohem: null"),
+    ({"loss.ce": 0, "loss.focal": 1, "loss.label_smoothing": 0.1}, "loss.label_smoothing: 0"),
+    ({"loss.ce": 0, "loss.lovasz": 1, "loss.class_weights": [1, 2]}, "loss.class_weights: null"),
 ])
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(ConfigError) as caught:

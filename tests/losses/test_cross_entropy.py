@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mxnet import nd
 
 from mxnetseg.errors import ConfigError
-from mxnetseg.losses import CrossEntropy
+from mxnetseg.losses import CrossEntropy, Mining
 
 NCLASS = 4
 WEIGHTS = [0.5, 2.0, 0.0, 1.25]
@@ -16,22 +16,21 @@ VARIANTS = {
     "weighted": {"class_weights": WEIGHTS},
     "smoothed": {"label_smoothing": 0.1},
     "smoothed and weighted": {"label_smoothing": 0.2, "class_weights": WEIGHTS},
-    "mined by threshold": {"ohem_thresh": 0.4, "ohem_min_kept": 1},
-    "mined by number": {"ohem_thresh": 0.01, "ohem_min_kept": 9},
-    "mined, all kept": {"ohem_thresh": 0.3, "ohem_min_kept": 10 ** 6},
-    "mined, weighted, smoothed": {"ohem_thresh": 0.3, "ohem_min_kept": 12, "class_weights": WEIGHTS,
+    "mined by threshold": {"mining": Mining(thresh=0.4, min_kept=1)},
+    "mined by number": {"mining": Mining(thresh=0.01, min_kept=9)},
+    "mined, all kept": {"mining": Mining(thresh=0.3, min_kept=10 ** 6)},
+    "mined, weighted, smoothed": {"mining": Mining(thresh=0.3, min_kept=12), "class_weights": WEIGHTS,
                                   "label_smoothing": 0.1},
 }
 variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
 
-def reference(logits, label, *, class_weights=None, label_smoothing=0.0, ohem_thresh=None, ohem_min_kept=100000,
-              ignore=255, counts=None):
+def reference(logits, label, *, class_weights=None, label_smoothing=0.0, mining=None, ignore=255, counts=None):
     """(sum, weight) by the formula in float64. ``counts``: the pixels that take part, instead of mining."""
     z = logits.astype("float64").transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
     y = label.reshape(-1).astype(int)
     if counts is None:
-        counts = chosen(z, y, ohem_thresh, ohem_min_kept, ignore)
+        counts = chosen(z, y, mining, ignore)
     w = np.ones(z.shape[1]) if class_weights is None else np.array(class_weights, dtype="float64")
     z, y = z[counts], y[counts]
     cost = -log_softmax(z)
@@ -45,19 +44,18 @@ def log_softmax(z):
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-def chosen(z, y, thresh, min_kept, ignore):
+def chosen(z, y, mining, ignore):
     """Numbers of the pixels that take part. z: (pixels, classes), y: (pixels,)"""
     valid = np.flatnonzero(y != ignore)
-    if thresh is None or not len(valid):
+    if mining is None or not len(valid):
         return valid
     p = np.exp(log_softmax(z[valid])[np.arange(len(valid)), y[valid]])
-    return valid[p < max(thresh, np.sort(p)[min(min_kept, len(valid)) - 1])]
+    return valid[p < max(mining.thresh, np.sort(p)[min(mining.min_kept, len(valid)) - 1])]
 
 
 def mined(logits, label, options):
     z = logits.astype("float64").transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
-    return chosen(z, label.reshape(-1).astype(int), options.get("ohem_thresh"),
-                  options.get("ohem_min_kept", 100000), 255)
+    return chosen(z, label.reshape(-1).astype(int), options.get("mining"), 255)
 
 
 def reference_gradient(logits, label, **options):
@@ -119,12 +117,12 @@ def test_its_own_central_differences(options):
     logits, label = sample(5)
     loss = build(options)
     _, _, gradient = run(loss, logits, label)
-    if "ohem_thresh" in options:  # stay where the choice of pixels is the same
+    if "mining" in options:  # stay where the choice of pixels is the same
         mask = np.full(label.size, 255, "uint8")
         counts = mined(logits, label, options)
         mask[counts] = label.reshape(-1)[counts]
         label = mask.reshape(label.shape)
-        loss = build({key: value for key, value in options.items() if not key.startswith("ohem")})
+        loss = build({key: value for key, value in options.items() if key != "mining"})
     for seed in range(3):
         direction = np.random.RandomState(seed).normal(size=logits.shape).astype("float32")
         h = 1e-2
@@ -212,12 +210,12 @@ def test_very_sure_logits_stay_finite():
 class TestMining:
     """Which pixels count: read off the gradient."""
 
-    def kept(self, probabilities, ohem_thresh, ohem_min_kept, ignored=()):
+    def kept(self, probabilities, thresh, min_kept, ignored=()):
         p = np.array(probabilities)
         logits = np.log(np.stack([p, 1 - p])).reshape(1, 2, 1, -1).astype("float32")
         label = np.zeros((1, 1, len(p)), "uint8")
         label[0, 0, list(ignored)] = 255
-        loss = build({"ohem_thresh": ohem_thresh, "ohem_min_kept": ohem_min_kept}, nclass=2)
+        loss = build({"mining": Mining(thresh=thresh, min_kept=min_kept)}, nclass=2)
         _, weight, gradient = run(loss, logits, label)
         chosen = np.flatnonzero(gradient[0, 0, 0])
         assert weight == len(chosen)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mxnetseg.errors import UnknownNameError
-from mxnetseg.models import get_model
+from mxnetseg.losses import Blend, CrossEntropy, Mining
+from mxnetseg.models import build_model, get_model
 from mxnetseg.models.acfnet import MIXTURES
 
 NCLASS, WIDTH, PLACES = 3, 4, 6
@@ -54,6 +55,33 @@ def test_the_loss_has_the_weights_of_the_paper():
     net = get_model("acfnet", backbone="resnet18", nclass=NCLASS, aux=True)
     assert net.loss(aux_weight=0.4).weights == (0.7, 0.6, 0.4)
     assert get_model("acfnet", backbone="resnet18", nclass=NCLASS).loss().weights == (1.0,)
+
+
+def test_the_ports_form_predicts_by_the_sum_and_mines_the_final_logits_only():
+    net = build_model("acfnet", form="pytorch", backbone="resnet18", nclass=NCLASS, aux=True)
+    assert net.loss(aux_weight=0.4).weights == (0.7, 0.6, 0.4, 1.0)
+    assert len(net(mx.sym.var("data"))) == 4
+    assert len(build_model("acfnet", form="pytorch", backbone="resnet18", nclass=NCLASS)(mx.sym.var("data"))) == 1
+    mined = CrossEntropy(NCLASS, mining=Mining(min_kept=1))
+    terms = net.terms(Blend([(1.0, mined)]), 0.4)
+    assert [term.output for term in terms] == [1, 2, 3, 0]
+    losses = [term.loss.losses[0][1] for term in terms[:3]]
+    assert losses[0] is mined and all(type(loss) is CrossEntropy and loss._mining is None for loss in losses[1:])
+
+
+def test_weights_of_in_place_norms_are_taken_without_their_sign():
+    net = build_model("acfnet", form="pytorch", backbone="resnet18", nclass=NCLASS)
+    tensors = {"bn1.weight": np.array([-1.0, 2]), "bn1.running_var": np.ones(2), "conv1.weight": -np.ones(2),
+               "bn1.bias": -np.ones(2)}
+    changed = net.adapt_foreign("pytorch", tensors)
+    assert changed["bn1.weight"].tolist() == [1, 2] and tensors["bn1.weight"][0] == -1
+    assert (changed["conv1.weight"] < 0).all() and (changed["bn1.bias"] < 0).all()
+    assert net.adapt_foreign("mxnetseg", tensors) is tensors
+
+
+def test_unknown_form():
+    with pytest.raises(UnknownNameError, match="did you mean 'pytorch'"):
+        get_model("acfnet", form="pytorch2")
 
 
 def test_unknown_variant():

@@ -14,7 +14,7 @@ import pytest
 from mxnetseg.config import load_config
 from mxnetseg.config.loader import list_configs
 from mxnetseg.errors import ConfigError, UnknownNameError
-from mxnetseg.losses import MixedLoss, global_backward, global_value
+from mxnetseg.losses import Blend, CrossEntropy, MixedLoss, global_backward, global_value
 from mxnetseg.models import MODELS, get_model, list_models, model_arguments
 from mxnetseg.models.backbones import list_backbones
 from mxnetseg.models.weights import assign, read_params
@@ -22,8 +22,11 @@ from mxnetseg.models.weights import assign, read_params
 NCLASS = 5
 
 # What makes a network small, where the general rule does not: model -> arguments.
-SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ovenet": {"width": 18},
+SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
+         "ovenet": {"width": 18}, "upernet": {"channels": 64},
          "setr": {"backbone": "vit_reduced"}}
+# Other forms of a network, beside that.
+MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}]}
 # Backbones that the quick suite leaves out: deep, or another size of one that it has.
 SLOW = ("resnet34", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
         "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite0",
@@ -50,6 +53,8 @@ def subjects():
         if default is not None and default.default.startswith("resnet"):
             arguments.setdefault("backbone", "resnet18")
         yield name, arguments
+        for more in MORE.get(name, ()):
+            yield name, more
 
 
 def parameter(name, arguments):
@@ -118,7 +123,8 @@ class TestLife:
         net.hybridize()
         for size, wanted in zip(sizes, plain):
             got = outputs_of(net, picture(*size))
-            assert {output.shape for output in got} == {(1, NCLASS, *size)}
+            assert got[0].shape == (1, NCLASS, *size)
+            assert {(output.shape[0], *output.shape[2:]) for output in got} == {(1, *size)}
             assert all(np.isfinite(output).all() for output in got)
             assert_close(got, wanted)
 
@@ -132,8 +138,9 @@ class TestLife:
         loss = net.loss(aux_weight=0.25)
         assert isinstance(loss, MixedLoss)
         outputs = net(picture(32, 32))
-        terms = net.terms(None, 0.25)
-        assert {term.output for term in terms} == set(range(len(outputs)))
+        terms = net.terms(Blend([(1.0, CrossEntropy(NCLASS))]), 0.25)
+        seen = [term.output if isinstance(term.output, tuple) else (term.output,) for term in terms]
+        assert {output for outputs_of_one in seen for output in outputs_of_one} == set(range(len(outputs)))
         assert len(loss.weights) == len(terms) and all(weight > 0 for weight in loss.weights)
         loss.initialize()
         value = global_value([loss(outputs, label(32, 32, 1))], loss.weights)

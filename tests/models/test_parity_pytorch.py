@@ -91,3 +91,20 @@ def test_flattenet(context, size, aux_bins, monkeypatch):
     c3, c4 = net.backbone(picture(case))[-2:]
     logits, = before_resize(monkeypatch, flattenet, net, case)
     assert_golden(name, case, {"logits": logits, "head": net.head(c4), "aux_head": net.second_head(c3)})
+
+
+@pytest.mark.slow
+def test_acfnet(monkeypatch):
+    """All four sizes with one network: drawing 109 million weights takes longer than the rest."""
+    from mxnetseg.models import acfnet
+    cases = {name: read(name) for name in (f"acfnet_r101eca_c19_{size}"
+                                           for size in ("64x96", "65x97", "129x161", "257x321"))}
+    first, *others = cases.values()
+    assert all(case["keys"] == first["keys"] and case["norm_weight_range"] == first["norm_weight_range"]
+               for case in others)
+    net = build(first, "acfnet", backbone="ecaresnet101", form="pytorch", aux=True)
+    for name, case in cases.items():
+        with monkeypatch.context() as patch:
+            total, *outputs = before_resize(patch, acfnet, net, case)
+        assert_golden(name, case, dict(zip(("final", "coarse", "aux"), outputs)))
+        assert np.array_equal(total.asnumpy(), (outputs[0] + outputs[1]).asnumpy())

@@ -1,0 +1,137 @@
+"""ResNets with efficient channel attention: Wang, Wu, Zhu, Li, Zuo & Hu, CVPR 2020 (ECA-Net), in ACFNet's form."""
+from __future__ import annotations
+
+from functools import partial
+from typing import Mapping, Optional, Sequence
+
+from mxnet.gluon import nn
+
+from ...errors import ConfigError
+from .base import Backbone, Tap, check_output_stride
+from .resnet import timm_names
+
+_DEPTHS = {"ecaresnet50": (3, 4, 6, 3), "ecaresnet101": (3, 4, 23, 3)}
+
+
+class ECAResNet(Backbone):
+    """Taps: (256, 512, 1024, 2048) channels at strides 4, 8, 16, 32, or down to ``output_stride``.
+
+    Three things are as in zrl4836's ACFNet: the stem of three 3x3 convolutions with 64, 64 and 128 channels; its
+    pooling that rounds up, so that every tap has one row and column more where 4 divides the input's sides; and the
+    dilation, which the first block of a stage that loses its stride has, too. But for the pooling and the
+    attention it is GluonCV's ResNet v1s, and parameter names are the same. GluonCV's ImageNet weights fill all
+    but the attention's, which keeps the values that it has.
+
+    Args:
+        name: ``'ecaresnet50'`` or ``'ecaresnet101'``.
+        output_stride: 8, 16 or 32.
+        kernels: how many channels the attention sees at once, in the blocks of each stage; odd. The ImageNet weights of
+            ECA-Net's authors have (3, 3, 5, 7), behind another stem.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        ConfigError: another stride, or kernels that are not four odd numbers.
+    """
+
+    def __init__(self, name: str, *, output_stride: int = 32, kernels: Sequence[int] = (3, 3, 3, 3),
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        check_output_stride(output_stride, name)
+        if len(kernels) != 4 or any(k < 1 or k % 2 == 0 for k in kernels):
+            raise ConfigError("the attention takes one odd kernel size for each of the four stages",
+                              where="model.options.eca_kernels", received=list(kernels), fix="for example [3, 3, 5, 7]")
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        stages, taps, channels, reduction = [], [], 128, 4
+        for i, (blocks, kernel) in enumerate(zip(_DEPTHS[name], kernels)):
+            width, strides, dilation = 64 * 2 ** i, 1, 1
+            if i and reduction < output_stride:
+                strides, reduction = 2, 2 * reduction
+            elif i:
+                dilation = 2 ** (i + 2) // reduction
+            stage = nn.HybridSequential()
+            for block in range(blocks):
+                stage.add(ECABottleneck(width, in_channels=channels, strides=1 if block else strides,
+                                        dilation=dilation, kernel=kernel, **norm))
+                channels = 4 * width
+            stages.append(stage)
+            taps.append(Tap(channels, reduction))
+        v1s = name.replace("eca", "") + "_v1s"
+        super().__init__(stages, taps, gluoncv_name=v1s, timm_names=timm_names(v1s))
+        with self.name_scope():
+            self.conv1 = nn.HybridSequential()
+            for inside, outside, strides in ((3, 64, 2), (64, 64, 1)):
+                self.conv1.add(nn.Conv2D(outside, 3, strides, 1, in_channels=inside, use_bias=False),
+                               norm_layer(in_channels=outside, **(norm_kwargs or {})), nn.Activation("relu"))
+            self.conv1.add(nn.Conv2D(128, 3, 1, 1, in_channels=64, use_bias=False))
+            self.bn1 = norm_layer(in_channels=128, **(norm_kwargs or {}))
+            self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1, ceil_mode=True)
+            self.layer1, self.layer2, self.layer3, self.layer4 = stages
+
+    def hybrid_forward(self, F, x):
+        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        return None if name.startswith("fc.") else name
+
+    def convert(self, tensors, *, pytorch):
+        attention = {name: p for name, p in self._collect_params_with_prefix().items() if ".eca." in name}
+        own = {name: p.data(p.list_ctx()[0]).asnumpy() for name, p in attention.items()}
+        return {**own, **super().convert(tensors, pytorch=pytorch)}
+
+
+class ECABottleneck(nn.HybridBlock):
+    """Bottleneck with the stride in its 3x3 convolution, and :class:`ECA` before the sum.
+
+    x: (N, in_channels, H, W) -> (N, 4 width, H / strides, W / strides), rounded up.
+
+    Args:
+        width: channels of the 3x3 convolution.
+        in_channels: input channels.
+        strides, dilation: of the 3x3 convolution.
+        kernel: see :class:`ECA`.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, width: int, *, in_channels: int, strides: int, dilation: int, kernel: int, norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = partial(norm_layer, **(norm_kwargs or {}))
+        with self.name_scope():
+            self.conv1 = nn.Conv2D(width, 1, in_channels=in_channels, use_bias=False)
+            self.bn1 = norm(in_channels=width)
+            self.conv2 = nn.Conv2D(width, 3, strides, dilation, dilation, in_channels=width, use_bias=False)
+            self.bn2 = norm(in_channels=width)
+            self.conv3 = nn.Conv2D(4 * width, 1, in_channels=width, use_bias=False)
+            self.bn3 = norm(in_channels=4 * width)
+            self.eca = ECA(kernel)
+            self.downsample = None
+            if strides > 1 or in_channels != 4 * width:
+                self.downsample = nn.HybridSequential()
+                self.downsample.add(nn.Conv2D(4 * width, 1, strides, in_channels=in_channels, use_bias=False),
+                                    norm(in_channels=4 * width))
+
+    def hybrid_forward(self, F, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return F.relu(self.eca(self.bn3(self.conv3(x))) + shortcut)
+
+
+class ECA(nn.HybridBlock):
+    """Efficient channel attention: section 3.2.2 of the paper, equations 5 and 7.
+
+    The means of the channels, a convolution over ``kernel`` neighbouring channels with the same weights everywhere,
+    a sigmoid: the factor of each channel. x: (N, C, H, W) -> (N, C, H, W).
+    """
+
+    def __init__(self, kernel: int):
+        super().__init__()
+        with self.name_scope():
+            self.conv = nn.Conv1D(1, kernel, padding=kernel // 2, in_channels=1, use_bias=False)
+
+    def hybrid_forward(self, F, x):
+        mean = F.contrib.AdaptiveAvgPooling2D(x, output_size=1)  # (N, C, 1, 1)
+        factor = F.sigmoid(self.conv(F.reshape(mean, (0, 1, -1))))  # (N, 1, C)
+        return F.broadcast_mul(x, F.reshape_like(factor, mean))
+
+
+ecaresnet50, ecaresnet101 = (partial(ECAResNet, name) for name in _DEPTHS)

@@ -1,0 +1,101 @@
+"""ECA-ResNet: its attention by the formula, what its taps are, and GluonCV's weights in it."""
+from importlib import import_module
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.errors import ConfigError
+from mxnetseg.models import get_model
+from mxnetseg.models.backbones import get_backbone
+from mxnetseg.models.backbones.ecaresnet import ECA
+
+
+def build(name="ecaresnet50", **arguments):
+    backbone = get_backbone(name, **arguments)
+    backbone.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
+    return backbone
+
+
+def picture(*size):
+    return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
+
+
+def after_stem(n):
+    """Halved, rounded up, and halved by a pooling of 3 with a border of 1 that takes in all that is left."""
+    n = -(-n // 2)
+    return -(-(n + 2 - 3) // 2) + 1
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_attention(kernel):
+    eca = ECA(kernel)
+    eca.initialize(mx.init.Normal(1))
+    x = np.random.RandomState(0).normal(size=(2, 8, 3, 5)).astype("float32")
+    got = eca(mx.nd.array(x)).asnumpy()
+    weight = eca.conv.weight.data().asnumpy().reshape(-1)
+    for n in range(2):
+        means = np.pad(x[n].mean(axis=(1, 2)), kernel // 2)
+        for c in range(8):
+            factor = 1 / (1 + np.exp(-(means[c:c + kernel] * weight).sum()))
+            assert np.abs(got[n, c] - factor * x[n, c]).max() < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_taps(output_stride):
+    backbone = build(output_stride=output_stride)
+    backbone.hybridize()
+    assert [tap.reduction for tap in backbone.taps] == [min(r, output_stride) for r in (4, 8, 16, 32)]
+    for size in [(64, 32), (33, 50)]:
+        for feature, tap in zip(backbone(picture(*size)), backbone.taps):
+            assert feature.shape == (1, tap.channels, *(-(-after_stem(n) * 4 // tap.reduction) for n in size))
+            assert np.isfinite(feature.asnumpy()).all()
+
+
+def test_a_stage_without_its_stride_is_dilated_from_its_first_block_on():
+    backbone = build(output_stride=8)
+    for stage, dilation in zip((backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4), (1, 1, 2, 4)):
+        assert {unit.conv2._kwargs["dilate"] for unit in stage} == {(dilation, dilation)}
+    assert backbone.layer3[0].downsample[0]._kwargs["stride"] == backbone.layer3[0].conv2._kwargs["stride"] == (1, 1)
+
+
+def test_kernels():
+    backbone = build(options={"kernels": (3, 3, 5, 7)})
+    sizes = [stage[1].eca.conv.weight.shape for stage in (backbone.layer1, backbone.layer2, backbone.layer3,
+                                                          backbone.layer4)]
+    assert sizes == [(1, 1, k) for k in (3, 3, 5, 7)]
+    for kernels in ((3, 3, 5), (3, 3, 4, 7), (3, 3, 3, -1)):
+        with pytest.raises(ConfigError, match="one odd kernel size"):
+            build(options={"kernels": kernels})
+
+
+def test_kernels_are_for_an_eca_resnet_only():
+    with pytest.raises(ConfigError, match="only an ECA-ResNet"):
+        get_model("acfnet", backbone="resnet18", eca_kernels=(3, 3, 5, 7))
+
+
+@pytest.mark.slow
+def test_it_is_gluoncvs_resnet_but_for_pooling_and_attention():
+    ours = build()
+    theirs = import_module("gluoncv.model_zoo.resnetv1b").resnet50_v1s(pretrained=False)
+    theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
+    x = picture(65, 49)
+    theirs(x)
+    ours(x)
+    tensors = {ours.from_gluoncv(name): p.data() for name, p in theirs._collect_params_with_prefix().items()}
+    for name, p in ours._collect_params_with_prefix().items():
+        if name.endswith("eca.conv.weight"):
+            assert name not in tensors
+            p.set_data(mx.nd.zeros(p.shape))  # a factor of one half everywhere
+        else:
+            p.set_data(tensors[name])
+    # with the shortcut alone, or with the branch doubled, both are the same
+    stem = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+    assert np.abs(ours.maxpool(ours.relu(ours.bn1(ours.conv1(x)))).asnumpy() - stem.asnumpy()).max() < 1e-5
+    unit, other = ours.layer2[0], theirs.layer2[0]
+    y = theirs.layer1(stem)
+    unit.bn3.gamma.set_data(2 * unit.bn3.gamma.data())
+    unit.bn3.beta.set_data(2 * unit.bn3.beta.data())
+    wanted = other(y).asnumpy()
+    assert np.abs(unit(y).asnumpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()

@@ -1,0 +1,141 @@
+"""The losses of the PyTorch networks against the originals' values and gradients: tests/golden/README.md.
+
+First on logits that are drawn from a seed, then on what the networks themselves answer under the golden weights.
+"""
+import mxnet as mx
+import numpy as np
+import pytest
+from pytorch_cases import read
+
+from mxnetseg.losses import Blend, CrossEntropy, LovaszSoftmax, Mining, MixedLoss, Term, global_backward
+from mxnetseg.models.ovenet import OffsetConfidence
+from mxnetseg.nn.resize import resize
+
+# The 19 weights of HRNet for Cityscapes.
+CITYSCAPES = read("losses_offset_hrnet")["class_weights_cityscapes19"]
+
+
+def entries(name, **fixed):
+    """(set of shapes, entry) of a file, those with these values only."""
+    golden = read(f"losses_{name}")
+    sets = {shapes["id"]: shapes for shapes in golden["sets"]}
+    found = [(sets[entry["set"]], entry) for entry in golden["entries"]
+             if all(entry.get(key) == value for key, value in fixed.items())]
+    assert found
+    return pytest.mark.parametrize("shapes, entry", found, ids=[
+        "-".join(str(entry[key]) for key in ("set", "thresh", "min_kept", "min_kept_per_image", "class_weights",
+                                             "per_image", "label_change") if entry.get(key) is not None)
+        .replace(" ", "_")[:40] for _, entry in found])
+
+
+def drawn(shapes, *seeds):
+    size = [shapes[key] for key in ("N", "classes", "h", "w")]
+    return [np.random.RandomState(seed).normal(0, 2, size).astype("float32") for seed in seeds]
+
+
+def label_of(shapes, logits):
+    """10 % ignored; in 'mixed' ones 60 % of the pixels have the class that the logits predict."""
+    n, h, w = shapes["N"], shapes["H"], shapes["W"]
+    label = np.random.RandomState(11).randint(0, shapes["classes"], (n, h, w))
+    if shapes["label"] == "mixed":
+        take = np.random.RandomState(17).rand(n, h, w) < 0.6
+        label[take] = logits.argmax(1)[take]
+    label[np.random.RandomState(13).rand(n, h, w) < 0.1] = 255
+    return label
+
+
+def run(terms, arrays, label, *, align_corners):
+    """(value, gradients) of a loss of maps that are resized to the label first."""
+    loss = MixedLoss(terms)
+    loss.initialize()
+    loss.hybridize()
+    arrays = [mx.nd.array(array) for array in arrays]
+    for array in arrays:
+        array.attach_grad()
+    like = mx.nd.zeros((1, 1, *label.shape[1:]))
+    with mx.autograd.record():
+        parts = loss([array if array.shape[2:] == label.shape[1:]
+                      else resize(mx.nd, array, like, align_corners=align_corners) for array in arrays],
+                     mx.nd.array(label))
+    value = global_backward([parts], loss.weights)
+    return value.asscalar(), [array.grad.asnumpy() for array in arrays]
+
+
+def assert_gradient(got, wanted, rel=2e-5):
+    """``rel``: of the single values that are given; a sum over all of them has fewer digits to lose."""
+    got = got.astype("float64")
+    scale = np.abs(got).max()
+    assert np.sqrt((got ** 2).sum()) == pytest.approx(wanted["l2"], rel=2e-5)
+    assert np.abs(got).sum() == pytest.approx(wanted["abs_sum"], rel=2e-5)
+    assert got.sum() == pytest.approx(wanted["sum"], rel=1e-3, abs=1e-5 * scale * got.size ** 0.5)
+    for place, value in wanted["at"]:
+        assert got[tuple(place)] == pytest.approx(value, rel=rel, abs=1e-5 * scale)
+
+
+@entries("flattenet", loss="ohem")
+def test_flattenet(shapes, entry):
+    if entry["value"] is None:
+        pytest.skip("no pixel is below the threshold there, and the original divides by zero")
+    logits, = drawn(shapes, 21)
+    mining = Mining.of("flattenet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+    value, (gradient,) = run([Term(0, 1.0, CrossEntropy(shapes["classes"], mining=mining))], [logits],
+                             label_of(shapes, logits), align_corners=False)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    assert_gradient(gradient, entry["grad"])
+
+
+@entries("sfnet", loss="mmseg ohem")
+def test_sfnet(shapes, entry):
+    logits, = drawn(shapes, 21)
+    mining = Mining.of("mmseg", thresh=entry["thresh"], min_kept=entry["min_kept_per_image"])
+    value, (gradient,) = run([Term(0, 1.0, CrossEntropy(shapes["classes"], mining=mining))], [logits],
+                             label_of(shapes, logits), align_corners=True)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    assert_gradient(gradient, entry["grad"])
+
+
+@entries("acfnet", loss="total")
+def test_acfnet(shapes, entry):
+    from mxnetseg.models.acfnet import joint_terms
+    final, coarse, aux = drawn(shapes, 21, 22, 23)
+    mining = Mining.of("ccnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+    blend = Blend([(1.0, CrossEntropy(shapes["classes"], mining=mining))])
+    label = label_of(shapes, final)
+    terms = joint_terms(blend, 0.4, shapes["classes"])
+    # the network's first output is the sum of the final and the coarse one; here the loss adds them itself
+    value, gradients = run(terms, [final + coarse, final, coarse, aux], label, align_corners=True)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    for gradient, key in zip((gradients[0] + gradients[1], gradients[0] + gradients[2], gradients[3]),
+                             ("grad_final", "grad_coarse", "grad_aux")):
+        assert_gradient(gradient, entry[key])
+
+
+@entries("acfnet", loss="lovasz")
+def test_lovasz(shapes, entry):
+    logits, = drawn(shapes, 21)
+    label = label_of(shapes, logits)
+    if "label_change" in entry:
+        label[(label >= shapes["classes"] // 2) & (label != 255)] = 0
+    loss = LovaszSoftmax(shapes["classes"], per_image=entry["per_image"], classes=entry["classes"])
+    value, (gradient,) = run([Term(0, 1.0, loss)], [logits], label, align_corners=True)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    # the original takes differences of numbers near 1 in float32: in float64 its gradients are ours
+    assert_gradient(gradient, entry["grad"], rel=1e-4)
+
+
+@entries("offset_hrnet", loss="total")
+def test_ovenet(shapes, entry):
+    classes = shapes["classes"]
+    arrays = drawn(shapes, 21, 22, 23)
+    n, h, w = shapes["N"], shapes["h"], shapes["w"]
+    arrays += [np.random.RandomState(24).uniform(-0.5, 0.5, (n, 2, h, w)).astype("float32"),
+               np.random.RandomState(25).uniform(0.02, 0.98, (n, 1, h, w)).astype("float32")]
+    mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+    loss = CrossEntropy(classes, mining=mining, class_weights=entry["class_weights"] and CITYSCAPES)
+    terms = [Term(0, 0.5, loss), Term(1, 0.5, loss), Term(2, 1.0, loss), Term((3, 4), 1.0, OffsetConfidence())]
+    value, gradients = run(terms, arrays, label_of(shapes, arrays[0]), align_corners=False)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    assert_gradient(gradients[0], entry["grad_s_i"])
+    assert_gradient(gradients[2], entry["grad_s_f"])
+    assert not gradients[3].any()
+    assert_gradient(gradients[4], entry["grad_confidence"])
