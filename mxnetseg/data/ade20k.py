@@ -54,7 +54,6 @@ class ADE20K(SegDataset):
     markers = ("images", "annotations")
     home_page = "http://sceneparsing.csail.mit.edu (ADEChallengeData2016.zip)"
     licence = "annotations BSD-3-Clause; images for non-commercial research and education"
-    prepared_from = "the full release; the benchmark's own zip needs no preparation"
     layout = """\
 <root>/images/{training,validation}/NAME.jpg
 <root>/annotations/{training,validation}/NAME.png     8 bits: 1..150, 0 = other

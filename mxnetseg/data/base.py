@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError, canonical
+from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError
 
 IGNORE = 255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -79,7 +79,7 @@ class SegDataset:
         counts: published number of images of each split; another number on the disk is a warning. A
             combined split without an entry is the sum of its parts.
         split_notes: what one must know of the splits to compare results.
-        prepared_from: if ``mxnetseg prepare`` makes the layout: the files it needs.
+        prepared: whether ``mxnetseg prepare`` makes the layout, which is not that of any download.
         problems: mistakes of its lists that :meth:`find_pairs` could go on after. The constructor raises
             the first; :mod:`mxnetseg.data.audit` tells all.
     """
@@ -97,7 +97,7 @@ class SegDataset:
     layout: str = ""
     counts: Mapping[str, int] = {}
     split_notes: str = ""
-    prepared_from: str = ""
+    prepared: bool = False
     label_hint: str = "correct the mask, or write 255 (ignore) where a pixel is not to count"
 
     def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
@@ -257,6 +257,16 @@ class SegDataset:
         parts = [cls.counts.get(part) for part in cls.combined[split]]
         return None if None in parts else sum(parts)
 
+    @classmethod
+    def preparation(cls) -> str:
+        """The command that makes the layout, and what it needs; empty if the download is read as it is."""
+        if not cls.prepared:
+            return ""
+        from .prepare import PREPARATIONS
+
+        name = PREPARATIONS.resolve(cls.name)
+        return f"mxnetseg prepare {name} SRC DST, where SRC holds {PREPARATIONS.get(name).needs}"
+
     # ---- where it lies ----------------------------------------------------------------------
 
     @classmethod
@@ -288,8 +298,8 @@ class SegDataset:
         fix = f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}"
         if self.home_page:
             fix += f"\nto be had from {self.home_page}"
-        if self.prepared_from:
-            fix += f"\nthen: mxnetseg prepare {canonical(self.name)} SRC DST, where SRC holds {self.prepared_from}"
+        if self.prepared:
+            fix += f"\nthen: {self.preparation()}"
         raise DataNotFoundError(f"the data set {self.name} was not found",
                                 where=f"looked in\n{looked}", fix=f"{fix}\nlayout expected:\n{self.layout}")
 

@@ -37,13 +37,14 @@ class NYUv2(SegDataset):
     home_page = "https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html (nyu_depth_v2_labeled.mat)"
     licence = "none is given; research use"
     split_notes = "val is the list of 654 that the literature calls the test set"
-    prepared_from = "nyu_depth_v2_labeled.mat, labels40.mat and splits.mat"
+    prepared = True
     layout = """\
-<root>/images/NAME.jpg           or .png
+<root>/images/NAME.png           or all of them .jpg
 <root>/labels40/NAME.png         8 bits: 1..40, 0 = unlabelled
 <root>/train.txt, val.txt        one NAME a line"""
     label_hint = "labels40 holds 0..40; the release's own labels are of 894 classes: see mxnetseg prepare"
 
     def find_pairs(self) -> List[Pair]:
+        end = ".png" if any((self.root / "images").glob("*.png")) else ".jpg"
         return [pair for part in self.parts
-                for pair in by_name(self, f"{part}.txt", image="images/{}.jpg", mask="labels40/{}.png")]
+                for pair in by_name(self, f"{part}.txt", image="images/{}" + end, mask="labels40/{}.png")]

@@ -30,7 +30,7 @@ class SUNRGBD(SegDataset):
     licence = "research use; see the home page"
     split_notes = ("trainval is the official training list; val is a fixed tenth of it, train the rest. MXNetSeg "
                    "chose its best checkpoint on test")
-    prepared_from = "SUNRGBD/ and SUNRGBDtoolbox/"
+    prepared = True
     layout = """\
 <root>/images/NAME.jpg
 <root>/labels/NAME.png           8 bits: 1..37, 0 = unlabelled

@@ -8,7 +8,6 @@ from typing import Dict, Iterator, List, Optional, Tuple, Type
 
 from ..data import get_dataset_class, list_datasets
 from ..data.base import SegDataset
-from ..errors import canonical
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +60,7 @@ def _explain(dataset: Type[SegDataset], root: Optional[str]) -> str:
         ("licence", [dataset.licence or "unknown"]),
         ("found", _where(dataset, root)),
         ("layout", dataset.layout.splitlines()),
-        ("prepare", [_prepare(dataset)]),
+        ("prepare", [dataset.preparation()]),
     ]
     return "\n".join(f"{label + ':':<11}" + ("\n" + " " * 11).join(lines) for label, lines in rows if any(lines))
 
@@ -70,12 +69,6 @@ def _split(dataset: Type[SegDataset], split: str) -> str:
     """``trainval: 3475 images (train + val)``, as far as it is known."""
     count, parts = dataset.published_count(split), dataset.combined.get(split)
     return split + (f": {count} images" if count else "") + (f" ({' + '.join(parts)})" if parts else "")
-
-
-def _prepare(dataset: Type[SegDataset]) -> str:
-    if not dataset.prepared_from:
-        return ""
-    return f"mxnetseg prepare {canonical(dataset.name)} SRC DST, where SRC holds {dataset.prepared_from}"
 
 
 def _page(names: List[str]) -> Iterator[str]:
@@ -93,7 +86,7 @@ def _page(names: List[str]) -> Iterator[str]:
         dataset = get_dataset_class(together[0])
         yield f"\n## {', '.join(together)}\n\n{_paper(dataset)}\n\n```\n{dataset.layout}\n```\n"
         for label, text in (("Splits", dataset.split_notes), ("From", dataset.home_page),
-                            ("Prepared by", _prepare(dataset)), ("Licence", dataset.licence)):
+                            ("Prepared by", dataset.preparation()), ("Licence", dataset.licence)):
             if text:
                 yield f"* {label}: {text}"
 

@@ -119,11 +119,19 @@ def test_published_count_of_a_combined_split():
     assert get_dataset_class("coco").published_count("train") is None
 
 
-@pytest.mark.parametrize("name", [n for n in list_datasets() if get_dataset_class(n).prepared_from])
-def test_one_that_must_be_prepared_says_how(tmp_path, name):
+@pytest.mark.parametrize("name, needs", [
+    ("coco", "instances_train2017.json"), ("nyuv2", "nyu_depth_v2_labeled.mat"), ("pascalcontext", "JPEGImages"),
+    ("pascalcontext60", "JPEGImages"), ("pascalvocaug", "benchmark_RELEASE"), ("sunrgbd", "SUNRGBDtoolbox")])
+def test_one_that_must_be_prepared_says_how(tmp_path, name, needs):
     with pytest.raises(DataNotFoundError, match="was not found") as error:
         get_dataset(name, root=tmp_path)
-    assert f"mxnetseg prepare {name.replace('60', '')}" in error.value.fix.replace("context60", "context")
+    assert f"mxnetseg prepare {name.replace('60', '')} SRC DST" in error.value.fix and needs in error.value.fix
+
+
+def test_one_that_is_read_as_downloaded_needs_no_preparation(tmp_path):
+    with pytest.raises(DataNotFoundError) as error:
+        get_dataset("cityscapes", root=tmp_path)
+    assert "prepare" not in error.value.fix
 
 
 # ---- by name
