@@ -1,0 +1,47 @@
+"""``mxnetseg datasets``: what it prints of one data set, and the page that it makes."""
+from pathlib import Path
+
+import miniatures
+import pytest
+
+from mxnetseg.data import get_dataset_class, list_datasets
+from mxnetseg.tools.main import main
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_one_is_explained(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["datasets", name]) == 0
+    out, kind = capsys.readouterr().out, get_dataset_class(name)
+    for i, (text, colour) in enumerate(zip(kind.classes, kind.palette)):
+        assert f"{i:>3}  #{bytes(colour).hex()}  {text}\n" in out
+    for split in kind.splits:
+        count = kind.published_count(split)
+        assert (f"{split}: {count} images" if count else split) in out
+    assert all(line in out for line in [*kind.layout.splitlines(), kind.licence, kind.home_page, kind.preparation()])
+
+
+def test_where_it_is(capsys, tmp_path, monkeypatch):
+    mini = miniatures.siftflow_release(tmp_path)
+    monkeypatch.chdir("/")
+    for options, variable in ((["--root", str(tmp_path)], ""), (["--data-root", str(mini.root)], ""),
+                              ([], str(tmp_path))):
+        monkeypatch.setenv("MXNETSEG_DATA", variable)
+        assert main(["datasets", *options]) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("siftflow "))
+        assert line.endswith(str(mini.root)) and "33 classes" in line
+
+
+def test_the_list_names_every_place_once(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MXNETSEG_DATA", "/data")
+    assert main(["datasets"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("gatech "))
+    assert line.endswith(f"not found; looked in /data/GATECH; looked in {tmp_path}/dataset/GATECH")
+
+
+def test_the_page_is_what_the_command_says(capsys):
+    assert main(["datasets", "--markdown"]) == 0
+    assert PAGE.read_text(encoding="utf-8").endswith(capsys.readouterr().out)
