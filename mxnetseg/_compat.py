@@ -2,7 +2,8 @@
 
 MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
 GPU build looks for CUDA libraries that pip puts where no loader looks. It also takes half of the
-processors for hyper-threads and leaves them idle, where they may be cores. All is mended at the moment
+processors for hyper-threads and leaves them idle, where they may be cores, and its oneDNN leaves the matrix
+unit of recent Intel processors idle. All is mended at the moment
 when mxnet is imported, by whomever, rather than when mxnetseg is: so ``mxnetseg --help`` loads no
 CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
 """
@@ -60,10 +61,12 @@ class BeforeMXNet(MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         """Prepare if ``fullname`` is mxnet; leave the finding to the finders after this one."""
         if fullname == "mxnet":
+            from ._amx import use_amx
             from ._cuda import use_gpu_build
 
             restore_numpy_aliases()
             use_gpu_build()
+            use_amx()
             os.environ.setdefault("OMP_NUM_THREADS", str(count_cores()))
         return None
 

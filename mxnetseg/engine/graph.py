@@ -1,6 +1,10 @@
 """Compiling a block into one graph."""
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Callable, Tuple
+
+import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 
@@ -18,3 +22,41 @@ def compile_outermost(block: HybridBlock, **flags) -> HybridBlock:
     block._flags = list(flags.items())
     block._active = True
     return block
+
+
+class PerSize:
+    """A block for inference, compiled for each input size that comes again.
+
+    A graph for one size keeps its memory and its folded weights between calls (``static_shape``); one that must
+    serve any size folds and lays out all weights anew at every call, which costs bfloat16 more than it gains.
+    A size seen for the first time goes through the graph for any size: pictures that all differ compile nothing.
+
+    Args:
+        make: builds the block, initialised; all that it builds share their parameters.
+        keep: graphs held at once; beyond, the one that has not been used for longest is given up.
+    """
+
+    def __init__(self, make: Callable[[], HybridBlock], *, keep: int = 8):
+        self._make, self._keep = make, keep
+        self._any_size = compile_outermost(make(), static_alloc=True)
+        self._seen: "OrderedDict[Tuple, None]" = OrderedDict()
+        self._graphs: "OrderedDict[Tuple, HybridBlock]" = OrderedDict()
+
+    def __call__(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The block's output; not waited for."""
+        size = (x.shape, x.context)
+        graph = self._graphs.pop(size, None)
+        if graph is None:
+            if size not in self._seen:
+                _remember(self._seen, size, None, 64 * self._keep)
+                return self._any_size(x)
+            graph = compile_outermost(self._make(), static_alloc=True, static_shape=True)
+        _remember(self._graphs, size, graph, self._keep)
+        return graph(x)
+
+
+def _remember(places: OrderedDict, key, value, keep: int) -> None:
+    """Put ``value`` last and drop the first beyond ``keep``."""
+    places[key] = value
+    if len(places) > keep:
+        places.popitem(last=False)

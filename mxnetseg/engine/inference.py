@@ -17,7 +17,7 @@ from mxnet.gluon import HybridBlock
 from ..config.schema import Config
 from ..nn.blocks import InputStep
 from ..nn.resize import resize
-from .graph import compile_outermost
+from .graph import PerSize, compile_outermost
 
 # MXNet warns when a graph leaves parameters out; here auxiliary heads are left out on purpose
 warnings.filterwarnings("ignore", message=r"Parameter .* is not used by any computation", category=UserWarning)
@@ -110,7 +110,8 @@ class Segmenter:
     """A network with a protocol, on one or several contexts.
 
     Args:
-        net: a :class:`~mxnetseg.models.base.SegModel`, initialised on all ``contexts``.
+        net: a :class:`~mxnetseg.models.base.SegModel`, initialised on all ``contexts``, or its
+            :class:`~mxnetseg.engine.precision.Fused` form, which is faster.
         contexts: pictures are dealt out among them in turn.
         protocol: see :class:`Protocol`; by default whole pictures at their own size.
     """
@@ -120,12 +121,13 @@ class Segmenter:
         self.contexts, self.protocol = list(contexts), protocol
         self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
             and protocol.base_size is None and protocol.scales[0] == 1
-        self._block = _Probabilities(net, protocol.flip)
-        self._class_map = _ClassMap(net)
-        for block in (self._block, self._class_map):
-            block.input.initialize(ctx=self.contexts)
-            compile_outermost(block)
+        self._block = PerSize(lambda: self._with_input(_Probabilities(net, protocol.flip)))
+        self._class_map = PerSize(lambda: self._with_input(_ClassMap(net)))
         self._resize = compile_outermost(_Resize())
+
+    def _with_input(self, block: HybridBlock) -> HybridBlock:
+        block.input.initialize(ctx=self.contexts)
+        return block
 
     def __call__(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
         """Class map of a picture: uint8 (H, W, 3) RGB -> uint8 (H, W) on the device, not waited for."""

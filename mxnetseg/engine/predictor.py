@@ -19,6 +19,7 @@ from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
 from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
+from .precision import choose_precision, fused
 
 
 class Prediction:
@@ -68,13 +69,22 @@ class Predictor:
         checkpoint: a ``.params`` file with its sidecar.
         ctx: context; None: ``mx.cpu()``.
         ms: average over several scales and the mirrored picture.
+        precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
+            :mod:`mxnetseg.engine.precision`.
+        calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
+
+    Attributes:
+        precision: what it computes in.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
+        ConfigError: the device cannot compute in ``precision``.
+        UsageError: int8 without pictures to calibrate on.
     """
 
     def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
-                 ms: bool = False):
+                 ms: bool = False, precision: str = "float32",
+                 calibration: Sequence[Union[str, Path, np.ndarray]] = ()):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
@@ -82,7 +92,9 @@ class Predictor:
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
         protocol = Protocol.of(Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path), ms=ms)
-        self._segmenter = Segmenter(net, contexts, protocol)
+        self.precision, _ = choose_precision(precision, contexts)
+        pictures = [read_image(p) if not isinstance(p, np.ndarray) else p for p in calibration]
+        self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=pictures), contexts, protocol)
 
     def __call__(self, image: Union[str, Path, np.ndarray]) -> Prediction:
         """Segment a file, or a uint8 (H, W, 3) RGB array.

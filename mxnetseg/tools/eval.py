@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .common import (
     add_device_argument,
+    add_precision_argument,
     add_quiet_argument,
     add_weights_argument,
     choose_checkpoint,
@@ -27,6 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                              "predictions of the test split (default: %(default)s)")
     parser.add_argument("--split", help="another split than the mode's")
     add_device_argument(parser)
+    add_precision_argument(parser, "float32")
     parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
     parser.add_argument("--base", type=int, metavar="PIXELS", help="scale pictures to this long side first")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="slide a window of this side over the picture")
@@ -46,6 +48,7 @@ def run(args: Namespace) -> int:
     from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import check_classes, evaluate, write_predictions
     from ..engine.inference import Segmenter
+    from ..engine.precision import choose_precision, fused
     from ..files import atomic_write
     from ..viz.confusion import confusion
 
@@ -66,7 +69,10 @@ def run(args: Namespace) -> int:
     print(f"checkpoint  {checkpoint.path}\nnetwork     {net.model_name} on {net.backbone_name}\n"
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
           f"devices     {', '.join(map(str, contexts))}", flush=True)
-    segmenter = Segmenter(net, contexts, protocol)
+    precision, why = choose_precision(args.precision, contexts)
+    print(f"precision   {precision} ({why})", flush=True)
+    calibration = _calibration(name, root, sidecar, dataset) if precision == "int8" else ()
+    segmenter = Segmenter(fused(net, contexts, precision, calibration=calibration), contexts, protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
     if args.mode != "val":
         written = write_predictions(segmenter, dataset, out, workers=args.workers, progress=bar)
@@ -76,6 +82,7 @@ def run(args: Namespace) -> int:
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
     print(scores.table())
     report = {"checkpoint": str(checkpoint.path), "data": dataset.name, "split": split, "protocol": str(protocol),
+              "precision": precision,
               "images": len(dataset), "control_miou": control.result(dataset.classes).to_dict()["miou"],
               **scores.to_dict()}
     with atomic_write(out / "scores.json", "w") as file:
@@ -84,6 +91,20 @@ def run(args: Namespace) -> int:
     print(f"control (each prediction against another picture's mask): mIoU {control.miou():.4f}\n"
           f"scores      {out / 'scores.json'}\nconfusion   {out / 'confusion.png'}")
     return 0
+
+
+def _calibration(name: str, root, sidecar, dataset):
+    """Pictures to calibrate int8 on: of the training split, so that none of those to be scored is looked at."""
+    from ..data import get_dataset
+    from ..engine.precision import calibration_pictures
+    from ..errors import MXNetSegError
+
+    split = sidecar["protocol"]["splits"]["train"]
+    try:
+        return calibration_pictures(get_dataset(name, split=split, root=root))
+    except MXNetSegError as error:
+        print(f"int8 is calibrated on the pictures to be scored, for there is no split {split}: {error.what}")
+        return calibration_pictures(dataset)
 
 
 def _same_data(one: str, other: str) -> bool:

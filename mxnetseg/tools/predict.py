@@ -7,11 +7,14 @@ from typing import List
 
 from .common import (
     add_device_argument,
+    add_precision_argument,
     add_quiet_argument,
     add_weights_argument,
     choose_checkpoint,
     progress_bar,
 )
+
+_CALIBRATION = 8  # of the pictures themselves, for int8
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,6 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="where the pictures go (default: %(default)s)")
     parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
     add_device_argument(parser)
+    add_precision_argument(parser, "auto")
     add_weights_argument(parser)
     add_quiet_argument(parser)
 
@@ -29,11 +33,16 @@ def run(args: Namespace) -> int:
     files = _files(args.pictures)  # before MXNet is loaded: a typo shows at once
 
     from ..engine.contexts import resolve_contexts
+    from ..engine.precision import choose_precision
     from ..engine.predictor import Predictor
 
     checkpoint = choose_checkpoint(args.checkpoint, args.weights)
     print(f"checkpoint  {checkpoint.path}", flush=True)
-    predictor = Predictor(checkpoint, ctx=resolve_contexts(args.ctx)[0], ms=args.ms)
+    context = resolve_contexts(args.ctx)[0]
+    precision, why = choose_precision(args.precision, [context])
+    print(f"precision   {precision} ({why})", flush=True)
+    predictor = Predictor(checkpoint, ctx=context, ms=args.ms, precision=precision,
+                          calibration=files[:_CALIBRATION] if precision == "int8" else ())
     for file in progress_bar("predict", args.quiet)(files, len(files)):
         prediction = predictor(file)
         classes, picture = prediction.save(args.out)

@@ -1,0 +1,61 @@
+"""A compiled block gives what the block gives, at any size, in any order, after its weights have changed."""
+import mxnet as mx
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mxnet.gluon import nn
+
+from mxnetseg.engine.graph import PerSize
+
+SIZES = [(8, 8), (9, 12), (16, 8)]
+
+
+def block():
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3, padding=1, in_channels=3), nn.BatchNorm(in_channels=4), nn.Activation("relu"))
+    net.initialize()
+    return net
+
+
+def picture(size):
+    return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
+
+
+def wrapped(net):
+    outer = nn.HybridSequential()
+    outer.add(net)
+    return outer
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.lists(st.sampled_from(SIZES), min_size=1, max_size=12), keep=st.integers(1, 3))
+def test_sizes_come_and_go(order, keep):
+    net = block()
+    graphs = PerSize(lambda: wrapped(net), keep=keep)
+    wanted = {size: net(picture(size)).asnumpy() for size in SIZES}
+    held = [(size, graphs(picture(size))) for size in order]  # earlier answers outlive later questions
+    for size, got in held:
+        np.testing.assert_allclose(got.asnumpy(), wanted[size], atol=1e-5)
+    assert len(graphs._graphs) <= keep
+
+
+def test_a_size_is_compiled_when_it_comes_again():
+    made = []
+    net = block()
+    graphs = PerSize(lambda: made.append(1) or wrapped(net))
+    for size in SIZES:
+        graphs(picture(size))
+    assert len(made) == 1  # the graph for any size
+    for _ in range(3):
+        graphs(picture(SIZES[0]))
+    assert len(made) == 2
+
+
+def test_new_weights_reach_every_graph():
+    net = block()
+    graphs = PerSize(lambda: wrapped(net))
+    x = picture(SIZES[0])
+    for _ in range(3):
+        graphs(x).wait_to_read()
+    net[0].weight.set_data(mx.nd.ones((4, 3, 3, 3)))
+    np.testing.assert_allclose(graphs(x).asnumpy(), net(x).asnumpy(), atol=1e-5)

@@ -1,0 +1,60 @@
+"""AMX is asked for where the processor has it, and nowhere else."""
+import ctypes
+import platform
+import sys
+
+import pytest
+
+from mxnetseg import _amx
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A Linux machine whose processor and kernel are as the test says."""
+    asked = []
+
+    def make(flags="amx_tile amx_bf16 amx_int8 avx512f", answer=0, system="linux", architecture="x86_64"):
+        class Library:
+            def syscall(self, *arguments):
+                asked.append(arguments)
+                return answer
+        monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+        monkeypatch.setattr(_amx, "cpu_flags", lambda: frozenset(flags.split()))
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setattr(platform, "machine", lambda: architecture)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+        return asked
+    return make
+
+
+def test_it_is_switched_on_where_processor_and_kernel_have_it(machine):
+    asked = machine()
+    assert not _amx.has_amx()
+    assert _amx.use_amx() and _amx.has_amx()
+    assert asked == [(158, 0x1023, 18)]
+
+
+@pytest.mark.parametrize("lack", [{"flags": "avx512f avx512_bf16"}, {"flags": "amx_tile amx_bf16"}, {"answer": -1},
+                                  {"system": "darwin"}, {"architecture": "aarch64"}])
+def test_otherwise_nothing_happens(machine, lack):
+    machine(**lack)
+    assert not _amx.use_amx() and not _amx.has_amx()
+
+
+def test_the_users_own_limit_is_left_alone(machine, monkeypatch):
+    asked = machine()
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert not _amx.use_amx() and not _amx.has_amx() and asked == []
+
+
+def test_a_library_without_the_call_is_no_disaster(machine, monkeypatch):
+    machine()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("no libc")))
+    assert not _amx.use_amx()
+
+
+def test_flags_are_read_from_linux(tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nflags\t\t: fpu amx_tile avx512_bf16\n")
+    assert _amx.cpu_flags(file) == {"fpu", "amx_tile", "avx512_bf16"}
+    assert _amx.cpu_flags(tmp_path / "none") == frozenset()
