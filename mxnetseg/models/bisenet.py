@@ -9,9 +9,10 @@ from ..losses import Term
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import GlobalFlow
 from ..nn.fusion import AttentionRefinement, FeatureFusion
-from ..nn.resize import resize
+from ..nn.resize import nearest, resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
+from .mmseg import is_mmseg, mmseg_name
 
 
 class SpatialPath(nn.HybridBlock):
@@ -36,6 +37,35 @@ class SpatialPath(nn.HybridBlock):
         return self.conv1x1(self.conv3x3_2(self.conv3x3_1(self.conv7x7(x))))
 
 
+class ContextPath(nn.HybridBlock):
+    """The last two taps and the global mean, added one after the other on the way up: figure 2 (a) of the paper.
+
+    spatial: (N, C, H, W), c3: (N, in_channels[0], h, w), c4: (N, in_channels[1], h', w') -> (N, channels, H, W) and
+    (N, channels, h, w). Upsampling copies the nearest place, and a convolution follows it.
+
+    Args:
+        channels: of both outputs.
+        in_channels: of the taps.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+    """
+
+    def __init__(self, channels: int, *, in_channels: Sequence[int], norm_layer: type,
+                 norm_kwargs: Optional[Mapping]):
+        super().__init__()
+        norm = norm_options(norm_layer, norm_kwargs)
+        with self.name_scope():
+            self.global_flow = GlobalFlow(channels, in_channels=in_channels[1], **norm)
+            self.refine_c4 = AttentionRefinement(channels, in_channels=in_channels[1], **norm)
+            self.refine_c3 = AttentionRefinement(channels, in_channels=in_channels[0], **norm)
+            self.proj_c4 = ConvModule2d(channels, 3, in_channels=channels, **norm)
+            self.proj_c3 = ConvModule2d(channels, 3, in_channels=channels, **norm)
+
+    def hybrid_forward(self, F, spatial, c3, c4):
+        coarse = self.proj_c4(nearest(F, self.refine_c4(c4) + self.global_flow(c4), c3))
+        fine = self.proj_c3(nearest(F, self.refine_c3(c3) + coarse, spatial))
+        return [fine, coarse]
+
+
 class BiSeNet(SegModel):
     """BiSeNet on a backbone's last two taps (figure 2 of the paper).
 
@@ -45,44 +75,63 @@ class BiSeNet(SegModel):
     The context path is MXNetSeg's: the global mean and both refined taps are resized to stride 8,
     summed and convolved once, where the paper adds and convolves them one after the other.
 
+    mmsegmentation's form has :class:`ContextPath`, whose outputs the auxiliary heads read: with ``aux`` the logits of
+    its map at stride 8 follow, and then of that at stride 16.
+
     Args:
         nclass: classes.
         backbone: the context path; ``'xception39'`` or ``'resnet18'`` in the paper.
         output_stride: of the backbone; the paper's is 32.
+        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
         aux: classifiers on both taps (section 3.3 of the paper).
         norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        UnknownNameError: no such variant.
     """
 
     mxnetseg_classes = ("BiSeNetR", "BiSeNetX")
     mxnetseg_prefixes = {"head.seg.": "head.", "head.": ""}
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
     needs_batch = 2  # the attention modules and the global mean normalise a map of one place
 
-    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32,
+                 variant: str = "mxnetseg", aux: bool = False, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
+        self._mmseg = is_mmseg("BiSeNet", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         with self.name_scope():
             self.spatial_path = SpatialPath(**norm)
-            self.global_flow = GlobalFlow(128, in_channels=c4.channels, **norm)
-            self.refine_c4 = AttentionRefinement(128, in_channels=c4.channels, **norm)
-            self.refine_c3 = AttentionRefinement(128, in_channels=c3.channels, **norm)
-            self.proj = ConvModule2d(128, 3, in_channels=128, **norm)
-            self.fusion = FeatureFusion(256, in_channels=256, **norm)
-            self.head = FCNHead(nclass, 256, drop=0.0, **norm)
+            if self._mmseg:
+                self.context_path = ContextPath(128, in_channels=(c3.channels, c4.channels), **norm)
+            else:
+                self.global_flow = GlobalFlow(128, in_channels=c4.channels, **norm)
+                self.refine_c4 = AttentionRefinement(128, in_channels=c4.channels, **norm)
+                self.refine_c3 = AttentionRefinement(128, in_channels=c3.channels, **norm)
+                self.proj = ConvModule2d(128, 3, in_channels=128, **norm)
+            self.fusion = FeatureFusion(256, in_channels=256, convs=1 if self._mmseg else 2, **norm)
+            self.head = FCNHead(nclass, 256, drop=0.1 if self._mmseg else 0.0, **norm)
             self.aux_head = nn.HybridSequential() if aux else None
             if aux:
-                self.aux_head.add(*(FCNHead(nclass, c.channels, channels=256, **norm) for c in (c4, c3)))
+                widths = [(128, 64)] * 2 if self._mmseg else [(c4.channels, 256), (c3.channels, 256)]
+                self.aux_head.add(*(FCNHead(nclass, read, channels=width, **norm) for read, width in widths))
 
     def hybrid_forward(self, F, x):
         spatial = self.spatial_path(x)
         c3, c4 = self.backbone(x)[-2:]
-        context = [self.global_flow(c4), self.refine_c4(c4), self.refine_c3(c3)]
-        context = self.proj(F.add_n(*[resize(F, c, spatial, align_corners=True) for c in context]))
+        if self._mmseg:
+            guides = self.context_path(spatial, c3, c4)
+            context = guides[0]
+        else:
+            guides = [c4, c3]
+            context = [self.global_flow(c4), self.refine_c4(c4), self.refine_c3(c3)]
+            context = self.proj(F.add_n(*[resize(F, c, spatial, align_corners=True) for c in context]))
         outputs = [self.head(self.fusion(spatial, context))]
         if self.aux_head is not None:
-            outputs += [self.aux_head[0](c4), self.aux_head[1](c3)]
-        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+            outputs += [head(guide) for head, guide in zip(self.aux_head, guides)]
+        return tuple(resize(F, logits, x, align_corners=not self._mmseg) for logits in outputs)
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         """Section 3.3 of the paper: both taps' losses weigh ``aux_weight``, its alpha (1 there)."""
@@ -90,3 +139,17 @@ class BiSeNet(SegModel):
         if self.aux_head is not None:
             terms += [Term(1, aux_weight, pixel_loss), Term(2, aux_weight, pixel_loss)]
         return terms
+
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+        return mmseg_name(self, name, {
+            r"^backbone\.spatial_path\.layer1\.": "spatial_path.conv7x7.",
+            r"^backbone\.spatial_path\.layer([23])\.": lambda found: f"spatial_path.conv3x3_{int(found[1]) - 1}.",
+            r"^backbone\.spatial_path\.layer4\.": "spatial_path.conv1x1.",
+            r"^backbone\.ffm\.conv1\.": "fusion.proj.", r"^backbone\.ffm\.conv_atten\.0\.": "fusion.conv1x1_1.",
+            r"^backbone\.context_path\.backbone\.": "backbone.", r"^backbone\.context_path\.": "context_path.",
+            r"\.gap_conv\.1\.": ".global_flow.conv1x1.", r"\.arm32\.": ".refine_c4.", r"\.arm16\.": ".refine_c3.",
+            r"\.conv_layer\.": ".conv3x3.", r"\.atten_conv_layer\.1\.": ".conv1x1.",
+            r"\.conv_head32\.": ".proj_c4.", r"\.conv_head16\.": ".proj_c3.",
+            r"^auxiliary_head\.(\d)\.convs\.0\.": r"aux_head.\1.conv1.",
+            r"^auxiliary_head\.(\d)\.conv_seg\.": r"aux_head.\1.conv2."})

@@ -9,6 +9,7 @@ from mxnet.gluon import nn
 from ..nn.resize import resize
 from .backbones.hrnet import HRNetV2
 from .base import SegModel, norm_options
+from .mmseg import mmseg_name
 
 
 class HRNet(SegModel):
@@ -19,19 +20,23 @@ class HRNet(SegModel):
     Args:
         nclass: classes.
         width: channels of the finest branch: 48 (the paper's), 32, 18.
+        head_bias: whether the convolution before the last norm has a bias; mmsegmentation's (FCN on HRNet) has none.
         norm_layer, norm_kwargs: GluonCV's idiom.
 
     Raises:
         ConfigError: no width.
     """
 
-    def __init__(self, *, nclass: int, width: int = 48, norm_layer: type = nn.BatchNorm,
+    foreign_options = {"mmseg": {"head_bias": False}}
+    structures = ({"width": 48}, {"width": 32}, {"width": 18})
+
+    def __init__(self, *, nclass: int, width: int = 48, head_bias: bool = True, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(HRNetV2(width=width, **norm), nclass)
         channels = sum(tap.channels for tap in self.backbone.taps)
         with self.name_scope():
-            self.head = pointwise_head(nclass, channels, **norm)
+            self.head = pointwise_head(nclass, channels, bias=head_bias, **norm)
 
     def hybrid_forward(self, F, x):
         return (resize(F, self.head(joined(F, self.backbone(x))), x, align_corners=False),)
@@ -40,6 +45,14 @@ class HRNet(SegModel):
         """Our name of a parameter in HRNet's checkpoints (without the prefix ``model.``); None for one we have not."""
         return head_name(name, last_layer="head") or in_backbone(self.backbone, name)
 
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+        if name.startswith("backbone."):
+            return in_backbone(self.backbone, name[len("backbone."):])
+        return mmseg_name(self, name, {r"^decode_head\.convs\.0\.conv\.": "head.0.",
+                                       r"^decode_head\.convs\.0\.bn\.": "head.1.",
+                                       r"^decode_head\.conv_seg\.": "head.3."})
+
 
 def joined(F, maps):
     """Maps, fine to coarse, as one at the size of the first."""
@@ -47,14 +60,15 @@ def joined(F, maps):
     return F.concat(finest, *(resize(F, y, finest, align_corners=False) for y in maps[1:]), dim=1)
 
 
-def pointwise_head(outputs: int, channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
-    """1x1 convolution, norm, ReLU, 1x1 convolution; both convolutions have a bias.
+def pointwise_head(outputs: int, channels: int, *, bias: bool = True, norm_layer: type,
+                   norm_kwargs: Optional[Mapping]):
+    """1x1 convolution (with ``bias``), norm, ReLU, 1x1 convolution with bias.
 
     (N, channels, H, W) -> (N, outputs, H, W).
     """
     head = nn.HybridSequential()
-    head.add(nn.Conv2D(channels, 1, in_channels=channels), norm_layer(in_channels=channels, **(norm_kwargs or {})),
-             nn.Activation("relu"), nn.Conv2D(outputs, 1, in_channels=channels))
+    head.add(nn.Conv2D(channels, 1, in_channels=channels, use_bias=bias),
+             norm_layer(in_channels=channels, **(norm_kwargs or {})), nn.Activation("relu"), nn.Conv2D(outputs, 1, in_channels=channels))
     return head
 
 

@@ -67,7 +67,7 @@ class FeatureFusion(nn.HybridBlock):
     """BiSeNet's feature fusion module: Yu et al. 2018, figure 2 (c).
 
     Two maps of one size are concatenated and projected to f; the output is f + f * w, where w follows
-    from the channel means of f through two 1x1 convolutions.
+    from the channel means of f through two 1x1 convolutions, or one (mmsegmentation).
 
     low: (N, C1, H, W), high: (N, C2, H, W) -> (N, channels, H, W). In training it needs at least two
     images on a device, like :class:`AttentionRefinement`.
@@ -75,17 +75,19 @@ class FeatureFusion(nn.HybridBlock):
     Args:
         channels: output channels.
         in_channels: C1 + C2.
+        convs: convolutions on the means: 2 or 1.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
+    def __init__(self, channels: int, *, in_channels: int, convs: int = 2, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         with self.name_scope():
             self.proj = ConvModule2d(channels, 1, in_channels=in_channels, **norm)
             self.conv1x1_1 = ConvModule2d(channels, 1, in_channels=channels, **norm)
-            self.conv1x1_2 = ConvModule2d(channels, 1, in_channels=channels, activation="sigmoid", **norm)
+            self.conv1x1_2 = (nn.Activation("sigmoid") if convs == 1 else
+                              ConvModule2d(channels, 1, in_channels=channels, activation="sigmoid", **norm))
 
     def hybrid_forward(self, F, low, high):
         f = self.proj(F.concat(low, high, dim=1))

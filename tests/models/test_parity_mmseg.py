@@ -30,6 +30,10 @@ CASES = {
     "fast_scnn_c19_64x96": ("fastscnn", {}, TWO_AUX),
     "icnet_r50-d8_c19_64x96": ("icnet", {"backbone": "resnet50_v1c"}, TWO_AUX),
     "ocrnet_hr18_c19_64x96": ("ocrnet", {"width": 18}, ["decode_head.1", "decode_head.0"]),
+    "deeplabv3plus_r50-d8_c19_64x96": ("deeplabv3plus", {"backbone": "resnet50_v1c"}, HEADS),
+    "deeplabv3plus_r50-d8_c19_129x161": ("deeplabv3plus", {"backbone": "resnet50_v1c"}, HEADS),
+    "bisenetv1_r18-d32_c19_64x96": ("bisenet", {}, TWO_AUX),
+    "fcn_hr18_c19_64x96": ("hrnet", {"width": 18}, HEADS),
 }
 QUICK = ("pspnet_r50-d8_c19_64x96",)
 
