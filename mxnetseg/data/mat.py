@@ -23,16 +23,7 @@ def read_mat(path: Path) -> Union[Dict[str, Any], Any]:
         DataError: it is empty, damaged or no MATLAB file.
         EnvironmentProblem: the package to read it is not installed.
     """
-    try:
-        with open(path, "rb") as stream:
-            start = stream.read(len(_HDF5))
-    except FileNotFoundError:
-        raise DataNotFoundError("a file is missing: no such MATLAB file", where=path, fix=_RESTORE) from None
-    except OSError as error:
-        raise DataError("a MATLAB file cannot be read", where=path, received=error,
-                        fix="check the file's permissions and the disk") from error
-    if not start:
-        raise DataError("a MATLAB file is empty", where=path, received="0 bytes", fix=_RESTORE)
+    start = _start_of(path)
     try:
         if start == _HDF5:
             from h5py import File
@@ -60,10 +51,10 @@ def read_mat_mask(path: Path, *, variable: str, field: str = "") -> np.ndarray:
         DataError: besides what :func:`read_mat` raises: the variable is missing, is no matrix, or holds
             something else than whole numbers from 0 to 255.
     """
-    variables = read_mat(path)
-    if not isinstance(variables, dict):
+    if _start_of(path) == _HDF5:
         raise DataError("a mask is a MATLAB file of version 7.3, whose matrices are stored turned", where=path,
                         fix="take the data set's own file, or save the mask as PNG")
+    variables = read_mat(path)
     inside = f"{variable}.{field}" if field else variable
     try:
         array = np.asarray(getattr(variables[variable], field) if field else variables[variable])
@@ -74,9 +65,25 @@ def read_mat_mask(path: Path, *, variable: str, field: str = "") -> np.ndarray:
     if array.ndim != 2 or array.dtype.kind not in "biuf" or not array.size:
         raise DataError(f"{inside} in a MATLAB file is no matrix of label ids", where=path,
                         received=f"{array.dtype} array of shape {array.shape}", fix=_RESTORE)
-    ids = array.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # NaN; it is found below
+        ids = array.astype(np.uint8)
     if not np.array_equal(ids, array):
         raise DataError(f"{inside} in a MATLAB file holds what is no 8-bit label id", where=path,
                         received=f"values {array.min()}..{array.max()}",
                         fix="label ids are whole numbers from 0 to 255: " + _RESTORE)
     return ids
+
+
+def _start_of(path: Path) -> bytes:
+    """The first bytes of a file, which tell its version."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(len(_HDF5))
+    except FileNotFoundError:
+        raise DataNotFoundError("a file is missing: no such MATLAB file", where=path, fix=_RESTORE) from None
+    except OSError as error:
+        raise DataError("a MATLAB file cannot be read", where=path, received=error,
+                        fix="check the file's permissions and the disk") from error
+    if not start:
+        raise DataError("a MATLAB file is empty", where=path, received="0 bytes", fix=_RESTORE)
+    return start
