@@ -68,7 +68,8 @@ def pointwise_head(outputs: int, channels: int, *, bias: bool = True, norm_layer
     """
     head = nn.HybridSequential()
     head.add(nn.Conv2D(channels, 1, in_channels=channels, use_bias=bias),
-             norm_layer(in_channels=channels, **(norm_kwargs or {})), nn.Activation("relu"), nn.Conv2D(outputs, 1, in_channels=channels))
+             norm_layer(in_channels=channels, **(norm_kwargs or {})), nn.Activation("relu"),
+             nn.Conv2D(outputs, 1, in_channels=channels))
     return head
 
 
