@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint matrix clean
+.PHONY: help demo test test-all lint bench matrix clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -23,6 +23,9 @@ test-all: $(READY)  ## run all tests
 lint: $(READY)  ## check the style
 	$(VENV)/bin/ruff check .
 
+bench: $(READY) $(VENV)-bench/.ready  ## how fast training pictures come, beside GluonCV's and torchvision's
+	$(VENV)/bin/python benchmarks/loader.py --torch $(VENV)-bench/bin/python --json $(VENV)-bench/loader.json $(ARGS)
+
 matrix:  ## install and try the package on each Python 3.9 to 3.12 of this machine
 	sh scripts/matrix.sh
 
@@ -34,3 +37,8 @@ clean:  ## remove the virtual environments and caches
 $(READY): requirements.txt requirements-test.txt setup.py pyproject.toml scripts/make_venv.sh
 	@PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
 	@touch $@
+
+# torchvision wants a NumPy that MXNet cannot have. Where it cannot be installed the benchmark leaves it out.
+$(VENV)-bench/.ready: benchmarks/requirements.txt | $(READY)
+	$(VENV)/bin/python -m venv --clear $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || true

@@ -1,5 +1,7 @@
 """MXNetSeg's flat configuration and wandb's exports: what they mean today, and what is refused."""
+import json
 import logging
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from mxnetseg.config import Config, load_config
 from mxnetseg.config.legacy import from_mxnetseg
+from mxnetseg.data import DATASETS
 from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.tools.main import main
 
@@ -42,6 +45,21 @@ def test_the_published_run_is_the_file_of_its_name(tmp_path):
     shipped = load_config("pretty-surf-1")
     assert load_config(save(tmp_path / "config.yml", FLAT)) == shipped
     assert load_config(save(tmp_path / "wandb.yaml", export(FLAT))) == shipped
+
+
+PUBLISHED = json.loads((Path(__file__).parents[1] / "golden" / "published-configs.json").read_text())["runs"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_run_is_the_file_of_its_name(tmp_path, name):
+    flat = dict(PUBLISHED[name])
+    flat["ctx"] = [f"gpu({i})" for i in range(flat.pop("n_gpu"))]
+    config, shipped = load_config(save(tmp_path / "wandb.yaml", export(flat))), load_config(name)
+    assert DATASETS.resolve(config.data.name) == shipped.data.name
+    assert config.replace({"data.name": shipped.data.name}) == shipped
+    dataset = DATASETS.get(shipped.data.name)
+    assert {shipped.data.train_split, shipped.data.val_split} <= set(dataset.splits)
+    assert dataset.published_count(shipped.data.train_split) in (flat["num_train"], None)
 
 
 def test_wandb_exports_of_our_own_runs_load(tmp_path):
