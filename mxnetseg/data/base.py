@@ -10,7 +10,7 @@ import logging
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -165,7 +165,14 @@ class SegDataset:
 
     def load_raw_mask(self, i: int) -> np.ndarray:
         """The label ids of item ``i`` as its file holds them, uint8 (H, W)."""
-        return self.read_raw_mask(self._pairs[i].mask)
+        try:
+            return self.read_raw_mask(self._pairs[i].mask)
+        except DataError as error:
+            if not self.home_page:
+                raise
+            # of a published data set it is known which files are the right ones
+            raise DataError(error.what, where=error.where, received=error.received,
+                            fix=f"{error.fix}\n{self.label_hint}") from error
 
     def pair(self, i: int) -> Pair:
         """The name and files of item ``i``."""
@@ -310,7 +317,8 @@ class SegDataset:
         if not self._pairs:
             raise DataError(f"the split {self.split!r} of {self.name} is empty", where=self.root.absolute(),
                             fix=f"layout expected:\n{self.layout}")
-        self._check_twins()
+        for error in self.twins():
+            raise error
         missing = [p for pair in self._pairs for p in pair[1:] if p is not None and not p.is_file()]
         if missing:
             shown = "\n".join(str(p) for p in missing[:3])
@@ -321,12 +329,13 @@ class SegDataset:
                 fix=f"restore them, or take their lines out of the lists\nlayout expected:\n{self.layout}",
             )
 
-    def _check_twins(self) -> None:
+    def twins(self) -> Iterator[DataError]:
+        """An error for each item whose name an earlier one has: an image that comes twice, or two of one name."""
         seen: Dict[str, Pair] = {}
         for pair in self._pairs:
             twin = seen.setdefault(pair.name, pair)
             if twin is not pair:
-                raise DataError(
+                yield DataError(
                     f"the split {self.split!r} of {self.name} holds an image twice, or two of one name",
                     where=f"{twin.image}\n{pair.image}", received=pair.name,
                     fix="remove or rename one of the files, or take one of the lines out of the lists")

@@ -249,6 +249,19 @@ def test_mapillary_takes_its_colours_from_its_file(tmp_path):
     assert dataset.palette.tolist() == [[i, 2 * i, 255 - i] for i in range(65)]
 
 
+@pytest.mark.parametrize("name, ids, hint", [
+    ("mapillary", np.full((24, 32), 2000, np.uint16), "instances holds 16 bits: take labels"),
+    ("ade20k", np.zeros((24, 32, 3), np.uint8), "take ADEChallengeData2016.zip"),
+    ("bdd100k", np.zeros((24, 32, 3), np.uint8), "not the colormaps"),
+])
+def test_the_wrong_masks_of_a_published_set_are_told_from_the_right_ones(tmp_path, name, ids, hint):
+    dataset = get_dataset(name, root=miniatures.MAKERS[name](tmp_path).root)
+    miniatures.write_mask(dataset.mask_path(1), ids)
+    with pytest.raises(DataError) as error:
+        _ = dataset[1]
+    assert error.value.where == dataset.mask_path(1) and hint in error.value.fix
+
+
 def test_mapillary_in_mxnetsegs_folders(tmp_path):
     root = miniatures.mapillary(tmp_path).root
     (root / "training").rename(root / "train")
