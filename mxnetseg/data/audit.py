@@ -256,7 +256,7 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
     for dataset in opened:
         if len(dataset) or dataset.problems:
             whole.append(dataset)
-            for error in dataset.problems:
+            for error in (*dataset.problems, *dataset.twins()):
                 result.add("list", dataset.split, error)
         else:
             _not_there(result, dataset.split, DataError(

@@ -224,6 +224,13 @@ def test_an_empty_split_is_a_problem_unless_it_is_test(camvid):
     assert audit("camvid", root=camvid).counts["list"] == 1
 
 
+def test_every_repetition_in_a_list_is_told(camvid):
+    lines = (camvid / "train.txt").read_text()
+    (camvid / "train.txt").write_text(lines + lines)
+    result = audit("camvid", root=camvid)
+    assert kinds(result)["list"] == 2 and result.splits["train"].images == 4
+
+
 def test_combined_splits_are_no_leak(camvid):
     assert set(audit("camvid", root=camvid).splits) == {"train", "val"}
 

@@ -64,4 +64,4 @@ def numbers(path: Path, variable: str) -> np.ndarray:
     if variable not in variables:
         raise DataError(f"a MATLAB file holds no {variable}", where=path,
                         fix="restore the file from the data set's archive")
-    return np.asarray(variables[variable][()]).astype(np.int64).ravel()
+    return np.asarray(variables[variable]).astype(np.int64).ravel()
