@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -252,37 +253,46 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
     forms = forms_of(network)
     if form != "auto" and form not in forms:
         raise UnknownNameError(f"form of weights for {MODELS.resolve(model)}:", form, forms)
-    best = None
-    for one in forms if form == "auto" else [form]:
-        guess = _fit(tensors, model, one, nclass, {**network.foreign_options.get(one, {}), **arguments})
-        if best is None or guess.share > best.share:
-            best = guess
-    if best.problems and thorough:
-        for tried in _variations(model, best.form, arguments):
+    built: Dict[str, object] = {}
+
+    def fit(one: str, **tried) -> Guess:
+        tried = {**network.foreign_options.get(one, {}), **tried, **arguments}
+        key = repr(sorted(tried.items()))
+        if key not in built:
+            built[key] = build_model(model, nclass=_PROBE, **tried)
+        return _fit(tensors, built[key], one, nclass, tried)
+
+    best = max((fit(one) for one in (forms if form == "auto" else [form])), key=lambda guess: guess.share)
+    for axis in _axes(model, best.arguments, arguments) if thorough and best.share else ():
+        start = best.arguments
+        for changed in axis:
+            if not best.problems:
+                break
+            if "backbone" in changed and not any(p.name.startswith("backbone.") for p in best.problems):
+                continue
             try:
-                guess = _fit(tensors, model, best.form, nclass, tried)
+                guess = fit(best.form, **{**start, **changed})
             except UsageError:  # a backbone that this network cannot have
                 continue
             best = guess if guess.share > best.share else best
-            if not best.problems:
-                break
     return best
 
 
-def _variations(model: str, form: str, known: Mapping[str, object]) -> Iterator[Dict[str, object]]:
-    """Arguments to try, those that are known left as they are."""
-    network, names = MODELS.get(model), model_arguments(model)
-    for structure in network.structures:
-        for backbone in [None, *list_backbones()] if "backbone" in names else [None]:
-            for aux in [False, True] if "aux" in names else [None]:
-                tried = {"backbone": backbone, "aux": aux, **network.foreign_options.get(form, {}), **structure,
-                         **known}
-                yield {key: value for key, value in tried.items() if value is not None}
+def _axes(model: str, start: Mapping[str, object], known: Mapping[str, object]) -> List[List[Dict[str, object]]]:
+    """Independent changes to try: structures, backbones (those of names like the present one's first), heads."""
+    names = model_arguments(model)
+    axes: List[List[Dict[str, object]]] = [[dict(s) for s in MODELS.get(model).structures if not s.keys() & known]]
+    if "backbone" in names and "backbone" not in known:
+        others = [name for name in list_backbones() if name != start["backbone"]]
+        others.sort(key=lambda name: -SequenceMatcher(None, name, start["backbone"]).ratio())
+        axes.append([{"backbone": name} for name in others])
+    if "aux" in names and "aux" not in known:
+        axes.append([{"aux": not start.get("aux", False)}])
+    return axes
 
 
-def _fit(tensors, model, form, nclass, arguments) -> Guess:
-    net = build_model(model, nclass=_PROBE, **arguments)
-    shapes = _shapes(net)
+def _fit(tensors, net, form, nclass, arguments) -> Guess:
+    shapes = {name: tuple(p.shape or ()) for name, p in net.named_parameters().items()}
     ours = renamed(net, form, tensors)
     seen = Counter(ours[name].shape[shape.index(_PROBE)] for name, shape in shapes.items()
                    if _PROBE in shape and name in ours and ours[name].ndim == len(shape))
@@ -291,25 +301,18 @@ def _fit(tensors, model, form, nclass, arguments) -> Guess:
     problems = [Skipped(name, "missing in the file") for name in shapes if name not in ours]
     problems += [Skipped(name, "not in this network") for name in ours if name not in shapes]
     problems += [Skipped(name, f"shape {ours[name].shape} in the file, {shape} in this network")
-                 for name, shape in shapes.items() if name in ours and ours[name].shape != shape]
-    if "backbone" in model_arguments(model):  # named, though it is the default: that may change
+                 for name, shape in shapes.items() if name in ours and not _agree(ours[name].shape, shape)]
+    if "backbone" in model_arguments(net.model_name):  # named, though it is the default: that may change
         arguments = {**arguments, "backbone": net.backbone_name}
     return Guess(form, dict(arguments), nclass, ours, problems, _share(shapes, ours))
 
 
-def _shapes(net) -> Dict[str, Tuple[int, ...]]:
-    """The shapes of a network's parameters, which need no values yet."""
-    parameters = net.named_parameters()
-    if all(p.shape is not None and all(n > 0 for n in p.shape) for p in parameters.values()):
-        return {name: tuple(p.shape) for name, p in parameters.items()}
-    outputs = mx.sym.Group(list(net(mx.sym.var("data"))))
-    found, _, states = outputs.infer_shape(data=(1, 3, 64, 64))
-    inferred = {**dict(zip(outputs.list_arguments(), found)),
-                **dict(zip(outputs.list_auxiliary_states(), states))}
-    return {name: tuple(inferred.get(p.name, p.shape)) for name, p in parameters.items()}
+def _agree(shape: Tuple[int, ...], of_network: Tuple[int, ...]) -> bool:
+    """Whether a tensor has the shape of a parameter; 0 is a size that the network learns from its first input."""
+    return len(shape) == len(of_network) and all(b in (a, 0) for a, b in zip(shape, of_network))
 
 
 def _share(shapes: Mapping[str, Tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> float:
     """How well tensors fit parameters, 0 .. 1: those that do, over all names of both."""
-    fitting = sum(name in tensors and tensors[name].shape == shape for name, shape in shapes.items())
+    fitting = sum(name in tensors and _agree(tensors[name].shape, shape) for name, shape in shapes.items())
     return fitting / max(1, len(shapes.keys() | tensors.keys()))

@@ -173,7 +173,7 @@ def _misfit(args: Namespace, name: str, tensors, guess):
     if not free.problems:
         fix = f"it fits as: mxnetseg convert {_command(args, name, free)}"
     else:
-        other = _other_network(tensors, free.share, name)
+        other = _other_network(tensors, free.share, name) if free.share < 0.9 else None
         fix = f"it looks rather like {other}: --model {other}" if other else \
             "check --model, and its options (--set model.options...); `mxnetseg config --describe` explains them"
     return CheckpointError("the weights do not fit this network", where=args.source,

@@ -151,8 +151,8 @@ class HRNetV2(Backbone):
         stem = re.sub(r"^(transition[23](?:_2)?)\.\d\.0\.([01])$", r"\1.\2", stem)
         stem = re.sub(r"fuse_layers\.(\d)\.(\d)\.([01])$", r"fuse\1_\2.0.\3", stem)
         stem = re.sub(r"fuse_layers\.(\d)\.(\d)\.(\d)\.([01])$", r"fuse\1_\2.\3.\4", stem)
-        if not stem.startswith("layer1.0.downsample") and re.search(r"(transition|fuse)", stem):
-            stem = stem[:-1] + ("conv", "bn")[int(stem[-1])]
+        stem = re.sub(r"((?:transition|fuse).*\.)0$", r"\1conv", stem)
+        stem = re.sub(r"((?:transition|fuse).*\.)1$", r"\1bn", stem)
         if re.search(r"(bn\d?|downsample\.1)$", stem):
             last = {"weight": "gamma", "bias": "beta"}.get(last, last)
         return f"{stem}.{last}"
