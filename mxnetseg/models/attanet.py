@@ -6,6 +6,7 @@ from typing import Mapping, Optional
 from mxnet.gluon import nn
 
 from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
@@ -106,8 +107,9 @@ class StripAttention(nn.HybridBlock):
             self.value_conv = ConvModule2d(channels, 1, in_channels=channels, **norm)
 
     def hybrid_forward(self, F, x):
-        query = F.reshape(self.query_conv(x), (0, 0, -1))  # (N, C / 2, H W)
-        key = F.mean(self.key_conv(x), axis=2)  # (N, C / 2, W)
-        value = F.mean(self.value_conv(x), axis=2)  # (N, C, W)
+        query = F.reshape(wide(F, self.query_conv(x)), (0, 0, -1))  # (N, C / 2, H W)
+        key = F.mean(wide(F, self.key_conv(x)), axis=2)  # (N, C / 2, W)
+        value = F.mean(wide(F, self.value_conv(x)), axis=2)  # (N, C, W)
         attention = F.softmax(F.batch_dot(query, key, transpose_a=True), axis=-1)  # (N, H W, W)
-        return F.reshape_like(F.batch_dot(value, attention, transpose_b=True), x) + x
+        attended = F.batch_dot(value, attention, transpose_b=True)
+        return F.reshape_like(as_type_of(F, attended, x), x) + x

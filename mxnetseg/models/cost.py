@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, read off its graph. Nothing is computed and no value is needed."""
+"""What a network costs: parameters and multiply-adds, read off its graph. Nothing is computed, no value is needed."""
 from __future__ import annotations
 
 import json

@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 
 from ..errors import UnknownNameError
 from ..nn.blocks import ConvModule2d
+from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
 from .backbones import BACKBONES, get_backbone
 from .base import SegModel, norm_options
@@ -37,6 +38,7 @@ class FlatteNet(SegModel):
     """
 
     needs_batch = 2  # one cell of the pyramid pooling is the whole image
+    structures = ({"context": "ppm"}, {"context": "attention"})
     zero_gradient_at_start = ("second_head.*",)  # behind alpha, which starts at 0
 
     def __init__(self, *, nclass: int, backbone: str = "resnet101", context: str = "ppm",
@@ -163,6 +165,7 @@ class Attended(nn.HybridBlock):
 
     def hybrid_forward(self, F, x):
         value = self.f_value(x)
-        query, key, flat = (F.reshape(y, (0, 0, -1)) for y in (self.f_query(x), self.f_key(x), value))
+        query, key, flat = (F.reshape(wide(F, y), (0, 0, -1)) for y in (self.f_query(x), self.f_key(x), value))
         attention = F.softmax(F.batch_dot(query, key, transpose_a=True) * self._scale, axis=-1)
-        return self.W(F.reshape_like(F.batch_dot(flat, attention, transpose_b=True), value))
+        attended = as_type_of(F, F.batch_dot(flat, attention, transpose_b=True), value)
+        return self.W(F.reshape_like(attended, value))

@@ -7,14 +7,17 @@ from mxnet.gluon import nn
 
 from ..errors import ConfigError, UnknownNameError
 from ..losses import Term
-from ..nn.blocks import ConvModule2d, FCNHead
+from ..nn.blocks import ConvModule2d, FCNHead, classifier
+from ..nn.norm import LayerNorm
 from ..nn.resize import enlarge, resize
 from .backbones import BACKBONES, get_backbone
-from .base import SegModel, norm_options
+from .base import IMAGENET_MEAN, IMAGENET_STD, SegModel, norm_options
+from .mmseg import mmseg_name
 
 # section 4.1: which of 24 layers each decoder reads
 LAYERS = {"naive": (10, 15, 20, 24), "pup": (10, 15, 20, 24), "mla": (6, 12, 18, 24)}
 WIDTH = 256  # of the decoders
+VARIANTS = ("paper", "port", "mmseg")
 
 
 class SETR(SegModel):
@@ -29,12 +32,17 @@ class SETR(SegModel):
     ``variant='port'`` asks for MXNetSeg's, which its weights need. MXNetSeg has four layer norms also where
     nothing reads three of them (``naive`` and ``pup`` without ``aux``); here only those that are read exist.
 
+    ``variant='mmseg'`` is mmsegmentation's form: resizing aligns the edges of the grids, and logits are enlarged on the
+    way: four times behind a head of convolutions, in ``pup`` once more behind its 1x1 classifier. ``pup`` has
+    three auxiliary heads with 3x3 convolutions, and ``mla``'s are 1x1 classifiers on its four sums, from the last tap
+    on. Pixels are normalised as for ImageNet, and not by 0.5.
+
     Args:
         nclass: classes.
         backbone: ``'vit_large_16'`` (the paper's), ``'vit_base_16'``, ``'vit_huge_16'`` or ``'vit_reduced'``,
             a tiny one for trials. Of those not 24 layers deep, the taps stand at the same fractions of the depth.
         decoder: ``'naive'``, ``'pup'`` (progressive upsampling) or ``'mla'`` (multi-level aggregation).
-        variant: ``'paper'`` or ``'port'``; they differ for ``pup`` only.
+        variant: ``'paper'``, ``'port'``, which differs for ``pup`` only, or ``'mmseg'``.
         grid: patches a side, or rows and columns of patches, that the position embedding is learned for:
             crop size / 16.
         aux: auxiliary heads on the tapped layers, from the last to the first; ``naive`` has none on the last.
@@ -46,6 +54,8 @@ class SETR(SegModel):
     """
 
     mxnetseg_classes = ("SETR",)
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
+    structures = tuple({"decoder": decoder} for decoder in LAYERS)
     mxnetseg_prefixes = {
         "pos_embed": "backbone.pos_embed", "layer_norms.": "norm", "head.aux_head.": "aux_heads.", "head.": "decoder."}
 
@@ -54,8 +64,8 @@ class SETR(SegModel):
                  norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         if decoder not in DECODERS:
             raise UnknownNameError("decoder of SETR:", decoder, list(DECODERS))
-        if variant not in ("paper", "port"):
-            raise UnknownNameError("variant of SETR:", variant, ["paper", "port"])
+        if variant not in VARIANTS:
+            raise UnknownNameError("variant of SETR:", variant, VARIANTS)
         if not BACKBONES.resolve(backbone).startswith("vit_"):
             raise ConfigError("SETR needs a vision transformer", where="model.backbone", received=backbone,
                               fix="take vit_base_16 or vit_large_16")
@@ -63,32 +73,71 @@ class SETR(SegModel):
         options = {"fractions": [layer / 24 for layer in LAYERS[decoder]], "grid": grid}
         super().__init__(get_backbone(backbone, output_stride=16, options=options, **norm), nclass)
         channels = self.backbone.taps[-1].channels
+        self._mmseg = variant == "mmseg"
+        if self._mmseg:
+            self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         with self.name_scope():
             self.decoder = DECODERS[decoder](nclass, channels, variant=variant, **norm)
             for k in range(4):  # a parameter that nothing reads would stop Gluon's trainer
                 if aux or k >= 4 - self.decoder.reads:
-                    setattr(self, f"norm{k}", nn.LayerNorm(axis=1, epsilon=1e-6, in_channels=channels))
+                    setattr(self, f"norm{k}", LayerNorm(axis=1, epsilon=1e-6, in_channels=channels))
             self.aux_heads = nn.HybridSequential() if aux else None
             if aux:
-                for _ in range(self.decoder.aux_heads):
-                    self.aux_heads.add(FCNHead(nclass, channels, channels=WIDTH, kernel_size=1, **norm))
+                if self._mmseg and decoder == "mla":
+                    self.aux_heads.add(*(classifier(nclass, WIDTH) for _ in range(4)))
+                else:
+                    kernel_size, count = (3, 3) if self._mmseg and decoder == "pup" else (1, self.decoder.aux_heads)
+                    self.aux_heads.add(*(FCNHead(nclass, channels, channels=WIDTH, kernel_size=kernel_size, **norm)
+                                         for _ in range(count)))
 
     def hybrid_forward(self, F, x):
         taps = self.backbone(x)
         for k in range(4):
             if f"norm{k}" in self._children:
                 taps[k] = self._children[f"norm{k}"](taps[k])
-        outputs = [self.decoder(*taps[-self.decoder.reads:])]
+        logits, *sums = self.decoder(*taps[-self.decoder.reads:])
+        outputs = [logits]
         if self.aux_heads is not None:
             heads = self.aux_heads._children.values()
-            outputs += [head(tap) for head, tap in zip(heads, reversed(taps[:len(heads)]))]
-        return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
+            if self._mmseg and sums:
+                outputs += [head(y) for head, y in zip(heads, sums)]
+            else:
+                guesses = [head(tap) for head, tap in zip(heads, reversed(taps[:len(heads)]))]
+                outputs += [enlarge(F, y, 4, align_corners=False) for y in guesses] if self._mmseg else guesses
+        return tuple(resize(F, y, x, align_corners=not self._mmseg) for y in outputs)
 
     def from_mxnetseg(self, name: str) -> Optional[str]:
         ours = super().from_mxnetseg(name)
         # the norm of a tap that nothing reads
         unread = name.startswith("layer_norms.") and ours.split(".")[0] not in self._children
         return None if unread else ours
+
+    def from_mmseg(self, name: str) -> Optional[str]:
+        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not.
+
+        Among these is the class token, which its encoder cuts off in front of the first layer.
+        """
+        if name == "backbone.cls_token":
+            return None
+        return mmseg_name(self, name, {
+            r"^backbone\.patch_embed\.projection\.": "backbone.patch_embed.linear.",
+            r"^backbone\.layers\.(\d+)\.ln(\d)\.": r"backbone.blocks.\1.norm\2.",
+            r"^backbone\.layers\.(\d+)\.attn\.attn\.in_proj_": r"backbone.blocks.\1.att.att_qkv.",
+            r"^backbone\.layers\.(\d+)\.attn\.attn\.out_proj\.": r"backbone.blocks.\1.att.proj.",
+            r"^backbone\.layers\.(\d+)\.ffn\.layers\.0\.0\.": r"backbone.blocks.\1.mlp.fc1.",
+            r"^backbone\.layers\.(\d+)\.ffn\.layers\.1\.": r"backbone.blocks.\1.mlp.fc2.",
+            r"^(?:neck\.norm\.(\d)|auxiliary_head\.(\d)\.norm|decode_head\.norm)\.":
+                lambda found: f"norm{found[1] or found[2] or 3}.", **self.decoder.mmseg_names,
+            # its heads count from the first tap on, ours from the last
+            r"^auxiliary_head\.(\d)\.up_convs\.0\.0\.": lambda found: f"aux_heads.{2 - int(found[1])}.conv1.",
+            r"^auxiliary_head\.(\d)\.conv_seg\.": lambda found: f"aux_heads.{2 - int(found[1])}.conv2."})
+
+    def adapt_foreign(self, form, tensors):
+        """mmsegmentation's position embedding begins with the class token's."""
+        position = tensors.get("backbone.pos_embed")
+        if form != "mmseg" or position is None or position.ndim != 3:
+            return super().adapt_foreign(form, tensors)
+        return {**tensors, "backbone.pos_embed": position[:, 1:]}
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         """Section 4.1: every auxiliary head's loss beside the main one, here with weight ``aux_weight``."""
@@ -101,16 +150,20 @@ class Naive(nn.HybridBlock):
 
     reads = 1  # taps, the last ones
     aux_heads = 3
+    mmseg_names = {r"^decode_head\.up_convs\.0\.0\.": "decoder.head.conv1.",
+                   r"^decode_head\.conv_seg\.": "decoder.head.conv2."}
 
     def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
                  norm_kwargs: Optional[Mapping]):
         super().__init__()
+        self._mmseg = variant == "mmseg"
         with self.name_scope():
             self.head = FCNHead(nclass, in_channels, channels=WIDTH, kernel_size=1,
                                 **norm_options(norm_layer, norm_kwargs))
 
     def hybrid_forward(self, F, x):
-        return self.head(x)
+        logits = self.head(x)
+        return [enlarge(F, logits, 4, align_corners=False) if self._mmseg else logits]
 
 
 class ProgressiveUpsampling(nn.HybridBlock):
@@ -121,40 +174,53 @@ class ProgressiveUpsampling(nn.HybridBlock):
 
     reads = 1  # taps, the last ones
     aux_heads = 4
+    mmseg_names = {r"^decode_head\.up_convs\.(\d)\.0\.": r"decoder.conv\1.",
+                   r"^decode_head\.conv_seg\.": "decoder.conv4."}
 
     def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
                  norm_kwargs: Optional[Mapping]):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
+        self._mmseg = variant == "mmseg"
         with self.name_scope():
             self.conv0 = ConvModule2d(WIDTH, 3, in_channels=in_channels, **norm)
             self.conv1 = ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm)
             self.conv2 = ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm)
             self.conv3 = ConvModule2d(WIDTH, 3, in_channels=WIDTH, **norm)
-            self.conv4 = (nn.Conv2D(nclass, 3, padding=1, in_channels=WIDTH) if variant == "paper" else
-                          ConvModule2d(nclass, 3, in_channels=WIDTH, **norm))
+            if variant == "port":
+                self.conv4 = ConvModule2d(nclass, 3, in_channels=WIDTH, **norm)
+            else:
+                kernel_size = 1 if self._mmseg else 3
+                self.conv4 = nn.Conv2D(nclass, kernel_size, padding=kernel_size // 2, in_channels=WIDTH)
 
     def hybrid_forward(self, F, x):
         x = self.conv0(x)
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = conv(enlarge(F, x, 2, align_corners=True))
-        return self.conv4(x)
+            x = conv(enlarge(F, x, 2, align_corners=not self._mmseg))
+        logits = self.conv4(x)
+        return [enlarge(F, logits, 2, align_corners=False) if self._mmseg else logits]
 
 
 class MultiLevelAggregation(nn.HybridBlock):
     """MLA: the layers, summed from the last down, each refined, and joined: figure 1 (c).
 
-    4 x (N, in_channels, h, w) -> (N, nclass, h, w). The paper enlarges by 4 before it joins, and again
-    behind the classifier; as in MXNetSeg it is enlarged once, at the end.
+    4 x (N, in_channels, h, w) -> (N, nclass, h, w), and the sums, refined, from the last layer down. The paper enlarges
+    by 4 before it joins, and again behind the classifier; as in MXNetSeg it is enlarged once, at the end.
     """
 
     reads = 4  # taps, the last ones
     aux_heads = 4
+    mmseg_names = {
+        r"^neck\.mla\.channel_proj\.(\d)\.": lambda found: f"decoder.conv1x1_p{2 + int(found[1])}.",
+        r"^neck\.mla\.feat_extract\.(\d)\.": lambda found: f"decoder.conv3x3_p{5 - int(found[1])}.",
+        r"^decode_head\.up_convs\.(\d)\.": lambda found: f"decoder.head{5 - int(found[1])}.",
+        r"^decode_head\.conv_seg\.": "decoder.head.", r"^auxiliary_head\.(\d)\.conv_seg\.": r"aux_heads.\1.1."}
 
     def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
                  norm_kwargs: Optional[Mapping]):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
+        self._mmseg = variant == "mmseg"
 
         def two():
             pair = nn.HybridSequential()
@@ -174,9 +240,10 @@ class MultiLevelAggregation(nn.HybridBlock):
         p4 = self.conv1x1_p4(c4) + p5
         p3 = self.conv1x1_p3(c3) + p4
         p2 = self.conv1x1_p2(c2) + p3
-        refined = [self.head5(self.conv3x3_p5(p5)), self.head4(self.conv3x3_p4(p4)),
-                   self.head3(self.conv3x3_p3(p3)), self.head2(self.conv3x3_p2(p2))]
-        return self.head(F.concat(*refined, dim=1))
+        sums = [self.conv3x3_p5(p5), self.conv3x3_p4(p4), self.conv3x3_p3(p3), self.conv3x3_p2(p2)]
+        heads = (self.head5, self.head4, self.head3, self.head2)
+        logits = self.head(F.concat(*(head(y) for head, y in zip(heads, sums)), dim=1))
+        return [enlarge(F, logits, 4, align_corners=False) if self._mmseg else logits, *sums]
 
 
 DECODERS = {"naive": Naive, "pup": ProgressiveUpsampling, "mla": MultiLevelAggregation}

@@ -8,6 +8,7 @@ from mxnet.gluon import nn
 
 from ..losses import Term
 from ..nn.blocks import ConvModule2d
+from ..nn.precision import wide
 from ..nn.resize import length, resize
 from ..nn.warp import sample
 from .backbones.deepresnet import DeepStemResNet
@@ -196,7 +197,7 @@ class FlowAlignment(nn.HybridBlock):
     def hybrid_forward(self, F, low, high):
         low = self.low_conv(low)
         both = F.concat(resize(F, self.high_down_conv(high), low, align_corners=True), self.low_down_conv(low), dim=1)
-        right, down = F.split(self.flow_conv(both), num_outputs=2, axis=1)
+        right, down = F.split(wide(F, self.flow_conv(both)), num_outputs=2, axis=1)
         columns = self._places(F, right, high, 3, (1, 1, 1, -1))
         rows = self._places(F, down, high, 2, (1, 1, -1, 1))
         return low + sample(F, high, columns, rows)
@@ -204,7 +205,7 @@ class FlowAlignment(nn.HybridBlock):
     def _places(self, F, flow, high, axis, shape):
         """Along one axis, the pixels of ``high`` that the pixels of the output read."""
         index = F.contrib.arange_like(F.BlockGrad(flow), axis=axis)
-        n, n_high = length(F, F.BlockGrad(flow), axis), length(F, F.BlockGrad(high), axis)
+        n, n_high = length(F, F.BlockGrad(flow), axis), length(F, wide(F, F.BlockGrad(high)), axis)
         own = F.broadcast_div(index, F.broadcast_maximum(n - 1, F.ones_like(n)))  # 0 .. 1
         # the flow has the unit of half an output pixel: of the grid's 2, each has 2 / n
         place = F.broadcast_add(F.broadcast_div(flow, F.reshape(2 * n, (1, 1, 1, 1))), F.reshape(own, shape))

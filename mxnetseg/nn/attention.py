@@ -1,7 +1,9 @@
-"""Self-attention over places and over channels."""
+"""Self-attention over places and over channels, float32 inside."""
 from __future__ import annotations
 
 from mxnet.gluon import nn
+
+from .precision import as_type_of, wide
 
 
 class PositionAttention(nn.HybridBlock):
@@ -28,10 +30,10 @@ class PositionAttention(nn.HybridBlock):
             self.gamma = self.params.get("gamma", shape=(1,), init="zeros")
 
     def hybrid_forward(self, F, x, gamma):
-        query, key, value = (F.reshape(conv(x), (0, 0, -1))
+        query, key, value = (F.reshape(wide(F, conv(x)), (0, 0, -1))
                              for conv in (self.query_conv, self.key_conv, self.value_conv))
         attention = F.softmax(F.batch_dot(query, key, transpose_a=True), axis=-1)  # (N, HW, HW)
-        attended = F.batch_dot(value, attention, transpose_b=True)  # (N, C, HW)
+        attended = as_type_of(F, F.batch_dot(value, attention, transpose_b=True), x)  # (N, C, HW)
         return F.broadcast_mul(F.reshape_like(attended, x), F.reshape(gamma, (1, 1, 1, 1))) + x
 
 
@@ -51,9 +53,9 @@ class ChannelAttention(nn.HybridBlock):
             self.gamma = self.params.get("gamma", shape=(1,), init="zeros")
 
     def hybrid_forward(self, F, x, gamma):
-        channels = F.reshape(x, (0, 0, -1))  # (N, C, HW)
+        channels = F.reshape(wide(F, x), (0, 0, -1))  # (N, C, HW)
         attention = unlikeness(F, F.batch_dot(channels, channels, transpose_b=True))  # (N, C, C)
-        attended = F.batch_dot(attention, channels)
+        attended = as_type_of(F, F.batch_dot(attention, channels), x)
         return F.broadcast_mul(F.reshape_like(attended, x), F.reshape(gamma, (1, 1, 1, 1))) + x
 
 

@@ -25,6 +25,7 @@ from mxnet import autograd, gluon
 
 from ..errors import ConfigError, MXNetSegError
 from .lockstep import exchange
+from .precision import as_type_of, wide
 
 NORMS = ("auto", "bn", "syncbn", "gn")
 
@@ -68,7 +69,7 @@ class GroupNorm32(gluon.HybridBlock):
     """Group normalisation with at most 32 groups (Wu & He 2018), for batches too small for BN.
 
     The number of groups is the largest of 32, 16, ... 1 that divides the channels.
-    x: (N, C, H, W) -> same.
+    x: (N, C, H, W) -> same; float32 inside, and its parameters stay float32, as batch norm's do.
 
     Args:
         in_channels: C; 0: what the first input has (it must come before hybridisation).
@@ -84,6 +85,9 @@ class GroupNorm32(gluon.HybridBlock):
                                          grad_req="write" if scale else "null")
             self.beta = self.params.get("beta", shape=(in_channels,), init="zeros", allow_deferred_init=True)
 
+    def cast(self, dtype):
+        super().cast("float32")
+
     def infer_shape(self, x):
         self.gamma.shape = self.beta.shape = (x.shape[1],)
 
@@ -95,9 +99,19 @@ class GroupNorm32(gluon.HybridBlock):
         groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
         # the operator of MXNet 1.9.1 scales per group; the paper (section 3.1) scales per channel
         one = F.ones_like(F.slice_axis(gamma, axis=0, begin=0, end=groups))
-        x = F.GroupNorm(x, one, F.zeros_like(one), num_groups=groups, eps=self._epsilon)
-        x = F.broadcast_mul(x, F.reshape(gamma, shape=(1, -1, 1, 1)))
-        return F.broadcast_add(x, F.reshape(beta, shape=(1, -1, 1, 1)))
+        y = F.GroupNorm(wide(F, x), one, F.zeros_like(one), num_groups=groups, eps=self._epsilon)
+        y = F.broadcast_mul(y, F.reshape(gamma, shape=(1, -1, 1, 1)))
+        return as_type_of(F, F.broadcast_add(y, F.reshape(beta, shape=(1, -1, 1, 1))), x)
+
+
+class LayerNorm(gluon.nn.LayerNorm):
+    """Gluon's layer norm, float32 inside; its parameters stay float32, as batch norm's do. Any x -> same."""
+
+    def cast(self, dtype):
+        super().cast("float32")
+
+    def hybrid_forward(self, F, x, gamma, beta):
+        return as_type_of(F, super().hybrid_forward(F, wide(F, x), gamma, beta), x)
 
 
 def choose_norm(kind: str, contexts: Sequence[mx.Context]) -> Tuple[type, dict]:

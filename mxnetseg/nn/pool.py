@@ -1,6 +1,7 @@
 """Average pooling to a fraction of the size."""
 from __future__ import annotations
 
+from .precision import as_type_of, wide
 from .resize import length, turn
 
 
@@ -45,7 +46,8 @@ def pool_by(F, x, factor: int):
     Returns:
         (N, C, max(1, H // factor), max(1, W // factor))
     """
-    size = F.BlockGrad(x)
+    y = wide(F, x)
+    size = F.BlockGrad(y)
     # the height first, so that what is transposed is small
-    y = F.dot(turn(F, x), _weights(F, size, 2, factor))  # (N, C, W, H / factor)
-    return F.dot(turn(F, y), _weights(F, size, 3, factor))
+    y = F.dot(turn(F, y), _weights(F, size, 2, factor))  # (N, C, W, H / factor)
+    return as_type_of(F, F.dot(turn(F, y), _weights(F, size, 3, factor)), x)

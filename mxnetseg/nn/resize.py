@@ -7,13 +7,15 @@ interpolation is separable and linear, so it is written here as two matrix produ
     Y[n, c] = R_h . X[n, c] . R_w^T,      R[i, j] = max(0, 1 - |pos(i) - j|),
 
 with ``pos(i)`` the place of output sample ``i`` on the input's axis. The forward equals the
-operator to rounding, the backward is two more products.
+operator to rounding, the backward is two more products. All of it is float32 inside, whatever comes in.
 """
 from __future__ import annotations
 
+from .precision import as_type_of, wide
+
 
 def length(F, x, axis):
-    """Length of ``x`` along ``axis`` as a (1,) tensor; a tensor because a symbol has no shape."""
+    """Length of ``x`` along ``axis`` as a (1,) tensor of its type; a tensor because a symbol has no shape."""
     return F.slice_axis(F.contrib.arange_like(x, axis=axis), axis=0, begin=-1, end=None) + 1
 
 
@@ -49,13 +51,14 @@ def resize(F, x, like, *, align_corners: bool):
             False: corner *edges* do (OpenCV, today's PyTorch default).
 
     Returns:
-        (N, C, H', W')
+        (N, C, H', W'), in the type of ``x``.
     """
-    like = F.BlockGrad(like)
+    y, like = wide(F, x), wide(F, F.BlockGrad(like))
+    rows, columns = (_weights(F, y, like, axis, align_corners) for axis in (2, 3))
     # dot() contracts the last axis of x with the first of R^T. The height first, so that what is transposed
     # is small and the large result is written once.
-    y = F.dot(turn(F, x), _weights(F, x, like, 2, align_corners))  # (N, C, W, H')
-    return F.dot(turn(F, y), _weights(F, x, like, 3, align_corners))  # (N, C, H', W')
+    y = F.dot(turn(F, y), rows)  # (N, C, W, H')
+    return as_type_of(F, F.dot(turn(F, y), columns), x)  # (N, C, H', W')
 
 
 def nearest(F, x, like):
@@ -63,9 +66,10 @@ def nearest(F, x, like):
 
     Args: see :func:`resize`. x: (N, C, H, W), like: (N', C', H', W') -> (N, C, H', W').
     """
-    like = F.BlockGrad(like)
-    y = F.dot(turn(F, x), _choice(F, x, like, 2))  # (N, C, W, H')
-    return F.dot(turn(F, y), _choice(F, x, like, 3))  # (N, C, H', W')
+    y, like = wide(F, x), wide(F, F.BlockGrad(like))
+    rows, columns = (_choice(F, y, like, axis) for axis in (2, 3))
+    y = F.dot(turn(F, y), rows)  # (N, C, W, H')
+    return as_type_of(F, F.dot(turn(F, y), columns), x)  # (N, C, H', W')
 
 
 def _choice(F, x, like, axis):

@@ -1,12 +1,13 @@
 """Reading a map at places that were learned: warping by a flow, deformable convolution.
 
 All of it is bilinear, zero outside of the map, and made of ``BilinearSampler``, which has a gradient
-on every device. Places are in pixels of the map that is read.
+on every device. Places are in pixels of the map that is read, and in float32.
 """
 from __future__ import annotations
 
 from mxnet.gluon import nn
 
+from .precision import as_type_of, wide
 from .resize import length
 
 
@@ -24,14 +25,15 @@ def sample(F, x, columns, rows):
     Args:
         F: ``mxnet.nd`` or ``mxnet.sym``.
         x: (N, C, h, w).
-        columns, rows: (N, 1, H, W), in pixels of ``x``, 0 the first column and row.
+        columns, rows: (N, 1, H, W) float32, in pixels of ``x``, 0 the first column and row.
 
     Returns:
-        (N, C, H, W), with gradients to all three.
+        (N, C, H, W) of the type of ``x``, with gradients to all three.
     """
-    unrecorded = F.BlockGrad(x)  # of which only the size is used
+    y = wide(F, x)
+    unrecorded = F.BlockGrad(y)  # of which only the size is used
     grid = F.concat(_normalised(F, columns, unrecorded, 3), _normalised(F, rows, unrecorded, 2), dim=1)
-    return F.BilinearSampler(x, grid)
+    return as_type_of(F, F.BilinearSampler(y, grid), x)
 
 
 def _own_place(F, like, axis, shape):
@@ -52,6 +54,7 @@ def warp(F, x, flow):
     Returns:
         (N, C, H, W)
     """
+    flow = wide(F, flow)
     right, down = F.split(flow, num_outputs=2, axis=1)
     return sample(F, x, F.broadcast_add(right, _own_place(F, flow, 3, (1, 1, 1, -1))),
                   F.broadcast_add(down, _own_place(F, flow, 2, (1, 1, -1, 1))))
@@ -98,6 +101,7 @@ class DeformableConv3x3(nn.HybridBlock):
                 x, offset, mask, deformable_conv_weight, deformable_conv_bias, kernel=(3, 3), pad=(1, 1),
                 num_filter=self._channels, num_deformable_group=groups)
 
+        offset, mask, y = wide(F, offset), wide(F, mask), wide(F, x)
         # A group becomes an image of its own, and the nine taps lie below each other: one call samples all.
         offset = F.reshape(offset, (0, -4, groups, -1, -2))  # (N, groups, 18, H, W)
         offset = F.reshape(F.reshape(offset, (-3, -2)), (0, -4, 9, 2, -2))  # (N groups, 9, 2, H, W)
@@ -106,9 +110,9 @@ class DeformableConv3x3(nn.HybridBlock):
                         (1, -1, 1, 1))  # 0 .. 8
         tap_row = F.floor((tap + 0.5) / 3)
         # + 1 for a border of zeros, with which the map is at least three pixels wide; - 1 for the window's corner
-        rows = F.broadcast_add(F.broadcast_add(down, _own_place(F, x, 2, (1, 1, -1, 1))), tap_row)
-        columns = F.broadcast_add(F.broadcast_add(right, _own_place(F, x, 3, (1, 1, 1, -1))), tap - 3 * tap_row)
-        bordered = F.pad(x, mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), constant_value=0)
+        rows = F.broadcast_add(F.broadcast_add(down, _own_place(F, y, 2, (1, 1, -1, 1))), tap_row)
+        columns = F.broadcast_add(F.broadcast_add(right, _own_place(F, y, 3, (1, 1, 1, -1))), tap - 3 * tap_row)
+        bordered = F.pad(y, mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), constant_value=0)
         bordered = F.reshape(F.reshape(bordered, (0, -4, groups, -1, -2)), (-3, -2))  # (N groups, C / groups, ...)
 
         columns, rows, mask = (F.reshape(F.expand_dims(v, 1), shape=(0, 0, -3, 0)) for v in (
@@ -119,4 +123,5 @@ class DeformableConv3x3(nn.HybridBlock):
         sampled = F.reshape(sampled, (0, -3, -2))  # (N, C, 9, H, W)
         sampled = F.reshape(sampled, (0, -3, -2))  # (N, 9 C, H, W): tap by tap within a channel, as the weight is
         weight = F.reshape(deformable_conv_weight, (0, -1, 1, 1))
-        return F.Convolution(sampled, weight, deformable_conv_bias, kernel=(1, 1), num_filter=self._channels)
+        return F.Convolution(as_type_of(F, sampled, x), weight, deformable_conv_bias, kernel=(1, 1),
+                             num_filter=self._channels)

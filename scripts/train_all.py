@@ -1,0 +1,113 @@
+"""Train every network for 60 steps on the built-in sample and evaluate it, by the commands that users give.
+
+    python scripts/train_all.py [NAME ...] [--timeout 900]
+
+Each network trains from its own configuration, on small crops and in its smallest form, as ``python train.py
+--model NAME ...`` does; then ``python eval.py`` scores what was saved. One row a network: the mean loss of the first
+and of the last ten steps, their ratio, and the mIoU (of 9 classes; 60 steps show little more than the road).
+Exit code 1 if one of them fails or its loss does not fall.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mxnetseg.config import load_config  # noqa: E402
+from mxnetseg.models import list_models  # noqa: E402
+
+STEPS = 60  # 160 pictures, 8 a step, 3 epochs
+COMMON = ["train.epochs=3", "train.batch_size=8", "train.log_every=1", "train.val_every=0", "data.crop_size=[96, 128]",
+          "data.base_size=192", "data.scale=[0.75, 1.5]"]
+# The smallest form of networks whose configuration asks for more than two cores can train in minutes.
+SMALLER = {"hrnet": ["model.options.width=18"], "ovenet": ["model.options.width=18"],
+           "setr": ["model.backbone=vit_reduced"], "flattenet": ["model.backbone=resnet50"]}
+ENOUGH = 0.9  # a ratio of the losses below this is a network that trains
+HEADER = ("| network | backbone | loss, steps 1-10 | loss, steps 51-60 | ratio | mIoU | seconds |\n"
+          "|---|---|---|---|---|---|---|")
+
+
+class Row(NamedTuple):
+    """What one network did; ``problem`` is None for one that trained."""
+
+    name: str
+    backbone: str
+    first: float
+    last: float
+    miou: float
+    seconds: float
+    problem: Optional[str]
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"| {self.name} | {self.backbone} | {self.problem} | | | | {self.seconds:.0f} |"
+        ratio = self.last / self.first
+        return (f"| {self.name} | {self.backbone} | {self.first:.3f} | {self.last:.3f} | {ratio:.2f} | "
+                f"{self.miou:.3f} | {self.seconds:.0f} |")
+
+
+def settings(name: str) -> List[str]:
+    """``--set`` values: small crops, and ResNet-18 where the configuration has a deeper one."""
+    smaller = list(SMALLER.get(name, []))
+    backbone = load_config(name).model.backbone or ""
+    if backbone.startswith("resnet") and not smaller:
+        smaller = ["model.backbone=resnet18"]
+    return COMMON + smaller
+
+
+def trained(name: str, timeout: float, extra: List[str] = ()) -> Row:
+    """Train and evaluate one network in a folder of its own."""
+    began = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        problem, first, last, miou, backbone = None, 0.0, 0.0, 0.0, "?"
+        try:
+            overrides = [word for text in [*settings(name), *extra] for word in ("--set", text)]
+            _run("train.py", "--model", name, "--no-val", "--quiet", *overrides, cwd=folder, timeout=timeout)
+            log, = Path(folder).glob(f"weights/{name}/*.jsonl")
+            losses = [row["loss"] for row in map(json.loads, log.read_text().splitlines()) if row["kind"] == "step"]
+            first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
+            _run("eval.py", "--model", name, "--quiet", "--save-dir", "out", cwd=folder, timeout=timeout)
+            scores, = Path(folder).glob("out/*/val/scores.json")
+            miou = json.loads(scores.read_text())["miou"]
+            backbone = log.stem.split("_sample_")[0].split("_", 1)[1]
+            if len(losses) != STEPS:
+                problem = f"{len(losses)} steps"
+        except subprocess.TimeoutExpired:
+            problem = f"not done after {timeout:.0f} s"
+        except subprocess.CalledProcessError as error:
+            problem = "failed: " + (error.stderr.strip().splitlines() or ["without a word"])[-1]
+    return Row(name, backbone, first, last, miou, time.time() - began, problem)
+
+
+def _run(script: str, *arguments: str, cwd: str, timeout: float) -> None:
+    subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, timeout=timeout, check=True,
+                   capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Train every network for 60 steps on the sample.")
+    parser.add_argument("names", nargs="*", help="only these (default: all)")
+    parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="for each command")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="extra",
+                        help="more configuration keys, for all of them")
+    args = parser.parse_args()
+    print(HEADER, flush=True)
+    bad = 0
+    for name in args.names or list_models():
+        row = trained(name, args.timeout, args.extra)
+        print(row, flush=True)
+        bad += bool(row.problem) or row.last > ENOUGH * row.first
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
