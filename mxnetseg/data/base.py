@@ -71,7 +71,7 @@ class SegDataset:
         palette: uint8 (nclass, 3), RGB.
         label_map: id in the files -> train id or IGNORE; None if the files hold train ids.
             A file value of 255 is IGNORE unless the map says otherwise.
-        subdir: folder below the data folder, ``/`` between its parts.
+        subdir: folder below the data folder, ``/`` between its parts; ``a|b``: one of them.
         markers: paths below the root by which the data set is recognised; ``a|b``: one of them.
         home_page, licence: where it comes from and what one may do with it.
         layout: picture of the expected folders, shown when they are not found.
@@ -282,9 +282,10 @@ class SegDataset:
 
         An explicit ``root`` may be the data set's own folder or one of the folders above it.
         """
-        below = [cls.subdir, cls.subdir.lower()]
+        folders = cls.subdir.split("|")
+        below = [name for folder in folders for name in (folder, folder.lower())]
         if root is not None:
-            bases, below = [root], ["", cls.subdir.split("/")[-1], *below]
+            bases, below = [root], ["", *(folder.split("/")[-1] for folder in folders), *below]
         else:
             bases = [os.environ[DATA_VARIABLE]] if os.environ.get(DATA_VARIABLE) else []
             bases.append("dataset")

@@ -38,13 +38,17 @@ class CamVid(SegDataset):
     layout = """\
 <root>/train/X.png, trainannot/X.png      and so for val, test
 <root>/train.txt, val.txt, test.txt       pairs: /SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png
-without its list, a split is all of its folder"""
+without its list, a split is all of its folder; or, as MXNetSeg has it:
+<root>/images/X.png, labels/X.png         and in the lists: X.png X.png"""
     split_notes = "results in the literature are often those of training on trainval and testing on test"
     label_hint = ("CamVid masks of the SegNet tutorial hold 0..11; those of the original CamVid are RGB, "
                   "with 32 classes: take the tutorial's *annot folders")
-    markers = ("train",)
+    markers = ("train|labels",)
 
     def find_pairs(self) -> List[Pair]:
+        if (self.root / "labels").is_dir():
+            return [pair for part in self.parts
+                    for pair in by_line(self, f"{part}.txt", images="images", masks="labels", fallback=".png")]
         pairs: List[Pair] = []
         for part in self.parts:
             listed = self.root / f"{part}.txt"
@@ -110,8 +114,7 @@ or:
 
     def find_pairs(self) -> List[Pair]:
         if (self.root / "labels").is_dir():
-            return [pair for part in self.parts
-                    for pair in by_line(self, f"{part}.txt", images="images", masks="labels", fallback=".png")]
+            return super().find_pairs()
         masks = self.root / "LabeledApproved_full"
         return [Pair(image.stem, image, masks / f"{image.stem}_L.png")
                 for image in list_files(self.root / "701_StillsRaw_full", (".png",))

@@ -29,8 +29,8 @@ class PascalContext60(SegDataset):
         "shelves", "sidewalk", "sign", "sky", "snow", "sofa", "table", "track", "train", "tree", "truck", "tvmonitor",
         "wall", "water", "window", "wood")
     palette = voc_palette(60)
-    subdir = "VOCdevkit/VOC2010"
-    markers = ("JPEGImages", "SegmentationClassContext")
+    subdir = "VOCdevkit/VOC2010|PContext"
+    markers = ("JPEGImages", "SegmentationClassContext|Labels_59")
     home_page = "https://cs.stanford.edu/~roozbeh/pascal-context, and VOCtrainval_03-May-2010.tar of VOC 2010"
     licence = "photographs from flickr, under flickr's terms of use"
     split_notes = "some of the literature gives the mIoU of 59 classes times 59/60 for that of 60"
@@ -38,13 +38,17 @@ class PascalContext60(SegDataset):
     layout = """\
 <root>/JPEGImages/NAME.jpg
 <root>/SegmentationClassContext/NAME.png                     8 bits: 1..59, 0 = background
-<root>/ImageSets/SegmentationContext/{train,val}.txt         one NAME a line"""
+<root>/ImageSets/SegmentationContext/{train,val}.txt         one NAME a line
+or, as MXNetSeg has prepared it:
+<root>/Labels_59/NAME.png, train.txt, val.txt"""
     label_hint = "SegmentationClassContext holds 0..59; the original annotations hold 0..459: prepare them first"
 
     def find_pairs(self) -> List[Pair]:
+        lists, masks = "ImageSets/SegmentationContext/", "SegmentationClassContext"
+        if not (self.root / masks).is_dir():
+            lists, masks = "", "Labels_59"
         return [pair for part in self.parts
-                for pair in by_name(self, f"ImageSets/SegmentationContext/{part}.txt", image="JPEGImages/{}.jpg",
-                                    mask="SegmentationClassContext/{}.png")]
+                for pair in by_name(self, f"{lists}{part}.txt", image="JPEGImages/{}.jpg", mask=masks + "/{}.png")]
 
 
 class PascalContext(PascalContext60):

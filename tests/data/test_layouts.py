@@ -216,11 +216,12 @@ def test_camvid_without_lists(camvid):
     assert [without.mask_path(i) for i in range(2)] == [with_list.mask_path(i) for i in range(2)]
 
 
-def test_camvid_at_full_size_in_mxnetsegs_layout(tmp_path):
-    mini = miniatures.Mini(tmp_path / "CamVidFull", {}, miniatures.CAMVID)
+@pytest.mark.parametrize("name", ["camvid", "camvidfull"])
+def test_camvid_in_mxnetsegs_layout(tmp_path, name):
+    mini = miniatures.Mini(tmp_path / name, {}, miniatures.CAMVID)
     miniatures.write_list(mini.root / "train.txt", ["a.png a.png", "b.png b.png"])
     miniatures.write_pairs(mini, {n: ("images/{}.png", "labels/{}.png") for n in ("a", "b")})
-    dataset = get_dataset("camvidfull", root=mini.root)
+    dataset = get_dataset(name, root=mini.root)
     assert len(dataset) == 2 and named_by(dataset, dataset[1].mask[0, :6]) == list(miniatures.CAMVID.values())
 
 
@@ -235,6 +236,17 @@ def test_cityscapes_label_that_is_none(tmp_path):
     with pytest.raises(DataError, match="outside the classes") as error:
         _ = dataset[0]
     assert "known ids are 0..33" in error.value.received and "labelIds" in error.value.fix
+
+
+def test_pascal_context_as_mxnetseg_prepared_it(tmp_path, monkeypatch):
+    mini = miniatures.pascalcontext(tmp_path)
+    new = mini.root.rename(tmp_path / "PContext")
+    (new / "SegmentationClassContext").rename(new / "Labels_59")
+    for part in ("train", "val"):
+        (new / "ImageSets" / "SegmentationContext" / f"{part}.txt").rename(new / f"{part}.txt")
+    monkeypatch.setenv("MXNETSEG_DATA", str(tmp_path))
+    dataset = get_dataset("pascalcontext")
+    assert dataset.root == new and named_by(dataset, dataset[1].mask[0, :7]) == list(mini.ids.values())
 
 
 def test_bdd_in_its_newer_layout(tmp_path):
