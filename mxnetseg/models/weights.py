@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -89,14 +90,36 @@ def assign(net, tensors: Dict[str, mx.nd.NDArray], *, where: object, skip: bool 
 
 
 def load_pretrained_base(net, path: Optional[Union[str, Path]] = None) -> None:
-    """Set the backbone from GluonCV's ImageNet classifier; its last layer is left out.
+    """Set the backbone from an ImageNet classifier, without its last layers; the network takes over what the weights
+    expect of the pixels.
+
+    Args:
+        path: GluonCV's ``.params`` file, or a ``.safetensors`` or ``.pth`` file of the PyTorch form; None: see
+            :mod:`~mxnetseg.models.backbones.pretrained`.
 
     Raises:
         EnvironmentProblem, CheckpointError: see :func:`~mxnetseg.models.backbones.pretrained.find_weights`.
     """
-    file = find_weights(net.backbone.gluoncv_name, path)
-    assign(net.backbone, _renamed(read_params(file), net.backbone.from_gluoncv), where=file)
+    from .foreign import read_tensors, set_parameters  # they build on this module
+
+    backbone = net.backbone
+
+    def use(file: Path) -> None:
+        tensors = backbone.convert(read_tensors(file), pytorch=not is_mxnet_file(file))
+        for name, parameter in backbone._collect_params_with_prefix().items():
+            if name not in tensors and any(fnmatch(name, pattern) for pattern in backbone.not_in_weights):
+                tensors[name] = parameter.list_data()[0].asnumpy()
+        set_parameters(backbone, tensors, where=file)
+
+    file = find_weights(backbone, path, use=use)
+    net.mean, net.std = backbone.mean, backbone.std
     log.info("backbone from %s", file)
+
+
+def is_mxnet_file(path: Union[str, Path]) -> bool:
+    """Whether a file begins as MXNet's ``.params`` do."""
+    with open(path, "rb") as file:
+        return file.read(8) == (0x112).to_bytes(8, "little")
 
 
 def load_mxnetseg(net, path: Union[str, Path]) -> None:
