@@ -59,7 +59,7 @@ DATASETS = Registry(
              "ade": "ade20k", "nyu": "nyuv2", "mhp": "mhpv1", "mapillaryvistas": "mapillary", "vistas": "mapillary",
              "stanford10": "stanfordbackground", "weizhorses": "weizmannhorses"},
 )
-_BY_PATH = ("folder", "list")  # data sets that are named by where they lie: folder:PATH
+_BY_PATH = ("folder", "list", "pack")  # data sets that are named by where they lie: folder:PATH
 
 
 def list_datasets() -> List[str]:
@@ -81,7 +81,8 @@ def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = N
 
     Args:
         name: a name of :func:`list_datasets` (case and separators do not matter); or data of your own, as
-            ``'folder:PATH'``, the path of an existing folder, or ``'list:PATH'``.
+            ``'folder:PATH'``, the path of an existing folder, ``'list:PATH'``, or ``'pack:PATH'`` for what
+            `mxnetseg pack` wrote.
         split: ``'train'``, ``'val'``, ...; each data set names its own.
         root: where the data set lies, if not in ``$MXNETSEG_DATA`` or ``./dataset``.
 
@@ -107,6 +108,10 @@ def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[
     if root is not None:
         raise UsageError("folder data was given two folders", received=f"{name} and root {root}",
                          fix=f"give one: --data {kind}:PATH, or --data {kind} --root PATH")
+    if kind == "pack":  # no data set of its own, but another form of any
+        from .pack import PackDataset
+
+        return PackDataset, folder
     return get_dataset_class(kind), folder
 
 

@@ -106,11 +106,10 @@ def _open(args: Namespace):
 
 def _sized(config, dataset, overrides: Sequence[str]):
     """The configuration with sizes that suit the data set, where none were given."""
-    from ..data.base import read_image
     from .check_data import suggest_sizes
 
     given = [text.partition("=")[0].strip() for text in overrides]
-    height, width = read_image(dataset.image_path(0)).shape[:2]
+    height, width = dataset.load_image(0).shape[:2]
     sizes = {f"data.{key}": value for key, value in suggest_sizes(width, height).items()}
     return config.replace({key: value for key, value in sizes.items() if key not in given})
 

@@ -31,6 +31,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "prepare": ("mxnetseg.tools.prepare", "convert downloads, or masks of your own, into what a data set reads"),
     "check-data": ("mxnetseg.tools.check_data", "find what is wrong with a data set, and what it holds"),
     "browse": ("mxnetseg.tools.browse", "draw pictures of a data set and of what the network is shown"),
+    "pack": ("mxnetseg.tools.pack", "write a data set as one file a split, for slow disks"),
     "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),
     "doctor": ("mxnetseg.tools.doctor", "check this installation and say how to mend it"),
 }

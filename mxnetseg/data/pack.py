@@ -1,0 +1,182 @@
+"""A split in one file: for disks and network shares on which opening thousands of small files is slow.
+
+A folder of packs holds one ``<split>.pack`` a split. Such a file is, in this order:
+
+* ``MXSEGPK1``;
+* for each item the image file as it was, byte by byte, and the mask's train ids, (H, W) uint8, compressed with zlib;
+* an index, JSON: classes, colours, label map, and of each item its name, and offset, length and CRC-32 of both;
+* 32 bytes, the index's SHA-256; 8 bytes, its offset, little-endian; ``MXSEGPK1`` again.
+
+The checksums are verified on reading. The index comes last, so a pack is written in one go; it gets its name only when
+it is whole.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+
+from ..errors import DataError, DataNotFoundError, UnknownNameError
+from ..files import atomic_write
+from .base import Pair, PathLike, SegDataset, check_sizes, decode_image
+
+SUFFIX = ".pack"
+_MAGIC = b"MXSEGPK1"
+_TAIL = struct.Struct("<32sQ8s")  # SHA-256 and offset of the index, magic
+_REMAKE = "make the pack again: mxnetseg pack NAME DST"
+
+
+class Record(NamedTuple):
+    """Where an item lies in a pack: offset, length in bytes and CRC-32 of image and mask; the mask's height and width.
+
+    A split without labels has masks of length 0.
+    """
+
+    name: str
+    image: List[int]
+    mask: List[int]
+    size: List[int]
+
+
+class PackDataset(SegDataset):
+    """What was packed, as the data set that it was packed from: same names, images and train ids.
+
+    Args:
+        split: one of those that were packed.
+        root: the folder of the packs.
+
+    Raises:
+        DataNotFoundError: no folder was given, or it holds no pack.
+        UnknownNameError: that split was not packed.
+        DataError: the file is no pack, damaged or cut off.
+    """
+
+    name = "pack"
+    layout = "<root>/SPLIT.pack            one for each split, as written by `mxnetseg pack NAME <root>`"
+
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+        if root is None or not packs_in(root):
+            raise DataNotFoundError("there are no packs", where=root,
+                                    fix=f"name their folder: --data pack:PATH\n{self.layout}")
+        self.splits = tuple(path.stem for path in packs_in(root))
+        if split not in self.splits:
+            raise UnknownNameError("split of this pack", split, self.splits, where=root)
+        self.path = Path(root, split + SUFFIX)
+        self._file = os.open(self.path, os.O_RDONLY)
+        super().__init__(split=split, root=root)
+
+    def __del__(self):
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def _find_root(self, root: Optional[PathLike]) -> Path:
+        return Path(root)
+
+    def _prepare(self) -> None:
+        index = self._read_index()
+        self.name, self.classes = index["name"], tuple(index["classes"])
+        self.palette = np.array(index["palette"], np.uint8).reshape(-1, 3)
+        self.label_hint = _REMAKE
+        label_map = index["label_map"]
+        self.label_map = None if label_map is None else {int(raw): train for raw, train in label_map.items()}
+        self._records = [Record(*record) for record in index["items"]]
+
+    def find_pairs(self) -> List[Pair]:
+        # no such files are there; the paths are what messages name: the pack, and the item in it
+        return [Pair(r.name, self.path / r.name, self.path / r.name if r.mask[1] else None) for r in self._records]
+
+    def _check_pairs(self) -> None:
+        """The index is whole, so the items are."""
+
+    def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
+        data = np.frombuffer(self._read(i, self._records[i].image), np.uint8)
+        return decode_image(data, self.image_path(i), reduce=reduce)
+
+    def load_raw_mask(self, i: int) -> np.ndarray:
+        """Train ids: they were looked up when the pack was made."""
+        data = zlib.decompress(self._read(i, self._records[i].mask))
+        return np.frombuffer(data, np.uint8).reshape(self._records[i].size)
+
+    def to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
+        return raw
+
+    def _read(self, i: int, place: List[int]) -> bytes:
+        offset, length, checksum = place
+        data = os.pread(self._file, length, offset)  # unlike seek and read, at home in several threads at once
+        if len(data) != length or zlib.crc32(data) != checksum:
+            raise DataError("a pack is damaged: an item's checksum is another one", where=self.image_path(i),
+                            received=f"{len(data)} of {length} bytes at {offset}", fix=_REMAKE)
+        return data
+
+    def _read_index(self) -> Dict[str, Any]:
+        size = os.fstat(self._file).st_size
+        tail = os.pread(self._file, _TAIL.size, max(size - _TAIL.size, 0))
+        if len(tail) < _TAIL.size or tail[-len(_MAGIC):] != _MAGIC:
+            raise DataError("this is no pack, or it was cut off", where=self.path, received=f"{size} bytes",
+                            fix=_REMAKE)
+        digest, offset, _ = _TAIL.unpack(tail)
+        data = os.pread(self._file, max(size - _TAIL.size - offset, 0), offset)
+        if hashlib.sha256(data).digest() != digest:
+            raise DataError("a pack is damaged: its index's checksum is another one", where=self.path, fix=_REMAKE)
+        return json.loads(data)
+
+
+def packs_in(folder: PathLike) -> List[Path]:
+    """The packs of a folder, sorted."""
+    return sorted(Path(folder).glob("*" + SUFFIX))
+
+
+def write_pack(dataset: SegDataset, path: PathLike,
+               progress: Callable[[Iterable[int], int], Iterator[int]] = lambda items, count: iter(items)) -> None:
+    """Pack one split. Every file is decoded once, so what is packed can be read.
+
+    Args:
+        dataset: the split.
+        path: the file to write; it appears when it is whole, and an older one stays until then.
+        progress: wraps the numbers of the items, of which there are ``count``.
+
+    Raises:
+        DataError: a file of the data set is damaged or does not fit.
+    """
+    records: List[Record] = []
+    with atomic_write(path) as file:
+        file.write(_MAGIC)
+
+        def store(data: bytes) -> List[int]:
+            offset = file.tell()
+            file.write(data)
+            return [offset, len(data), zlib.crc32(data)]
+
+        for i in progress(range(len(dataset)), len(dataset)):
+            pair = dataset.pair(i)
+            image, ids = dataset.load_image(i), np.zeros((0, 0), np.uint8)
+            if pair.mask is not None:
+                raw = dataset.load_raw_mask(i)
+                check_sizes(image, raw, pair)
+                ids = dataset.to_train_ids(raw, pair.mask)
+            records.append(Record(pair.name, store(pair.image.read_bytes()),
+                                  store(zlib.compress(ids.tobytes()) if ids.size else b""), list(ids.shape)))
+        label_map = dataset.label_map
+        index = json.dumps({
+            "name": dataset.name, "split": dataset.split, "classes": list(dataset.classes),
+            "palette": np.asarray(dataset.palette).tolist(),
+            "label_map": None if label_map is None else {str(raw): train for raw, train in label_map.items()},
+            "items": records}).encode()
+        offset = file.tell()
+        file.write(index + _TAIL.pack(hashlib.sha256(index).digest(), offset, _MAGIC))
+
+
+def verify(dataset: PackDataset, progress: Callable[[Iterable[int], int], Iterator[int]]) -> None:
+    """Read every item of a pack.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    for i in progress(range(len(dataset)), len(dataset)):
+        dataset[i]

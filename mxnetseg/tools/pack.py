@@ -1,0 +1,57 @@
+"""``mxnetseg pack``: a data set as one file a split, for slow disks."""
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import List
+
+from .common import add_data_arguments, add_quiet_argument, progress_bar
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data_arguments(parser)
+    parser.add_argument("target", nargs="?", type=Path, metavar="DST",
+                        help="folder for the packs; train on them with --data pack:DST")
+    parser.add_argument("--split", nargs="+", default=[], metavar="SPLIT", help="pack these (default: train and val)")
+    parser.add_argument("--force", action="store_true", help="make packs again that are there")
+    parser.add_argument("--verify", action="store_true",
+                        help="read all that NAME, given as pack:PATH, holds instead; nothing is written")
+    add_quiet_argument(parser)
+
+
+def run(args: Namespace) -> int:
+    """Write the packs, or read them; 0."""
+    from ..data import get_dataset, locate_dataset
+    from ..data.pack import SUFFIX, PackDataset, packs_in, verify, write_pack
+    from ..errors import UsageError
+
+    if args.verify:
+        if locate_dataset(args.name, root=args.root)[0] is not PackDataset or args.target:
+            raise UsageError("--verify reads packs and writes nothing", received=args.name,
+                             fix="mxnetseg pack pack:PATH --verify")
+        folder = locate_dataset(args.name)[1]
+        for split in args.split or [path.stem for path in packs_in(folder)]:
+            dataset = get_dataset(args.name, split=split)
+            verify(dataset, progress_bar(split, args.quiet))
+            print(f"{dataset.path}: {len(dataset)} items, whole")
+        return 0
+    if args.target is None:
+        raise UsageError("pack needs a folder to write to", received=args.name, fix="mxnetseg pack NAME DST")
+    for split in _splits(args):
+        path = args.target / (split + SUFFIX)
+        if path.exists() and not args.force:
+            print(f"{path} is there; --force makes it again")
+            continue
+        dataset = get_dataset(args.name, split=split, root=args.root)
+        write_pack(dataset, path, progress_bar(split, args.quiet))
+        print(f"{path}: {len(dataset)} items, {path.stat().st_size / 2**20:.1f} MiB")
+    print(f"train on them with --data pack:{args.target}")
+    return 0
+
+
+def _splits(args: Namespace) -> List[str]:
+    from ..data import locate_dataset
+
+    known = locate_dataset(args.name, root=args.root)[0].splits
+    return args.split or [split for split in ("train", "val") if split in known]
