@@ -7,6 +7,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from ..errors import ConfigError
 from ..losses import Term
+from ..nn.precision import wide
 from ..nn.resize import length, resize
 from .backbones.hrnet import HRNetV2
 from .base import SegModel, norm_options
@@ -39,6 +40,8 @@ class OVeNet(SegModel):
     Raises:
         ConfigError: a value out of range.
     """
+
+    structures = ({"width": 48}, {"width": 32}, {"width": 18})
 
     def __init__(self, *, nclass: int, width: int = 48, max_offset: float = 0.5, refinements: int = 0,
                  confidence_weight: float = 1.0, confidence_mean: bool = False, norm_layer: type = nn.BatchNorm,
@@ -73,11 +76,11 @@ class OVeNet(SegModel):
             maps: of the backbone.
 
         Returns:
-            initial (N, nclass, h, w); offset (N, 2, h, w), to the right and down, where -1 and 1 are the
+            in float32, initial (N, nclass, h, w); offset (N, 2, h, w), to the right and down, where -1 and 1 are the
             outer samples of the map; resampled and fused as initial; confidence (N, 1, h, w) in (0, 1).
         """
-        initial = self.head(joined(F, maps[:4]))
-        learned = self.offset_head(joined(F, maps[4:]))
+        initial = wide(F, self.head(joined(F, maps[:4])))
+        learned = wide(F, self.offset_head(joined(F, maps[4:])))
         offset = F.tanh(F.slice_axis(learned, axis=1, begin=0, end=2)) * self._max_offset
         confidence = F.sigmoid(F.slice_axis(learned, axis=1, begin=2, end=3))
         own = F.concat(_own_place(F, offset, 3, (1, 1, 1, -1)), _own_place(F, offset, 2, (1, 1, -1, 1)), dim=1)

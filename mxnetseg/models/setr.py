@@ -54,7 +54,7 @@ class SETR(SegModel):
     """
 
     mxnetseg_classes = ("SETR",)
-    foreign_options = {"mmseg": {"variant": "mmseg"}}
+    foreign_options = {"mxnetseg": {"variant": "port"}, "mmseg": {"variant": "mmseg"}}
     structures = tuple({"decoder": decoder} for decoder in LAYERS)
     mxnetseg_prefixes = {
         "pos_embed": "backbone.pos_embed", "layer_norms.": "norm", "head.aux_head.": "aux_heads.", "head.": "decoder."}
