@@ -47,6 +47,7 @@ setup(
     extras_require={
         "cu112": CUDA_11,
         "wandb": ["wandb>=0.15"],
+        "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff"],
     },
     entry_points={"console_scripts": ["mxnetseg = mxnetseg.tools.main:main"]},

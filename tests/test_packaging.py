@@ -49,13 +49,15 @@ def test_every_pin_is_exact_and_fits_what_setup_py_asks_for(setup_arguments):
         version = str(pinned[requirement.name.lower()].specifier)[2:]
         assert requirement.specifier.contains(version), (requirement, version)
     tests = pins("requirements-test.txt")
-    assert set(tests) == {Requirement(r).name for r in setup_arguments["extras_require"]["test"]}
+    extras = setup_arguments["extras_require"]
+    assert set(tests) == {Requirement(r).name for r in [*extras["test"], *extras["prepare"]]}
 
 
 def test_doctor_looks_for_what_setup_py_asks_for(setup_arguments):
     needed = {spec for _, spec in NEEDED.values()} | {"setuptools; python_version >= '3.12'"}
     assert needed == set(setup_arguments["install_requires"])
-    assert set(OPTIONAL) == {"wandb"}
+    extras = setup_arguments["extras_require"]
+    assert set(OPTIONAL) == {Requirement(r).name for r in [*extras["wandb"], *extras["prepare"]]}
 
 
 def test_cuda_libraries_come_with_the_extra(setup_arguments):

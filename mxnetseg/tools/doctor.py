@@ -41,7 +41,7 @@ NEEDED: Dict[str, Tuple[str, str]] = {
     "matplotlib": ("matplotlib", "matplotlib>=3.5"),
 }
 # pip name -> what it is good for
-OPTIONAL = {"wandb": "train --wandb"}
+OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd"}
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
                  "opencv-contrib-python-headless")
 PYTHONS = ((3, 9), (3, 12))
