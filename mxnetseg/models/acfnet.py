@@ -12,6 +12,7 @@ from ..losses import Blend, LovaszSoftmax, Term
 from ..nn.attention import unlikeness
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import ASPP
+from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
 from .backbones import BACKBONES, get_backbone
 from .base import SegModel, norm_options
@@ -73,8 +74,8 @@ class ClassFeatures(nn.HybridBlock):
         x = self.conv_1(x)
         if self.drop is not None:
             x = self.drop(x)
-        mixture = self._mixture(F, F.reshape(x, (0, 0, -1)), F.reshape(logits, (0, 0, -1)))
-        return self.conv_2(F.reshape_like(mixture, x))
+        features, classes = (F.reshape(wide(F, y), (0, 0, -1)) for y in (x, logits))
+        return self.conv_2(F.reshape_like(as_type_of(F, self._mixture(F, features, classes), x), x))
 
 
 class ACFNet(SegModel):

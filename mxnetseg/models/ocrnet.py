@@ -6,6 +6,7 @@ from typing import Mapping, Optional
 from mxnet.gluon import nn
 
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
+from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
 from .backbones.hrnet import HRNetV2
 from .base import SegModel, norm_options
@@ -92,12 +93,12 @@ class ObjectContext(nn.HybridBlock):
             self.join = ConvModule2d(channels, 1, in_channels=2 * channels, **norm)
 
     def hybrid_forward(self, F, x, coarse):
-        belongs = F.softmax(F.reshape(coarse, (0, 0, -1)), axis=2)  # (N, K, HW)
-        regions = F.batch_dot(F.reshape(x, (0, 0, -1)), belongs, transpose_b=True)  # (N, C, K)
-        regions = F.expand_dims(regions, 3)
-        key, value = (F.reshape(y, (0, 0, -1)) for y in (self.key(regions), self.value(regions)))  # (N, d, K)
+        belongs = F.softmax(F.reshape(wide(F, coarse), (0, 0, -1)), axis=2)  # (N, K, HW)
+        regions = F.batch_dot(F.reshape(wide(F, x), (0, 0, -1)), belongs, transpose_b=True)  # (N, C, K)
+        regions = F.expand_dims(as_type_of(F, regions, x), 3)
+        key, value = (F.reshape(wide(F, y), (0, 0, -1)) for y in (self.key(regions), self.value(regions)))  # (N, d, K)
         query = self.query(x)
-        weights = F.batch_dot(F.reshape(query, (0, 0, -1)) * self._scale, key, transpose_a=True)  # (N, HW, K)
+        weights = F.batch_dot(F.reshape(wide(F, query), (0, 0, -1)) * self._scale, key, transpose_a=True)  # (N, HW, K)
         context = F.batch_dot(value, F.softmax(weights, axis=-1), transpose_b=True)  # (N, d, HW)
-        context = self.out(F.reshape_like(context, F.BlockGrad(query)))
+        context = self.out(F.reshape_like(as_type_of(F, context, x), F.BlockGrad(query)))
         return self.join(F.concat(context, x, dim=1))

@@ -10,6 +10,8 @@ import numpy as np
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
+from ...nn.norm import LayerNorm
+from ...nn.precision import as_type_of, wide
 from ...nn.resize import resize
 from .base import Backbone, Tap
 
@@ -141,9 +143,9 @@ class Layer(nn.HybridBlock):
     def __init__(self, width: int, mlp_width: int, heads: int, drop: float):
         super().__init__()
         with self.name_scope():
-            self.norm1 = nn.LayerNorm(epsilon=1e-6, in_channels=width)
+            self.norm1 = LayerNorm(epsilon=1e-6, in_channels=width)
             self.att = SelfAttention(width, heads, drop)
-            self.norm2 = nn.LayerNorm(epsilon=1e-6, in_channels=width)
+            self.norm2 = LayerNorm(epsilon=1e-6, in_channels=width)
             self.mlp = Perceptron(width, mlp_width, drop)
 
     def hybrid_forward(self, F, x):
@@ -167,12 +169,13 @@ class SelfAttention(nn.HybridBlock):
             self.drop = nn.Dropout(drop)
 
     def hybrid_forward(self, F, x):
-        qkv = F.reshape(self.att_qkv(x), (0, 0, 3 * self._heads, -1))  # (N, L, 3 heads, d)
+        qkv = F.reshape(wide(F, self.att_qkv(x)), (0, 0, 3 * self._heads, -1))  # (N, L, 3 heads, d)
         query, key, value = (F.reshape(part, (-3, 0, 0))  # (N heads, L, d)
                              for part in F.split(F.transpose(qkv, (0, 2, 1, 3)), axis=1, num_outputs=3))
         attention = F.softmax(F.batch_dot(query * self._scale, key, transpose_b=True), axis=-1)
         heads = F.reshape(F.batch_dot(attention, value), (-4, -1, self._heads, 0, 0))  # (N, heads, L, d)
-        return self.drop(self.proj(F.reshape(F.transpose(heads, (0, 2, 1, 3)), (0, 0, -3))))
+        heads = F.reshape(F.transpose(heads, (0, 2, 1, 3)), (0, 0, -3))
+        return self.drop(self.proj(as_type_of(F, heads, x)))
 
 
 class Perceptron(nn.HybridBlock):
