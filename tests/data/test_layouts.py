@@ -294,7 +294,7 @@ def test_palette_pictures_serve_as_masks_everywhere(tmp_path):
 
     mini = miniatures.pascalvoc(tmp_path)
     for path in mini.root.glob("SegmentationClass/*.png"):
-        picture = Image.open(path)
+        picture = Image.fromarray(np.array(Image.open(path)))
         picture.putpalette(np.arange(768, dtype=np.uint8)[::-1].tobytes())
         picture.save(path)
     dataset = get_dataset("pascalvoc", root=mini.root)
