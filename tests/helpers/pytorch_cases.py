@@ -7,6 +7,9 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from mxnetseg.models import get_model
+from mxnetseg.models.weights import assign
+
 GOLDEN = Path(__file__).parent.parent / "golden" / "pytorch"
 
 
@@ -40,6 +43,18 @@ def weights(case):
     return drawn
 
 
+def build(case, model, **arguments):
+    """The network with the golden weights, which take the way of its ``from_pytorch``."""
+    net = get_model(model, nclass=case["classes"], **arguments)
+    tensors = {net.from_pytorch(key): mx.nd.array(value) for key, value in weights(case).items()}
+    assert all(net.from_pytorch(key) is None for key, _ in case["keys"] if key.endswith("num_batches_tracked"))
+    assert all(net.from_pytorch(key) is None for key in case["skipped"])
+    assert assign(net, tensors, where=case["name"]) == []
+    trainable = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    assert sum(int(np.prod(p.shape)) for p in trainable) == case["params"]
+    return net
+
+
 def picture(case):
     """The input."""
     drawn = np.random.RandomState(7).normal(size=(case["N"], 3, case["H"], case["W"]))
@@ -54,8 +69,7 @@ def assert_golden(name, case, got):
         tolerance = max(1e-4 * entry["max_abs"], 20 * (entry["float64_max_diff"] or 0))
         array = array.asnumpy()
         assert array.shape == tuple(entry["shape"])
-        part = array[(slice(None), *(slice(entry["stored"][axis][0], None, entry["stored"][axis][1])
-                                     for axis in ("channel", "y", "x")))]
+        part = array[_stored(entry["stored"])]
         error = np.abs(part - golden[key]).max()
         print(f"{name} {key}: {error:.2e} (allowed {tolerance:.2e})")
         assert error <= tolerance
@@ -63,3 +77,11 @@ def assert_golden(name, case, got):
         assert abs(np.abs(array).max() - entry["max_abs"]) <= tolerance
         assert abs(array.mean() - entry["mean"]) <= tolerance
         assert abs(array.std() - entry["std"]) <= tolerance
+
+
+def _stored(parts):
+    """The part of an output that its golden file holds, as an index."""
+    cuts = {axis: slice(offset, None, step) for axis, (offset, step) in parts.items()}
+    if "channel" in cuts:
+        return (slice(None), cuts["channel"], cuts["y"], cuts["x"])
+    return (slice(None), cuts["axis1"]) if "axis1" in cuts else (..., cuts["axis_last"])

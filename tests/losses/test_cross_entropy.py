@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mxnet import nd
 
 from mxnetseg.errors import ConfigError
-from mxnetseg.losses import CrossEntropy, Mining
+from mxnetseg.losses import CrossEntropy, Focal, Mining
 
 NCLASS = 4
 WEIGHTS = [0.5, 2.0, 0.0, 1.25]
@@ -237,6 +237,79 @@ class TestMining:
     def test_ignored_pixels_are_not_counted(self):
         assert self.kept(self.P, 0.05, 3, ignored=[1, 5]) == [3, 4]  # q = 0.8
         assert self.kept(self.P, 0.05, 100, ignored=[0, 1]) == [3, 4, 5]  # q = 0.8
+
+
+class TestFocal:
+    def reference(self, logits, label, gamma, class_weights=None):
+        z = logits.astype("float64").transpose(0, 2, 3, 1).reshape(-1, NCLASS)
+        y = label.reshape(-1).astype(int)
+        z, y = z[y != 255], y[y != 255]
+        w = np.ones(NCLASS) if class_weights is None else np.array(class_weights)
+        log_p = log_softmax(z)[np.arange(len(y)), y]
+        return -(w[y] * (1 - np.exp(log_p)) ** gamma * log_p).sum(), w[y].sum()
+
+    def build(self, gamma, class_weights=None):
+        loss = Focal(NCLASS, gamma=gamma, class_weights=class_weights)
+        loss.initialize()
+        return loss
+
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+    @pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+    @pytest.mark.parametrize("hybrid", [True, False])
+    def test_value_and_gradient(self, gamma, class_weights, hybrid):
+        logits, label = sample(1)
+        loss = self.build(gamma, class_weights)
+        loss.hybridize(hybrid)
+        total, weight, gradient = run(loss, logits, label)
+        assert (total, weight) == pytest.approx(self.reference(logits, label, gamma, class_weights), rel=1e-5)
+        z, wanted = logits.astype("float64"), np.zeros(logits.shape)
+        for i in np.ndindex(*z.shape):
+            middle, ends = z[i], []
+            for end in (middle + 1e-5, middle - 1e-5):
+                z[i] = end
+                ends.append(self.reference(z, label, gamma, class_weights)[0])
+            z[i] = middle
+            wanted[i] = (ends[0] - ends[1]) / 2e-5
+        np.testing.assert_allclose(gradient, wanted, atol=1e-5)
+
+    def test_gamma_0_is_cross_entropy(self):
+        logits, label = sample(2)
+        focal, ce = run(self.build(0.0, WEIGHTS), logits, label), run(build({"class_weights": WEIGHTS}), logits, label)
+        assert focal[:2] == pytest.approx(ce[:2], rel=1e-6)
+        np.testing.assert_allclose(focal[2], ce[2], atol=1e-6)
+
+    def test_a_sure_pixel_counts_less(self):
+        logits = np.zeros((1, NCLASS, 1, 1), "float32")
+        logits[0, 0] = 5
+        right, wrong = (np.full((1, 1, 1), c, "uint8") for c in (0, 1))
+        share = [run(self.build(2.0), logits, y)[0] / run(build({}), logits, y)[0] for y in (right, wrong)]
+        assert share[0] < 1e-3 and share[1] > 0.98
+
+    @pytest.mark.parametrize("k", [0.0, 0.5, 1024.0])
+    def test_the_gradient_of_k_times_the_loss(self, k):
+        logits, label = sample(3)
+        once, scaled = (run(self.build(2.0), logits, label, factor)[2] for factor in (1.0, k))
+        np.testing.assert_allclose(scaled, k * once, rtol=1e-6, atol=1e-7 * k)
+
+    @pytest.mark.parametrize("gamma", [0.5, 2.0])
+    def test_very_sure_logits_and_nothing_labelled(self, gamma):
+        logits = np.zeros((1, NCLASS, 1, 2), "float32")
+        logits[0, 0] = 1e4
+        total, weight, gradient = run(self.build(gamma), logits, np.array([[[0, 1]]], "uint8"))
+        assert total == pytest.approx(1e4) and np.isfinite(gradient).all()
+        total, weight, gradient = run(self.build(gamma), logits, np.full((1, 1, 2), 255, "uint8"))
+        assert (total, weight) == (0, 0) and not gradient.any()
+
+    def test_half_precision_is_reckoned_in_float32(self):
+        logits, label = sample(4)
+        total, _, gradient = run(self.build(2.0), logits.astype("float16").astype("float32"), label)
+        half = nd.array(logits, dtype="float16")
+        half.attach_grad()
+        with mx.autograd.record():
+            same, _ = self.build(2.0)(half, nd.array(label, dtype="uint8"))
+        same.backward()
+        assert same.asscalar() == total and half.grad.dtype == np.float16
+        np.testing.assert_allclose(half.grad.asnumpy(), gradient, atol=1e-3)
 
 
 @pytest.mark.parametrize("weights, match", [

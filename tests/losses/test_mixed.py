@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import nd
 
-from mxnetseg.losses import CrossEntropy, MixedLoss, Term, global_backward, global_value
+from mxnetseg.losses import Blend, CrossEntropy, Dice, MixedLoss, Term, global_backward, global_value
 
 NCLASS = 4
 
@@ -136,6 +136,45 @@ def test_terms_may_share_an_output_and_leave_others_out():
     assert value == pytest.approx(2 * wanted, rel=1e-5)
     assert not gradients[0].any() and not gradients[1].any()
     np.testing.assert_allclose(gradients[2], 2 * gradient, atol=1e-6)
+
+
+class Distance(mx.gluon.HybridBlock):
+    """Of two outputs at the labelled pixels: a mean over the batch, or a sum, whose count is 0."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self._mean = mean
+
+    def hybrid_forward(self, F, one, other, label):
+        valid = F.cast(F.expand_dims(label != 255, 1), "float32")
+        total, count = F.sum(F.broadcast_mul(F.square(one - other), valid)), F.sum(valid)
+        return total, (count if self._mean else F.zeros_like(count))
+
+
+@pytest.mark.parametrize("contexts", [1, 2, 3])
+@pytest.mark.parametrize("mean", [True, False])
+def test_a_loss_may_see_several_outputs_and_be_a_sum(contexts, mean):
+    logits, label = sample(9)
+    loss = MixedLoss([Term(0, 1.0, CrossEntropy(NCLASS)), Term((1, 0), 0.3, Distance(mean))])
+    value, gradients = run(loss, logits, label, contexts)
+    valid = (label != 255)[:, None]
+    difference = (logits[1] - logits[0]).astype("float64") * valid
+    factor = 0.3 / (valid.sum() if mean else 1)
+    alone, gradient = mean_cross_entropy(logits[0], label)
+    assert value == pytest.approx(alone + factor * (difference ** 2).sum(), rel=1e-5)
+    np.testing.assert_allclose(gradients[1], 2 * factor * difference, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradients[0], gradient - 2 * factor * difference, rtol=1e-4, atol=1e-6)
+
+
+def test_a_blend_is_as_many_terms_as_it_has_losses():
+    logits, label = sample(10)
+    ce, dice = CrossEntropy(NCLASS), Dice(NCLASS)
+    loss = MixedLoss([Term(0, 1.0, Blend([(2.0, ce), (0.5, dice)])), Term(1, 0.4, Blend([(2.0, ce), (0.5, dice)]))])
+    flat = MixedLoss([Term(0, 2.0, ce), Term(0, 0.5, dice), Term(1, 0.8, ce), Term(1, 0.2, dice)])
+    assert loss.weights == flat.weights == (2.0, 0.5, 0.8, 0.2)
+    value, gradients = run(loss, logits, label, 2)
+    same, others = run(flat, logits, label, 2)
+    assert value == same and all(np.array_equal(one, other) for one, other in zip(gradients, others))
 
 
 def test_parts_come_one_a_term_in_order():

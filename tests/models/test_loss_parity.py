@@ -5,9 +5,9 @@ First on logits that are drawn from a seed, then on what the networks themselves
 import mxnet as mx
 import numpy as np
 import pytest
-from pytorch_cases import read
+from pytorch_cases import GOLDEN, build, picture, read
 
-from mxnetseg.losses import Blend, CrossEntropy, LovaszSoftmax, Mining, MixedLoss, Term, global_backward
+from mxnetseg.losses import Blend, CrossEntropy, LovaszSoftmax, Mining, MixedLoss, Term, global_backward, global_value
 from mxnetseg.models.ovenet import OffsetConfidence
 from mxnetseg.nn.resize import resize
 
@@ -139,3 +139,116 @@ def test_ovenet(shapes, entry):
     assert_gradient(gradients[2], entry["grad_s_f"])
     assert not gradients[3].any()
     assert_gradient(gradients[4], entry["grad_confidence"])
+
+
+# ---- what the networks declare, on what they answer --------------------------------------------------
+
+
+def labels_of(name, case):
+    """(golden values, label) for each label map of a case."""
+    n, h, w = case["N"], case["H"], case["W"]
+    drawn_label = np.random.RandomState(11).randint(0, case["classes"], (n, h, w))
+    drawn_label[np.random.RandomState(13).rand(n, h, w) < 0.1] = 255
+    yield case["losses"]["random"], drawn_label
+    if "mixed" in case["losses"]:
+        yield case["losses"]["mixed"], np.load(GOLDEN / f"{name}.npz")["label_mixed"]
+
+
+def declared(net, outputs, label, **options):
+    """(whole loss, value of each term) as the network declares it."""
+    loss = net.loss(**options)
+    loss.initialize()
+    parts = loss(outputs, mx.nd.array(label))
+    alone = [global_value([[part]], [1.0]).asscalar() for part in parts]
+    return global_value([parts], loss.weights).asscalar(), alone
+
+
+def slow(*names):
+    return [pytest.param(*name, marks=pytest.mark.slow) for name in names]
+
+
+def check(got, wanted):
+    assert got == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("name, backbone", [
+    ("sfnet_r18_c19_64x96", "resnet18"), ("sfnet_r18_dsn_c19_64x96", "resnet18"),
+    *slow(("sfnet_r18_c19_96x64_b2", "resnet18"), ("sfnet_r18_dsn_c19_128x160", "resnet18"),
+          ("sfnet_r50_c19_64x96", "resnet50"), ("sfnet_r50_c19_128x160", "resnet50"),
+          ("sfnet_r101_c19_64x96", "resnet101"), ("sfnet_r101_c19_128x160", "resnet101"))])
+def test_sfnet_declares(name, backbone):
+    case = read(name)
+    net = build(case, "sfnet", backbone=backbone, aux="dsn" in name)
+    outputs = [case["losses"]["logit_scale"] * y for y in net(picture(case))]
+    for golden, label in labels_of(name, case):
+        for entry in golden["ohem"]:
+            mining = Mining.of("mmseg", thresh=entry["thresh"], min_kept=entry["min_kept_per_image"])
+            total, terms = declared(net, outputs, label, aux_weight=1.0, mining=mining)
+            check(total, entry["total"] if "dsn" in name else entry["decode"])
+            check(terms, [entry[key] for key in ("decode", "dsn0", "dsn1", "dsn2")[:len(terms)]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [
+    "ppm_r101_c21_64x96", "ppm_r101_c21_128x128_b2", "ppm_r101_c59_64x96", "ppm_r101_c59_160x224",
+    "att_r101_c21_64x96", "att_r101_c59_64x96", "att_r101_c59_160x224"])
+def test_flattenet_declares(name):
+    case = read(f"flattenet_{name}")
+    aux_bins = (1, 2, 4, 8) if name.startswith("ppm_r101_c21") else (1, 2, 3, 6)
+    net = build(case, "flattenet", context={"ppm": "ppm", "att": "attention"}[name[:3]], aux_bins=aux_bins)
+    outputs = [case["losses"]["logit_scale"] * y for y in net(picture(case))]
+    for golden, label in labels_of(f"flattenet_{name}", case):
+        check(declared(net, outputs, label)[0], golden["ce_mean"])
+        for entry in golden["ohem"]:
+            mining = Mining.of("flattenet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+            check(declared(net, outputs, label, mining=mining)[0], entry["loss"])
+
+
+@pytest.mark.parametrize("name, width", [
+    ("hrnetv2_w18_c19_64x96", 18), *slow(("hrnetv2_w48_c19_64x96", 48), ("hrnetv2_w48_c19_128x160", 48))])
+def test_hrnet_declares(name, width):
+    case = read(name)
+    net = build(case, "hrnet", width=width)
+    outputs = [case["losses"]["logit_scale"] * y for y in net(picture(case))]
+    for golden, label in labels_of(name, case):
+        check(declared(net, outputs, label, class_weights=CITYSCAPES)[0], golden["ce_class_weighted"])
+        for entry in golden["ohem"]:
+            mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+            check(declared(net, outputs, label, class_weights=CITYSCAPES, mining=mining)[0], entry["loss"])
+
+
+@pytest.mark.parametrize("name, width", [
+    ("offset_hrnetv2_w18_c19_64x96", 18), ("offset_hrnetv2_w18_c19_64x96_it2", 18),
+    *slow(*((f"offset_hrnetv2_w48_c19_{size}", 48) for size in ("64x96", "64x96_it2", "128x160", "128x160_it2")))])
+def test_ovenet_declares(name, width):
+    case = read(name)
+    net = build(case, "ovenet", width=width, refinements=2 if name.endswith("it2") else 0)
+    outputs = net(picture(case))
+    outputs = [case["losses"]["logit_scale"] * y for y in outputs[:3]] + list(outputs[3:])
+    pixels = case["H"] * case["W"]
+    for golden, label in labels_of(name, case):
+        for entry in golden["ohem"]:
+            mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+            total, terms = declared(net, outputs, label, class_weights=CITYSCAPES, mining=mining, aux_weight=0.5)
+            check(total, entry["total"])
+            check(terms, [entry["s_f"], entry["s_i"], entry["s_s"], golden["L_F"]])
+        here = OffsetConfidence()
+        there = here._pixels(mx.nd, outputs[3]).asnumpy()
+        known = np.where(label == 255, 0, label)
+        assert abs((known.reshape(-1)[there] == known).sum() - golden["L_F_equal_pixels"]) <= pixels // 5000 + 1
+
+
+@pytest.mark.slow
+def test_acfnet_declares():
+    names = [f"acfnet_r101eca_c19_{size}" for size in ("64x96", "65x97", "129x161", "257x321")]
+    net = build(read(names[0]), "acfnet", backbone="ecaresnet101", form="pytorch", aux=True)
+    for name in names:
+        case = read(name)
+        scale = case["losses"]["logit_scale"]
+        final, coarse, aux = (y * scale[key] for y, key in zip(net(picture(case))[1:], ("final", "coarse", "aux")))
+        for golden, label in labels_of(name, case):
+            for entry in golden["ohem"]:
+                mining = Mining.of("ccnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+                total, terms = declared(net, (final + coarse, final, coarse, aux), label, aux_weight=0.4, mining=mining)
+                check(total, entry["total"])
+                check(terms, [entry["ohem_final"], golden["ce_coarse"], golden["ce_aux"], golden["lovasz"]])

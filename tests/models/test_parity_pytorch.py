@@ -5,22 +5,7 @@ The weights have the originals' names and take the way of ``from_pytorch``.
 import mxnet as mx
 import numpy as np
 import pytest
-from pytorch_cases import assert_golden, picture, read, weights
-
-from mxnetseg.models import get_model
-from mxnetseg.models.weights import assign
-
-
-def build(case, model, **arguments):
-    """The network with the golden weights."""
-    net = get_model(model, nclass=case["classes"], **arguments)
-    tensors = {net.from_pytorch(key): mx.nd.array(value) for key, value in weights(case).items()}
-    assert all(net.from_pytorch(key) is None for key, _ in case["keys"] if key.endswith("num_batches_tracked"))
-    assert all(net.from_pytorch(key) is None for key in case["skipped"])
-    assert assign(net, tensors, where=case["name"]) == []
-    trainable = [p for p in net.collect_params().values() if p.grad_req != "null"]
-    assert sum(int(np.prod(p.shape)) for p in trainable) == case["params"]
-    return net
+from pytorch_cases import assert_golden, build, picture, read
 
 
 def before_resize(monkeypatch, module, net, case):
