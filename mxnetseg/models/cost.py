@@ -170,7 +170,7 @@ def _nodes(outputs: mx.sym.Symbol, shape: Sequence[int]) -> Iterator[_Node]:
     shapes = iter(zip(inner.list_outputs(), inner.infer_shape(data=tuple(shape))[1]))
     pending = next(shapes, None)
     nodes: List[_Node] = []
-    for entry in json.loads(outputs.tojson())["nodes"]:
+    for entry in json.loads(outputs.tojson(remove_amp_cast=False))["nodes"]:
         # Both lists have one order. Names are not unique in a graph that calls a block twice, but an operator's
         # outputs stand together: NAME_output, or NAME_output0, NAME_output1, ...
         first = pending[1]

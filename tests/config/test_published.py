@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mxnetseg.config import configs_dir, list_configs, load_config
+from mxnetseg.data import DATASETS
 from mxnetseg.engine.checkpoint import model_record
 from mxnetseg.models import build_model, list_models
 from mxnetseg.models.cost import measure
@@ -45,6 +46,7 @@ PYTORCH = {
     "sfnet-resnet18-dsn-cityscapes": (19, "13.32", 13_320_204),
     "sfnet-resnet50-cityscapes": (19, "31.33", 31_325_139),
     "sfnet-resnet101-cityscapes": (19, "50.32", 50_317_267),
+    "acfnet-ecaresnet101-cityscapes": (19, None, 108_992_348),
     "hrnet-w48-cityscapes": (19, None, 65_859_379),  # published as 65.8, cut off rather than rounded
     "ovenet-w48-cityscapes": (19, None, 98_795_926),
     "ovenet-w48-acdc": (19, None, 98_795_926),
@@ -57,6 +59,9 @@ OTHERS = {"acfnet-resnet101-cityscapes": 19, "acfnet-ecaresnet101-cityscapes": 1
 
 def network(name, nclass):
     config = load_config(name)
+    dataset = DATASETS.get(config.data.name)
+    assert len(dataset.classes) == nclass
+    assert {config.data.train_split, config.data.val_split} <= set(dataset.splits)
     return build_model(**model_record(config.model, nclass)), config
 
 
