@@ -1,8 +1,9 @@
 """Names of parameters in GluonCV's own segmentation networks, and of which of them we have a counterpart.
 
-GluonCV's FCN, PSPNet, DeepLabV3 and DANet sit on dilated ResNets (v1b for 18 and 34, v1s from 50 on), its DeepLabV3+
-on Xception-65; all of output stride 8. They fix the size of their output at ``crop_size``, ours follow the picture: the
-outputs are the same at that size. We have no counterpart of its ICNet, FastSCNN and DeepLabV3b+ here.
+GluonCV's FCN, PSPNet, DeepLabV3 and DANet sit on dilated ResNets (v1s) or ResNeSts, its DeepLabV3+ on Xception-65;
+all of output stride 8. They fix the size of their output at ``crop_size``, ours follow the picture: the outputs are the
+same at that size. Its HRNet is read too (:mod:`.hrnet`). Not its ICNet and FastSCNN, which differ from ours
+(mmsegmentation's) in structure, its DeepLabV3b+, which sits on a WideResNet, and the smallest HRNet.
 """
 from __future__ import annotations
 

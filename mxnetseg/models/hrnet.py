@@ -2,7 +2,8 @@
 Liu & Xiao, TPAMI 2021."""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+import re
+from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
@@ -20,6 +21,7 @@ class HRNet(SegModel):
     Args:
         nclass: classes.
         width: channels of the finest branch: 48 (the paper's), 32, 18.
+        modules, blocks: see :class:`~mxnetseg.models.backbones.hrnet.HRNetV2`.
         head_bias: whether the convolution before the last norm has a bias; mmsegmentation's (FCN on HRNet) has none.
         norm_layer, norm_kwargs: GluonCV's idiom.
 
@@ -28,12 +30,12 @@ class HRNet(SegModel):
     """
 
     foreign_options = {"mmseg": {"head_bias": False}}
-    structures = ({"width": 48}, {"width": 32}, {"width": 18})
+    structures = ({"width": 48}, {"width": 32}, {"width": 18}, {"width": 18, "modules": (1, 3, 2), "blocks": 2})
 
-    def __init__(self, *, nclass: int, width: int = 48, head_bias: bool = True, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, width: int = 48, modules: Sequence[int] = (1, 4, 3), blocks: int = 4,
+                 head_bias: bool = True, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
-        super().__init__(HRNetV2(width=width, **norm), nclass)
+        super().__init__(HRNetV2(width=width, modules=modules, blocks=blocks, **norm), nclass)
         channels = sum(tap.channels for tap in self.backbone.taps)
         with self.name_scope():
             self.head = pointwise_head(nclass, channels, bias=head_bias, **norm)
@@ -44,6 +46,15 @@ class HRNet(SegModel):
     def from_pytorch(self, name: str) -> Optional[str]:
         """Our name of a parameter in HRNet's checkpoints (without the prefix ``model.``); None for one we have not."""
         return head_name(name, last_layer="head") or in_backbone(self.backbone, name)
+
+    def from_gluoncv(self, name: str) -> Optional[str]:
+        """Our name of a parameter of GluonCV's HRNet for segmentation (``hrnet_w48_s``), where the layers of a block,
+        and of a path to a coarser branch, are numbered through, activations included."""
+        name = re.sub(r"\.body\.(\d)\.", lambda found: ".%s%d." % (
+            ("conv", "bn", "relu")[int(found[1]) % 3], int(found[1]) // 3 + 1), name)
+        name = re.sub(r"(fuse_layers\.(\d)\.(\d))\.(\d)\.", lambda found: (
+            "%s.%d.%d." % (found[1], int(found[4]) // 3, int(found[4]) % 3) if found[2] > found[3] else found[0]), name)
+        return self.from_pytorch(name)
 
     def from_mmseg(self, name: str) -> Optional[str]:
         """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""

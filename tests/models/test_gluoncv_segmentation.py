@@ -10,12 +10,13 @@ import pytest
 
 from mxnetseg.models import MODELS, build_model, get_model
 from mxnetseg.models.foreign import load_foreign, read_tensors, recognise
+from mxnetseg.nn.resize import resize
 
 HEIGHT, WIDTH = 32, 48
 
 # ours -> (GluonCV's module and class, backbones, the quick one first)
 NETWORKS = {
-    "fcn": ("fcn", "FCN", ["resnet50", "resnet101"]),
+    "fcn": ("fcn", "FCN", ["resnet50", "resnet101", "resnest50"]),
     "pspnet": ("pspnet", "PSPNet", ["resnet50"]),
     "deeplabv3": ("deeplabv3", "DeepLabV3", ["resnet50"]),
     "deeplabv3plus": ("deeplabv3_plus", "DeepLabV3Plus", ["xception65"]),
@@ -32,8 +33,12 @@ def build(name, backbone, aux):
 
 
 def theirs(name, backbone, aux):
-    """GluonCV's network with random weights, running statistics and gates included."""
-    net = build(name, backbone, aux)
+    """GluonCV's network with random weights."""
+    return randomise(build(name, backbone, aux))
+
+
+def randomise(net):
+    """Random weights for a network of GluonCV, running statistics and gates included."""
     net.initialize(mx.init.Zero(), force_reinit=True)
     net(mx.nd.zeros((1, 3, HEIGHT, WIDTH)))  # settles shapes
     random = np.random.default_rng(0)
@@ -83,6 +88,32 @@ def test_the_outputs_are_gluoncvs(name, backbone, aux, tmp_path):
         assert error <= 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["w48", "w18_small_v2"])
+def test_hrnet(size, tmp_path):
+    """GluonCV's gives logits at stride 4; ours are resized as its scripts do."""
+    reference = randomise(getattr(import_module("gluoncv.model_zoo.hrnet"), f"hrnet_{size}_s")(pretrained=False))
+    file = tmp_path / "gluoncv.params"
+    reference.save_parameters(str(file))
+    guess = recognise(read_tensors(file), "hrnet")
+    assert (guess.form, guess.nclass, guess.problems) == ("gluoncv", 19, [])
+    net = get_model("hrnet", nclass=guess.nclass, **guess.arguments)
+    assert load_foreign(net, file) == "gluoncv"
+    x = mx.nd.random.normal(shape=(1, 3, HEIGHT, WIDTH))
+    want = resize(mx.nd, reference(x), x, align_corners=False).asnumpy()
+    error = np.abs(net(x)[0].asnumpy() - want).max() / np.abs(want).max()
+    print(f"hrnet {size}: {error:.1e}")
+    assert want.std() > 0.01 and error <= 1e-4
+
+
+def test_hrnets_names():
+    from gluoncv.model_zoo.hrnet import get_hrnet
+    theirs = get_hrnet("w18", purpose="seg", stage_interp_type="bilinear_like", num_classes=7)
+    ours = build_model("hrnet", nclass=7, width=18)
+    names = [ours.from_gluoncv(name) for name in theirs._collect_params_with_prefix()]
+    assert sorted(names) == sorted(ours.named_parameters())
+
+
 def test_all_that_read_gluoncvs_files_are_here():
     reading = {name for name in MODELS.names() if hasattr(MODELS.get(name), "from_gluoncv")}
-    assert reading == NETWORKS.keys()
+    assert reading == {*NETWORKS, "hrnet"}
