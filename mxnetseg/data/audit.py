@@ -38,6 +38,7 @@ KINDS: Dict[str, Kind] = {
     "label": Kind(True, "labels outside the classes"),
     "binary": Kind(True, "masks of 0 and 255"),
     "leak": Kind(True, "one image in two splits"),
+    "count": Kind(False, "not as many images as published"),
     "duplicate": Kind(False, "one image twice in a split"),
     "unlabelled": Kind(False, "masks without a labelled pixel"),
     "flat": Kind(False, "masks of a single class"),
@@ -258,6 +259,7 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
             whole.append(dataset)
             for error in (*dataset.problems, *dataset.twins()):
                 result.add("list", dataset.split, error)
+            _compare_count(result, dataset)
         else:
             _not_there(result, dataset.split, DataError(
                 f"the split {dataset.split!r} is empty", where=dataset.root.absolute(),
@@ -277,6 +279,9 @@ class _Unchecked:
     def _check_pairs(self) -> None:
         pass
 
+    def _compare_count(self) -> None:
+        pass
+
 
 def _usual(cls: Type[SegDataset]) -> Tuple[str, ...]:
     elementary = tuple(split for split in cls.splits if split not in cls.combined)
@@ -289,6 +294,15 @@ def _not_there(result: Audit, split: str, error: MXNetSegError, asked: bool) -> 
         result.absent[split] = error.what
     else:
         result.add("list", split, error)
+
+
+def _compare_count(result: Audit, dataset: SegDataset) -> None:
+    published = dataset.published_count(dataset.split)
+    if published not in (None, len(dataset)):
+        result.add("count", dataset.split, DataError(
+            "a split has another number of images than is published", where=dataset.root.absolute(),
+            received=f"{dataset.split}: {len(dataset)}, published {published}",
+            fix="unpack the missing part; without it, results will not be comparable"))
 
 
 # ---- headers --------------------------------------------------------------------------------

@@ -69,15 +69,17 @@ def report(result: Audit) -> Iterator[str]:
     yield from _findings(result)
     yield ""
     warnings = sum(result.counts.values()) - result.failures
-    also = f", {warnings} warnings" if warnings else ""
-    yield (f"passed{also}" if result.passed else f"failed: {result.failures} problems to mend{also}")
+    also = f", {_number(warnings, 'warning')}" if warnings else ""
+    yield (f"passed{also}" if result.passed else f"failed: {_number(result.failures, 'problem')} to mend{also}")
 
 
 def _splits(result: Audit) -> Iterator[str]:
     for name, stats in result.splits.items():
         total = int(stats.pixels.sum()) + stats.ignored
-        labelled = f", {stats.pixels.sum() / total:.1%} of the pixels labelled" if total else ", no labels"
-        yield f"{name:<8} {stats.images} images{labelled}"
+        masks = any(mode.startswith("mask") for mode in stats.modes)
+        labelled = f"{stats.pixels.sum() / total:.1%} of the pixels labelled" if total else \
+            "no mask could be counted" if masks else "no masks"
+        yield f"{name:<8} {_number(stats.images, 'image')}, {labelled}"
         sizes = [f"{w}x{h}" + (f" ({n})" if len(stats.sizes) > 1 else "")
                  for (w, h), n in stats.sizes.most_common(_SIZES)]
         if len(stats.sizes) > _SIZES:
@@ -100,6 +102,10 @@ def _classes(result: Audit) -> Iterator[str]:
     for i, name in enumerate(result.dataset.classes):
         cells = "".join(f"{stats.frequency[i]:>10.3%}{stats.present_in[i]:>8}" for stats in labelled.values())
         yield f"{i:>3} {name:<{width}}{cells}{balanced[i]:>10.4f}{enet_like[i]:>8.3f}"
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _weight_source(result: Audit) -> SplitStats:
@@ -145,7 +151,7 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
             **suggest_sizes(width, height)}
     batch = min(8, stats.images)
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
-             + ", ".join(f"{s.images} images to {n}" for n, s in result.splits.items()),
+             + ", ".join(f"{_number(s.images, 'image')} in {n}" for n, s in result.splits.items()),
              "# written by `mxnetseg check-data`; `mxnetseg config FILE --describe` explains every key",
              yaml.safe_dump({"data": data, "train": {"batch_size": batch}}, sort_keys=False, allow_unicode=True,
                             default_flow_style=None, width=1000).rstrip(),

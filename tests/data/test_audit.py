@@ -231,6 +231,12 @@ def test_every_repetition_in_a_list_is_told(camvid):
     assert kinds(result)["list"] == 2 and result.splits["train"].images == 4
 
 
+def test_another_number_of_images_than_published(camvid, caplog):
+    result = audit("camvid", root=camvid)
+    assert result.passed and result.counts["count"] == 2
+    assert "train: 2, published 367" in str(result.findings[0].error) and not caplog.text
+
+
 def test_combined_splits_are_no_leak(camvid):
     assert set(audit("camvid", root=camvid).splits) == {"train", "val"}
 

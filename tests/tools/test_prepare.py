@@ -43,7 +43,7 @@ def test_from_colours_to_a_configuration(painted, tmp_path, capsys):
 def test_a_result_that_fails_its_audit(painted, tmp_path, capsys):
     (painted / "images" / "0.jpg").write_bytes(b"no picture")
     assert main(["prepare", "colours", str(painted), str(tmp_path / "pets")]) == 1
-    assert "failed: 1 problems to mend" in capsys.readouterr().out
+    assert "failed: 1 problem to mend" in capsys.readouterr().out
 
 
 def test_a_damaged_source(painted, tmp_path, capsys):

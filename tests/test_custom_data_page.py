@@ -1,0 +1,55 @@
+"""The commands of docs/custom-data.md run, in their order, on the folders that it speaks of."""
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mxnetseg.data.prepare import PREPARATIONS
+from mxnetseg.tools.main import COMMANDS, run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "custom-data.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+         for line in block.splitlines()]
+SLOW = ("train", "eval")
+COLOURS = np.array([(16, 32, 48), (0, 255, 0)], np.uint8)
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory):
+    """``pets``, folder data, and ``painted``, the same with masks in colours."""
+    yard, rng = tmp_path_factory.mktemp("yard"), np.random.default_rng(2)
+    for folder, names in (("pets", "ground\ncat\n"), ("painted", "ground #102030\ncat #00ff00\n")):
+        for kind in ("images", "masks"):
+            (yard / folder / kind).mkdir(parents=True)
+        (yard / folder / "classes.txt").write_text(names)
+    for i in range(10):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[5 * i:5 * i + 20, 10:40] = 1
+        image = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8) + 150 * mask[..., None]
+        for folder, content in (("pets", mask), ("painted", COLOURS[mask])):
+            Image.fromarray(image).save(yard / folder / "images" / f"{i}.jpg")
+            Image.fromarray(content).save(yard / folder / "masks" / f"{i}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(yard)
+        yield yard
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, marks=[pytest.mark.slow] * (line.split()[1] in SLOW))
+                                  for line in LINES])
+def test_command(yard, line, capsys):
+    command, *rest = shlex.split(line)[1:]
+    more = ["--epochs", "1", "--batch-size", "4", "--quiet"] if command == "train" else []
+    assert run_command(command, rest + more) == 0, capsys.readouterr()
+
+
+def test_commands_and_preparations_named_exist():
+    assert set(re.findall(r"`mxnetseg ([a-z][\w-]*)", PAGE)) <= set(COMMANDS)
+    assert all(PREPARATIONS.resolve(name) for name in re.findall(r"mxnetseg prepare ([a-z-]+) ", PAGE))
+
+
+def test_pages_named_exist():
+    assert all((ROOT / "docs" / target).exists() for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE))
