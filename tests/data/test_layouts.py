@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mxnetseg.data import get_dataset, get_dataset_class, list_datasets
+from mxnetseg.data.audit import audit
 from mxnetseg.data.base import IGNORE
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, UsageError
 
@@ -85,6 +86,12 @@ def test_training_and_validation_share_no_picture(ready, name):
         assert not paths.get(one, set()) & paths.get(other, set())
     if "trainval" in paths:
         assert paths["trainval"] >= paths["train"] | paths["val"]
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_the_audit_passes_every_miniature(ready, name):
+    result = audit(name, root=ready(name).root, workers=1)
+    assert result.passed, [f"{f.kind}, {f.split}: {f.error}" for f in result.findings if result.fails(f.kind)]
 
 
 @pytest.mark.parametrize("name", [n for n in list_datasets() if n not in ("folder", "list", "sample")])

@@ -7,6 +7,7 @@ or a wrong order of classes is seen.
 import json
 from pathlib import Path
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -53,10 +54,11 @@ def ids_of(mini: Mini) -> np.ndarray:
     return np.resize(np.array(list(mini.ids), np.uint8), SIZE[1])[None].repeat(SIZE[0], 0)
 
 
-def write_image(path: Path, seed: int = 0) -> Path:
+def write_image(path: Path) -> Path:
+    """A picture of noise, another for every name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    Image.fromarray(array).save(path)
+    rng = np.random.default_rng(crc32("/".join(path.parts[-5:]).encode()))
+    Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(path)
     return path
 
 
@@ -78,8 +80,8 @@ def write_list(path: Path, lines) -> Path:
 
 def write_pairs(mini: Mini, files: Dict[str, Tuple[str, Optional[str]]]) -> Mini:
     """Write the image and the mask of each name; paths are below the root, ``{}`` stands for the name."""
-    for seed, (name, (image, mask)) in enumerate(sorted(files.items())):
-        write_image(mini.root / image.format(name), seed)
+    for name, (image, mask) in sorted(files.items()):
+        write_image(mini.root / image.format(name))
         if mask:
             write_mask(mini.root / mask.format(name), ids_of(mini))
     return mini
