@@ -27,11 +27,13 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw pictures"),
     "convert": ("mxnetseg.tools.convert", "turn other people's weights into a checkpoint"),
     "models": ("mxnetseg.tools.models", "list the networks"),
+    "summary": ("mxnetseg.tools.summary", "what a network has and costs, its paper and published figures"),
     "datasets": ("mxnetseg.tools.datasets", "list the data sets and where they are"),
     "prepare": ("mxnetseg.tools.prepare", "convert downloads, or masks of your own, into what a data set reads"),
     "check-data": ("mxnetseg.tools.check_data", "find what is wrong with a data set, and what it holds"),
     "browse": ("mxnetseg.tools.browse", "draw pictures of a data set and of what the network is shown"),
     "pack": ("mxnetseg.tools.pack", "write a data set as one file a split, for slow disks"),
+    "benchmark": ("mxnetseg.tools.benchmark", "this library beside plain MXNet and PyTorch, in turns"),
     "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),
     "doctor": ("mxnetseg.tools.doctor", "check this installation and say how to mend it"),
 }
