@@ -147,9 +147,23 @@ def _fitted(picture: np.ndarray, limit: int) -> np.ndarray:
                       interpolation=cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST_EXACT)
 
 
+def _ignored_colour(palette: np.ndarray) -> Tuple[int, int, int]:
+    """Black, unless a class is; then another that is no class's."""
+    taken = {tuple(colour) for colour in np.asarray(palette).tolist()}
+    greys = ((level,) * 3 for level in (0, 255, 128, *range(1, 255)))
+    return next(colour for colour in greys if colour not in taken)
+
+
 def _legend(dataset) -> Tuple[List[str], np.ndarray]:
     """Names and colours, ignored pixels last."""
-    return [*dataset.classes, "ignored"], np.concatenate([dataset.palette, [[0, 0, 0]]]).astype(np.uint8)
+    colours = [*np.asarray(dataset.palette).tolist(), _ignored_colour(dataset.palette)]
+    return [*dataset.classes, "ignored"], np.array(colours, np.uint8)
+
+
+def _coloured(mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    from ..viz.palette import colorize
+
+    return colorize(mask, palette, ignore_colour=_ignored_colour(palette))
 
 
 def _present(shots: Sequence[Shot], nclass: int) -> np.ndarray:
@@ -160,12 +174,12 @@ def _present(shots: Sequence[Shot], nclass: int) -> np.ndarray:
 
 def _write_sheet(path: Path, shots: Sequence[Shot], dataset, data) -> None:
     from ..viz.overlay import grid, with_legend
-    from ..viz.palette import colorize, save_rgb_png
+    from ..viz.palette import save_rgb_png
 
     palette, rows = dataset.palette, []
     for shot in shots:
         image, mask = _fitted(shot.image, _THUMBNAIL), _fitted(shot.mask, _THUMBNAIL)
-        row = [image, colorize(mask, palette), _laid_over(image, mask, palette)]
+        row = [image, _coloured(mask, palette), _laid_over(image, mask, palette)]
         for crop in shot.crops:
             image, mask = (_fitted(part, _THUMBNAIL) for part in crop)
             row += [image, _laid_over(image, mask, palette)]
@@ -238,11 +252,9 @@ def _describe(data) -> str:
 
 
 def _figure(image: np.ndarray, mask: np.ndarray, palette: np.ndarray, caption: str) -> str:
-    from ..viz.palette import colorize
-
     image, mask = _fitted(image, _PICTURE), _fitted(mask, _PICTURE)
     return (f'<figure><div><img alt="" src="{_uri(image, ".jpg")}">'
-            f'<img alt="" src="{_uri(colorize(mask, palette), ".png")}"></div>'
+            f'<img alt="" src="{_uri(_coloured(mask, palette), ".png")}"></div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>")
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg.data.base import IGNORE
-from mxnetseg.tools.browse import _laid_over
+from mxnetseg.tools.browse import _ignored_colour, _laid_over
 from mxnetseg.tools.main import main
 
 SIZE = 60, 90
@@ -112,6 +112,13 @@ def test_ignored_pixels_are_dark_in_an_overlay():
     mask[10:] = IGNORE
     picture = _laid_over(image, mask, np.array([GROUND], np.uint8))
     assert (picture[-1] == 70).all() and (picture[0] == (200, 120, 120)).all()
+
+
+def test_ignored_pixels_have_a_colour_of_their_own():
+    assert _ignored_colour(np.array([GROUND, CAT])) == (0, 0, 0)
+    assert _ignored_colour(np.array([(0, 0, 0), CAT])) == (255, 255, 255)
+    everything = np.array([(level,) * 3 for level in range(256) if level != 77])
+    assert _ignored_colour(everything) == (77, 77, 77)
 
 
 @pytest.mark.parametrize("arguments, code, words", [
