@@ -197,7 +197,8 @@ class Config(Section):
                                    "rotation", "cutout") if getattr(self.data, key) != getattr(plain, key)]
             if own:
                 yield (f"data.recipe {self.data.recipe} sets data.{', data.'.join(own)} itself",
-                       "leave these keys out, or data.recipe")
+                       "leave out data.recipe, or these keys; where another file gives them, give their defaults: " +
+                       ", ".join(f"data.{key}={_inline(getattr(plain, key))}" for key in own))
         loss = self.loss
         if not (loss.ce or loss.focal or loss.dice or loss.lovasz):
             yield "every loss has weight 0", "give one of loss.ce, loss.focal, loss.dice and loss.lovasz a weight"

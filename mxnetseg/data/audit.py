@@ -19,6 +19,7 @@ from PIL import Image
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UsageError, nearest
 from . import locate_dataset
 from .base import IGNORE, IMAGE_SUFFIXES, PathLike, SegDataset, check_sizes
+from .pack import PackDataset
 from .parallel import in_parallel
 
 
@@ -227,7 +228,7 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
 
     Raises:
         UnknownNameError: no such data set or split.
-        UsageError: no such kind.
+        UsageError: no such kind, or the data set is a pack.
         DataNotFoundError: the data set is not there at all.
         DataError: its classes cannot be read.
     """
@@ -237,6 +238,10 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
             raise UsageError("there is no such kind of finding", received=kind, fix=(
                 f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(KINDS)}")
     cls, root = locate_dataset(name, root=root)
+    if cls is PackDataset:
+        raise UsageError("a pack holds only what was sound, so there is nothing to audit", received=name,
+                         fix=f"mxnetseg pack {name} --verify compares its checksums; check-data is for the files it "
+                             "was made of")
     unchecked = type(cls.__name__, (_Unchecked, cls), {})
     wanted = tuple(dict.fromkeys(splits)) or _usual(cls)
     opened, result = [], None

@@ -120,10 +120,16 @@ def test_what_is_there_is_kept_unless_told(packed, capsys):
     assert (packed[1] / "train.pack").stat().st_mtime_ns != stamp
 
 
+def test_crops_of_a_pack_are_drawn(packed, tmp_path):
+    assert main(["browse", f"pack:{packed[1]}", "--out", str(tmp_path / "sheet"), "--count", "2", "--quiet"]) == 0
+    assert any((tmp_path / "sheet").iterdir())
+
+
 def test_wrong_use(packed, tmp_path, capsys):
     for arguments in (["pack", str(packed[0])], ["pack", str(packed[0]), "--verify"],
                       ["pack", f"pack:{packed[1]}", str(tmp_path), "--verify"]):
         assert main(arguments) == 2 and "fix:" in capsys.readouterr().err
+    assert main(["check-data", f"pack:{packed[1]}"]) == 2 and "--verify" in capsys.readouterr().err
     with pytest.raises(DataNotFoundError, match="no packs"):
         get_dataset(f"pack:{tmp_path / 'nothing'}")
     with pytest.raises(UnknownNameError, match="'test'"):

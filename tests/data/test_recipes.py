@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mxnetseg.config import Config
+from mxnetseg.config import Config, load_config
 from mxnetseg.config.options import describe_fields
 from mxnetseg.config.schema import Data
 from mxnetseg.data.recipes import RECIPES, make_transform
@@ -43,5 +43,8 @@ def test_each_key_adds_its_transform():
                                         ("rotation", 3), ("cutout", 0.1), ("photometric", True),
                                         ("cat_max_ratio", 0.5), ("class_uniform", 0.5)])
 def test_a_recipe_leaves_no_choice(key, value):
-    with pytest.raises(ConfigError, match=f"sets data.{key} itself"):
+    with pytest.raises(ConfigError, match=f"sets data.{key} itself") as error:
         transform_of(recipe="sfnet", **{key: value})
+    name, _, default = error.value.fix.rpartition(": ")[2].partition("=")  # may be pasted behind --set
+    changes = [f"data.{key}={value}", f"{name}={default}", "data.recipe=sfnet"]
+    assert load_config(overrides=changes).data.recipe == "sfnet"
