@@ -3,12 +3,17 @@ from __future__ import annotations
 
 import argparse
 
+SIZE = 512  # of the picture whose cost the table tells
+HEADER = ("| name | default backbone | parameters, M | multiply-adds, G | stride | paper | published mIoU |\n"
+          "|---|---|---|---|---|---|---|")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("filter", nargs="?", default="", help="only names that contain this text")
     parser.add_argument("--table", action="store_true",
-                        help="as a Markdown table with paper, default backbone and parameters (19 classes)")
+                        help="as a Markdown table, with default backbone, parameters, multiply-adds at "
+                        f"{SIZE} x {SIZE} (19 classes, no auxiliary head), output stride, paper and published mIoU")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -17,18 +22,20 @@ def run(args: argparse.Namespace) -> int:
 
     names = [name for name in list_models() if args.filter.lower() in name.lower()]
     if args.table:
-        print("| name | paper | default backbone | parameters, M |\n|---|---|---|---|")
+        print(HEADER)
     for name in names:
         print(_row(name) if args.table else name)
     return 0 if names else 1
 
 
 def _row(name: str) -> str:
-    import sys
-
     from ..models import build_model
-    from ..models.cost import count_parameters
+    from ..models.cost import measure
+    from ..models.published import PAPERS, results
 
     net = build_model(name, nclass=19)
-    paper = sys.modules[type(net).__module__].__doc__.split("\n\n")[0].replace("\n", " ").rstrip(".")
-    return f"| {name} | {paper} | {net.backbone_name} | {count_parameters(net) / 1e6:.2f} |"
+    cost, paper = measure(net, (SIZE, SIZE)), PAPERS[name]
+    cited = f"[{paper.title}]({paper.url}). {paper.authors}, {paper.venue}. {paper.note}".strip()
+    published = "<br>".join(map(str, results(name))) or "-"
+    return (f"| {name} | {net.backbone_name} | {cost.count() / 1e6:.2f} | {cost.layer_macs / 1e9:.1f} | "
+            f"{net.backbone.taps[-1].reduction} | {cited} | {published} |")

@@ -1,0 +1,108 @@
+"""``mxnetseg summary``: what a network has and costs, where it comes from and what was published for it."""
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, Dict, List
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", help="network (`mxnetseg models` lists them)")
+    parser.add_argument("--backbone", help="feature extractor (default: the network's own)")
+    parser.add_argument("--nclass", type=int, default=19, metavar="N", help="classes (default: %(default)s)")
+    parser.add_argument("--output-stride", type=int, metavar="N", help="8, 16 or 32, where the network has a choice")
+    parser.add_argument("--aux", action="store_true", help="with the auxiliary heads that only training needs")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="options",
+                        help="an argument that only this network takes: --set width=18, or as in a configuration, "
+                        "--set model.options.width=18")
+    parser.add_argument("--size", type=int, nargs="+", default=[512], metavar="PIXELS",
+                        help="height and width of the picture that is reckoned with, or its side (default: 512)")
+    parser.add_argument("--depth", type=int, default=1, metavar="N", help="levels of children (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the summary; 0."""
+    facts = summarise(args)
+    print(json.dumps(facts, indent=1) if args.json else "\n".join(_lines(facts)))
+    return 0
+
+
+def summarise(args: argparse.Namespace) -> Dict[str, Any]:
+    """All that the command says, as plain values.
+
+    Raises:
+        UsageError: no such network, backbone or option, or a size that is none.
+    """
+    from ..config.loader import parse_override
+    from ..errors import UsageError
+    from ..models import MODELS, build_model
+    from ..models.cost import measure
+    from ..models.published import PAPERS, results
+
+    if len(args.size) > 2 or min(args.size) < 32:
+        raise UsageError("a size is a side, or height and width, of at least 32 pixels", where="--size",
+                         received=" ".join(map(str, args.size)))
+    if args.depth < 1 or args.nclass < 1:
+        raise UsageError("--depth and --nclass are at least 1", received=f"{args.depth}, {args.nclass}")
+    options = {key.removeprefix("model.").removeprefix("options."): value
+               for key, value in map(parse_override, args.options)}
+    net = build_model(args.model, nclass=args.nclass, backbone=args.backbone, output_stride=args.output_stride,
+                      aux=args.aux or None, **options)
+    height, width = args.size[0], args.size[-1]
+    cost, name = measure(net, (height, width)), MODELS.resolve(args.model)
+    paper = PAPERS[name]
+    return {
+        "model": name, "backbone": net.backbone_name, "classes": net.nclass, "size": [height, width],
+        "output_stride": net.backbone.taps[-1].reduction, "taps": [list(tap) for tap in net.backbone.taps],
+        "parameters": {"all": cost.count(), "trainable": cost.count(trainable=True),
+                       "not_trained": cost.count(trainable=False), "backbone": cost.count(below="backbone"),
+                       "heads": cost.count() - cost.count(below="backbone")},
+        "macs": {"layers": cost.layer_macs, "backbone": cost.macs(below="backbone"),
+                 "heads": cost.layer_macs - cost.macs(below="backbone"), "attention": cost.product_macs,
+                 "resampling": cost.resampling_macs, "mmcv": cost.mmcv},
+        "children": [{"name": child, "parameters": cost.count(below=child), "macs": cost.macs(below=child)}
+                     for child in cost.children(args.depth)],
+        "paper": {**paper._asdict(), "url": paper.url},
+        "published": [result._asdict() for result in results(name)],
+    }
+
+
+def _lines(facts: Dict[str, Any]) -> List[str]:
+    from ..models.published import Paper, Result
+
+    parameters, macs = facts["parameters"], facts["macs"]
+    height, width = facts["size"]
+    paper = Paper(*(facts["paper"][field] for field in Paper._fields))
+    lines = [
+        f"network       {facts['model']} on {facts['backbone']}, {facts['classes']} classes",
+        f"paper         {paper}",
+        f"taps          {', '.join(f'{channels} at 1/{stride}' for channels, stride in facts['taps'])}",
+        f"stride        {facts['output_stride']}",
+        f"parameters    {_mega(parameters['all'])}: {_mega(parameters['trainable'])} trained, "
+        f"{_mega(parameters['not_trained'])} running statistics and constants; "
+        f"{_mega(parameters['backbone'])} backbone, {_mega(parameters['heads'])} the rest",
+        f"multiply-adds {_giga(macs['layers'])} at {height} x {width}: {_giga(macs['backbone'])} backbone, "
+        f"{_giga(macs['heads'])} the rest ({macs['layers'] / 2 ** 30:.2f} x 2^30)",
+        f"besides       {_giga(macs['attention'])} in products of maps (attention), {_giga(macs['resampling'])} in "
+        f"resizing; in mmcv's way of counting {_giga(macs['mmcv'])}",
+    ]
+    published = [Result(**row) for row in facts["published"]]
+    for i, result in enumerate(published):
+        lines.append(("published     " if i == 0 else " " * 14) + f"mIoU {result}")
+    if not published:
+        lines.append("published     no figure known here")
+    rows = facts["children"]
+    wide = max(len("child"), *(len(row["name"]) for row in rows))
+    lines += ["", f"{'child':<{wide}}  {'parameters':>11}  {'multiply-adds':>13}"]
+    lines += [f"{row['name']:<{wide}}  {_mega(row['parameters']):>11}  {_giga(row['macs']):>13}" for row in rows]
+    return lines
+
+
+def _mega(number: int) -> str:
+    return f"{number / 1e6:.3f} M"
+
+
+def _giga(number: int) -> str:
+    return f"{number / 1e9:.3f} G"
