@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import DataError, DataNotFoundError, MXNetSegError, UsageError
 from ...files import PathLike, atomic_write
 from ..audit import Audit, audit
-from ..base import IMAGE_SUFFIXES, list_files
+from ..base import list_files
 from ..folder import read_classes
 from ..parallel import in_parallel
 
@@ -57,12 +57,14 @@ class Preparation:
         needs: what the source holds.
         makes: what the result holds.
         options: which of the further arguments it takes.
+        walks: it takes whatever it finds below the source, so that the target must not lie there.
     """
 
     dataset: str = "folder"
     needs: str = ""
     makes: str = ""
     options: Tuple[str, ...] = ()
+    walks: bool = False
 
     def __init__(self, source: Path, target: Path, *, classes: Optional[Path] = None):
         self.source, self.target, self.classes_file = source, target, classes
@@ -141,7 +143,8 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
 
     Raises:
         UnknownNameError: no such preparation.
-        UsageError: an option that it does not take, or a target that another preparation has made.
+        UsageError: an option that it does not take, a target that another preparation has made, or one that
+            would be taken for a part of the source.
         DataNotFoundError: the source lacks something.
         DataError: a file of the source is damaged. What was made before stays.
         EnvironmentProblem: a package is needed to read the source.
@@ -157,6 +160,9 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
                              fix=f"leave out --{option}")
     if not source.exists():
         raise DataNotFoundError("there is no such source", where=source.absolute(), fix=f"SRC holds {kind.needs}")
+    if kind.walks and source.resolve() in (target.resolve(), *target.resolve().parents):
+        raise UsageError("the target lies inside the source, where it would be taken for a part of it",
+                         where=target.absolute(), fix="choose a DST outside SRC")
     preparation = kind(source, target, **options)
     jobs = preparation.jobs()
     _stamp(target, {"preparation": name, "classes": _classes_text(preparation)}, force=force)
@@ -287,17 +293,17 @@ def read_json(path: Path) -> Any:
                         fix="restore it from its source") from error
 
 
-def images_by_name(folder: Path) -> Dict[str, Path]:
-    """Path below ``folder`` without extension -> image.
+def files_by_name(folder: Path, suffixes: Sequence[str]) -> Dict[str, Path]:
+    """Path below ``folder`` without extension -> file.
 
     Raises:
-        DataError: two images of one name.
+        DataError: two files of one name.
     """
     found: Dict[str, Path] = {}
-    for path in list_files(folder, IMAGE_SUFFIXES):
+    for path in list_files(folder, suffixes):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            raise DataError("two images share one name", where=f"{found[name]}\n{path}",
+            raise DataError("two files share one name", where=f"{found[name]}\n{path}",
                             fix="remove or rename one of them")
         found[name] = path
     return found

@@ -26,6 +26,7 @@ class COCOJson(Preparation):
     needs = "COCO's JSON files, one for all or one for each split, and the images; classes.txt is optional"
     makes = "folder data: images/, masks/NAME.png and classes.txt"
     options = ("classes",)
+    walks = True
 
     def jobs(self) -> List[Job]:
         folder = self.source if self.source.is_dir() else self.source.parent

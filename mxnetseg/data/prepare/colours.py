@@ -1,6 +1,7 @@
 """Masks in colours, as RGB or palette pictures -> folder data with masks of class ids."""
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import List
 
@@ -8,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataNotFoundError
-from ..base import MASK_SUFFIXES, ids_from_colors, list_files, read_mask
+from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, ids_from_colors, read_mask
 from ..folder import read_classes
-from .base import Job, Preparation, images_by_name, place, write_png
+from .base import Job, Preparation, files_by_name, place, write_png
 
 _GREY = ("1", "L")
+_log = logging.getLogger(__name__)
 
 
 class Colours(Preparation):
@@ -25,6 +27,7 @@ class Colours(Preparation):
     needs = "images/NAME.jpg, masks/NAME.png in colours, and classes.txt with a line 'name #rrggbb' for each class"
     makes = "folder data: images/, masks/NAME.png of class ids, and classes.txt"
     options = ("classes",)
+    walks = True
 
     def jobs(self) -> List[Job]:
         root = self.find("images", "masks", what="pictures and masks")
@@ -35,15 +38,16 @@ class Colours(Preparation):
                 "or name another file: --classes FILE"))
         _, self.palette, self.by_colour = read_classes(file)
         self.grey = bool((self.palette == self.palette[:, :1]).all(axis=1).any())
-        images = images_by_name(root / "images")
-        jobs = []
-        for path in list_files(root / "masks", MASK_SUFFIXES):
-            name = path.relative_to(root / "masks").with_suffix("").as_posix()
-            if name in images:
-                jobs += [self._image(name, images[name]), self._mask(name, path)]
-        if not jobs:
+        images, masks = (files_by_name(root / kind, suffixes)
+                         for kind, suffixes in (("images", IMAGE_SUFFIXES), ("masks", MASK_SUFFIXES)))
+        names = sorted(images.keys() & masks.keys())
+        if not names:
             raise self.lacking("masks with the names of the images")
-        return jobs
+        for kind, alone in (("images without a mask", images.keys() - masks.keys()),
+                            ("masks without an image", masks.keys() - images.keys())):
+            if alone:
+                _log.warning("%d %s are left out: %s", len(alone), kind, ", ".join(sorted(alone)[:5]))
+        return [job for name in names for job in (self._image(name, images[name]), self._mask(name, masks[name]))]
 
     def finish(self) -> None:
         self.write_list("classes.txt", self.given_classes().read_text(encoding="utf-8-sig").splitlines())

@@ -33,6 +33,7 @@ class Labelme(Preparation):
     needs = "labelme's JSON files, beside their images or with the images inside; classes.txt is optional"
     makes = "folder data: images/, masks/NAME.png and classes.txt"
     options = ("classes",)
+    walks = True
 
     def jobs(self) -> List[Job]:
         drawn: Dict[Path, Any] = {}

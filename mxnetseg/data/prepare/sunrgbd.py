@@ -29,6 +29,7 @@ class SUNRGBDToolbox(Preparation):
     needs = ("SUNRGBD/ and SUNRGBDtoolbox/, unpacked side by side; or a folder with train in its name and one with "
              "test, of pictures img-NNNNNN.jpg, and a folder of masks img-NNNNNN.png")
     makes = "images/, labels/ (1..37, 0 = unlabelled), train.txt (5285), test.txt (5050)"
+    walks = True
 
     def jobs(self) -> List[Job]:
         toolbox = self.find(_META, _SEG, _SPLIT, what="the toolbox", optional=True)

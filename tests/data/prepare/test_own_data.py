@@ -136,6 +136,29 @@ def test_lists_of_the_source_are_taken_over(painted, tmp_path, text):
     assert lists(tmp_path / "out") == {"train": ["b", "d"], "val": ["a"]}
 
 
+def test_what_has_no_counterpart_is_told(painted, tmp_path, caplog):
+    source, _ = painted
+    (source / "images" / "a.jpg").unlink()
+    (source / "masks" / "b.png").unlink()
+    assert prepare("colours", source, tmp_path / "out").audit.passed
+    assert "1 images without a mask are left out: b" in caplog.text
+    assert "1 masks without an image are left out: a" in caplog.text
+
+
+def test_two_masks_of_one_name(painted, tmp_path):
+    source, _ = painted
+    Image.open(source / "masks" / "a.png").save(source / "masks" / "a.bmp")
+    with pytest.raises(DataError, match="share one name"):
+        prepare("colours", source, tmp_path / "out")
+
+
+def test_the_target_may_not_lie_in_the_source(painted):
+    source, _ = painted
+    for target in (source, source / "out", source / "images" / ".." / "out"):
+        with pytest.raises(UsageError, match="inside the source"):
+            prepare("colours", source, target)
+
+
 def test_masks_without_images(painted, tmp_path):
     source, _ = painted
     for path in (source / "images").iterdir():
