@@ -98,6 +98,13 @@ def test_every_row_says_what_its_learning_rate_means(name):
     assert re.search(r"not reproduced|no figure was published|The stage before", text), "say whose figure it is"
 
 
+def test_the_page_of_configurations_names_every_row():
+    page = (configs_dir().parent / "docs" / "configurations.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")][1:]
+    stages = {name for name in OTHERS if name.startswith("flattenet")}
+    assert set(rows) == {*MXNETSEG, *PYTORCH, *OTHERS} - stages and all(name in page for name in stages)
+
+
 def test_the_sweep_calls_the_program_with_options_it_has():
     sweep = yaml.safe_load((configs_dir() / "sweep.yml").read_text(encoding="utf-8"))
     drawn = [f"--{key}={value['min']}" for key, value in sweep["parameters"].items()]
