@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnetseg.data.base import IGNORE, Pair, SegDataset, read_image, read_list, read_mask, voc_palette
+from mxnetseg.data.base import IGNORE, Pair, SegDataset, list_files, read_image, read_list, read_mask, voc_palette
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError
 
 
@@ -295,3 +295,13 @@ def test_voc_palette():
     assert voc_palette(9).tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128],
                                        [128, 0, 128], [0, 128, 128], [128, 128, 128], [64, 0, 0]]
     assert len(np.unique(voc_palette(256), axis=0)) == 256
+
+
+def test_files_below_a_folder(tmp_path, write):
+    for name in ("b/2.png", "b/1.PNG", "a-1/x.png", "a/x.png", "a/deep/y.jpg", ".g/z.png", "a/.hidden.png", "a/n.txt"):
+        write(tmp_path / name) if not name.endswith("txt") else (tmp_path / name).write_text("")
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    found = [path.relative_to(tmp_path).as_posix() for path in list_files(tmp_path, (".png", ".jpg"))]
+    # a link to nothing is listed, for the data set to say that a file is missing
+    assert found == ["a/deep/y.jpg", "a/gone.png", "a/x.png", "a-1/x.png", "b/1.PNG", "b/2.png"]
+    assert list_files(tmp_path / "nowhere", (".png",)) == []
