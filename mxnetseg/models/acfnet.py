@@ -118,6 +118,7 @@ class ACFNet(SegModel):
 
     mxnetseg_classes = ("ACFNet",)
     mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
+    structures = ({"form": "mxnetseg"}, {"form": "pytorch"})
     foreign_options = {"pytorch": {"form": "pytorch", "backbone": "ecaresnet101", "aux": True}}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, form: str = "mxnetseg",

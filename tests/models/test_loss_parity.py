@@ -225,17 +225,19 @@ def test_ovenet_declares(name, width):
     net = build(case, "ovenet", width=width, refinements=2 if name.endswith("it2") else 0)
     outputs = net(picture(case))
     outputs = [case["losses"]["logit_scale"] * y for y in outputs[:3]] + list(outputs[3:])
-    pixels = case["H"] * case["W"]
+    # Which pixel is the nearest is decided by the last digit of an offset: two may have another one.
+    odds = outputs[4].asnumpy()
+    flipped = 2 * np.abs(np.log(odds / (1 - odds))).max() / (case["H"] * case["W"])
     for golden, label in labels_of(name, case):
+        known = np.where(label == 255, 0, label)
+        there = OffsetConfidence()._pixels(mx.nd, outputs[3]).asnumpy()
+        assert abs((known.reshape(-1)[there] == known).sum() - golden["L_F_equal_pixels"]) <= 2
         for entry in golden["ohem"]:
             mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
             total, terms = declared(net, outputs, label, class_weights=CITYSCAPES, mining=mining, aux_weight=0.5)
-            check(total, entry["total"])
-            check(terms, [entry["s_f"], entry["s_i"], entry["s_s"], golden["L_F"]])
-        here = OffsetConfidence()
-        there = here._pixels(mx.nd, outputs[3]).asnumpy()
-        known = np.where(label == 255, 0, label)
-        assert abs((known.reshape(-1)[there] == known).sum() - golden["L_F_equal_pixels"]) <= pixels // 5000 + 1
+            check(terms[:3], [entry["s_f"], entry["s_i"], entry["s_s"]])
+            assert terms[3] == pytest.approx(golden["L_F"], abs=flipped)
+            assert total == pytest.approx(entry["total"], rel=1e-5, abs=flipped)
 
 
 @pytest.mark.slow
