@@ -119,16 +119,14 @@ def _read_npz(path: Path) -> Dict[str, np.ndarray]:
 
 def _named(found, path: Path) -> Dict[str, np.ndarray]:
     """The innermost dictionary of tensors that a checkpoint's nests lead to."""
-    def tensors(value) -> Dict[str, np.ndarray]:
-        items = value.items() if isinstance(value, dict) else ()
-        return {name: t for name, t in items if isinstance(name, str) and isinstance(t, np.ndarray)}
+    def innermost(value, depth: int) -> Dict[str, np.ndarray]:
+        if not isinstance(value, dict) or not depth:  # a dictionary can hold itself
+            return {}
+        nested = (innermost(value[key], depth - 1) for key in _NESTS if key in value)
+        return next(filter(None, nested), None) or {
+            name: t for name, t in value.items() if isinstance(name, str) and isinstance(t, np.ndarray)}
 
-    while isinstance(found, dict):
-        nest = next((key for key in _NESTS if isinstance(found.get(key), dict)), None)
-        if nest is None or tensors(found):
-            break
-        found = found[nest]
-    named = tensors(found)
+    named = innermost(found, 4)
     if not named:
         keys = ", ".join(map(str, list(found)[:8])) if isinstance(found, dict) else type(found).__name__
         raise CheckpointError("the file holds no named tensors", where=path, received=keys[:200],

@@ -1,5 +1,6 @@
 """Other people's weight files: kinds, nests and prefixes, forms of names, and what a file is recognised as."""
 import json
+import zipfile
 from collections import OrderedDict
 
 import mxnet as mx
@@ -70,6 +71,7 @@ def test_every_kind_of_file(name, tmp_path):
 
 @pytest.mark.parametrize("wrap", [
     lambda state: {"state_dict": state}, lambda state: {"epoch": 3, "model": state, "optimizer": {"state": {0: state}}},
+    lambda state: {"rng_state": tensor("r", [1.0]), "state_dict": state, "model": {"of_the_optimiser": 1}},
     lambda state: {"model": {"state_dict": state}}, lambda state: {"meta": Call("argparse", "Namespace"), "net": state},
     lambda state: OrderedDict((f"module.{k}", v) for k, v in state.items()),
     lambda state: {"state_dict": OrderedDict((f"module.model.{k}", v) for k, v in state.items())},
@@ -83,6 +85,13 @@ def test_nests_and_prefixes(wrap, tmp_path):
 def test_a_prefix_that_only_some_names_have_stays(tmp_path):
     state = state_dict({"model.a": np.ones(1, "f4"), "head.b": np.ones(1, "f4")})
     assert read_tensors(write_zip(tmp_path / "f.pth", state)).keys() == {"model.a", "head.b"}
+
+
+def test_a_dictionary_that_holds_itself(tmp_path):
+    with zipfile.ZipFile(tmp_path / "f.pth", "w") as archive:  # d = {}; d["model"] = d
+        archive.writestr("a/data.pkl", b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.")
+    with pytest.raises(CheckpointError, match="no named tensors"):
+        read_tensors(tmp_path / "f.pth")
 
 
 @pytest.mark.parametrize("value", [{}, {"epoch": 3}, [1, 2], Call("my_networks", "Net", state={"weight": 1}),

@@ -1,15 +1,23 @@
 """`mxnetseg convert`: files in, checkpoints out, and all that can go wrong between."""
 import json
+import re
+import shlex
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image
 from torch_files import Call, state_dict, tensor, write_stream, write_zip
 
 from mxnetseg import Predictor
+from mxnetseg.config import Config
+from mxnetseg.config.loader import parse_override
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
-from mxnetseg.models import get_model
-from mxnetseg.tools.main import main
+from mxnetseg.models import MODELS, get_model, model_arguments
+from mxnetseg.models.foreign import FORMS
+from mxnetseg.tools.convert import add_arguments
+from mxnetseg.tools.main import Parser, main
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +185,54 @@ def test_a_full_disk_leaves_nothing(convert, tmp_path, monkeypatch):
 
 
 def test_the_help_names_every_form(capsys):
-    from mxnetseg.models.foreign import FORMS
     assert main(["convert", "--help"]) == 0
     out = capsys.readouterr().out
     assert all(form in out for form in FORMS)
+
+
+def test_eval_scores_it(convert, tmp_path, capsys):
+    """On folder data; the file has MXNetSeg's names, which know no backbone."""
+    data = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(np.random.randint(0, 255, (40, 48, 3), np.uint8)).save(data / "images" / f"{name}.png")
+        Image.fromarray(np.random.randint(0, 3, (40, 48)).astype(np.uint8)).save(data / "masks" / f"{name}.png")
+    (data / "classes.txt").write_text("left\nmiddle\nright\n")
+    for split in ("train", "val"):
+        (data / f"{split}.txt").write_text("a\nb\n")
+    net = get_model("fcn", nclass=3)
+    mx.nd.save(str(tmp_path / "theirs.params"), {
+        name.replace("backbone.", "", 1): p.data() for name, p in net.named_parameters().items()})
+    code, out, err = convert("--data", f"folder:{data}", file=tmp_path / "theirs.params")
+    assert (code, err) == (0, "") and "MXNetSeg" in out
+    assert main(["eval", "--checkpoint", str(tmp_path / "out" / "new.params"), "--save-dir", str(tmp_path / "scores"),
+                 "--quiet"]) == 0
+    assert "middle" in capsys.readouterr().out
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "convert.md").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_command_takes():
+    commands = re.findall(r"mxnetseg convert ([^`\n]+)", PAGE)
+    parser = Parser(prog="mxnetseg convert")
+    add_arguments(parser)
+    assert len(commands) > 8
+    for line in commands:
+        args = parser.parse_args(shlex.split(line))
+        assert args.model == "NAME" or MODELS.resolve(args.model)
+        assert args.form in ("auto", *FORMS)
+    settings = dict(map(parse_override, re.findall(r"--set '?([^`'\s]+=(?:\[[^]]*\]|\S+?))'?(?=[`\s])", PAGE)))
+    assert settings["model.options.aux_bins"] == [1, 2, 4, 8] and settings["eval.crop_size"] == [512, 1024]
+    Config().replace(settings)  # raises for a key that is none
+    for key in settings:
+        if key.startswith("model.options."):
+            assert any(key.split(".")[-1] in model_arguments(name) for name in MODELS.names())
+
+
+def test_the_page_names_all_forms_and_who_reads_them():
+    assert "|".join(FORMS) in PAGE
+    for name in MODELS.names():
+        if {"from_pytorch", "from_mmseg"} & vars(MODELS.get(name)).keys():
+            assert f"`{name}`" in PAGE, name
