@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg.config import load_config
-from mxnetseg.data.prepare import PREPARATIONS
+from mxnetseg.data.prepare import PREPARATIONS, base
 from mxnetseg.tools.main import main
 
 COLOURS = np.array([(16, 32, 48), (0, 255, 0)], np.uint8)
@@ -44,6 +44,24 @@ def test_a_result_that_fails_its_audit(painted, tmp_path, capsys):
     (painted / "images" / "0.jpg").write_bytes(b"no picture")
     assert main(["prepare", "colours", str(painted), str(tmp_path / "pets")]) == 1
     assert "failed: 1 problem to mend" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_goes_on(painted, tmp_path, monkeypatch, capsys):
+    calls, honest = [], base.cv2.imencode
+
+    def encode(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    command = ["prepare", "colours", str(painted), str(tmp_path / "pets"), "--workers", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(base.cv2, "imencode", encode)
+        assert main(command) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert main(command) == 0
+    assert " 0 were there" not in capsys.readouterr().out
 
 
 def test_a_damaged_source(painted, tmp_path, capsys):

@@ -65,3 +65,10 @@ def numbers(path: Path, variable: str) -> np.ndarray:
         raise DataError(f"a MATLAB file holds no {variable}", where=path,
                         fix="restore the file from the data set's archive")
     return np.asarray(variables[variable]).astype(np.int64).ravel()
+
+
+def referred(file, reference) -> np.ndarray:
+    """The matrix that a cell of an open HDF5 file refers to, the right way up: uint8 (H, W)."""
+    with _ONE_AT_A_TIME:
+        stored = np.asarray(file[reference])
+    return np.ascontiguousarray(stored.transpose().astype(np.uint8))

@@ -90,7 +90,7 @@ class PascalContextAnnotations(Preparation):
     @staticmethod
     def _matrix(path: Path) -> np.ndarray:
         variables = read_mat(path)
-        categories = np.asarray(variables.get("LabelMap"))
+        categories = np.asarray(variables.get("LabelMap") if isinstance(variables, dict) else None)
         if categories.ndim != 2 or categories.min() < 0 or categories.max() > _MOST:
             raise DataError("a MATLAB file holds no LabelMap of Context's 459 categories", where=path,
                             fix="restore the file from the archive")

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 from typing import Dict, List
 
@@ -12,10 +11,10 @@ from ...errors import DataError
 from ..base import list_files, read_mask
 from ..mat import read_mat
 from .base import Job, Preparation, place, write_png
+from .matlab import referred
 
 _META, _SEG, _SPLIT = "Metadata/SUNRGBDMeta.mat", "Metadata/SUNRGBD2Dseg.mat", "traintestSUNRGBD/allsplit.mat"
 _ABOVE = "SUNRGBD/"  # the authors' paths begin differently: what follows is the same everywhere
-_ONE_AT_A_TIME = threading.RLock()  # HDF5 is not safe in threads
 
 
 class SUNRGBDToolbox(Preparation):
@@ -64,7 +63,7 @@ class SUNRGBDToolbox(Preparation):
                 name = f"{number:05d}"
                 self.lists[split].append(name)
                 jobs += self._pair(name, pictures / folder / "image" / image,
-                                   lambda reference=reference: _matrix(seg, reference))
+                                   lambda reference=reference: referred(seg, reference))
         return jobs
 
     def _from_pictures(self) -> List[Job]:
@@ -98,10 +97,3 @@ class SUNRGBDToolbox(Preparation):
 def _below(path: str) -> str:
     """What follows the folder SUNRGBD in a path of the authors' machine."""
     return path.rstrip("/").partition(_ABOVE)[2]
-
-
-def _matrix(file, reference) -> np.ndarray:
-    """The matrix that a cell of an HDF5 file refers to: uint8 (H, W), the right way up."""
-    with _ONE_AT_A_TIME:
-        stored = np.asarray(file[reference])
-    return np.ascontiguousarray(stored.transpose().astype(np.uint8))
