@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -309,3 +309,22 @@ def test_opencv_is_left_with_one_thread(pets):
     cv2.setNumThreads(2)
     audit(str(pets))
     assert cv2.getNumThreads() == 1
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["images/a0.jpg", "masks/a0.png", "images/a7.jpg", "masks/a8.png"]),
+                          st.integers(0, 2000), st.binary(max_size=40)), min_size=1, max_size=4))
+def test_no_damage_whatever_stops_the_audit(pets, damages):
+    """Bytes are overwritten or cut off anywhere: all other pairs are counted, and what is wrong has a file."""
+    whole = {name: (pets / name).read_bytes() for name, _, _ in damages}
+    try:
+        for name, at, data in damages:
+            before = (pets / name).read_bytes()
+            (pets / name).write_bytes(before[:at] + data + (before[at + len(data):] if data else b""))
+        result = audit(str(pets))
+    finally:
+        for name, content in whole.items():
+            (pets / name).write_bytes(content)
+    assert set(kinds(result)) <= {"image", "mask", "label", "size", "flat", "odd"}
+    assert sum(int(s.present_in.max()) for s in result.splits.values()) >= 10 - 3
+    assert all(finding.error.where and finding.error.fix for finding in result.findings)
