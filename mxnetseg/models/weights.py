@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -105,11 +104,7 @@ def load_pretrained_base(net, path: Optional[Union[str, Path]] = None) -> None:
     backbone = net.backbone
 
     def use(file: Path) -> None:
-        tensors = backbone.convert(read_tensors(file), pytorch=not is_mxnet_file(file))
-        for name, parameter in backbone._collect_params_with_prefix().items():
-            if name not in tensors and any(fnmatch(name, pattern) for pattern in backbone.not_in_weights):
-                tensors[name] = parameter.list_data()[0].asnumpy()
-        set_parameters(backbone, tensors, where=file)
+        set_parameters(backbone, backbone.convert(read_tensors(file), pytorch=not is_mxnet_file(file)), where=file)
 
     file = find_weights(backbone, path, use=use)
     net.mean, net.std = backbone.mean, backbone.std

@@ -19,7 +19,8 @@ BACKBONES = Registry("backbone", {
        for name in ("densenet121", "densenet161", "densenet169", "densenet201")},
     **{f"resnest{layers}": f"mxnetseg.models.backbones.resnest:resnest{layers}"
        for layers in (14, 26, 50, 101, 200, 269)},
-    **{name: f"mxnetseg.models.backbones.ecaresnet:{name}" for name in ("ecaresnet50", "ecaresnet101")},
+    **{name: f"mxnetseg.models.backbones.ecaresnet:{name}" for name in ("ecaresnet50", "ecaresnet101",
+                                                                            "ecaresnet50_v1d", "ecaresnet101_v1d")},
     "efficientnet_lite0": "mxnetseg.models.backbones.efficientnet:EfficientNetLite0",
     **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
     **{name: f"mxnetseg.models.backbones.vit:{name}"

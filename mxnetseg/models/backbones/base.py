@@ -37,12 +37,9 @@ class Backbone(HybridBlock):
 
     Attributes:
         needs_batch: see :class:`~mxnetseg.models.base.SegModel`.
-        not_in_weights: patterns (:mod:`fnmatch`) of parameters that the published weights lack; they keep their first
-            values.
     """
 
     needs_batch: int = 1
-    not_in_weights: Sequence[str] = ()
 
     def __init__(self, stages: Sequence[HybridBlock], taps: Sequence[Tap], *, gluoncv_name: Optional[str] = None,
                  timm_names: Sequence[str] = (), pip_name: Optional[str] = None,

@@ -7,7 +7,7 @@ from typing import Mapping, Optional, Sequence
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
-from .base import Backbone, Tap, check_output_stride
+from .base import Backbone, Tap, check_output_stride, limit_stride
 from .resnet import timm_names
 
 _DEPTHS = {"ecaresnet50": (3, 4, 6, 3), "ecaresnet101": (3, 4, 23, 3)}
@@ -36,9 +36,7 @@ class ECAResNet(Backbone):
     def __init__(self, name: str, *, output_stride: int = 32, kernels: Sequence[int] = (3, 3, 3, 3),
                  norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         check_output_stride(output_stride, name)
-        if len(kernels) != 4 or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise ConfigError("the attention takes one odd kernel size for each of the four stages",
-                              where="model.options.eca_kernels", received=list(kernels), fix="for example [3, 3, 5, 7]")
+        _check_kernels(kernels)
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         stages, taps, channels, reduction = [], [], 128, 4
         for i, (blocks, kernel) in enumerate(zip(_DEPTHS[name], kernels)):
@@ -57,13 +55,8 @@ class ECAResNet(Backbone):
         v1s = name.replace("eca", "") + "_v1s"
         super().__init__(stages, taps, gluoncv_name=v1s, timm_names=timm_names(v1s))
         with self.name_scope():
-            self.conv1 = nn.HybridSequential()
-            for inside, outside, strides in ((3, 64, 2), (64, 64, 1)):
-                self.conv1.add(nn.Conv2D(outside, 3, strides, 1, in_channels=inside, use_bias=False),
-                               norm_layer(in_channels=outside, **(norm_kwargs or {})), nn.Activation("relu"))
-            self.conv1.add(nn.Conv2D(128, 3, 1, 1, in_channels=64, use_bias=False))
-            self.bn1 = norm_layer(in_channels=128, **(norm_kwargs or {}))
-            self.relu, self.maxpool = nn.Activation("relu"), nn.MaxPool2D(3, 2, 1, ceil_mode=True)
+            self.conv1, self.bn1, self.relu = _stem(64, norm_layer, norm_kwargs)
+            self.maxpool = nn.MaxPool2D(3, 2, 1, ceil_mode=True)
             self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
     def hybrid_forward(self, F, x):
@@ -88,11 +81,12 @@ class ECABottleneck(nn.HybridBlock):
         in_channels: input channels.
         strides, dilation: of the 3x3 convolution.
         kernel: see :class:`ECA`.
+        pooled: the shortcut takes means of 2x2 instead of every second pixel, as in a ResNet v1d.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, width: int, *, in_channels: int, strides: int, dilation: int, kernel: int, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+    def __init__(self, width: int, *, in_channels: int, strides: int, dilation: int, kernel: int, pooled: bool = False,
+                 norm_layer: type, norm_kwargs: Optional[Mapping]):
         super().__init__()
         norm = partial(norm_layer, **(norm_kwargs or {}))
         with self.name_scope():
@@ -106,6 +100,9 @@ class ECABottleneck(nn.HybridBlock):
             self.downsample = None
             if strides > 1 or in_channels != 4 * width:
                 self.downsample = nn.HybridSequential()
+                if pooled:
+                    self.downsample.add(nn.AvgPool2D(strides, strides, ceil_mode=True, count_include_pad=False))
+                    strides = 1
                 self.downsample.add(nn.Conv2D(4 * width, 1, strides, in_channels=in_channels, use_bias=False),
                                     norm(in_channels=4 * width))
 
@@ -134,4 +131,67 @@ class ECA(nn.HybridBlock):
         return F.broadcast_mul(x, F.reshape_like(factor, mean))
 
 
+class ECAResNetD(Backbone):
+    """ECA in a ResNet v1d (see :mod:`.resnet`): timm's form, which has ImageNet weights. Taps as :class:`ECAResNet`'s,
+    sizes rounded up.
+
+    Args:
+        name: ``'ecaresnet50_v1d'`` or ``'ecaresnet101_v1d'``.
+        output_stride: 8, 16 or 32.
+        kernels: how many channels the attention sees at once, in the blocks of each stage; odd. The default is the
+            paper's rule (equation 12) for their width.
+        norm_layer, norm_kwargs: GluonCV's idiom.
+
+    Raises:
+        ConfigError: another stride, or kernels that are not four odd numbers.
+    """
+
+    def __init__(self, name: str, *, output_stride: int = 32, kernels: Sequence[int] = (5, 5, 5, 7),
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+        check_output_stride(output_stride, name)
+        _check_kernels(kernels)
+        depth = name[:-len("_v1d")]
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        stages, channels = [], 64
+        for i, (blocks, kernel) in enumerate(zip(_DEPTHS[depth], kernels)):
+            stage = nn.HybridSequential()
+            for block in range(blocks):
+                stage.add(ECABottleneck(64 * 2 ** i, in_channels=channels, strides=1 if block or not i else 2,
+                                        dilation=1, kernel=kernel, pooled=True, **norm))
+                channels = 256 * 2 ** i
+            stages.append(stage)
+        reductions = limit_stride(stages, (4, 8, 16, 32), output_stride)
+        super().__init__(stages, [Tap(256 * 2 ** i, r) for i, r in enumerate(reductions)],
+                         timm_names=[f"{depth}d.miil_in1k"])
+        with self.name_scope():
+            self.conv1, self.bn1, self.relu = _stem(32, norm_layer, norm_kwargs)
+            self.maxpool = nn.MaxPool2D(3, 2, 1)
+            self.layer1, self.layer2, self.layer3, self.layer4 = stages
+
+    def hybrid_forward(self, F, x):
+        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+
+    def from_pytorch(self, name: str) -> Optional[str]:
+        """Our name of a parameter of timm's classifier; None for one we have not."""
+        return super().from_pytorch(name.replace(".se.conv.", ".eca.conv."))
+
+
+def _stem(width: int, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    """Three 3x3 convolutions of ``width``, ``width`` and ``2 width`` channels, the last one's norm, and a ReLU."""
+    norm = partial(norm_layer, **(norm_kwargs or {}))
+    convs = nn.HybridSequential()
+    for inside, strides in ((3, 2), (width, 1)):
+        convs.add(nn.Conv2D(width, 3, strides, 1, in_channels=inside, use_bias=False), norm(in_channels=width),
+                  nn.Activation("relu"))
+    convs.add(nn.Conv2D(2 * width, 3, 1, 1, in_channels=width, use_bias=False))
+    return convs, norm(in_channels=2 * width), nn.Activation("relu")
+
+
+def _check_kernels(kernels: Sequence[int]) -> None:
+    if len(kernels) != 4 or any(k < 1 or k % 2 == 0 for k in kernels):
+        raise ConfigError("the attention takes one odd kernel size for each of the four stages",
+                          where="model.options.eca_kernels", received=list(kernels), fix="for example [3, 3, 5, 7]")
+
+
+ecaresnet50_v1d, ecaresnet101_v1d = (partial(ECAResNetD, f"{name}_v1d") for name in _DEPTHS)
 ecaresnet50, ecaresnet101 = (partial(ECAResNet, name) for name in _DEPTHS)

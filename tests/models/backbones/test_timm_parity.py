@@ -40,7 +40,7 @@ def cases(*rows):
        ("resnet50s-gluon_in1k_64x96", "resnet50", 32), ("resnet101-gluon_in1k_64x96", "resnet101_v1b", 32),
        ("resnet101d-gluon_in1k_64x96", "resnet101_v1d", 32), ("resnet101s-gluon_in1k_64x96", "resnet101", 32),
        ("resnet101s-gluon_in1k_97x129", "resnet101", 32), ("resnet101s-gluon_in1k_os8_96x128", "resnet101", 8),
-       ("resnet152s-gluon_in1k_64x96", "resnet152", 32))
+       ("resnet152s-gluon_in1k_64x96", "resnet152", 32), ("ecaresnet50d-miil_in1k_64x96", "ecaresnet50_v1d", 32))
 def test_resnets(name, backbone, stride):
     case = read(f"timm_{name}")
     net = load(get_backbone(backbone, output_stride=stride), case)
