@@ -39,7 +39,7 @@ class Model(Section):
 class Data(Section):
     """The data set and how its images are augmented for training."""
 
-    name: str = option("sample", "data set, or folder:PATH; `mxnetseg datasets` lists them")
+    name: str = option("sample", "data set, or folder:PATH or list:PATH; `mxnetseg datasets` lists them")
     root: Optional[str] = option(None, "folder of the data set", null="$MXNETSEG_DATA, then ./dataset")
     train_split: str = option("train", "split to train on")
     val_split: str = option("val", "split to validate on")

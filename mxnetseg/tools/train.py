@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", help="network (`mxnetseg models` lists them); its configuration is the default")
     parser.add_argument("--config", metavar="NAME|FILE", help="configuration: a name from configs/, or a YAML file")
     parser.add_argument("--backbone", help="feature extractor")
-    parser.add_argument("--data", help="data set (`mxnetseg datasets`), or folder:PATH")
+    parser.add_argument("--data", help="data set (`mxnetseg datasets`), or folder:PATH, list:PATH")
     parser.add_argument("--root", metavar="DIR", help="folder of the data set")
     add_device_argument(parser)
     parser.add_argument("--epochs", type=int, metavar="N")
