@@ -1,0 +1,179 @@
+"""float16: every network runs forward and backward, close to its float32 self.
+
+On a CPU MXNet has no float16 convolution and no fully connected layer; they compute in float32 here and give float16 back,
+as tensor cores do. Everything else are MXNet's own float16 kernels.
+"""
+import functools
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+
+from mxnetseg.losses import global_backward
+from mxnetseg.models import list_models
+from mxnetseg.nn.attention import ChannelAttention, PositionAttention
+from mxnetseg.nn.norm import GroupNorm32, LayerNorm
+from mxnetseg.nn.pool import pool_by
+from mxnetseg.nn.precision import as_type_of, wide
+from mxnetseg.nn.resize import nearest, resize
+from mxnetseg.nn.warp import DeformableConv3x3, warp
+
+from .test_life import build, label, subjects
+
+# These learn where to look. At random values they look far away, into noise, and half a pixel beside is another
+# value; so of them only most predictions are compared.
+WANDERING = ("alignseg", "ovenet")
+
+
+def widened(operator):
+    @functools.wraps(operator)
+    def run(*tensors, **options):
+        kinds = {tensor.dtype for tensor in tensors}
+        assert len(kinds) == 1, f"{operator.__name__} got {kinds}"
+        return operator(*(tensor.astype("float32") for tensor in tensors), **options).astype(kinds.pop())
+    return run
+
+
+@pytest.fixture
+def no_gemm(monkeypatch):
+    for name in ("Convolution", "Deconvolution", "FullyConnected"):
+        monkeypatch.setattr(mx.nd, name, widened(getattr(mx.nd, name)))
+
+
+def random(*shape, scale=1.0):
+    return mx.nd.array(scale * np.random.RandomState(sum(shape)).normal(size=shape))
+
+
+def both(function, *inputs):
+    """function's result in float32 and in float16, as arrays, with the gradients of the inputs."""
+    found = []
+    for kind in ("float32", "float16"):
+        arrays = [x.astype(kind) for x in inputs]
+        for x in arrays:
+            x.attach_grad()
+        with mx.autograd.record():
+            y = function(*arrays)
+        assert y.dtype == np.dtype(kind)
+        y.backward()
+        found.append([v.astype("float32").asnumpy() for v in [y, *(x.grad for x in arrays)]])
+    return found
+
+
+def assert_near(found, tolerance=3e-3):
+    for one, other in zip(*found):
+        assert np.isfinite(other).all()
+        assert np.abs(one - other).max() <= tolerance * max(np.abs(one).max(), 1e-3)
+
+
+class TestParts:
+    @pytest.mark.parametrize("align_corners", [True, False])
+    @pytest.mark.parametrize("size", [(5, 300), (40, 7)])
+    def test_resize(self, align_corners, size):
+        like = mx.nd.zeros((1, 1, *size))
+        assert_near(both(lambda x: resize(mx.nd, x, like, align_corners=align_corners), random(2, 3, 9, 160)))
+
+    def test_resize_beyond_what_float16_counts_to(self):
+        """2050 and more columns: float16 knows only every second number there, and 65504 is the end."""
+        ramp = mx.nd.arange(2100).reshape((1, 1, 1, -1)) / 2100
+        x = resize(mx.nd, ramp.astype("float16"), mx.nd.zeros((1, 1, 1, 4200)), align_corners=True)
+        assert np.abs(x.asnumpy().ravel() - np.linspace(0, 2099 / 2100, 4200)).max() < 1e-3
+
+    def test_nearest(self):
+        assert_near(both(lambda x: nearest(mx.nd, x, mx.nd.zeros((1, 1, 30, 31))), random(2, 3, 9, 16)))
+
+    def test_pool(self):
+        assert_near(both(lambda x: pool_by(mx.nd, x, 4), random(2, 3, 33, 18)))
+
+    def test_warp(self):
+        flow = random(1, 2, 11, 250, scale=2.0).astype("float16")
+        assert_near(both(lambda x: warp(mx.nd, x, flow), random(1, 3, 11, 250)))
+
+    # products of channels that add up over 2500 places are more than float16 has
+    @pytest.mark.parametrize("make, scale", [(lambda: PositionAttention(16), 1.0), (ChannelAttention, 8.0)])
+    def test_attention_over_many_places(self, make, scale, no_gemm):
+        layer = make()
+        layer.initialize(mx.init.Xavier())
+        layer.gamma.set_data(mx.nd.ones(1))
+
+        def run(x):
+            layer.cast(x.dtype)
+            return layer(x)
+        assert_near(both(run, random(1, 16, 50, 50, scale=scale)), tolerance=2e-2)
+
+    @pytest.mark.parametrize("make", [lambda: GroupNorm32(in_channels=64), lambda: LayerNorm(axis=1, in_channels=64)])
+    def test_norms_keep_their_parameters(self, make):
+        layer = make()
+        layer.initialize()
+        layer.cast("float16")
+        assert {p.dtype for p in layer.collect_params().values()} == {"float32"}
+        x = random(2, 64, 20, 20, scale=30.0) + 300  # a sum of squares that float16 cannot hold
+        assert_near(both(lambda x: layer(x) * 1, x)[:2], tolerance=2e-2)
+
+    def test_deformable_convolution(self, no_gemm):
+        layer = DeformableConv3x3(4, in_channels=8, groups=2)
+        layer.initialize(mx.init.Xavier())
+        layer.offset_bias.set_data(random(54, scale=0.5))
+
+        def run(x):
+            layer.cast(x.dtype)
+            return layer(x)
+        assert_near(both(run, random(1, 8, 12, 14)), tolerance=2e-2)
+
+    @pytest.mark.parametrize("kind", ["float32", "float64"])
+    def test_nothing_happens_to_wide_types(self, kind):
+        x = random(2, 3).astype(kind)
+        assert wide(mx.nd, x) is x and as_type_of(mx.nd, x, x) is x
+
+    def test_a_graph_that_is_exported_has_no_casts(self, tmp_path):
+        class Half(nn.HybridBlock):
+            def hybrid_forward(self, F, x):
+                return resize(F, x, F.slice_axis(x, axis=3, begin=0, end=5), align_corners=False)
+        net = Half()
+        net.hybridize()
+        net(random(1, 2, 8, 9))
+        net.export(str(tmp_path / "half"))
+        assert "amp_" not in (tmp_path / "half-symbol.json").read_text()
+
+
+def networks():
+    """One form of every network; the life test's own for most."""
+    seen = {}
+    for name, arguments in subjects():
+        if name not in seen and arguments.get("backbone", "resnet18") in (
+                "resnet18", "resnet50", "vit_reduced", "densenet121", "eprnet"):
+            seen[name] = arguments
+    assert sorted(seen) == list_models()
+    quick = ("fcn", "sfnet", "danet", "setr")
+    return [pytest.param((name, arguments), id=name, marks=() if name in quick else pytest.mark.slow)
+            for name, arguments in seen.items()]
+
+
+@pytest.mark.parametrize("subject", networks())
+def test_every_network(subject, no_gemm):
+    mx.random.seed(0)
+    # at first running statistics mean nothing, and what is not normalised outgrows float16; this sets them at once
+    net = build(subject, norm_layer=nn.BatchNorm, norm_kwargs={"momentum": 0.0})
+    x, y = random(2, 3, 65, 97), label(65, 97, 2)
+    with mx.autograd.train_mode():
+        net(x)
+    wanted = [output.asnumpy() for output in net(x)]
+    net.cast("float16")
+    half = x.astype("float16")
+    got = [output.astype("float32").asnumpy() for output in net(half)]
+    for one, other in zip(wanted, got):
+        assert np.isfinite(other).all() and one.shape == other.shape
+        if subject[0] not in WANDERING:
+            assert np.abs(one - other).max() <= 0.05 * np.abs(one).max()
+    agree = (wanted[0].argmax(1) == got[0].argmax(1)).mean()
+    assert agree > (0.8 if subject[0] in WANDERING else 0.97)
+
+    loss = net.loss()
+    loss.initialize()
+    with mx.autograd.record():
+        parts = loss(net(half), y)
+    value = global_backward([parts], loss.weights)
+    assert value.dtype == np.float32 and np.isfinite(value.asscalar())
+    for name, p in net.named_parameters().items():
+        if p.grad_req != "null":
+            assert np.isfinite(p.grad().asnumpy()).all(), name
