@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
+import textwrap
 from typing import Dict, Iterator, List, Optional, Tuple, Type
 
 from ..data import get_dataset_class, list_datasets
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="explain this one: classes and colours, splits, layout, licence")
     parser.add_argument("--root", "--data-root", metavar="FOLDER",
                         help="look here instead of in $MXNETSEG_DATA and ./dataset")
+    parser.add_argument("--layout", action="store_true", help="below each, the folders and files that it expects")
     parser.add_argument("--markdown", action="store_true", help="as the page docs/datasets.md has it, all or the one")
 
 
@@ -31,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
             # of places that differ in case alone, the first is enough
             where = {line.lower(): line for line in reversed(_where(dataset, args.root))}
             print(f"{name:<{width}}  {_size(dataset):<22}  {'; '.join(reversed(where.values()))}")
+            if args.layout:
+                print(textwrap.indent(dataset.layout, "    "), end="\n\n")
     return 0
 
 

@@ -42,6 +42,14 @@ def test_the_list_names_every_place_once(capsys, tmp_path, monkeypatch):
     assert line.endswith(f"not found; looked in /data/GATECH; looked in {tmp_path}/dataset/GATECH")
 
 
+def test_the_list_with_what_each_expects(capsys):
+    assert main(["datasets", "--layout"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines() if line and not line.startswith(" ")] == list_datasets()
+    assert "\n    <root>/rgb_anon/{fog,night,rain,snow}/{train,val,test}/SEQUENCE/NAME_rgb_anon.png\n" in out
+
+
 def test_the_page_is_what_the_command_says(capsys):
     assert main(["datasets", "--markdown"]) == 0
-    assert PAGE.read_text(encoding="utf-8").endswith(capsys.readouterr().out)
+    made = capsys.readouterr().out
+    assert PAGE.read_text(encoding="utf-8").endswith(made), "below its head, replace it by: mxnetseg datasets --markdown"
