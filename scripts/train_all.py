@@ -29,7 +29,7 @@ STEPS = 60  # 160 pictures, 8 a step, 3 epochs
 COMMON = ["train.epochs=3", "train.batch_size=8", "train.log_every=1", "train.val_every=0", "data.crop_size=[96, 128]",
           "data.base_size=192", "data.scale=[0.75, 1.5]"]
 # The smallest form of networks whose configuration asks for more than two cores can train in minutes.
-SMALLER = {"hrnet": ["model.options.width=18"], "ovenet": ["model.options.width=18"],
+SMALLER = {**{name: ["model.options.width=18"] for name in ("hrnet", "ocrnet", "ovenet")},
            "setr": ["model.backbone=vit_reduced"], "flattenet": ["model.backbone=resnet50"]}
 ENOUGH = 0.9  # a ratio of the losses below this is a network that trains
 HEADER = ("| network | backbone | loss, steps 1-10 | loss, steps 51-60 | ratio | mIoU | seconds |\n"
