@@ -52,4 +52,4 @@ def test_the_list_with_what_each_expects(capsys):
 def test_the_page_is_what_the_command_says(capsys):
     assert main(["datasets", "--markdown"]) == 0
     made = capsys.readouterr().out
-    assert PAGE.read_text(encoding="utf-8").endswith(made), "below its head, replace it by: mxnetseg datasets --markdown"
+    assert PAGE.read_text(encoding="utf-8").endswith(made), "put there what mxnetseg datasets --markdown prints"
