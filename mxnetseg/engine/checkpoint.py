@@ -61,9 +61,14 @@ def restore_network(checkpoint: "Checkpoint", contexts: Sequence[mx.Context]):
     """
     sidecar = checkpoint.read_sidecar()
     net = get_model(**sidecar["model"], norm="bn", ctx=list(contexts))
-    net.mean, net.std = (tuple(sidecar["normalisation"][k]) for k in ("mean", "std"))
+    take_normalisation(net, sidecar)
     checkpoint.load_into(net)
     return net, sidecar
+
+
+def take_normalisation(net, sidecar: Dict[str, Any]) -> None:
+    """Let the network scale pixels as the checkpoint's did; before anything is built that does it."""
+    net.mean, net.std = (tuple(sidecar["normalisation"][k]) for k in ("mean", "std"))
 
 
 class Checkpoint:

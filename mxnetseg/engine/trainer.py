@@ -25,7 +25,7 @@ from ..losses import Mining, Part, global_backward
 from ..metrics import Scores
 from ..models import get_model
 from ..nn.blocks import InputStep
-from .checkpoint import BEST, Checkpoint, all_finite, find_checkpoint, model_record, new_stem
+from .checkpoint import BEST, Checkpoint, all_finite, find_checkpoint, model_record, new_stem, take_normalisation
 from .evaluator import check_classes, evaluate
 from .graph import compile_outermost
 from .inference import Protocol, Segmenter
@@ -116,7 +116,9 @@ class Trainer:
                              pretrained_base=config.model.pretrained_base and resume is None,
                              root=config.model.pretrained_path)
         self._check_batch()
-        if config.train.init_from and resume is None:
+        if resume is not None:
+            take_normalisation(self.net, sidecar)
+        elif config.train.init_from:
             self._fine_tune(find_checkpoint(config.train.init_from, Path(folder)))
         self._step = self._make_step()
         self.optimizer = make_trainer(self.net, config.optimizer)
@@ -328,7 +330,7 @@ class Trainer:
                          + ".params")
 
     def _fine_tune(self, source: Checkpoint) -> None:
-        source.read_sidecar()
+        take_normalisation(self.net, source.read_sidecar())
         skipped = source.load_into(self.net, skip=True)
         log.info("fine-tuning from %s: %d tensors loaded, %d skipped%s", source.path,
                  len(self.net.named_parameters()) - len([s for s in skipped if s.name in

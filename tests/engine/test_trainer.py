@@ -317,6 +317,25 @@ class TestDivergence:
         assert result.last.path.read_bytes() == before and not list(tmp_path.glob("**/*.new"))
 
 
+@pytest.mark.parametrize("how", ["resumed", "fine-tuned"])
+def test_pixels_are_scaled_as_in_the_run_before(how, configure, tmp_path, toy, monkeypatch):
+    """What the weights expect came with the pretrained backbone, which is not read again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(toy, "mean", (0.5, 0.25, 0.125))
+        first = Trainer(configure({"train.epochs": 1}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
+        first.fit()
+    assert toy.mean != (0.5, 0.25, 0.125)
+    if how == "resumed":
+        second = Trainer(configure({"train.epochs": 2}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True,
+                         resume=first.last)
+    else:
+        second = Trainer(configure({"train.init_from": str(first.last.path)}), [mx.cpu()], folder=tmp_path / "more",
+                         validate=False, quiet=True)
+    assert second.net.mean == (0.5, 0.25, 0.125)
+    np.testing.assert_allclose(second._step.input.shift.data().asnumpy().reshape(-1),
+                               first._step.input.shift.data().asnumpy().reshape(-1))
+
+
 class TestFineTuning:
     @pytest.fixture
     def source(self, fit, configure, tmp_path):
