@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from ..nn.resize import resize
 from .backbones.hrnet import HRNetV2
 from .base import SegModel, norm_options
-from .mmseg import mmseg_name
+from .mmseg import is_mmseg, mmseg_name
 
 
 class HRNet(SegModel):
@@ -22,23 +22,26 @@ class HRNet(SegModel):
         nclass: classes.
         width: channels of the finest branch: 48 (the paper's), 32, 18.
         modules, blocks: see :class:`~mxnetseg.models.backbones.hrnet.HRNetV2`.
-        head_bias: whether the convolution before the last norm has a bias; mmsegmentation's (FCN on HRNet) has none.
+        variant: ``'paper'``, or ``'mmseg'``: mmsegmentation's FCN on HRNet, which differs in a bias before a norm,
+            and in the resizing inside the backbone where sizes are odd.
         norm_layer, norm_kwargs: GluonCV's idiom.
 
     Raises:
         ConfigError: no width.
+        UnknownNameError: no such variant.
     """
 
-    foreign_options = {"mmseg": {"head_bias": False}}
+    foreign_options = {"mmseg": {"variant": "mmseg"}}
     structures = ({"width": 48}, {"width": 32}, {"width": 18}, {"width": 18, "modules": (1, 3, 2), "blocks": 2})
 
     def __init__(self, *, nclass: int, width: int = 48, modules: Sequence[int] = (1, 4, 3), blocks: int = 4,
-                 head_bias: bool = True, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 variant: str = "paper", norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
-        super().__init__(HRNetV2(width=width, modules=modules, blocks=blocks, **norm), nclass)
+        mmseg = is_mmseg("HRNet", variant, other="paper")
+        super().__init__(HRNetV2(width=width, modules=modules, blocks=blocks, by_factor=mmseg, **norm), nclass)
         channels = sum(tap.channels for tap in self.backbone.taps)
         with self.name_scope():
-            self.head = pointwise_head(nclass, channels, bias=head_bias, **norm)
+            self.head = pointwise_head(nclass, channels, bias=not mmseg, **norm)
 
     def hybrid_forward(self, F, x):
         return (resize(F, self.head(joined(F, self.backbone(x))), x, align_corners=False),)

@@ -15,8 +15,6 @@ import numpy as np
 from ..errors import UnknownNameError
 from .pytorch import gluon_name
 
-VARIANTS = ("mxnetseg", "mmseg")
-
 # what several of its networks have: ResNets with a deep stem, FCN heads, context modules
 _COMMON = {
     r"^(?:decode_head|backbone)\.psp_modules\.(\d)\.1\.": lambda found: f"ppm.conv{int(found[1]) + 1}.",
@@ -29,14 +27,14 @@ _COMMON = {
 }
 
 
-def is_mmseg(network: str, variant: str) -> bool:
-    """Whether ``variant`` is mmsegmentation's form and not MXNetSeg's.
+def is_mmseg(network: str, variant: str, *, other: str = "mxnetseg") -> bool:
+    """Whether ``variant`` is ``'mmseg'`` and not the ``other`` one.
 
     Raises:
         UnknownNameError: it is neither; the message names ``network``.
     """
-    if variant not in VARIANTS:
-        raise UnknownNameError(f"variant of {network}:", variant, VARIANTS)
+    if variant not in (other, "mmseg"):
+        raise UnknownNameError(f"variant of {network}:", variant, [other, "mmseg"])
     return variant == "mmseg"
 
 

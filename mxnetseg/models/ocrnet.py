@@ -32,10 +32,12 @@ class OCRNet(SegModel):
         ConfigError: no width.
     """
 
+    structures = ({"width": 48}, {"width": 32}, {"width": 18})
+
     def __init__(self, *, nclass: int, width: int = 48, channels: int = 512, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
-        super().__init__(HRNetV2(width=width, **norm), nclass)
+        super().__init__(HRNetV2(width=width, by_factor=True, **norm), nclass)
         in_channels = sum(tap.channels for tap in self.backbone.taps)
         with self.name_scope():
             self.conv = ConvModule2d(channels, 3, in_channels=in_channels, **norm)

@@ -91,9 +91,10 @@ class SemanticFPN(SegModel):
         finest, *others = self.branches
         y = finest(pyramid[0])
         for branch, climbing in zip(others, pyramid[1:]):
-            for convolution in branch:
+            *convolutions, last = branch
+            for convolution in convolutions:
                 climbing = enlarge(F, convolution(climbing), 2, align_corners=False)
-            y = y + resize(F, climbing, y, align_corners=False)  # twice a rounded size may be one too many
+            y = y + enlarge(F, last(climbing), 2, align_corners=False, then=y)
         return y
 
     def from_mmseg(self, name: str) -> Optional[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Mapping, Optional, Sequence, Union
 
+import numpy as np
 from mxnet.gluon import nn
 
 from ..errors import ConfigError, UnknownNameError
@@ -11,7 +12,7 @@ from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.norm import LayerNorm
 from ..nn.resize import enlarge, resize
 from .backbones import BACKBONES, get_backbone
-from .base import IMAGENET_MEAN, IMAGENET_STD, SegModel, norm_options
+from .base import SegModel, norm_options
 from .mmseg import mmseg_name
 
 # section 4.1: which of 24 layers each decoder reads
@@ -35,7 +36,7 @@ class SETR(SegModel):
     ``variant='mmseg'`` is mmsegmentation's form: resizing aligns the edges of the grids, and logits are enlarged on the
     way: four times behind a head of convolutions, in ``pup`` once more behind its 1x1 classifier. ``pup`` has
     three auxiliary heads with 3x3 convolutions, and ``mla``'s are 1x1 classifiers on its four sums, from the last tap
-    on. Pixels are normalised as for ImageNet, and not by 0.5.
+    on. The patches of ``naive`` and ``pup`` attend to a class token too.
 
     Args:
         nclass: classes.
@@ -70,12 +71,11 @@ class SETR(SegModel):
             raise ConfigError("SETR needs a vision transformer", where="model.backbone", received=backbone,
                               fix="take vit_base_16 or vit_large_16")
         norm = norm_options(norm_layer, norm_kwargs)
-        options = {"fractions": [layer / 24 for layer in LAYERS[decoder]], "grid": grid}
+        self._mmseg = variant == "mmseg"
+        options = {"fractions": [layer / 24 for layer in LAYERS[decoder]], "grid": grid,
+                   "class_token": self._mmseg and decoder != "mla"}
         super().__init__(get_backbone(backbone, output_stride=16, options=options, **norm), nclass)
         channels = self.backbone.taps[-1].channels
-        self._mmseg = variant == "mmseg"
-        if self._mmseg:
-            self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         with self.name_scope():
             self.decoder = DECODERS[decoder](nclass, channels, variant=variant, **norm)
             for k in range(4):  # a parameter that nothing reads would stop Gluon's trainer
@@ -115,10 +115,10 @@ class SETR(SegModel):
     def from_mmseg(self, name: str) -> Optional[str]:
         """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not.
 
-        Among these is the class token, which its encoder cuts off in front of the first layer.
+        Among these is the class token of ``mla``, which it cuts off in front of the first layer.
         """
         if name == "backbone.cls_token":
-            return None
+            return None if isinstance(self.decoder, MultiLevelAggregation) else "backbone.class_token"
         return mmseg_name(self, name, {
             r"^backbone\.patch_embed\.projection\.": "backbone.patch_embed.linear.",
             r"^backbone\.layers\.(\d+)\.ln(\d)\.": r"backbone.blocks.\1.norm\2.",
@@ -127,22 +127,33 @@ class SETR(SegModel):
             r"^backbone\.layers\.(\d+)\.ffn\.layers\.0\.0\.": r"backbone.blocks.\1.mlp.fc1.",
             r"^backbone\.layers\.(\d+)\.ffn\.layers\.1\.": r"backbone.blocks.\1.mlp.fc2.",
             r"^(?:neck\.norm\.(\d)|auxiliary_head\.(\d)\.norm|decode_head\.norm)\.":
-                lambda found: f"norm{found[1] or found[2] or 3}.", **self.decoder.mmseg_names,
-            # its heads count from the first tap on, ours from the last
-            r"^auxiliary_head\.(\d)\.up_convs\.0\.0\.": lambda found: f"aux_heads.{2 - int(found[1])}.conv1.",
-            r"^auxiliary_head\.(\d)\.conv_seg\.": lambda found: f"aux_heads.{2 - int(found[1])}.conv2."})
+                lambda found: f"norm{found[1] or found[2] or 3}.", **self.decoder.mmseg_names})
 
     def adapt_foreign(self, form, tensors):
-        """mmsegmentation's position embedding begins with the class token's."""
-        position = tensors.get("backbone.pos_embed")
-        if form != "mmseg" or position is None or position.ndim != 3:
+        """mmsegmentation's position embedding begins with the class token's; its patches have no bias."""
+        position, token = (tensors.get(f"backbone.{name}") for name in ("pos_embed", "cls_token"))
+        if form != "mmseg" or token is None or position is None or position.shape[2:] != token.shape[2:]:
             return super().adapt_foreign(form, tensors)
-        return {**tensors, "backbone.pos_embed": position[:, 1:]}
+        no_bias = np.zeros(position.shape[2:], position.dtype)
+        return {"backbone.patch_embed.projection.bias": no_bias, **tensors,
+                "backbone.cls_token": token + position[:, :1], "backbone.pos_embed": position[:, 1:]}
+
+    @classmethod
+    def arguments_of(cls, shapes):
+        """The grid, if it is a square: one position for each of its patches."""
+        side = round(shapes.get("backbone.pos_embed", (1, 0))[1] ** 0.5)
+        return {"grid": side} if side and side ** 2 == shapes["backbone.pos_embed"][1] else {}
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         """Section 4.1: every auxiliary head's loss beside the main one, here with weight ``aux_weight``."""
         count = len(self.aux_heads) if self.aux_heads is not None else 0
         return [Term(0, 1.0, pixel_loss)] + [Term(k + 1, aux_weight, pixel_loss) for k in range(count)]
+
+
+# mmsegmentation's count from the first tap on, ours from the last
+MMSEG_AUX_HEADS = {
+    r"^auxiliary_head\.(\d)\.up_convs\.0\.0\.": lambda found: f"aux_heads.{2 - int(found[1])}.conv1.",
+    r"^auxiliary_head\.(\d)\.conv_seg\.": lambda found: f"aux_heads.{2 - int(found[1])}.conv2."}
 
 
 class Naive(nn.HybridBlock):
@@ -151,7 +162,7 @@ class Naive(nn.HybridBlock):
     reads = 1  # taps, the last ones
     aux_heads = 3
     mmseg_names = {r"^decode_head\.up_convs\.0\.0\.": "decoder.head.conv1.",
-                   r"^decode_head\.conv_seg\.": "decoder.head.conv2."}
+                   r"^decode_head\.conv_seg\.": "decoder.head.conv2.", **MMSEG_AUX_HEADS}
 
     def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
                  norm_kwargs: Optional[Mapping]):
@@ -175,7 +186,7 @@ class ProgressiveUpsampling(nn.HybridBlock):
     reads = 1  # taps, the last ones
     aux_heads = 4
     mmseg_names = {r"^decode_head\.up_convs\.(\d)\.0\.": r"decoder.conv\1.",
-                   r"^decode_head\.conv_seg\.": "decoder.conv4."}
+                   r"^decode_head\.conv_seg\.": "decoder.conv4.", **MMSEG_AUX_HEADS}
 
     def __init__(self, nclass: int, in_channels: int, *, variant: str, norm_layer: type,
                  norm_kwargs: Optional[Mapping]):

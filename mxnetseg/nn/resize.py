@@ -19,11 +19,9 @@ def length(F, x, axis):
     return F.slice_axis(F.contrib.arange_like(x, axis=axis), axis=0, begin=-1, end=None) + 1
 
 
-def _weights(F, x, like, axis, align_corners):
-    """R^T for one axis: (in, out)."""
-    source = F.contrib.arange_like(x, axis=axis)
-    target = F.contrib.arange_like(like, axis=axis)
-    n_in, n_out = length(F, x, axis), length(F, like, axis)
+def _weights(F, source, target, align_corners):
+    """R^T for one axis: (in, out). ``source`` and ``target`` are 0, 1, 2, ... along it."""
+    n_in, n_out = length(F, source, 0), length(F, target, 0)
     # one division, last: the products before it are exact in float32
     if align_corners:  # the corner samples of both grids coincide; a single output sample sits at 0
         steps = F.broadcast_maximum(n_out - 1, F.ones_like(n_out))
@@ -54,8 +52,13 @@ def resize(F, x, like, *, align_corners: bool):
         (N, C, H', W'), in the type of ``x``.
     """
     y, like = wide(F, x), wide(F, F.BlockGrad(like))
-    rows, columns = (_weights(F, y, like, axis, align_corners) for axis in (2, 3))
-    # dot() contracts the last axis of x with the first of R^T. The height first, so that what is transposed
+    return _products(F, x, y, *(_weights(F, *(F.contrib.arange_like(z, axis=axis) for z in (y, like)), align_corners)
+                                for axis in (2, 3)))
+
+
+def _products(F, x, y, rows, columns):
+    """(R_h y R_w^T) in the type of ``x``; ``y`` is ``x`` in float32, ``rows`` and ``columns`` are R_h^T and R_w^T."""
+    # dot() contracts the last axis of y with the first of R^T. The height first, so that what is transposed
     # is small and the large result is written once.
     y = F.dot(turn(F, y), rows)  # (N, C, W, H')
     return as_type_of(F, F.dot(turn(F, y), columns), x)  # (N, C, H', W')
@@ -67,9 +70,7 @@ def nearest(F, x, like):
     Args: see :func:`resize`. x: (N, C, H, W), like: (N', C', H', W') -> (N, C, H', W').
     """
     y, like = wide(F, x), wide(F, F.BlockGrad(like))
-    rows, columns = (_choice(F, y, like, axis) for axis in (2, 3))
-    y = F.dot(turn(F, y), rows)  # (N, C, W, H')
-    return as_type_of(F, F.dot(turn(F, y), columns), x)  # (N, C, H', W')
+    return _products(F, x, y, *(_choice(F, y, like, axis) for axis in (2, 3)))
 
 
 def _choice(F, x, like, axis):
@@ -89,14 +90,20 @@ def halve(F, x, *, align_corners: bool):
     return resize(F, x, like, align_corners=align_corners)
 
 
-def enlarge(F, x, factor: int, *, align_corners: bool):
+def enlarge(F, x, factor: int, *, align_corners: bool, then=None):
     """Bilinear resize of ``x`` to ``factor`` times its height and width, at any size, hybridised or not.
 
-    Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, factor H, factor W).
+    Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, factor H, factor W), or the size of ``then``, another map:
+        then that is resized again. (For a rounded size, ``factor`` times it may be some rows more. Both steps are
+        done in one.)
     """
-    # one channel, laid side by side and one below the other; only its size counts. Not slice(): hybridised,
-    # the backward of one with ends both given and None divides by zero and takes the process along.
-    like = F.slice_axis(F.BlockGrad(x), axis=1, begin=0, end=1)
+    y = wide(F, x)
+    weights = []
     for axis in (2, 3):
-        like = F.concat(*[like] * factor, dim=axis)
-    return resize(F, x, like, align_corners=align_corners)
+        line = F.contrib.arange_like(y, axis=axis)
+        longer = F.contrib.arange_like(F.concat(*[line] * factor, dim=0), axis=0)
+        weights.append(_weights(F, line, longer, align_corners))
+        if then is not None:
+            last = F.contrib.arange_like(wide(F, F.BlockGrad(then)), axis=axis)
+            weights[-1] = F.dot(weights[-1], _weights(F, longer, last, align_corners))
+    return _products(F, x, y, *weights)

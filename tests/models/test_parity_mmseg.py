@@ -13,6 +13,9 @@ from mxnetseg.models.foreign import renamed, set_parameters
 
 HEADS = ["decode_head", "auxiliary_head"]
 TWO_AUX = ["decode_head", "auxiliary_head.0", "auxiliary_head.1"]
+# the heads count from the first tap on, ours from the last
+SETR = ["decode_head", *(f"auxiliary_head.{i}" for i in (2, 1, 0))]
+MLA = ["decode_head", *(f"auxiliary_head.{i}" for i in range(4))]
 DANET = [*(f"decode_head_out{i}" for i in range(3)), "auxiliary_head"]
 
 # case -> our network and its arguments, the outputs' names in the order of ours
@@ -34,7 +37,12 @@ CASES = {
     "deeplabv3plus_r50-d8_c19_129x161": ("deeplabv3plus", {"backbone": "resnet50_v1c"}, HEADS),
     "bisenetv1_r18-d32_c19_64x96": ("bisenet", {}, TWO_AUX),
     "fcn_hr18_c19_64x96": ("hrnet", {"width": 18}, HEADS),
+    **{f"setr_{decoder}_c19_64x96": ("setr", {"decoder": decoder, "grid": (4, 6)}, names)
+       for decoder, names in (("naive", SETR), ("pup", SETR), ("mla", MLA))},
 }
+# The position embedding of the class token, which is added to it here, makes up for the patches' bias, which is 0
+# in mmsegmentation; that of MLA has a class token too, which no output reads.
+UNREAD = {"setr_mla_c19_64x96": 1024}
 QUICK = ("pspnet_r50-d8_c19_64x96",)
 
 
@@ -47,7 +55,7 @@ def build(case, model, arguments):
     set_parameters(net, renamed(net, "mmseg", weights(case)), where=case["name"])
     assert all(net.from_mmseg(key) is None for key, _ in case["keys"] if key.endswith("num_batches_tracked"))
     trainable = [p for p in net.collect_params().values() if p.grad_req != "null"]
-    assert sum(int(np.prod(p.shape)) for p in trainable) == case["params"]
+    assert sum(int(np.prod(p.shape)) for p in trainable) + UNREAD.get(case["name"][len("mmseg_"):], 0) == case["params"]
     return net
 
 

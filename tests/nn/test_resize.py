@@ -200,6 +200,25 @@ def test_enlarge(align_corners, hybrid):
         assert np.abs(gradient - reference_gradient(head, (height, width), align_corners)).max() < 1e-5
 
 
+class Enlarge(gluon.HybridBlock):
+    def hybrid_forward(self, F, x, like):
+        return enlarge(F, x, 4, align_corners=False, then=like)
+
+
+def test_enlarging_and_resizing_in_one_is_one_after_the_other():
+    block = Enlarge()
+    block.hybridize()
+    for size, to in (((3, 5), (12, 20)), ((3, 5), (9, 17)), ((1, 2), (3, 7)), ((4, 6), (16, 23))):
+        x = np.random.RandomState(sum(size)).normal(size=(2, 3, *size)).astype("float32")
+        head = np.random.RandomState(sum(to)).normal(size=(2, 3, *to)).astype("float32")
+        got, gradient = run(lambda x, to=to: block(x, nd.zeros((1, 1, *to))), x, head)
+        large = tuple(4 * n for n in size)
+        wanted = reference(reference(x, large, False), to, False)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+        back = reference_gradient(reference_gradient(head, large, False), size, False)
+        np.testing.assert_allclose(gradient, back, rtol=1e-4, atol=1e-5)
+
+
 class Nearest(gluon.HybridBlock):
     def hybrid_forward(self, F, x, like):
         return nearest(F, x, like)

@@ -15,7 +15,7 @@ from mxnet.gluon import nn
 
 from ...errors import ConfigError
 from ...nn.blocks import ConvModule2d
-from ...nn.resize import resize
+from ...nn.resize import enlarge, resize
 from .base import Backbone, Tap
 
 # modules in stage 2, 3 and 4
@@ -36,14 +36,15 @@ class HRModule(nn.HybridBlock):
         widths: channels of the branches, fine to coarse.
         blocks: in each branch.
         nearest: enlarge coarse maps so, instead of bilinearly.
+        by_factor: enlarge them by a power of two, bilinearly, and then to the fine map's size.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, widths: Sequence[int], *, blocks: int, nearest: bool, norm_layer: type,
+    def __init__(self, widths: Sequence[int], *, blocks: int, nearest: bool, by_factor: bool, norm_layer: type,
                  norm_kwargs: Optional[Mapping]):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
-        self._count, self._nearest = len(widths), nearest
+        self._count, self._nearest, self._by_factor = len(widths), nearest, by_factor
         block = import_module("gluoncv.model_zoo.resnetv1b").BasicBlockV1b
         with self.name_scope():
             self.branches = nn.HybridSequential()
@@ -67,6 +68,8 @@ class HRModule(nn.HybridBlock):
                 if source > to and self._nearest:
                     y = F.UpSampling(y, scale=2 ** (source - to), sample_type="nearest")
                     y = F.slice_like(y, own, axes=(2, 3))
+                elif source > to and self._by_factor:
+                    y = enlarge(F, y, 2 ** (source - to), align_corners=False, then=own)
                 elif source > to:
                     y = resize(F, y, own, align_corners=False)
                 total = y if total is None else total + y
@@ -97,6 +100,8 @@ class HRNetV2(Backbone):
         blocks: in stage 1, and in each branch of a module.
         nearest: the form for classification, in which the ImageNet weights were trained: the coarse maps of a fusion
             are enlarged by repetition. Segmentation, in the paper, does it bilinearly.
+        by_factor: enlarge them by a power of two, and then to the fine map's size, as in mmsegmentation. That differs
+            where sizes are odd.
         norm_layer, norm_kwargs: GluonCV's idiom.
 
     Raises:
@@ -104,8 +109,8 @@ class HRNetV2(Backbone):
     """
 
     def __init__(self, *, width: int, second_branch: bool = False, modules: Sequence[int] = _MODULES,
-                 blocks: int = 4, nearest: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 blocks: int = 4, nearest: bool = False, by_factor: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         if not isinstance(width, int) or width < 1:
             raise ConfigError("HRNet's finest branch needs at least one channel", where="model.options.width",
                               received=width, fix="18, 32 or 48 in the paper")
@@ -113,7 +118,7 @@ class HRNetV2(Backbone):
         widths = [width * 2 ** i for i in range(4)]
         known = not second_branch and _TIMM.get((width, tuple(modules), blocks))
         super().__init__([], [Tap(w, 4 * 2 ** i) for i, w in enumerate(widths)], timm_names=[known] if known else ())
-        module = partial(HRModule, blocks=blocks, nearest=nearest, **norm)
+        module = partial(HRModule, blocks=blocks, nearest=nearest, by_factor=by_factor, **norm)
         with self.name_scope():
             self.stem1 = ConvModule2d(64, 3, 2, in_channels=3, **norm)
             self.stem2 = ConvModule2d(64, 3, 2, in_channels=64, **norm)
