@@ -174,9 +174,14 @@ class Audit:
         if self.by_split[kind, split] <= SHOWN:
             self.findings.append(Finding(kind, split, error))
 
+    @property
+    def training_split(self) -> str:
+        """``'train'`` if it was audited, else the first that was."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
+
     def weights(self) -> Dict[str, List[float]]:
         """Suggested class weights, from the training split: see :func:`median_frequency` and :func:`enet`."""
-        stats = self.splits.get("train") or next(iter(self.splits.values()))
+        stats = self.splits[self.training_split]
         return {"median frequency": median_frequency(stats).tolist(), "ENet": enet(stats).tolist()}
 
     def to_dict(self) -> Dict[str, Any]:

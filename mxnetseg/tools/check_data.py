@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
-from ..data.audit import KINDS, SHOWN, Audit, SplitStats, audit, enet, median_frequency
+from ..data.audit import KINDS, SHOWN, Audit, audit
 from .common import add_data_arguments, add_quiet_argument, progress_bar
 
 _SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops that --write-config suggests
@@ -93,8 +93,7 @@ def _splits(result: Audit) -> Iterator[str]:
 def _classes(result: Audit) -> Iterator[str]:
     """A table: shares of the labelled pixels, images that hold the class, suggested weights."""
     labelled = {name: stats for name, stats in result.splits.items() if stats.pixels.any()}
-    weights = _weight_source(result)
-    balanced, enet_like = median_frequency(weights), enet(weights)
+    balanced, enet_like = result.weights().values()
     width = max(len("class"), *map(len, result.dataset.classes))
     yield "share of the labelled pixels, images with the class; class weights by median frequency and by ENet's rule"
     yield f"{'id':>3} {'class':<{width}}" + "".join(f"{name:>10}{'images':>8}" for name in labelled) + \
@@ -106,10 +105,6 @@ def _classes(result: Audit) -> Iterator[str]:
 
 def _number(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
-
-
-def _weight_source(result: Audit) -> SplitStats:
-    return result.splits.get("train") or next(iter(result.splits.values()))
 
 
 def _findings(result: Audit) -> Iterator[str]:
@@ -142,12 +137,13 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
     """
     import yaml
 
-    stats = _weight_source(result)
+    stats = result.splits[result.training_split]
     (width, height), _ = stats.sizes.most_common(1)[0]
     folder = result.dataset.root.absolute()
     own = _own_data(name)
     data = {"name": f"{own}:{folder}" if own else name,
             **({"root": str(folder)} if root is not None and not own else {}),
+            **({"train_split": result.training_split} if result.training_split != "train" else {}),
             **suggest_sizes(width, height)}
     batch = min(8, stats.images)
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "

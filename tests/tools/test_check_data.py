@@ -132,6 +132,20 @@ def test_configuration_of_a_data_set_with_a_name(pets, tmp_path, monkeypatch, ca
     assert load_config(made).data.root == str(camvid)
 
 
+def test_configuration_for_another_training_split(pets, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for split, count in (("train", 8), ("val", 3)):
+        lines = [f"{pets}/images/{split}/{i}.jpg\t{pets}/masks/{split}/{i}.png\n" for i in range(count)]
+        (lists / f"{split}.txt").write_text("".join(lines))
+    (lists / "classes.txt").write_text("ground\ncat\n")
+    made = tmp_path / "c.yaml"
+    assert main(["check-data", f"list:{lists}", "--split", "trainval", "--write-config", str(made)]) == 0
+    config = load_config(made)
+    assert (config.data.name, config.data.train_split) == (f"list:{lists}", "trainval")
+    assert len(get_dataset(config.data.name, split=config.data.train_split)) == 11
+
+
 @pytest.mark.slow
 def test_the_written_configuration_trains(pets, tmp_path, capsys):
     assert main(["check-data", str(pets), "--write-config", str(tmp_path / "c.yaml")]) == 0
