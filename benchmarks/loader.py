@@ -78,7 +78,8 @@ def ours(root: Path, as_float: bool = False):
 
     data = Config().replace({"data.recipe": "mxnetseg", "data.base_size": WIDTH, "data.crop_size": CROP}).data
     loader = Loader(get_dataset(f"folder:{root}"), batch_size=BATCH, transform=make_transform(data), workers=0)
-    tables = ((np.arange(256) / 255 - np.c_[MEAN]) / np.c_[STD]).astype(np.float32)  # of each channel's 256 values
+    # what each of a channel's 256 values is when normalised
+    tables = [((np.arange(256) / 255 - mean) / std).astype(np.float32) for mean, std in zip(MEAN, STD)]
 
     def batches(number):
         for batch in loader.epoch(number):

@@ -6,6 +6,7 @@ from typing import Protocol, Tuple
 import cv2
 import numpy as np
 
+from ..errors import DataError
 from .base import SegDataset, check_sizes
 
 Size = Tuple[int, int]
@@ -55,18 +56,19 @@ class ArraySource:
 class FileSource:
     """Item ``i`` of a data set as a :class:`Source`.
 
-    The mask is decoded whole, its labels looked up only where they are wanted. The image is decoded when its window
-    is known: a JPEG file at 1/2, 1/4 or 1/8 where the window is to shrink by as much (which also averages where
-    bilinear resizing would skip pixels). Colours are put in order in the crop, not in the picture.
+    The mask is decoded whole and its ids are checked, but looked up only where they are wanted. The image is
+    decoded when its window is known: a JPEG file at 1/2, 1/4 or 1/8 where the window is to shrink by as much (which
+    also averages where bilinear resizing would skip pixels).
 
     Raises:
-        DataError, DataNotFoundError: as of the data set; labels outside the classes are found in the windows only.
+        DataError, DataNotFoundError: as of the data set.
     """
 
     def __init__(self, dataset: SegDataset, i: int):
         self._dataset, self._i = dataset, i
         self._raw = dataset.load_raw_mask(i)
         self.size = self._raw.shape
+        self._check_ids()
 
     def ids(self, rows: slice, columns: slice) -> np.ndarray:
         return self._train_ids(self._raw[rows, columns])
@@ -84,6 +86,15 @@ class FileSource:
         window = image[_over(rows, reduce), _over(columns, reduce)]
         crop = resize(window, size)
         return crop.copy() if crop is window else crop  # a view would keep the whole picture in memory
+
+    def _check_ids(self) -> None:
+        """Refuse ids outside the classes wherever they are: counting all pixels costs less than looking them up."""
+        counts = cv2.calcHist([self._raw], [0], None, [256], [0, 256])
+        try:
+            self._train_ids(np.flatnonzero(counts).astype(np.uint8))
+        except DataError:
+            self._train_ids(self._raw)  # says how many pixels
+            raise
 
     def _train_ids(self, raw: np.ndarray) -> np.ndarray:
         return self._dataset.to_train_ids(raw, self._dataset.mask_path(self._i))
