@@ -109,6 +109,16 @@ class SegModel(HybridBlock):
         stem = name.split(".", 1)[0]
         return f"backbone.{name}" if stem in self.backbone._children else name
 
+    @classmethod
+    def arguments_of(cls, shapes: Mapping[str, Sequence[int]]) -> Dict[str, object]:
+        """Arguments of this network that the shapes in a weight file tell, where no list of :attr:`structures` could
+        have them all. Here: none.
+
+        Args:
+            shapes: by our names.
+        """
+        return {}
+
     def adapt_foreign(self, form: str, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """The tensors of a file of that form, such that a map of names is all that remains to be done.
 

@@ -166,11 +166,16 @@ def renamed(net, form: str, tensors: Mapping[str, np.ndarray]) -> Dict[str, np.n
     if form == "own":
         return dict(tensors)
     rename = getattr(net, f"from_{form}")
+    parameters = net.named_parameters()
+    net.named_parameters = lambda: parameters  # maps ask for it once a name, and collecting takes its time
     ours: Dict[str, np.ndarray] = {}
-    for name, value in net.adapt_foreign(form, dict(tensors)).items():
-        new = rename(name)
-        if new is not None:  # a second tensor for one parameter is left over, under a name that nothing has
-            ours[new if new not in ours else f"{new} (also {name})"] = value
+    try:
+        for name, value in net.adapt_foreign(form, dict(tensors)).items():
+            new = rename(name)
+            if new is not None:  # a second tensor for one parameter is left over, under a name that nothing has
+                ours[new if new not in ours else f"{new} (also {name})"] = value
+    finally:
+        del net.named_parameters
     return ours
 
 
@@ -261,7 +266,7 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
         return _fit(tensors, built[key], one, nclass, tried)
 
     best = max((fit(one) for one in (forms if form == "auto" else [form])), key=lambda guess: guess.share)
-    for axis in _axes(model, best.arguments, arguments) if thorough and best.share else ():
+    for axis in _axes(model, best, arguments) if thorough and best.share else ():
         start = best.arguments
         for changed in axis:
             if not best.problems:
@@ -276,10 +281,14 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
     return best
 
 
-def _axes(model: str, start: Mapping[str, object], known: Mapping[str, object]) -> List[List[Dict[str, object]]]:
-    """Independent changes to try: structures, backbones (those of names like the present one's first), heads."""
-    names = model_arguments(model)
-    axes: List[List[Dict[str, object]]] = [[dict(s) for s in MODELS.get(model).structures if not s.keys() & known]]
+def _axes(model: str, first: Guess, known: Mapping[str, object]) -> List[List[Dict[str, object]]]:
+    """Independent changes to try: what shapes tell, structures, backbones (those of names like the present one's
+    first), heads."""
+    names, network, start = model_arguments(model), MODELS.get(model), first.arguments
+    told = network.arguments_of({name: value.shape for name, value in first.tensors.items()})
+    axes: List[List[Dict[str, object]]] = [
+        [{key: value for key, value in told.items() if key not in known}],
+        [dict(s) for s in network.structures if not s.keys() & known]]
     if "backbone" in names and "backbone" not in known:
         others = [name for name in list_backbones() if name != start["backbone"]]
         others.sort(key=lambda name: -SequenceMatcher(None, name, start["backbone"]).ratio())

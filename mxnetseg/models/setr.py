@@ -141,8 +141,9 @@ class SETR(SegModel):
     @classmethod
     def arguments_of(cls, shapes):
         """The grid, if it is a square: one position for each of its patches."""
-        side = round(shapes.get("backbone.pos_embed", (1, 0))[1] ** 0.5)
-        return {"grid": side} if side and side ** 2 == shapes["backbone.pos_embed"][1] else {}
+        shape = shapes.get("backbone.pos_embed", ())
+        side = round(shape[1] ** 0.5) if len(shape) == 3 else 0
+        return {"grid": side} if side and side ** 2 == shape[1] else {}
 
     def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
         """Section 4.1: every auxiliary head's loss beside the main one, here with weight ``aux_weight``."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytorch_cases import assert_golden, picture, read, weights
+from pytorch_cases import GOLDEN, assert_golden, picture, read, weights
 from torch_files import Call, state_dict, tensor, write_stream, write_zip
 
 from mxnetseg.errors import CheckpointError, ConfigError, UnknownNameError
@@ -296,6 +296,48 @@ def test_what_is_known_is_not_tried_away():
                          ({"form": "caffe"}, UnknownNameError), ({"widht": 3}, UnknownNameError)):
         with pytest.raises(error):
             recognise(arrays, "fcn", **wrong)
+
+
+# what stands at the beginning of a golden case's name -> the network
+FAMILIES = {"acfnet": "acfnet", "flattenet_att": "flattenet", "flattenet_ppm": "flattenet", "hrnetv2": "hrnet",
+            "offset_hrnetv2": "ovenet", "sfnet_r18_c19": "sfnet", "sfnet_r18_dsn": "sfnet", "sfnet_r50": "sfnet",
+            "sfnet_r101": "sfnet", "sfsegnets": "sfnet", "mmseg_bisenetv1": "bisenet", "mmseg_danet": "danet",
+            "mmseg_deeplabv3_": "deeplabv3", "mmseg_deeplabv3plus": "deeplabv3plus", "mmseg_fast_scnn": "fastscnn",
+            "mmseg_fcn_hr18": "hrnet", "mmseg_fcn_r50": "fcn", "mmseg_fpn": "semanticfpn", "mmseg_icnet": "icnet",
+            "mmseg_ocrnet": "ocrnet", "mmseg_pspnet": "pspnet", "mmseg_setr": "setr", "mmseg_upernet": "upernet"}
+
+
+QUICK = {"acfnet", "flattenet_ppm", "hrnetv2", "sfnet_r18_dsn", "mmseg_bisenetv1", "mmseg_fcn_r50"}  # one case of each
+
+
+def originals():
+    cases, seen = sorted(path.name.split(".")[0] for path in GOLDEN.glob("*.json.gz")), set()
+    for case in cases:
+        family = next((f for f in FAMILIES if case.startswith(f)), None)
+        if family is not None:
+            slow = family in seen or family not in QUICK
+            yield pytest.param(case, FAMILIES[family], marks=[pytest.mark.slow] * slow)
+            seen.add(family)
+    assert seen == FAMILIES.keys()
+    assert all(case.startswith((*FAMILIES, "timm_", "losses_")) for case in cases)
+
+
+@pytest.mark.parametrize("case, name", list(originals()))
+def test_every_original_is_recognised_by_its_names_and_shapes(case, name):
+    case = read(case)
+    shapes = {key: np.broadcast_to(np.float32(0), shape) for key, shape in case["keys"]}
+    known = {"grid": [case["H"] // 16, case["W"] // 16]} if name == "setr" else {}
+    guess = recognise(shapes, name, **known)
+    assert guess.problems == [] and guess.nclass == case["classes"]
+    assert guess.form == ("mmseg" if case["name"].startswith("mmseg") else "pytorch")
+
+
+def test_a_square_grid_of_positions_is_told_by_its_shape():
+    network = MODELS.get("setr")
+    assert network.arguments_of({"backbone.pos_embed": (1, 48 * 48, 1024)}) == {"grid": 48}
+    for shape in ((1, 24, 1024), (5,), (1, 0, 8)):
+        assert network.arguments_of({"backbone.pos_embed": shape}) == {}
+    assert network.arguments_of({}) == {}
 
 
 def test_no_weights_of_this_network_at_all():
