@@ -1,5 +1,6 @@
 """ECA-ResNet: its attention by the formula, what its taps are, and GluonCV's weights in it."""
 from importlib import import_module
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -9,6 +10,7 @@ from mxnetseg.errors import ConfigError
 from mxnetseg.models import get_model
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.backbones.ecaresnet import ECA
+from mxnetseg.models.weights import load_pretrained_base
 
 
 def build(name="ecaresnet50", **arguments):
@@ -76,21 +78,23 @@ def test_kernels_are_for_an_eca_resnet_only():
 
 
 @pytest.mark.slow
-def test_it_is_gluoncvs_resnet_but_for_pooling_and_attention():
+def test_it_is_gluoncvs_resnet_but_for_pooling_and_attention(tmp_path):
     ours = build()
     theirs = import_module("gluoncv.model_zoo.resnetv1b").resnet50_v1s(pretrained=False)
     theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
     x = picture(65, 49)
     theirs(x)
     ours(x)
-    tensors = {ours.from_gluoncv(name): p.data() for name, p in theirs._collect_params_with_prefix().items()}
-    for name, p in ours._collect_params_with_prefix().items():
-        if name.endswith("eca.conv.weight"):
-            assert name not in tensors
-            p.set_data(mx.nd.zeros(p.shape))  # a factor of one half everywhere
-        else:
-            p.set_data(tensors[name])
-    # with the shortcut alone, or with the branch doubled, both are the same
+    file = tmp_path / "classifier.params"
+    theirs.save_parameters(str(file))
+    attention = {name: p for name, p in ours._collect_params_with_prefix().items() if name.endswith("eca.conv.weight")}
+    before = {name: p.data().asnumpy() for name, p in attention.items()}
+    load_pretrained_base(SimpleNamespace(backbone=ours), file)
+    file.unlink()
+    assert len(before) == 16 and all((p.data().asnumpy() == before[name]).all() for name, p in attention.items())
+    for p in attention.values():
+        p.set_data(mx.nd.zeros(p.shape))  # a factor of one half everywhere
+    # with twice the branch before it, a block is GluonCV's
     stem = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
     assert np.abs(ours.maxpool(ours.relu(ours.bn1(ours.conv1(x)))).asnumpy() - stem.asnumpy()).max() < 1e-5
     unit, other = ours.layer2[0], theirs.layer2[0]
