@@ -75,7 +75,7 @@ def by_folder(dataset: SegDataset, *, images: str, masks: Optional[str], image_e
     """
     folder = dataset.root / images
     pairs = []
-    for path in list_files(folder, ("." + image_end.rpartition(".")[2],)):
+    for path in list_files(folder, IMAGE_SUFFIXES):
         name = path.relative_to(folder).as_posix()
         if name.endswith(image_end):
             name = name[:-len(image_end)]

@@ -177,9 +177,13 @@ def camvidfull(base: Path) -> Mini:
     splits = {"train": ("0001TP_008520", "0006R0_f00930", "0016E5_00901", "0016E5_07920"), "val": ("0016E5_07959",),
               "test": ("0001TP_008550", "Seq05VD_f00000")}
     splits["trainval"] = tuple(sorted(splits["train"] + splits["val"]))
-    colors = {0x808080: "sky", 0xC00080: "building", 0x800000: "building", 0x000040: "pole", 0x8000C0: "road",
-              0x804080: "road", 0x0000C0: "sidewalk", 0xC0C000: "tree", 0x004040: "sign", 0x404080: "fence",
-              0x4080C0: "car", 0x408040: "pedestrian", 0xC000C0: "bicyclist", 0x000000: None}
+    colors = {
+        0x808080: "sky", 0xC00080: "building", 0x008040: "building", 0x800000: "building", 0x400040: "building",
+        0x40C000: "building", 0xC0C080: "pole", 0x000040: "pole", 0x804080: "road", 0x8000C0: "road", 0xC00040: "road",
+        0x0000C0: "sidewalk", 0x40C080: "sidewalk", 0x8080C0: "sidewalk", 0x808000: "tree", 0xC0C000: "tree",
+        0xC08080: "sign", 0x808040: "sign", 0x004040: "sign", 0x404080: "fence", 0x400080: "car", 0x4080C0: "car",
+        0xC080C0: "car", 0xC04080: "car", 0x804040: "car", 0x404000: "pedestrian", 0xC08040: "pedestrian",
+        0x4000C0: "pedestrian", 0x408040: "pedestrian", 0x0080C0: "bicyclist", 0xC000C0: "bicyclist", 0x000000: None}
     mini = Mini(base / "CamVidFull", splits, colors, outside=0x010203, mask_kind="rgb")
     picture = np.resize(np.array(list(colors)), SIZE[1])
     picture = np.stack([picture >> 16, picture >> 8 & 255, picture & 255], -1).astype(np.uint8)
@@ -197,7 +201,9 @@ def cityscapes(base: Path) -> Mini:
     for part, names in splits.items():
         masks = None if part == "test" else f"gtFine/{part}/{{}}_gtFine_labelIds.png"
         write_pairs(mini, {n: (f"leftImg8bit/{part}/{{}}_leftImg8bit.png", masks) for n in names})
+    # others of the release, which are none of its pairs
     write_image(mini.root / "gtFine/train/aachen/aachen_0_19_gtFine_color.png")
+    write_image(mini.root / "leftImg8bit/train/aachen/aachen_0_19_rightImg8bit.png")
     return mini
 
 
@@ -305,11 +311,13 @@ def mhpv1(base: Path) -> Mini:
     whole = ids_of(mini)
     for name in (*names, "4001"):
         write_image(root / f"images/{name}.jpg")
-        # the first person is at the top; the second claims everything, and gets what is left
-        first = whole.copy()
-        first[SIZE[0] // 2:] = 0
+        # the first person is at the top; the second claims other things there, and gets what is left
+        top = slice(0, SIZE[0] // 2)
+        first, second = np.zeros_like(whole), whole.copy()
+        first[top] = whole[top]
+        second[top] = np.where(whole[top] == 0, 0, np.roll(whole[top], 1, axis=1))
         write_mask(root / f"annotations/{name}_02_01.png", first)
-        write_mask(root / f"annotations/{name}_02_02.png", whole)
+        write_mask(root / f"annotations/{name}_02_02.png", second)
     return mini
 
 
