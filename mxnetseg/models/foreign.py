@@ -38,6 +38,9 @@ _LOSSES = ("loss.", "criterion.")  # what is saved with a network that was wrapp
 # A number of classes that no file and no layer has: where a shape has it, the file tells the true one.
 _PROBE = 997
 
+# Where so much fits, the rest is a damaged or changed file and no other form, backbone or structure.
+_SURE = 0.95
+
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
                 "I8": "i1", "U8": "u1", "BOOL": "?"}
 
@@ -265,8 +268,12 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
             built[key] = build_model(model, nclass=_PROBE, **tried)
         return _fit(tensors, built[key], one, nclass, tried)
 
-    best = max((fit(one) for one in (forms if form == "auto" else [form])), key=lambda guess: guess.share)
-    for axis in _axes(model, best, arguments) if thorough and best.share else ():
+    def improved(best: Guess) -> Guess:
+        for axis in _axes(model, best, arguments):
+            best = along(axis, best)
+        return best
+
+    def along(axis, best: Guess) -> Guess:
         start = best.arguments
         for changed in axis:
             if not best.problems:
@@ -278,6 +285,14 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
             except UsageError:  # a backbone that this network cannot have
                 continue
             best = guess if guess.share > best.share else best
+        return best
+
+    # the form with the right names may be behind another one as long as the backbone is wrong
+    guesses = sorted((fit(one) for one in (forms if form == "auto" else [form])), key=lambda guess: -guess.share)
+    best = guesses[0]
+    for guess in guesses if thorough else ():
+        if guess.share and (guess is best or best.share < _SURE):
+            best = max(best, improved(guess), key=lambda guess: guess.share)
     return best
 
 

@@ -285,6 +285,18 @@ def test_classes_backbone_and_heads_are_told_by_the_file():
     assert guess.tensors.keys() == arrays.keys()
 
 
+@pytest.mark.parametrize("model, backbone", [("fcn", "mobilenet_v2_1_0"), ("deeplabv3plus", "xception65")])
+def test_a_form_is_recognised_behind_another_backbone(model, backbone):
+    """MXNetSeg's names have no ``backbone.``: whose they are shows with the right one only."""
+    net = build_model(model, nclass=4, backbone=backbone)
+    theirs = {next((a + name[len(b):] for a, b in net.mxnetseg_prefixes.items() if name.startswith(b)), name):
+              np.zeros([n or 1 for n in p.shape], "f4") for name, p in
+              net.named_parameters().items()}
+    theirs = {name.replace("backbone.", "", 1): value for name, value in theirs.items()}
+    guess = recognise(theirs, model)
+    assert (guess.form, guess.arguments["backbone"], guess.nclass, guess.problems) == ("mxnetseg", backbone, 4, [])
+
+
 def test_what_is_known_is_not_tried_away():
     _, arrays = own(nclass=5)
     guess = recognise(arrays, "fcn", backbone="resnet34", nclass=7)
