@@ -29,7 +29,7 @@ class Model(Section):
     norm: str = option(
         "auto", "normalisation layer; auto is syncbn on several devices and bn on one",
         choices=("auto", "bn", "syncbn", "gn"))
-    pretrained_base: bool = option(False, "start the backbone from GluonCV's ImageNet weights")
+    pretrained_base: bool = option(False, "start the backbone from published ImageNet weights")
     pretrained_path: Optional[str] = option(
         None, "file of backbone weights to start from", null="look in the cache, then at the mirrors")
     options: Dict[str, Any] = option({}, "keyword arguments that only this network takes; it checks them")

@@ -102,8 +102,8 @@ def get_model(name: str, *, nclass: int = 19, backbone: Optional[str] = None, no
         nclass: classes.
         backbone: a name of :func:`~mxnetseg.models.backbones.list_backbones`; None: the network's default.
         norm: ``'auto'``, ``'bn'``, ``'syncbn'`` or ``'gn'``, see :func:`mxnetseg.nn.norm.choose_norm`.
-        pretrained_base: start the backbone from GluonCV's ImageNet weights.
-        root: file with those weights; None: the caches and mirrors.
+        pretrained_base: start the backbone from published ImageNet weights.
+        root: file with those weights; None: see :mod:`~mxnetseg.models.backbones.pretrained`.
         ctx: an MXNet context or a list of them; None: ``mx.cpu()``.
         norm_layer, norm_kwargs: instead of ``norm``, GluonCV's idiom.
         **options: of this network only (``aux``, ``output_stride``, ...). An unknown one is an error.
