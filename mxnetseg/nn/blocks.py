@@ -7,6 +7,8 @@ from typing import Mapping, Optional
 from mxnet import gluon
 from mxnet.gluon import nn
 
+from .precision import as_type_of, wide
+
 
 def activation_layer(name: Optional[str]):
     """A layer for the name of an activation: ``'prelu'`` (one learned slope), ``'relu6'``, ``'hard_swish'`` or one
@@ -14,10 +16,20 @@ def activation_layer(name: Optional[str]):
     if name is None:
         return None
     if name == "prelu":
-        return nn.PReLU()
+        return PReLU()
     if name in ("relu6", "hard_swish"):
         return getattr(import_module("gluoncv.nn.block"), {"relu6": "ReLU6", "hard_swish": "HardSwish"}[name])()
     return nn.Activation(name)
+
+
+class PReLU(nn.PReLU):
+    """Gluon's, with one slope; float32 inside, for MXNet has none in bfloat16. Any x -> same."""
+
+    def cast(self, dtype):
+        super().cast("float32")
+
+    def hybrid_forward(self, F, x, alpha):
+        return as_type_of(F, super().hybrid_forward(F, wide(F, x), alpha), x)
 
 
 class ConvModule2d(nn.HybridBlock):

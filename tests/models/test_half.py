@@ -1,7 +1,7 @@
-"""float16: every network runs forward and backward, close to its float32 self.
+"""float16 and bfloat16: every network runs, close to its float32 self.
 
-On a CPU MXNet has no float16 convolution and no fully connected layer; they compute in float32 here and give float16 back,
-as tensor cores do. Everything else are MXNet's own float16 kernels.
+On a CPU MXNet has no float16 convolution and no fully connected layer; they compute in float32 here and give
+float16 back, as tensor cores do. Everything else are MXNet's own float16 kernels.
 """
 import functools
 
@@ -11,7 +11,8 @@ import pytest
 from mxnet.gluon import nn
 
 from mxnetseg.losses import global_backward
-from mxnetseg.models import list_models
+from mxnetseg.models import list_models, model_arguments
+from mxnetseg.models.bfloat16 import in_bfloat16
 from mxnetseg.nn.attention import ChannelAttention, PositionAttention
 from mxnetseg.nn.norm import GroupNorm32, LayerNorm
 from mxnetseg.nn.pool import pool_by
@@ -144,7 +145,7 @@ def networks():
                 "resnet18", "resnet50", "vit_reduced", "densenet121", "eprnet"):
             seen[name] = arguments
     assert sorted(seen) == list_models()
-    quick = ("fcn", "sfnet", "danet", "setr")
+    quick = ("fcn", "sfnet")
     return [pytest.param((name, arguments), id=name, marks=() if name in quick else pytest.mark.slow)
             for name, arguments in seen.items()]
 
@@ -177,3 +178,29 @@ def test_every_network(subject, no_gemm):
     for name, p in net.named_parameters().items():
         if p.grad_req != "null":
             assert np.isfinite(p.grad().asnumpy()).all(), name
+
+
+class TestBfloat16:
+    """These are real bfloat16 kernels: a CPU has them for convolutions and fully connected layers."""
+
+    @pytest.mark.parametrize("subject", networks())
+    def test_a_copy_computes_almost_the_same(self, subject):
+        mx.random.seed(0)
+        net = build(subject, **{} if "aux" not in model_arguments(subject[0]) else {"aux": False})
+        x = random(1, 3, 65, 97)
+        wanted = net(x)[0].asnumpy()
+        copy = in_bfloat16(net)
+        for data, logits in ((x, wanted), (random(2, 3, 33, 50), None)):  # any size
+            got = copy(data)
+            got = (got[0] if isinstance(got, (list, tuple)) else got).asnumpy()
+            assert got.dtype == np.float32 and got.shape == (len(data), wanted.shape[1], *data.shape[2:])
+            if logits is not None:
+                agree = (logits.argmax(1) == got.argmax(1)).mean()
+                assert agree > (0.8 if subject[0] in WANDERING else 0.95)
+                assert subject[0] in WANDERING or np.abs(logits - got).max() <= 0.05 * np.abs(logits).max()
+        assert np.array_equal(net(x)[0].asnumpy(), wanted)  # the network itself is as it was
+
+    def test_the_convolutions_do_run_in_bfloat16(self):
+        net = build(("fcn", {"backbone": "resnet18"}), aux=False)
+        x = random(1, 3, 32, 32)
+        assert 1e-4 < np.abs(in_bfloat16(net)(x).asnumpy() - net(x)[0].asnumpy()).max()

@@ -12,7 +12,7 @@ from typing import Mapping, Optional, Sequence
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
-from ...nn.blocks import ConvModule2d
+from ...nn.blocks import ConvModule2d, PReLU
 from .base import Backbone, Tap
 
 # of each stage: channels, and the dilations of each of its modules
@@ -59,7 +59,7 @@ class Module(nn.HybridBlock):
             self.skip = None
             if channels != in_channels or strides > 1:
                 self.skip = ConvModule2d(channels, 1, strides, in_channels=in_channels, activation=None, **norm)
-            self.act = nn.PReLU()
+            self.act = PReLU()
 
     def hybrid_forward(self, F, x):
         shortcut = x if self.skip is None else self.skip(x)
