@@ -404,9 +404,9 @@ def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None) -> np.ndar
     # GluonCV switches this on when it is imported; a truncated mask would then be filled with class 0
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:  # with Pillow: OpenCV would turn palette indices into colours
-        with Image.open(BytesIO(data.tobytes())) as picture:
+        with Image.open(BytesIO(data)) as picture:
             mode, suffix, tile = picture.mode, f".{picture.format}".lower(), picture.tile
-            array = np.array(picture)
+            array = np.asarray(picture)  # read-only: what is returned below is a copy
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, ...
         raise DataError("a mask cannot be decoded: it is damaged, truncated or no image", where=path,
                         received=f"{data.size} bytes ({error})", fix=_RESTORE) from error
@@ -414,7 +414,8 @@ def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None) -> np.ndar
         raise DataError("a mask is a JPEG file, whose compression invents labels along every edge",
                         where=path, fix="export the mask again from its source, as PNG")
     if mode in ("1", "L", "P"):
-        return array.astype(np.uint8) // _grey_step(mode, tile)
+        step = _grey_step(mode, tile)
+        return array.astype(np.uint8) if step == 1 else array // step
     if mode in ("RGB", "RGBA"):
         return ids_from_colors(array[..., :3], path, colors)
     raise DataError(
