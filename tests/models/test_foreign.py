@@ -241,7 +241,7 @@ def test_sfnet_by_its_authors(name, aux, tmp_path):
     drawn = {f"module.{key}": value for key, value in weights(case).items()}
     path = write_zip(tmp_path / "f.pth", {"state_dict": state_dict(drawn), "epoch": 1})
     guess = recognise(read_tensors(path), "sfnet")
-    assert guess.problems == [] and guess.arguments["aux"] is aux
+    assert guess.problems == [] and guess.arguments.get("aux", False) is aux
     net = get_model("sfnet", nclass=guess.nclass, **guess.arguments)
     load_foreign(net, path)
     assert_golden(name, case, {"logits_full_size": net(picture(case))[0]})
