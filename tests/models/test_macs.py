@@ -36,6 +36,12 @@ def test_published_gflops(name, arguments, size, published, measured):
     assert macs == pytest.approx(published, abs=0.05001)
 
 
+@pytest.mark.parametrize("size, giga", [((512, 512), 465.76), ((769, 769), 1037.54), ((1024, 2048), 3656.2)])
+def test_acfnet_as_its_port_was_measured(size, giga):
+    net = build_model("acfnet", nclass=19, form="pytorch", backbone="ecaresnet101", aux=True)
+    assert measure(net, size).layer_macs / 1e9 == pytest.approx(giga, abs=0.005)
+
+
 @pytest.mark.parametrize("backbone, published, exact", OF_MMCV)
 def test_published_flops_of_mmcv(backbone, published, exact):
     cost = measure(build_model("sfnet", nclass=19, backbone=backbone), (1024, 2048))
