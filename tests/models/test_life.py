@@ -26,7 +26,10 @@ SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet"
          "ovenet": {"width": 18}, "upernet": {"channels": 64},
          "setr": {"backbone": "vit_reduced"}}
 # Other forms of a network, beside that.
-MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}]}
+MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}],
+        **{name: [{"variant": "mmseg", "backbone": "resnet18"}]
+           for name in ("bisenet", "danet", "deeplabv3plus", "semanticfpn")},
+        "setr": [{"variant": "mmseg", "decoder": "naive", "backbone": "vit_reduced"}]}
 # Backbones that the quick suite leaves out: deep, or another size of one that it has.
 SLOW = ("resnet34", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
         "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite0",

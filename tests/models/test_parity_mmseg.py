@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from pytorch_cases import assert_golden, picture, read, weights
+from pytorch_cases import GOLDEN, assert_golden, picture, read, weights
 
 from mxnetseg.models import MODELS, get_model
 from mxnetseg.models.foreign import renamed, set_parameters
@@ -43,7 +43,7 @@ CASES = {
 # The position embedding of the class token, which is added to it here, makes up for the patches' bias, which is 0
 # in mmsegmentation; that of MLA has a class token too, which no output reads.
 UNREAD = {"setr_mla_c19_64x96": 1024}
-QUICK = ("pspnet_r50-d8_c19_64x96",)
+QUICK = ("pspnet_r50-d8_c19_64x96", "fast_scnn_c19_64x96", "bisenetv1_r18-d32_c19_64x96", "fpn_r50_c19_64x96")
 
 
 def build(case, model, arguments):
@@ -68,11 +68,28 @@ def before_last_resize(monkeypatch, net, x):
     return net(x)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-                                  for name in CASES])
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES])
 def test_parity(name, monkeypatch):
     model, arguments, names = CASES[name]
     name = f"mmseg_{name}"
     case = read(name)
     net = build(case, model, arguments)
-    assert_golden(name, case, dict(zip(names, before_last_resize(monkeypatch, net, picture(case)))))
+    outputs = dict(zip(names, before_last_resize(monkeypatch, net, picture(case))))
+    assert outputs.keys() == case["outputs"].keys()
+    assert_golden(name, case, outputs)
+
+
+@pytest.mark.parametrize("name", ["bisenetv1_r18-d32", pytest.param("fcn_hr18", marks=pytest.mark.slow), "fpn_r50",
+                                  pytest.param("icnet_r50-d8", marks=pytest.mark.slow)])
+def test_odd_sizes(name, monkeypatch):
+    """65 x 97 pixels: rounding of halves, and maps that are resized twice."""
+    model, arguments, names = CASES[f"{name}_c19_64x96"]
+    net = build(read(f"mmseg_{name}_c19_64x96"), model, arguments)
+    outputs = dict(zip(names, before_last_resize(monkeypatch, net, picture({"N": 1, "H": 65, "W": 97}))))
+    with np.load(GOLDEN / "mmseg_odd_65x97.npz") as golden:
+        wanted = {key.split("/")[1]: golden[key] for key in golden.files if key.startswith(f"{name}/")}
+    assert wanted
+    for key, array in wanted.items():
+        assert outputs[key].shape == array.shape
+        assert np.abs(outputs[key].asnumpy() - array).max() <= 1e-4 * np.abs(array).max()
