@@ -54,7 +54,7 @@ class ListDataset(SegDataset):
         pairs: List[Pair] = []
         for number, line in enumerate(read_list(path), 1):
             image, mask = self._paths(line, bare)
-            if not image or not mask and not bare:
+            if not image:
                 self.problems.append(DataError(
                     "a line of a list is not a pair 'image mask'", where=f"{path}, entry {number}", received=line,
                     fix="write two paths, separated by a space; by a tab if a path holds spaces"))
