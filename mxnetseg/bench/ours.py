@@ -1,0 +1,133 @@
+"""One competitor in MXNet: ``python -m mxnetseg.bench.ours TASK``, where TASK is JSON.
+
+``{"network": "fcn", "backbone": "resnet18", "size": [512, 512], "batch": 1, "do": "infer", "form": "float32"}``
+
+Forms of ``infer``: those of ``--precision``, and ``mxnetseg``: a hybridised network as MXNetSeg runs it, with
+``BilinearResize2D``. Forms of ``train``: ``float32``, this library's step; ``mxnetseg``, its way of doing it:
+``BilinearResize2D``, a loss on ``SoftmaxOutput``, ``waitall`` after every step.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+from ..engine.graph import PerSize, compile_outermost
+from ..engine.optimizers import make_trainer
+from ..engine.precision import fused
+from ..losses import Part, global_backward
+from ..models import get_model
+from ..models.cost import count_parameters
+from .turns import serve
+
+_WARM_UP = 3
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    if task["form"] == "mxnetseg":
+        _resize_as_mxnetseg()
+    mx.random.seed(0)
+    net = get_model(task["network"], backbone=task["backbone"], nclass=19, output_stride=task["output_stride"])
+    ready = {"parameters": count_parameters(net)}
+    began = time.perf_counter()
+    run = (_inference if task["do"] == "infer" else _training)(net, task)
+    for _ in range(_WARM_UP):
+        run()
+    serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run)
+
+
+def _resize_as_mxnetseg() -> None:
+    from .. import nn
+
+    def resize(F, x, like, *, align_corners):
+        return F.contrib.BilinearResize2D(x, F.BlockGrad(like), mode="like", align_corners=align_corners)
+    # every module of networks has imported the function by name
+    original = nn.resize.resize
+    for module in [m for name, m in sys.modules.items() if name.startswith("mxnetseg.")]:
+        if getattr(module, "resize", None) is original:
+            module.resize = resize
+
+
+def _pictures(task) -> np.ndarray:
+    return np.random.RandomState(0).normal(size=(task["batch"], 3, *task["size"])).astype("float32")
+
+
+def _inference(net, task):
+    x = mx.nd.array(_pictures(task))
+    if task["form"] == "mxnetseg":
+        net.hybridize()
+        graph = net
+    else:
+        rng = np.random.RandomState(1)
+        calibration = [rng.randint(0, 256, (*task["size"], 3)).astype("uint8") for _ in range(2)]
+        form = fused(net, [mx.cpu()], task["form"], calibration=calibration if task["form"] == "int8" else ())
+        graph = PerSize(lambda: _Outer(form))
+    return lambda: _first(graph(x)).wait_to_read()
+
+
+class _Outer(mx.gluon.HybridBlock):
+    def __init__(self, net):
+        super().__init__()
+        with self.name_scope():
+            self.net = net
+
+    def hybrid_forward(self, F, x):
+        return self.net(x)[0]
+
+
+def _first(outputs):
+    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+
+
+def _training(net, task):
+    x = mx.nd.array(_pictures(task))
+    label = mx.nd.array(np.random.RandomState(2).randint(0, 19, (task["batch"], *task["size"])), dtype="uint8")
+    if task["form"] == "mxnetseg":
+        from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+        net.hybridize()
+        loss = MixSoftmaxCrossEntropyLoss(aux=False, ignore_label=255)
+        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4})
+        label = label.astype("float32")
+
+        def run():
+            with autograd.record():
+                losses = loss(net(x)[0], label)
+            autograd.backward(losses)
+            trainer.step(task["batch"])
+            mx.nd.waitall()
+        return run
+
+    from ..config.schema import Optimizer
+
+    loss = net.loss()
+    loss.initialize()
+    step = compile_outermost(_Step(net, loss))
+    trainer = make_trainer(net, Optimizer(lr=1e-3))
+
+    def run():
+        with autograd.record():
+            parts = [Part(*part) for part in step(x, label)]
+        global_backward([parts], loss.weights)
+        trainer.step(1)
+        mx.nd.waitall()  # only here, to read the clock
+    return run
+
+
+class _Step(mx.gluon.HybridBlock):
+    def __init__(self, net, loss):
+        super().__init__()
+        with self.name_scope():
+            self.net, self.loss = net, loss
+
+    def hybrid_forward(self, F, x, label):
+        return self.loss(self.net(x), label)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""One competitor in PyTorch, run by a Python that has it: ``python theirs.py TASK``, where TASK is JSON.
+
+The four networks of the benchmark, written here from the same papers with the same layers as ours, so that both
+sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded) or
+``compiled`` (Inductor); ``precision``: ``float32`` or ``bfloat16`` (autocast).
+
+This file imports nothing of mxnetseg, which that Python need not have.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WARM_UP = 3
+
+
+def conv_norm(inputs, outputs, kernel=3, stride=1, dilation=1, act="relu"):
+    acts = {"relu": [nn.ReLU(inplace=True)], "sigmoid": [nn.Sigmoid()], None: []}[act]
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, dilation * (kernel - 1) // 2, dilation, bias=False),
+                         nn.BatchNorm2d(outputs), *acts)
+
+
+def enlarge(x, like):
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
+
+
+class Block(nn.Module):
+    """A residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 for ``expansion`` 4."""
+
+    def __init__(self, inputs, width, expansion, stride, first, dilation):
+        super().__init__()
+        outputs = width * expansion
+        if expansion == 1:
+            self.body = nn.Sequential(conv_norm(inputs, width, 3, stride, first),
+                                      conv_norm(width, width, 3, 1, dilation, None))
+        else:
+            self.body = nn.Sequential(conv_norm(inputs, width, 1), conv_norm(width, width, 3, stride, first),
+                                      conv_norm(width, outputs, 1, act=None))
+        self.shortcut = conv_norm(inputs, outputs, 1, stride, act=None) if stride > 1 or inputs != outputs else None
+
+    def forward(self, x):
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(self.body(x) + shortcut, inplace=True)
+
+
+class ResNet(nn.Module):
+    """The four stages of a ResNet; ``deep``: a stem of three 3x3 convolutions, 64-64-128 (v1s)."""
+
+    def __init__(self, depths, expansion, deep, output_stride):
+        super().__init__()
+        self.stem = nn.Sequential(conv_norm(3, 64, 3, 2), conv_norm(64, 64), conv_norm(64, 128)) if deep \
+            else conv_norm(3, 64, 7, 2)
+        self.stages, inputs, reduction, dilation = nn.ModuleList(), 128 if deep else 64, 4, 1
+        for i, depth in enumerate(depths):
+            stride, first = (1 if i == 0 else 2), dilation
+            if i and reduction == output_stride:
+                stride, dilation = 1, dilation * 2
+            reduction *= stride
+            blocks = []
+            for k in range(depth):
+                blocks.append(Block(inputs, 64 * 2 ** i, expansion, stride if k == 0 else 1,
+                                    first if k == 0 else dilation, dilation))
+                inputs = 64 * 2 ** i * expansion
+            self.stages.append(nn.Sequential(*blocks))
+
+    def forward(self, x):
+        x = F.max_pool2d(self.stem(x), 3, 2, 1)
+        taps = []
+        for stage in self.stages:
+            x = stage(x)
+            taps.append(x)
+        return taps
+
+
+def resnet18(output_stride):
+    return ResNet((2, 2, 2, 2), 1, False, output_stride)
+
+
+def resnet50(output_stride):
+    return ResNet((3, 4, 6, 3), 4, True, output_stride)
+
+
+def head(inputs, classes, drop=0.1):
+    width = min(inputs, 256)
+    return nn.Sequential(conv_norm(inputs, width), nn.Dropout(drop), nn.Conv2d(width, classes, 1))
+
+
+class GlobalMean(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv = conv_norm(inputs, outputs, 1)
+
+    def forward(self, x):
+        return self.conv(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, x.shape[2], x.shape[3])
+
+
+class FCN(nn.Module):
+    def __init__(self, backbone, classes):
+        super().__init__()
+        self.backbone, self.head = backbone, head(512, classes)
+
+    def forward(self, x):
+        return enlarge(self.head(self.backbone(x)[3]), x)
+
+
+class Refine(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv, self.gate = conv_norm(inputs, outputs), conv_norm(outputs, outputs, 1, act="sigmoid")
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * self.gate(F.adaptive_avg_pool2d(x, 1))
+
+
+class BiSeNet(nn.Module):
+    def __init__(self, backbone, classes):
+        super().__init__()
+        self.backbone = backbone
+        self.spatial = nn.Sequential(conv_norm(3, 64, 7, 2), conv_norm(64, 64, 3, 2), conv_norm(64, 64, 3, 2),
+                                     conv_norm(64, 128, 1))
+        self.mean, self.refine4, self.refine3 = GlobalMean(512, 128), Refine(512, 128), Refine(256, 128)
+        self.proj = conv_norm(128, 128)
+        self.join, self.gate1, self.gate2 = (conv_norm(256, 256, 1), conv_norm(256, 256, 1),
+                                             conv_norm(256, 256, 1, act="sigmoid"))
+        self.head = head(256, classes, 0.0)
+
+    def forward(self, x):
+        spatial = self.spatial(x)
+        taps = self.backbone(x)
+        context = [self.mean(taps[3]), self.refine4(taps[3]), self.refine3(taps[2])]
+        context = self.proj(sum(enlarge(c, spatial) for c in context))
+        joined = self.join(torch.cat([spatial, context], 1))
+        joined = joined + joined * self.gate2(self.gate1(F.adaptive_avg_pool2d(joined, 1)))
+        return enlarge(self.head(joined), x)
+
+
+class PSPNet(nn.Module):
+    def __init__(self, backbone, classes):
+        super().__init__()
+        self.backbone, self.head = backbone, head(4096, classes)
+        self.branches = nn.ModuleList(conv_norm(2048, 512, 1) for _ in range(4))
+
+    def forward(self, x):
+        c4 = self.backbone(x)[3]
+        pooled = [enlarge(branch(F.adaptive_avg_pool2d(c4, cells)), c4)
+                  for cells, branch in zip((1, 2, 3, 6), self.branches)]
+        return enlarge(self.head(torch.cat([c4, *pooled], 1)), x)
+
+
+class DeepLabv3Plus(nn.Module):
+    def __init__(self, backbone, classes):
+        super().__init__()
+        self.backbone = backbone
+        self.branches = nn.ModuleList([conv_norm(2048, 256, 1), *(conv_norm(2048, 256, 3, 1, rate) for rate in
+                                                                 (12, 24, 36)), GlobalMean(2048, 256)])
+        self.proj, self.low = nn.Sequential(conv_norm(1280, 256, 1), nn.Dropout(0.5)), conv_norm(256, 48)
+        self.fuse, self.head = nn.Sequential(conv_norm(304, 256), nn.Dropout(0.5)), head(256, classes)
+
+    def forward(self, x):
+        taps = self.backbone(x)
+        context = self.proj(torch.cat([branch(taps[3]) for branch in self.branches], 1))
+        low = self.low(taps[0])
+        return enlarge(self.head(self.fuse(torch.cat([low, enlarge(context, low)], 1))), x)
+
+
+NETWORKS = {"fcn": FCN, "bisenet": BiSeNet, "pspnet": PSPNet, "deeplabv3plus": DeepLabv3Plus}
+BACKBONES = {"resnet18": resnet18, "resnet50": resnet50}
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    torch.manual_seed(0)
+    net = NETWORKS[task["network"]](BACKBONES[task["backbone"]](task["output_stride"]), 19)
+    count = sum(p.numel() for p in net.parameters()) + sum(
+        b.numel() for name, b in net.named_buffers() if not name.endswith("num_batches_tracked"))
+    x = torch.randn(task["batch"], 3, *task["size"])
+    if task["form"] != "eager":
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=task["precision"] == "bfloat16")
+    began = time.perf_counter()
+    run = (inference if task["do"] == "infer" else training)(net, x, half, task)
+    for _ in range(WARM_UP):
+        run()
+    serve({"parameters": count, "warm_up_s": round(time.perf_counter() - began, 2)}, run)
+
+
+def inference(net, x, half, task):
+    net.eval()
+    if task["form"] == "frozen":
+        with torch.no_grad(), half:
+            net = torch.jit.freeze(torch.jit.trace(net, x, check_trace=False))
+    elif task["form"] == "compiled":
+        net = torch.compile(net)
+
+    def run():
+        with torch.inference_mode(), half:
+            net(x)
+    return run
+
+
+def training(net, x, half, task):
+    net.train()
+    label = torch.randint(0, 19, (task["batch"], *task["size"]))
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4)
+    forward = torch.compile(net) if task["form"] == "compiled" else net
+
+    def run():
+        optimizer.zero_grad(set_to_none=True)
+        with half:
+            logits = forward(x)
+        F.cross_entropy(logits.float(), label, ignore_index=255).backward()
+        optimizer.step()
+    return run
+
+
+def serve(ready, run) -> None:
+    """As in turns.py."""
+    import resource
+
+    print(json.dumps(ready), flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        run()
+        print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+    scale = 1024 ** 2 if sys.platform == "darwin" else 1024
+    print(json.dumps({"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The benchmark's harness: who takes part, in turns; nobody's speed is asserted."""
+import json
+import sys
+
+import pytest
+
+from mxnetseg.bench import theirs_path
+from mxnetseg.bench.turns import Competitor, Measured, machine, table, take_turns
+from mxnetseg.errors import EnvironmentProblem
+from mxnetseg.tools import main
+from mxnetseg.tools.benchmark import check_equal
+
+WORKER = """
+import json, sys
+from mxnetseg.bench.turns import serve
+task = json.loads(sys.argv[1])
+print("chatter of a library")
+if task.get("dies") == "at once":
+    raise SystemExit("no such network")
+turn = 0
+def run():
+    global turn
+    turn += 1
+    with open(task["log"], "a") as file:
+        file.write(task["me"])
+    if task.get("dies") == "later" and turn == 2:
+        raise ValueError("out of luck")
+serve({"parameters": task.get("parameters", 7)}, run)
+"""
+
+
+@pytest.fixture
+def competitor(tmp_path):
+    def make(me, **task):
+        return Competitor(me, [sys.executable, "-c", WORKER], {"me": me, "log": str(tmp_path / "log"), **task})
+    return make
+
+
+def test_they_take_turns(competitor, tmp_path):
+    results = take_turns([competitor("A"), competitor("B"), competitor("C")], rounds=3, threads=1)
+    assert (tmp_path / "log").read_text() == "ABC" * 3
+    for result in results:
+        assert len(result.seconds) == 3 and min(result.seconds) >= 0 and result.failure is None
+        assert result.ready == {"parameters": 7} and result.peak_mib > 1
+
+
+def test_one_that_fails_says_why_and_the_others_go_on(competitor, tmp_path):
+    first, absent, quitter = take_turns(
+        [competitor("A"), competitor("B", dies="at once"), competitor("C", dies="later")], rounds=3, threads=1)
+    assert first.failure is None and len(first.seconds) == 3
+    assert absent.failure == "no such network" and absent.seconds == []
+    assert "out of luck" in quitter.failure and len(quitter.seconds) == 1
+    text = table([first, absent, quitter], against="A")
+    assert "did not run: no such network" in text
+
+
+def test_a_missing_python_is_told(competitor):
+    with pytest.raises(FileNotFoundError):
+        take_turns([Competitor("X", ["/no/such/python"], {})], rounds=1)
+
+
+def test_the_table_is_relative_to_one_of_them():
+    slow, fast = Measured("slow", [0.4] * 5, {}, 100.0), Measured("fast", [0.1, 0.1, 0.1, 0.2, 0.1], {}, 50.0)
+    lines = table([slow, fast], against="slow").splitlines()
+    assert lines[1].endswith("1.00x") and lines[2].endswith("4.00x")
+    assert "400.0" in lines[1] and "100.0" in lines[2]
+
+
+def test_the_machine_is_described():
+    here = machine()
+    assert here["cores"] >= 1 and here["processor"]
+
+
+def test_our_own_competitors_are_the_same_network(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    code = main.main(["benchmark", "--size", "32", "48", "--rounds", "1", "--threads", "1", "--json", str(file)])
+    assert code == 0
+    (run,) = json.loads(file.read_text())["runs"]
+    by_name = {r["name"]: r for r in run["results"]}
+    assert all(r["failure"] is None for r in run["results"]), by_name
+    assert {r["ready"]["parameters"] for r in run["results"]} == {12371667}
+    assert "ours, int8" in by_name and "MXNet, MXNetSeg's way" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_both_ways_to_train_run(tmp_path):
+    file = tmp_path / "bench.json"
+    assert main.main(["benchmark", "--do", "train", "--size", "32", "48", "--rounds", "1", "--threads", "1", "--json", str(file)]) == 0
+    (run,) = json.loads(file.read_text())["runs"]
+    assert len(run["results"]) == 2 and all(r["failure"] is None for r in run["results"])
+
+
+def test_unequal_networks_are_no_benchmark():
+    equal = [Measured("A", [1.0], {"parameters": 7}), Measured("B", [1.0], {"parameters": 7}),
+             Measured("C", failure="absent")]
+    check_equal(equal)
+    with pytest.raises(EnvironmentProblem, match="not the same network"):
+        check_equal([*equal, Measured("D", [1.0], {"parameters": 8})])
+
+
+def test_the_script_for_the_other_python_imports_nothing_of_ours():
+    assert "import mxnetseg" not in theirs_path().read_text() and "from ." not in theirs_path().read_text()
