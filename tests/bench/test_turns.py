@@ -85,7 +85,8 @@ def test_our_own_competitors_are_the_same_network(tmp_path, capsys):
 @pytest.mark.slow
 def test_both_ways_to_train_run(tmp_path):
     file = tmp_path / "bench.json"
-    assert main.main(["benchmark", "--do", "train", "--size", "32", "48", "--rounds", "1", "--threads", "1", "--json", str(file)]) == 0
+    assert main.main(["benchmark", "--do", "train", "--size", "32", "48", "--rounds", "1", "--threads", "1",
+                      "--json", str(file)]) == 0
     (run,) = json.loads(file.read_text())["runs"]
     assert len(run["results"]) == 2 and all(r["failure"] is None for r in run["results"])
 
