@@ -170,7 +170,7 @@ def test_every_network(subject, no_gemm):
         if subject[0] not in WANDERING:  # the mean, for statistics of a dozen values make single ones large
             assert np.abs(one - other).mean() <= 0.02 * np.abs(one).max()
     agree = (wanted[0].argmax(1) == got[0].argmax(1)).mean()
-    assert agree > (0.8 if subject[0] in WANDERING else 0.9)
+    assert agree > (0.7 if subject[0] in WANDERING else 0.9)
 
     loss = net.loss()
     loss.initialize()
