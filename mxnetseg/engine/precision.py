@@ -30,7 +30,7 @@ _FUSE, _FUSE_FOR_INT8 = "MKLDNN", "MKLDNN_QUANTIZE"
 # what MXNet cannot compute in bfloat16 and its own list leaves out
 _NO_HALF = [("LeakyReLU", "act_type", ["prelu", "leaky", "rrelu", "gelu"])]
 # share of the calibration pictures' pixels that keep their class in int8
-_AGREEMENT = 0.985
+AGREEMENT = 0.985
 _GROUPS = 8
 
 
@@ -181,11 +181,11 @@ class _Quantiser:
         """(symbol, arguments, auxiliaries, names of the layers kept in float32)."""
         kept: List[str] = []
         quantised, agreement = self._try(kept)
-        if agreement < _AGREEMENT:
+        if agreement < AGREEMENT:
             for group in self._by_harm():
                 kept += group
                 quantised, agreement = self._try(kept)
-                if agreement >= _AGREEMENT:
+                if agreement >= AGREEMENT:
                     break
         log.info("int8: %.2f %% of the calibration pixels keep their class; %d of %d layers in float32",
                  100 * agreement, len(kept), len(self._layers))

@@ -77,9 +77,9 @@ def test_bfloat16_computes_in_bfloat16_and_holds_its_weights_so():
 
 def test_int8_holds_back_what_costs_accuracy(monkeypatch):
     net, pictures = network(), [picture(40, 48, seed) for seed in range(3)]
-    monkeypatch.setattr(precision, "_AGREEMENT", 0.0)
+    monkeypatch.setattr(precision, "AGREEMENT", 0.0)
     assert Fused(net, "int8", CPU, calibration=pictures).kept == ()
-    monkeypatch.setattr(precision, "_AGREEMENT", 1.1)  # nobody is as good as that
+    monkeypatch.setattr(precision, "AGREEMENT", 1.1)  # nobody is as good as that
     form = Fused(net, "int8", CPU, calibration=pictures)
     assert len(form.kept) == 3
     x = mx.nd.random.normal(shape=(1, 3, 32, 32))

@@ -92,7 +92,8 @@ class VisionTransformer(Backbone):
             tokens = block(tokens)
             if number in self._tap_layers:
                 tap = tokens if class_token is None else F.slice_axis(tokens, axis=1, begin=0, end=-1)
-                features.append(F.reshape_like(F.transpose(tap, axes=(0, 2, 1)), F.BlockGrad(patches)))
+                # not transpose(): the gradient of a convolution comes back in a layout that it cannot turn
+                features.append(F.reshape_like(F.swapaxes(tap, 1, 2), F.BlockGrad(patches)))
         return features
 
     def from_pytorch(self, name: str) -> Optional[str]:
