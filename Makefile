@@ -23,8 +23,11 @@ test-all: $(READY)  ## run all tests
 lint: $(READY)  ## check the style
 	$(VENV)/bin/ruff check .
 
-bench: $(READY) $(VENV)-bench/.ready  ## how fast training pictures come, beside GluonCV's and torchvision's
-	$(VENV)/bin/python benchmarks/loader.py --torch $(VENV)-bench/bin/python --json $(VENV)-bench/loader.json $(ARGS)
+BENCH := --torch $(VENV)-bench/bin/python
+bench: $(READY) $(VENV)-bench/.ready  ## loader, inference and training, beside GluonCV, MXNetSeg's way and PyTorch
+	$(VENV)/bin/python benchmarks/loader.py $(BENCH) --json $(VENV)-bench/loader.json $(ARGS)
+	$(VENV)/bin/mxnetseg benchmark --network fcn bisenet pspnet deeplabv3plus $(BENCH) --json $(VENV)-bench/inference.json
+	$(VENV)/bin/mxnetseg benchmark --do train --size 256 256 $(BENCH) --json $(VENV)-bench/training.json
 
 matrix:  ## install and try the package on each Python 3.9 to 3.12 of this machine
 	sh scripts/matrix.sh

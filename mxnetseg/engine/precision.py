@@ -258,7 +258,7 @@ def fused(net, contexts: Sequence[mx.Context], precision: str = "float32", *,
         UsageError: int8 without pictures to calibrate on.
     """
     choice = choose_precision(precision, contexts)
-    log.info("precision %s: %s", *choice)
+    log.debug("precision %s: %s", *choice)
     if choice.precision == "plain":
         return net
     return Fused(net, choice.precision, contexts, calibration=calibration)
