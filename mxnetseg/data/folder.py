@@ -25,13 +25,35 @@ _COLOR = re.compile(r"\s+#([0-9a-fA-F]{6})$")
 _VAL_SHARE = 0.1  # of the images, where nobody said which are for validation
 
 
-class FolderDataset(SegDataset):
+class OwnDataset(SegDataset):
+    """Pictures of the user's own: class names and colours are in ``classes.txt``, and there is no place to look but
+    the one that is given.
+
+    Masks hold class ids, 0 being the first line of ``classes.txt``, and 255 where a pixel is not to count. If
+    ``classes.txt`` gives every class a colour, they may be RGB pictures in these colours.
+    """
+
+    label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
+                  "classes.txt: one line for each id, the first line is id 0")
+
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+        if root is None:
+            kind = type(self).name
+            raise DataNotFoundError(f"{kind} data needs a folder", fix=f"name it: --data {kind}:PATH\n{self.layout}")
+        super().__init__(split=split, root=root)
+
+    def _prepare(self) -> None:
+        self.name = self.root.resolve().name
+        self.classes, self.palette, self._all_colored = read_classes(self.root / "classes.txt")
+
+    def read_raw_mask(self, path: Path) -> np.ndarray:
+        return read_mask(path, colors=self.palette if self._all_colored else None)
+
+
+class FolderDataset(OwnDataset):
     """Images and masks in two folders, class names in ``classes.txt``.
 
-    The masks hold class ids, 0 being the first line of ``classes.txt``, and 255 where a pixel is not to
-    count. If ``classes.txt`` gives every class a colour, masks may be RGB pictures in these colours.
-
-    The splits come, in this order, from ``train.txt`` and ``val.txt`` (names of images, one a line), from
+    The masks are as :class:`OwnDataset` says. The splits come, in this order, from ``train.txt`` and ``val.txt`` (names of images, one a line), from
     subfolders ``images/train`` and ``images/val``, or else from a fixed random choice: 10 % of the
     images for ``val``, the same on every machine. The split ``test`` needs no masks.
 
@@ -43,26 +65,11 @@ class FolderDataset(SegDataset):
     name = "folder"
     splits = ("train", "val", "test")
     markers = ("classes.txt", "images")
-    label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
-                  "classes.txt: one line for each id, the first line is id 0")
     layout = """\
 <root>/classes.txt            one class a line, id 0 first; a colour may follow: road #804080
 <root>/images/NAME.jpg        or .png ...; subfolders are allowed
 <root>/masks/NAME.png         8-bit class ids, 255 = ignore; the same subfolders as images
 <root>/train.txt, val.txt     optional: one NAME a line; or subfolders images/train, images/val"""
-
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
-        if root is None:
-            raise DataNotFoundError("folder data needs a folder",
-                                    fix=f"name it: --data folder:PATH\n{self.layout}")
-        super().__init__(split=split, root=root)
-
-    def _prepare(self) -> None:
-        self.name = self.root.resolve().name
-        self.classes, self.palette, self._all_colored = read_classes(self.root / "classes.txt")
-
-    def read_raw_mask(self, path: Path) -> np.ndarray:
-        return read_mask(path, colors=self.palette if self._all_colored else None)
 
     def find_pairs(self) -> List[Pair]:
         images = self._by_name("images", IMAGE_SUFFIXES)

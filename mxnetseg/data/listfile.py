@@ -2,17 +2,15 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
-import numpy as np
-
-from ..errors import DataError, DataNotFoundError
-from .base import Pair, PathLike, SegDataset, read_list, read_mask
-from .folder import read_classes
+from ..errors import DataError
+from .base import Pair, read_list
+from .folder import OwnDataset
 from .layouts import split_line
 
 
-class ListDataset(SegDataset):
+class ListDataset(OwnDataset):
     """``train.txt``, ``val.txt`` and ``test.txt`` with ``image mask`` on each line, class names in ``classes.txt``.
 
     Paths are absolute or below the folder of the lists. They are separated by a tab, a comma or white space; a
@@ -28,24 +26,9 @@ class ListDataset(SegDataset):
     splits = ("train", "val", "test", "trainval")
     combined = {"trainval": ("train", "val")}
     markers = ("classes.txt",)
-    label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
-                  "classes.txt: one line for each id, the first line is id 0")
     layout = """\
 <root>/classes.txt                    one class a line, id 0 first; a colour may follow: road #804080
 <root>/{train,val,test}.txt           IMAGE MASK a line: paths, absolute or below <root>; test: IMAGE alone will do"""
-
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
-        if root is None:
-            raise DataNotFoundError("data by lists needs the folder of the lists",
-                                    fix=f"name it: --data list:PATH\n{self.layout}")
-        super().__init__(split=split, root=root)
-
-    def _prepare(self) -> None:
-        self.name = self.root.resolve().name
-        self.classes, self.palette, self._all_colored = read_classes(self.root / "classes.txt")
-
-    def read_raw_mask(self, path: Path) -> np.ndarray:
-        return read_mask(path, colors=self.palette if self._all_colored else None)
 
     def find_pairs(self) -> List[Pair]:
         return [pair for part in self.parts for pair in self._from_list(self.root / f"{part}.txt", part == "test")]

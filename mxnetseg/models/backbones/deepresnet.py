@@ -11,14 +11,13 @@ from typing import Mapping, Optional
 from mxnet.gluon import nn
 
 from ...errors import UnknownNameError
-from .base import Backbone, Tap
-from .resnet import timm_names
+from .resnet import Staged, stages_of, timm_names
 
 _DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3),
            "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 
 
-class DeepStemResNet(Backbone):
+class DeepStemResNet(Staged):
     """Taps at strides 4, 8, 16, 32 with (64, 128, 256, 512) channels, four times as many from 50 on.
 
     Stages 3 and 4 have dilation 2 and 4 *and* their stride of 2. In a bottleneck the 3x3 convolution has
@@ -40,19 +39,9 @@ class DeepStemResNet(Backbone):
         block = zoo.BasicBlockV1b if basic else zoo.BottleneckV1b
         whole = zoo.ResNetV1b(block, _DEPTHS[depth_name], deep_stem=True, stem_width=64, norm_layer=norm_layer,
                               norm_kwargs=dict(norm_kwargs or {}))
-        stages = [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
-        for stage, dilation in zip(stages[2:], (2, 4)):
+        for stage, dilation in zip(stages_of(whole)[2:], (2, 4)):
             for unit in stage:
                 unit.conv2._kwargs.update(dilate=(dilation, dilation), pad=(dilation, dilation))
-        super().__init__(stages, [Tap(64 * 2 ** i * block.expansion, 4 * 2 ** i) for i in range(4)],
+        super().__init__(whole, 64 * block.expansion, (4, 8, 16, 32),
                          gluoncv_name=None if basic else f"{depth_name}_v1s",
                          timm_names=() if basic else timm_names(f"{depth_name}_v1s"))
-        with self.name_scope():
-            self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
-            self.layer1, self.layer2, self.layer3, self.layer4 = stages
-
-    def hybrid_forward(self, F, x):
-        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
-
-    def from_gluoncv(self, name: str):
-        return None if name.startswith("fc.") else name

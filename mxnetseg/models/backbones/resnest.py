@@ -7,7 +7,8 @@ from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
-from .base import Backbone, Tap, check_output_stride
+from .base import check_output_stride
+from .resnet import Staged
 
 # layers -> units in each stage, and width of the three-layer stem's first two convolutions
 _DEPTHS = {14: ((1, 1, 1, 1), 32), 26: ((2, 2, 2, 2), 32), 50: ((3, 4, 6, 3), 32), 101: ((3, 4, 23, 3), 64),
@@ -17,7 +18,7 @@ _TIMM = {14: "resnest14d.gluon_in1k", 26: "resnest26d.gluon_in1k", 50: "resnest5
          200: "resnest200e.in1k", 269: "resnest269e.in1k"}
 
 
-class ResNeSt(Backbone):
+class ResNeSt(Staged):
     """Taps: (256, 512, 1024, 2048) channels.
 
     GluonCV's blocks and names, with its dilation for output stride 8: a stage that lost its stride keeps its 3x3
@@ -40,18 +41,8 @@ class ResNeSt(Backbone):
         whole = zoo.ResNeSt(zoo.Bottleneck, units, deep_stem=True, stem_width=stem_width, avg_down=True, avd=True,
                             use_splat=True, dilation={32: 1, 16: 2, 8: 4}[output_stride], norm_layer=norm_layer,
                             norm_kwargs=dict(norm_kwargs or {}))
-        stages = [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
-        super().__init__(stages, [Tap(256 * 2 ** i, min(4 * 2 ** i, output_stride)) for i in range(4)],
+        super().__init__(whole, 256, [min(r, output_stride) for r in (4, 8, 16, 32)],
                          gluoncv_name=f"resnest{layers}", timm_names=[_TIMM[layers]])
-        with self.name_scope():
-            self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
-            self.layer1, self.layer2, self.layer3, self.layer4 = stages
-
-    def hybrid_forward(self, F, x):
-        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
-
-    def from_gluoncv(self, name: str):
-        return None if name.startswith("fc.") else name
 
     def from_pytorch(self, name: str) -> Optional[str]:
         """Our name of a parameter of timm's classifier; None for one we have not."""

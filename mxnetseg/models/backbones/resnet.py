@@ -20,7 +20,38 @@ _PLAIN = {"resnet18": "resnet18_v1b", "resnet34": "resnet34_v1b", "resnet50": "r
 _VARIANTS = [*_PLAIN, *(f"resnet{depth}_v1{letter}" for letter in "bcde" for depth in (50, 101, 152))]
 
 
-class ResNet(Backbone):
+class Staged(Backbone):
+    """A network of GluonCV's with a stem, a max-pool and four stages; parameter names are GluonCV's.
+
+    Args:
+        whole: GluonCV's classifier, whose last layers are left out.
+        channels: of the first stage; each later one has twice as many.
+        reductions: of the stages.
+        gluoncv_name, timm_names: see :class:`~mxnetseg.models.backbones.base.Backbone`.
+    """
+
+    def __init__(self, whole, channels: int, reductions: Sequence[int], *, gluoncv_name: Optional[str],
+                 timm_names: Sequence[str]):
+        stages = stages_of(whole)
+        super().__init__(stages, [Tap(channels * 2 ** i, r) for i, r in enumerate(reductions)],
+                         gluoncv_name=gluoncv_name, timm_names=timm_names)
+        with self.name_scope():
+            self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
+            self.layer1, self.layer2, self.layer3, self.layer4 = stages
+
+    def hybrid_forward(self, F, x):
+        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+
+    def from_gluoncv(self, name: str):
+        return None if name.startswith("fc.") else name
+
+
+def stages_of(whole) -> list:
+    """The four stages of a network of GluonCV's."""
+    return [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
+
+
+class ResNet(Staged):
     """Taps: (64, 128, 256, 512) channels for ResNet-18 and -34, four times as many from 50 on.
 
     Parameter names are GluonCV's: ``conv1``, ``bn1``, ``layer1`` .. ``layer4``.
@@ -38,19 +69,8 @@ class ResNet(Backbone):
         expansion = 1 if name in ("resnet18", "resnet34") else 4
         build = getattr(import_module("gluoncv.model_zoo.resnetv1b"), gluoncv_name)
         whole = build(pretrained=False, norm_layer=norm_layer, norm_kwargs=dict(norm_kwargs or {}))
-        stages = [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
-        reductions = limit_stride(stages, (4, 8, 16, 32), output_stride)
-        super().__init__(stages, [Tap(64 * 2 ** i * expansion, r) for i, r in enumerate(reductions)],
+        super().__init__(whole, 64 * expansion, limit_stride(stages_of(whole), (4, 8, 16, 32), output_stride),
                          gluoncv_name=gluoncv_name, timm_names=timm_names(gluoncv_name))
-        with self.name_scope():
-            self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
-            self.layer1, self.layer2, self.layer3, self.layer4 = stages
-
-    def hybrid_forward(self, F, x):
-        return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
-
-    def from_gluoncv(self, name: str):
-        return None if name.startswith("fc.") else name
 
 
 def timm_names(gluoncv_name: str) -> Sequence[str]:
