@@ -53,9 +53,9 @@ class OwnDataset(SegDataset):
 class FolderDataset(OwnDataset):
     """Images and masks in two folders, class names in ``classes.txt``.
 
-    The masks are as :class:`OwnDataset` says. The splits come, in this order, from ``train.txt`` and ``val.txt`` (names of images, one a line), from
-    subfolders ``images/train`` and ``images/val``, or else from a fixed random choice: 10 % of the
-    images for ``val``, the same on every machine. The split ``test`` needs no masks.
+    The masks are as :class:`OwnDataset` says. The splits come, in this order, from ``train.txt`` and ``val.txt``
+    (names of images, one a line), from subfolders ``images/train`` and ``images/val``, or else from a fixed random
+    choice: 10 % of the images for ``val``, the same on every machine. The split ``test`` needs no masks.
 
     Args:
         split: ``'train'``, ``'val'`` or ``'test'``.
