@@ -169,9 +169,8 @@ class _Quantiser:
     def __init__(self, net, symbol, arguments, auxiliaries, pictures: Sequence[np.ndarray]):
         self._arguments, self._auxiliaries = arguments, auxiliaries
         self._symbol = symbol.get_backend_symbol(_FUSE_FOR_INT8)
-        self._layers = [node.name for node in self._symbol.get_internals()
-                        if node.name.startswith("sg_mkldnn") and node.list_outputs()[0].startswith(node.name)]
-        self._layers = list(dict.fromkeys(self._layers))
+        names = (node.name for node in self._symbol.get_internals())
+        self._layers = list(dict.fromkeys(name for name in names if name.startswith("sg_mkldnn")))
         self._batches = _normalised(net, pictures)
         plain = _block(symbol.get_backend_symbol(_FUSE), arguments, auxiliaries, [mx.cpu()])
         self._wanted = [_classes(plain, x) for x in self._batches]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
+from compare import assert_close, copy_parameters, picture
 
 from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.models.backbones import BACKBONES, get_backbone, list_backbones
@@ -40,23 +41,8 @@ def build(name, **arguments):
     return backbone
 
 
-def picture(*size):
-    return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
-
-
 def features(backbone, x):
     return [feature.asnumpy() for feature in backbone(x)]
-
-
-def copy_parameters(source, target):
-    values = source._collect_params_with_prefix()
-    for name, p in target._collect_params_with_prefix().items():
-        p.set_data(values[name].data())
-
-
-def assert_close(got, wanted, relative=1e-5):
-    assert got.shape == wanted.shape
-    assert np.abs(got - wanted).max() <= relative * np.abs(wanted).max()
 
 
 @parametrize([8, 16, 32])

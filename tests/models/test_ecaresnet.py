@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
+from compare import picture
 
 from mxnetseg.errors import ConfigError
 from mxnetseg.models import get_model
@@ -17,10 +18,6 @@ def build(name="ecaresnet50", **arguments):
     backbone = get_backbone(name, **arguments)
     backbone.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
     return backbone
-
-
-def picture(*size):
-    return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
 
 
 def after_stem(n):

@@ -72,26 +72,27 @@ def assert_gradient(got, wanted, rel=2e-5):
         assert got[tuple(place)] == pytest.approx(value, rel=rel, abs=1e-5 * scale)
 
 
+def assert_mined(shapes, entry, mining, *, align_corners):
+    """Cross-entropy with this mining gives the entry's value and gradient."""
+    logits, = drawn(shapes, 21)
+    value, (gradient,) = run([Term(0, 1.0, CrossEntropy(shapes["classes"], mining=mining))], [logits],
+                             label_of(shapes, logits), align_corners=align_corners)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    assert_gradient(gradient, entry["grad"])
+
+
 @entries("flattenet", loss="ohem")
 def test_flattenet(shapes, entry):
     if entry["value"] is None:
         pytest.skip("no pixel is below the threshold there, and the original divides by zero")
-    logits, = drawn(shapes, 21)
-    mining = Mining.of("flattenet", thresh=entry["thresh"], min_kept=entry["min_kept"])
-    value, (gradient,) = run([Term(0, 1.0, CrossEntropy(shapes["classes"], mining=mining))], [logits],
-                             label_of(shapes, logits), align_corners=False)
-    assert value == pytest.approx(entry["value"], rel=1e-5)
-    assert_gradient(gradient, entry["grad"])
+    assert_mined(shapes, entry, Mining.of("flattenet", thresh=entry["thresh"], min_kept=entry["min_kept"]),
+                 align_corners=False)
 
 
 @entries("sfnet", loss="mmseg ohem")
 def test_sfnet(shapes, entry):
-    logits, = drawn(shapes, 21)
-    mining = Mining.of("mmseg", thresh=entry["thresh"], min_kept=entry["min_kept_per_image"])
-    value, (gradient,) = run([Term(0, 1.0, CrossEntropy(shapes["classes"], mining=mining))], [logits],
-                             label_of(shapes, logits), align_corners=True)
-    assert value == pytest.approx(entry["value"], rel=1e-5)
-    assert_gradient(gradient, entry["grad"])
+    assert_mined(shapes, entry, Mining.of("mmseg", thresh=entry["thresh"], min_kept=entry["min_kept_per_image"]),
+                 align_corners=True)
 
 
 @entries("acfnet", loss="total")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
+from compare import assert_close, copy_parameters, picture
 from pytorch_cases import read, weights
 from torch_files import state_dict, write_stream, write_zip
 
@@ -31,21 +32,6 @@ def build(name, **arguments):
 def find(name):
     """The file that a backbone's weights are taken from."""
     return pretrained.find_weights(get_backbone(name), use=lambda file: None)
-
-
-def picture(*size):
-    return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
-
-
-def copy_parameters(source, target):
-    values = source._collect_params_with_prefix()
-    for name, p in target._collect_params_with_prefix().items():
-        p.set_data(values[name].data())
-
-
-def assert_close(got, wanted, relative=1e-5):
-    assert got.shape == wanted.shape
-    assert np.abs(got - wanted).max() <= relative * np.abs(wanted).max()
 
 
 # ImageNet weights. The smallest backbone stands for all; its "published" checksum is that of a file made here.

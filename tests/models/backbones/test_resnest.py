@@ -5,13 +5,10 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
+from compare import picture
 
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.weights import load_pretrained_base
-
-
-def picture(*size):
-    return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
 
 
 @pytest.mark.parametrize("layers, stride, published", [
