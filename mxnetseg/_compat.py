@@ -13,6 +13,7 @@ import os
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Dict, List
 
 from .errors import EnvironmentProblem
 
@@ -38,21 +39,27 @@ def restore_numpy_aliases() -> None:
             setattr(np, name, builtin)
 
 
-def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Physical cores that this process may use; hyper-threads of one core count once.
+def cores(topology: Path = Path("/sys/devices/system/cpu")) -> List[int]:
+    """One processor of each physical core that this process may use: of its hyper-threads the first.
 
     Args:
         topology: where Linux describes its processors. Where it says nothing, each processor is a core.
     """
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    cores = set()
-    for processor in processors:
+    first: Dict[str, int] = {}
+    for processor in sorted(processors):
         siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
         try:
-            cores.add(siblings.read_text().strip())
+            core = siblings.read_text().strip()
         except OSError:
-            cores.add(str(processor))
-    return len(cores)
+            core = str(processor)
+        first.setdefault(core, processor)
+    return list(first.values())
+
+
+def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Physical cores that this process may use; hyper-threads of one core count once. See :func:`cores`."""
+    return len(cores(topology))
 
 
 class BeforeMXNet(MetaPathFinder):

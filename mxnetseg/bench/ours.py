@@ -23,7 +23,7 @@ from ..engine.optimizers import make_trainer
 from ..losses import Part, global_backward
 from ..models import get_model
 from ..models.cost import count_parameters
-from .turns import serve
+from .serve import serve
 
 _WARM_UP = 3
 
@@ -31,7 +31,7 @@ _WARM_UP = 3
 def main() -> None:
     task = json.loads(sys.argv[1])
     if task["form"] == "mxnetseg":
-        _resize_as_mxnetseg()
+        resize_as_mxnetseg()
     mx.random.seed(0)
     net = get_model(task["network"], backbone=task["backbone"], nclass=19, output_stride=task["output_stride"])
     ready = {"parameters": count_parameters(net)}
@@ -42,7 +42,8 @@ def main() -> None:
     serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run)
 
 
-def _resize_as_mxnetseg() -> None:
+def resize_as_mxnetseg() -> None:
+    """Let networks resize with ``BilinearResize2D``, as MXNetSeg does; before any is built."""
     from .. import nn
 
     def resize(F, x, like, *, align_corners):

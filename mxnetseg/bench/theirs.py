@@ -4,7 +4,7 @@ The four networks of the benchmark, written here from the same papers with the s
 sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded) or
 ``compiled`` (Inductor); ``precision``: ``float32`` or ``bfloat16`` (autocast).
 
-This file imports nothing of mxnetseg, which that Python need not have.
+This file imports nothing of mxnetseg but its neighbour serve.py, for that Python need not have it.
 """
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from serve import serve  # its neighbour
 from torch import nn
 
 WARM_UP = 3
@@ -217,19 +218,6 @@ def training(net, x, half, task):
         F.cross_entropy(logits.float(), label, ignore_index=255).backward()
         optimizer.step()
     return run
-
-
-def serve(ready, run) -> None:
-    """As in turns.py."""
-    import resource
-
-    print(json.dumps(ready), flush=True)
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        run()
-        print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
-    scale = 1024 ** 2 if sys.platform == "darwin" else 1024
-    print(json.dumps({"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale}), flush=True)
 
 
 if __name__ == "__main__":

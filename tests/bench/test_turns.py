@@ -1,10 +1,11 @@
 """The benchmark's harness: who takes part, in turns; nobody's speed is asserted."""
 import json
+import os
 import sys
 
 import pytest
 
-from mxnetseg.bench import theirs_path
+from mxnetseg.bench import theirs_path, turns
 from mxnetseg.bench.turns import Competitor, Measured, machine, table, take_turns
 from mxnetseg.errors import EnvironmentProblem
 from mxnetseg.tools import main
@@ -12,7 +13,7 @@ from mxnetseg.tools.benchmark import check_equal
 
 WORKER = """
 import json, sys
-from mxnetseg.bench.turns import serve
+from mxnetseg.bench.serve import serve
 task = json.loads(sys.argv[1])
 print("chatter of a library")
 if task.get("dies") == "at once":
@@ -25,7 +26,12 @@ def run():
         file.write(task["me"])
     if task.get("dies") == "later" and turn == 2:
         raise ValueError("out of luck")
-serve({"parameters": task.get("parameters", 7)}, run)
+    return {"pictures": 10 * turn}
+def end():
+    if task.get("dies") == "at the end":
+        raise ValueError("exhausted")
+    return {"miou": 0.5}
+serve({"parameters": task.get("parameters", 7)}, run, end)
 """
 
 
@@ -42,21 +48,39 @@ def test_they_take_turns(competitor, tmp_path):
     for result in results:
         assert len(result.seconds) == 3 and min(result.seconds) >= 0 and result.failure is None
         assert result.ready == {"parameters": 7} and result.peak_mib > 1
+        assert result.noted == {"pictures": [10, 20, 30]} and result.ended == {"miou": 0.5}
 
 
 def test_one_that_fails_says_why_and_the_others_go_on(competitor, tmp_path):
-    first, absent, quitter = take_turns(
-        [competitor("A"), competitor("B", dies="at once"), competitor("C", dies="later")], rounds=3, threads=1)
+    first, absent, quitter, nowhere, tired = take_turns(
+        [competitor("A"), competitor("B", dies="at once"), competitor("C", dies="later"),
+         Competitor("D", ["/no/such/python"], {}), competitor("E", dies="at the end")], rounds=3, threads=1)
     assert first.failure is None and len(first.seconds) == 3
+    assert "/no/such/python" in nowhere.failure and "exhausted" in tired.failure
     assert absent.failure == "no such network" and absent.seconds == []
     assert "out of luck" in quitter.failure and len(quitter.seconds) == 1
     text = table([first, absent, quitter], against="A")
     assert "did not run: no such network" in text
 
 
-def test_a_missing_python_is_told(competitor):
-    with pytest.raises(FileNotFoundError):
-        take_turns([Competitor("X", ["/no/such/python"], {})], rounds=1)
+def test_one_that_hangs_is_given_up(competitor, monkeypatch):
+    monkeypatch.setattr(turns, "_PATIENCE", 0.2)
+    (hangs,) = take_turns([Competitor("H", [sys.executable, "-c", "import time; time.sleep(60)"], {})], rounds=1)
+    assert hangs.failure == "no answer within 0.2 seconds" and hangs.seconds == []
+
+
+def test_each_has_as_many_cores_as_threads():
+    code = "import json, os; from mxnetseg.bench.serve import serve; serve({'cores': len(os.sched_getaffinity(0)), " \
+           "'threads': os.environ['OMP_NUM_THREADS']}, dict)"
+    before = os.sched_getaffinity(0)
+    (result,) = take_turns([Competitor("A", [sys.executable, "-c", code], {})], rounds=1, threads=1)
+    assert result.ready == {"cores": 1, "threads": "1"} and os.sched_getaffinity(0) == before
+
+
+def test_the_results_can_be_written_as_json():
+    for result in (Measured("A", [0.2, 0.1, 0.3]), Measured("B", failure="absent")):
+        told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        assert told["median"] == (0.2 if result.failure is None else None)
 
 
 def test_the_table_is_relative_to_one_of_them():
@@ -64,6 +88,8 @@ def test_the_table_is_relative_to_one_of_them():
     lines = table([slow, fast], against="slow").splitlines()
     assert lines[1].endswith("1.00x") and lines[2].endswith("4.00x")
     assert "400.0" in lines[1] and "100.0" in lines[2]
+    text = table([slow, fast], columns=[("pictures/s", lambda r: f"{2 / r.median:.1f}")])
+    assert "pictures/s" in text and text.splitlines()[2].endswith("20.0")
 
 
 def test_the_machine_is_described():
