@@ -16,11 +16,14 @@ from mxnet.gluon import HybridBlock
 
 from ..config.schema import Config
 from ..nn.blocks import InputStep
-from ..nn.resize import resize
+from ..nn.resize import before_resize, resize, resize_last
 from .graph import PerSize, compile_outermost
+from .precision import Fused
 
 # MXNet warns when a graph leaves parameters out; here auxiliary heads are left out on purpose
 warnings.filterwarnings("ignore", message=r"Parameter .* is not used by any computation", category=UserWarning)
+# that OpenCV can resize at once
+_OPENCV_CHANNELS = 512
 
 
 @dataclass(frozen=True)
@@ -66,44 +69,65 @@ class Protocol:
                f"{'with' if self.flip else 'without'} flip"
 
 
-class _Probabilities(HybridBlock):
-    """uint8 (N, H, W, 3) -> softmax (N, K, H, W), averaged over the mirrored picture if ``flip``."""
+class _Network(HybridBlock):
+    """uint8 (N, H, W, 3) -> what :meth:`of_logits` makes of the logits."""
 
-    def __init__(self, net, flip: bool):
+    def __init__(self, net, flip: bool = False):
         super().__init__()
         self._flip = flip
         with self.name_scope():
             self.input = InputStep(net.mean, net.std)
             self.net = net
 
-    def _softmax(self, F, x):
-        return F.softmax(F.cast(self.net(x)[0], "float32"), axis=1)
-
     def hybrid_forward(self, F, images):
         x = self.input(images)
+        if self._flip:
+            x = F.concat(x, F.flip(x, axis=3), dim=0)
+        y = self.net(x)[0]
+        # a plain network is seen as it is, to find a fault; of a fused one, what is small is mirrored and turned
+        resized = before_resize(y) if isinstance(self.net, Fused) else None
+        if resized is None:
+            def last(y):
+                return F.transpose(y, axes=(2, 0, 3, 1))
+        else:
+            y, rows, columns = resized
+
+            def last(y):
+                return resize_last(F, y, rows, columns)
+        y = F.cast(y, "float32")
         if not self._flip:
-            return self._softmax(F, x)
-        both = self._softmax(F, F.concat(x, F.flip(x, axis=3), dim=0))
-        straight, mirrored = F.split(both, num_outputs=2, axis=0)
-        return (straight + F.flip(mirrored, axis=3)) / 2
+            return self.of_logits(F, [last(y)])
+        straight, mirrored = F.split(y, num_outputs=2, axis=0)
+        return self.of_logits(F, [last(straight), last(F.flip(mirrored, axis=3))])
+
+    def of_logits(self, F, maps):
+        """``maps``: (H, N, W, K) float32 of the pictures, and with ``flip`` of the mirrored ones turned back. The
+        classes are last, where a CPU takes softmax and argmax several times as fast as over the second axis."""
+        raise NotImplementedError
 
 
-class _ClassMap(HybridBlock):
+class _Probabilities(_Network):
+    """uint8 (N, H, W, 3) -> softmax (H, N, W, K), added up over the mirrored picture if ``flip``."""
+
+    def of_logits(self, F, maps):
+        first, *others = (F.softmax(y, axis=3) for y in maps)
+        return F.add_n(first, *others)
+
+
+class _ClassMap(_Network):
     """uint8 (N, H, W, 3) -> uint8 (N, H, W): the most probable class, for one scale without flip."""
 
-    def __init__(self, net):
-        super().__init__()
-        with self.name_scope():
-            self.input = InputStep(net.mean, net.std)
-            self.net = net
-
-    def hybrid_forward(self, F, images):
-        return F.cast(F.argmax(self.net(self.input(images))[0], axis=1), "uint8")
+    def of_logits(self, F, maps):
+        return F.transpose(F.cast(F.argmax(maps[0], axis=3), "uint8"), axes=(1, 0, 2))
 
 
 class _Resize(HybridBlock):
+    """(h, w, K), like (1, 1, H, W) -> (H, W, K)."""
+
     def hybrid_forward(self, F, x, like):
-        return resize(F, x, like, align_corners=False)
+        x = F.expand_dims(F.transpose(x, axes=(2, 0, 1)), axis=0)
+        x = resize(F, x, like, align_corners=False)
+        return F.squeeze(F.transpose(x, axes=(0, 2, 3, 1)), axis=0)
 
 
 class Segmenter:
@@ -134,20 +158,31 @@ class Segmenter:
         context = context or self.contexts[0]
         if self._simple:
             return self._class_map(_send([image], context))[0]
-        return mx.nd.argmax(self.probabilities(image, context), axis=0).astype("uint8")
+        return mx.nd.argmax(self._sum(image, context), axis=2).astype("uint8")
 
     def probabilities(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
         """Averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W) on the device."""
-        context = context or self.contexts[0]
-        height, width = image.shape[:2]
-        like = mx.nd.empty((1, 1, height, width), ctx=context)
+        views = len(self.protocol.scales) * (1 + self.protocol.flip)
+        return self._sum(image, context or self.contexts[0]).transpose((2, 0, 1)) / views
+
+    def _sum(self, image: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
+        """(H, W, K) probabilities, added up over scales and mirrors."""
         total = None
         for scaled in self._scaled(image):
-            one = self._one_scale(scaled, context)
-            if one.shape[2:] != (height, width):
-                one = self._resize(one, like)
-            total = one if total is None else total + one
-        return total[0] / len(self.protocol.scales)
+            one = self._enlarged(self._one_scale(scaled, context), image.shape[:2])
+            if total is None:
+                total = one
+            else:
+                total += one
+        return total
+
+    def _enlarged(self, x: mx.nd.NDArray, size: Tuple[int, int]) -> mx.nd.NDArray:
+        """(h, w, K) -> (H, W, K), bilinear, corner edges aligned."""
+        if x.shape[:2] == size:
+            return x
+        if x.context.device_type == "cpu" and x.shape[2] <= _OPENCV_CHANNELS:
+            return mx.nd.image.resize(x, size=size[::-1])  # OpenCV's, whose work does not grow with the size of x
+        return self._resize(x, mx.nd.empty((1, 1, *size), ctx=x.context))
 
     def stream(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Class maps of many pictures, in order: uint8 (H, W) on the host.
@@ -174,24 +209,29 @@ class Segmenter:
                 yield cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
     def _one_scale(self, image: np.ndarray, context) -> mx.nd.NDArray:
-        """(1, K, H, W) probabilities of a picture at its own size."""
+        """(H, W, K) probabilities of a picture at its own size, added up over mirrors."""
         height, width = image.shape[:2]
         crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, (height, width)))
         if self.protocol.mode == "whole" or (crop_h, crop_w) == (height, width):
-            return self._block(_send([image], context))
-        corners = [(y, x) for y in _starts(height, crop_h, self.protocol.stride)
-                   for x in _starts(width, crop_w, self.protocol.stride)]
+            return self._block(_send([image], context)).reshape((height, width, -1))
+        rows, columns = (_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w)))
+        corners = [(y, x) for y in rows for x in columns]
         total = None
-        count = np.zeros((1, 1, height, width), np.float32)
         for first in range(0, len(corners), self.protocol.batch):
             some = corners[first:first + self.protocol.batch]
             windows = self._block(_send([image[y:y + crop_h, x:x + crop_w] for y, x in some], context))
             if total is None:
-                total = mx.nd.zeros((1, windows.shape[1], height, width), ctx=context)
+                total = mx.nd.zeros((height, width, windows.shape[3]), ctx=context)
             for k, (y, x) in enumerate(some):
-                total[:, :, y:y + crop_h, x:x + crop_w] += windows[k:k + 1]
-                count[:, :, y:y + crop_h, x:x + crop_w] += 1
-        return mx.nd.broadcast_div(total, mx.nd.array(count, ctx=context))
+                window = windows if len(some) == 1 else windows.slice_axis(axis=1, begin=k, end=k + 1)
+                total[y:y + crop_h, x:x + crop_w] += window.reshape((crop_h, crop_w, -1))
+        share = np.outer(1 / _covered(height, rows, crop_h), 1 / _covered(width, columns, crop_w))
+        return mx.nd.broadcast_mul(total, mx.nd.array(share[..., None], ctx=context), out=total)
+
+
+def _covered(length: int, starts: List[int], window: int) -> np.ndarray:
+    """In how many windows each place is: (length,)."""
+    return sum(np.bincount(np.arange(start, start + window), minlength=length) for start in starts)
 
 
 def _starts(length: int, window: int, stride: float) -> List[int]:

@@ -11,7 +11,15 @@ operator to rounding, the backward is two more products. All of it is float32 in
 """
 from __future__ import annotations
 
+import json
+from typing import Optional, Tuple
+
+import mxnet as mx
+
 from .precision import as_type_of, wide
+
+# what may stand behind the products in a graph: as_type_of(), and what half precision makes of it
+_CASTS = {"_copy", "amp_cast", "amp_multicast", "Cast"}
 
 
 def length(F, x, axis):
@@ -62,6 +70,46 @@ def _products(F, x, y, rows, columns):
     # is small and the large result is written once.
     y = F.dot(turn(F, y), rows)  # (N, C, W, H')
     return as_type_of(F, F.dot(turn(F, y), columns), x)  # (N, C, H', W')
+
+
+def before_resize(y: mx.sym.Symbol) -> Optional[Tuple[mx.sym.Symbol, mx.sym.Symbol, mx.sym.Symbol]]:
+    """What was resized, of a symbol that a function of this file gave: (x, R_h^T, R_w^T); of any other None.
+
+    x: (N, C, h, w), R_h^T: (h, H), R_w^T: (w, W). Inference resizes the logits of a network its own way with them
+    (:func:`resize_last`), mirrors them while they are small, and leaves out what casts the result.
+    """
+    while _operator(y)[0] in _CASTS:
+        y = y.get_children()[0]
+    factors = []
+    for _ in range(2):
+        if _operator(y)[0] != "dot":
+            return None
+        y, factor = y.get_children()
+        if _operator(y) != ("transpose", "(0, 1, 3, 2)"):
+            return None
+        y = y.get_children()[0]
+        factors.append(factor)
+    columns, rows = factors
+    return y, rows, columns
+
+
+def _operator(y: mx.sym.Symbol) -> Tuple[str, Optional[str]]:
+    """Its name and its ``axes``."""
+    graph = json.loads(y.tojson())
+    node = graph["nodes"][graph["heads"][0][0]]
+    return node["op"], node.get("attrs", {}).get("axes")
+
+
+def resize_last(F, x, rows, columns):
+    """The products with the channels last, where a CPU takes softmax and argmax over them several times as fast.
+
+    Args: x: (N, C, h, w) float32; rows, columns: R_h^T and R_w^T, see :func:`before_resize`.
+
+    Returns:
+        (H, N, W, C): N comes second, for so no large map is turned.
+    """
+    y = F.dot(columns, F.transpose(x, axes=(3, 2, 0, 1)), transpose_a=True)  # (W, h, N, C)
+    return F.dot(rows, F.transpose(y, axes=(1, 2, 0, 3)), transpose_a=True)
 
 
 def nearest(F, x, like):
