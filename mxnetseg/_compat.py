@@ -3,7 +3,7 @@
 MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
 GPU build looks for CUDA libraries that pip puts where no loader looks. It also takes half of the
 processors for hyper-threads and leaves them idle, where they may be cores, and its oneDNN leaves the matrix
-unit of recent Intel processors idle. All is mended at the moment
+unit of recent Intel processors idle, and it takes every array afresh from the system. All is mended at the moment
 when mxnet is imported, by whomever, rather than when mxnetseg is: so ``mxnetseg --help`` loads no
 CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
 """
@@ -70,7 +70,9 @@ class BeforeMXNet(MetaPathFinder):
         if fullname == "mxnet":
             from ._amx import use_amx
             from ._cuda import use_gpu_build
+            from ._memory import keep_freed_memory
 
+            keep_freed_memory()
             restore_numpy_aliases()
             use_gpu_build()
             use_amx()

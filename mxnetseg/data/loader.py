@@ -6,7 +6,6 @@ number of workers or on their speed.
 """
 from __future__ import annotations
 
-import ctypes
 import threading
 from contextlib import contextmanager
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
@@ -14,15 +13,13 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, 
 import cv2
 import numpy as np
 
+from .._memory import keep_freed_memory
 from ..errors import ConfigError, DataError, MXNetSegError
 from .base import Sample, SegDataset
 from .source import FileSource
 from .transforms import Transform
 
 T = TypeVar("T")
-
-# of malloc.h: (number, bytes)
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 32 << 20), (-1, 128 << 20)
 
 
 class Batch(NamedTuple):
@@ -154,19 +151,6 @@ def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = 120.0) -> 
     """
     return _ahead(lambda k: _read(dataset, k), len(dataset), workers=workers, ahead=workers + 1,
                   timeout=timeout, where=dataset.image_path)
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc reuse the memory of one picture for the next one, up to 128 MiB for a thread; whether it will.
-
-    By default it gives arrays of that size back to the system, which then hands out the same pages again one by one,
-    zeroed, while all threads wait for one lock: about a tenth of the time of two workers.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library, with habits of its own
-        return False
-    return all(mallopt(parameter, size) == 1 for parameter, size in (_MMAP_THRESHOLD, _TRIM_THRESHOLD))
 
 
 def _read(dataset: SegDataset, index: int) -> Sample:

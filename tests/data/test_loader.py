@@ -1,7 +1,5 @@
 """The loader: the same stream for any number of workers, errors at their place, no thread left behind."""
-import ctypes
 import itertools
-import platform
 import threading
 import time
 from pathlib import Path
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 
 from mxnetseg.data.base import Sample
 from mxnetseg.data.folder import FolderDataset
-from mxnetseg.data.loader import Loader, keep_freed_memory, stream
+from mxnetseg.data.loader import Loader, stream
 from mxnetseg.data.transforms import RandomFlip, train_transform
 from mxnetseg.errors import ConfigError, DataError
 
@@ -137,20 +135,6 @@ def test_reading_ahead_is_bounded():
         time.sleep(0.02)  # time enough to read hundreds too many
         assert taken + 2 <= len(dataset.read) <= taken + 3
     samples.close()
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
-def test_glibc_takes_the_numbers():
-    assert keep_freed_memory()
-
-
-def test_another_c_library_is_left_alone(monkeypatch):
-    def missing(name):
-        raise OSError(name)
-
-    monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert not keep_freed_memory()
-    assert len(list(Loader(Numbers(2), batch_size=1, workers=1).epoch(0))) == 2
 
 
 # ---- what goes wrong
