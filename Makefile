@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench matrix clean
+.PHONY: help demo test test-all lint bench bench-quick matrix clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -23,11 +23,12 @@ test-all: $(READY)  ## run all tests
 lint: $(READY)  ## check the style
 	$(VENV)/bin/ruff check .
 
-BENCH := --torch $(VENV)-bench/bin/python
-bench: $(READY) $(VENV)-bench/.ready  ## loader, inference and training, beside GluonCV, MXNetSeg's way and PyTorch
-	$(VENV)/bin/python benchmarks/loader.py $(BENCH) --json $(VENV)-bench/loader.json $(ARGS)
-	$(VENV)/bin/mxnetseg benchmark --network fcn bisenet pspnet deeplabv3plus $(BENCH) --json $(VENV)-bench/inference.json
-	$(VENV)/bin/mxnetseg benchmark --do train --size 256 256 $(BENCH) --json $(VENV)-bench/training.json
+BENCH := mxnetseg benchmark --do all --torch $(VENV)-bench/bin/python --json $(VENV)-bench/report
+bench: $(READY) $(VENV)-bench/.ready  ## speed beside GluonCV, MXNetSeg's way and PyTorch (an hour)
+	$(VENV)/bin/$(BENCH).json $(ARGS)
+
+bench-quick: $(READY) $(VENV)-bench/.ready  ## the same, less of everything (minutes)
+	$(VENV)/bin/$(BENCH)-quick.json --quick $(ARGS)
 
 matrix:  ## install and try the package on each Python 3.9 to 3.12 of this machine
 	sh scripts/matrix.sh

@@ -1,9 +1,6 @@
-"""Speed, measured side by side: competitors take turns in one run, each in a process of its own."""
-from __future__ import annotations
+"""Speed, measured side by side: competitors take turns in one run, each in a process of its own.
 
-from pathlib import Path
-
-
-def theirs_path() -> Path:
-    """The script of the competitors in PyTorch, which a Python without mxnetseg can run."""
-    return Path(__file__).with_name("theirs.py")
+``turns`` is the referee, ``tasks`` says who competes at what, ``bars`` what is to be reached. Competitors: ``ours`` and
+``theirs`` (inference and training steps), ``epoch``, ``loading``, ``evaluation``, ``memory``, ``start``; ``theirs`` and
+``theirs_data`` are run by a Python that has PyTorch and need not have mxnetseg.
+"""

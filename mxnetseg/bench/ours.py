@@ -1,6 +1,7 @@
 """One competitor in MXNet: ``python -m mxnetseg.bench.ours TASK``, where TASK is JSON.
 
-``{"network": "fcn", "backbone": "resnet18", "size": [512, 512], "batch": 1, "do": "infer", "form": "float32"}``
+``{"network": "fcn", "backbone": "resnet18", "size": [512, 512], "batch": 1, "do": "infer", "form": "float32",
+"output_stride": 8, "warm_up": 3}``: so many turns before it says that it is ready.
 
 Forms of ``infer``: those of ``--precision``, and ``mxnetseg``: a hybridised network as MXNetSeg runs it, with
 ``BilinearResize2D``. ``int8`` keeps no layer back here: of random weights it would keep all. Forms of ``train``:
@@ -23,21 +24,22 @@ from ..engine.optimizers import make_trainer
 from ..losses import Part, global_backward
 from ..models import get_model
 from ..models.cost import count_parameters
-from .serve import serve
-
-_WARM_UP = 3
+from .serve import resident_mib, serve
 
 
 def main() -> None:
+    imported = resident_mib()
     task = json.loads(sys.argv[1])
     if task["form"] == "mxnetseg":
+        import gluoncv  # noqa: F401  (as MXNetSeg does)
+
         resize_as_mxnetseg()
     mx.random.seed(0)
     net = get_model(task["network"], backbone=task["backbone"], nclass=19, output_stride=task["output_stride"])
-    ready = {"parameters": count_parameters(net)}
+    ready = {"parameters": count_parameters(net), "imported_mib": imported}
     began = time.perf_counter()
     run = (_inference if task["do"] == "infer" else _training)(net, task)
-    for _ in range(_WARM_UP):
+    for _ in range(task["warm_up"]):
         run()
     serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run)
 
@@ -91,20 +93,8 @@ def _training(net, task):
     x = mx.nd.array(_pictures(task))
     label = mx.nd.array(np.random.RandomState(2).randint(0, 19, (task["batch"], *task["size"])), dtype="uint8")
     if task["form"] == "mxnetseg":
-        from gluoncv.loss import MixSoftmaxCrossEntropyLoss
-
-        net.hybridize()
-        loss = MixSoftmaxCrossEntropyLoss(aux=False, ignore_label=255)
-        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4})
-        label = label.astype("float32")
-
-        def run():
-            with autograd.record():
-                losses = loss(net(x)[0], label)
-            autograd.backward(losses)
-            trainer.step(task["batch"])
-            mx.nd.waitall()
-        return run
+        step, label = mxnetseg_step(net, task["batch"]), label.astype("float32")
+        return lambda: step(x, label)
 
     from ..config.schema import Optimizer
 
@@ -120,6 +110,23 @@ def _training(net, task):
         trainer.step(1)
         mx.nd.waitall()  # only here, to read the clock
     return run
+
+
+def mxnetseg_step(net, batch: int):
+    """MXNetSeg's step: normalised pictures (batch, 3, H, W), labels float32 (batch, H, W); it is done on return."""
+    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+    net.hybridize()
+    loss = MixSoftmaxCrossEntropyLoss(aux=False, ignore_label=255)
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4})
+
+    def step(x, label) -> None:
+        with autograd.record():
+            losses = loss(net(x)[0], label)
+        autograd.backward(losses)
+        trainer.step(batch)
+        mx.nd.waitall()
+    return step
 
 
 class _Step(mx.gluon.HybridBlock):

@@ -48,3 +48,31 @@ def _status(key: str):
             return next((int(line.split()[1]) / 1024 for line in file if line.startswith(key + ":")), None)
     except OSError:
         return None
+
+
+class Waited:
+    """A function that makes an iterator, and for how long whoever iterated has waited for the next item."""
+
+    def __init__(self, make):
+        self._make, self._seconds = make, 0.0
+
+    def __call__(self, *args, **kwargs):
+        items = iter(self._make(*args, **kwargs))
+        try:
+            while True:
+                began = time.perf_counter()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                finally:
+                    self._seconds += time.perf_counter() - began
+                yield item
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    def take(self) -> float:
+        """The seconds since this was last called."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds

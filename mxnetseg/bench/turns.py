@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -153,7 +154,8 @@ class _Process:
         killed = -self._process.returncode
         if killed == signal.SIGKILL:
             return "killed, as the system does where memory runs out"
-        return said[-1] if said else "no word"
+        errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        return (errors or said or ["no word"])[-1]
 
 
 @contextmanager

@@ -2,85 +2,142 @@
 from __future__ import annotations
 
 import json
-import sys
+import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any, Dict, Iterable, Optional
 
-# name -> backbone and output stride; PyTorch's twins are in mxnetseg/bench/theirs.py
-NETWORKS = {"fcn": ("resnet18", 8), "bisenet": ("resnet18", 32), "pspnet": ("resnet50", 8),
-            "deeplabv3plus": ("resnet50", 8)}
-TASKS = {"infer": "one picture (or --batch) through the network", "train": "one training step"}
+ALL = "all"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--do", choices=TASKS, default="infer", help="; ".join(f"{k}: {v}" for k, v in TASKS.items()))
-    parser.add_argument("--network", choices=NETWORKS, nargs="+", default=["fcn"], help="(default: fcn)")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(512, 512))
-    parser.add_argument("--batch", type=int, default=None, metavar="N", help="default: 1 to infer, 2 to train")
+    from ..bench.tasks import NETWORKS, TASKS
+
+    parser.add_argument("--do", choices=[*TASKS, ALL], nargs="+", default=["infer"], metavar="TASK", help="; ".join(
+        f"{k}: {v}" for k, v in TASKS.items()) + "; all: the whole set, in about an hour (default: infer)")
+    parser.add_argument("--quick", action="store_true", help="with --do all: less of everything, in some minutes")
+    parser.add_argument("--network", choices=NETWORKS, nargs="+", metavar="NETWORK",
+                        help=f"of {', '.join(NETWORKS)} (default: fcn; with --do all these four)")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: 512 512, and of "
+                        "what reads files its own")
+    parser.add_argument("--batch", type=int, metavar="N", help="default: 1 to infer, 2 to train, 8 in an epoch")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch, for the comparison (`make bench` "
                         "makes one); without it only MXNet competes")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="turns of each (default: %(default)s)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of each (default: one a physical core)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each (default: 3 to 9)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of each, on as many cores (default: one a physical "
+                        "core)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here too")
 
 
 def run(args: Namespace) -> int:
-    from ..bench.turns import machine, table, take_turns
+    from ..bench.turns import machine
+
+    torch, parts = _torch(args.torch), list(_settings(args))
+    here = machine()
+    print(f"{here['processor']}, {here['cores']} cores, {here['memory_gib']:.0f} GiB, "
+          f"{', '.join(here['instructions']) or 'no vector units known'}; load {here['load']}"
+          + (": other work distorts the figures" if here["load"] > 0.5 else ""))
+    report = measure(parts, torch=torch, threads=args.threads, file=args.json, machine=here)
+    if ALL in args.do:
+        from ..bench.bars import summary
+
+        print(f"\nwhat was to be reached:\n{summary(report['bars'])}")
+    failed = [run["title"] for run in report["runs"] if run["failure"]]
+    if failed:
+        print("\nnot measured, see above:\n  " + "\n  ".join(failed))
+    return 1 if failed else 0
+
+
+def measure(settings: Iterable, *, torch: Optional[str] = None, threads: Optional[int] = None,
+            file: Optional[Path] = None, machine: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """Run one part after the other, print a table of each, and go on where one fails.
+
+    Args:
+        settings: of :mod:`mxnetseg.bench.tasks`.
+        torch: a Python that has PyTorch.
+        threads: of each competitor.
+        file: the report is written there anew after each part, so that a run that is broken off leaves one.
+        machine: for the report.
+
+    Returns:
+        the report: ``machine``, ``runs`` and ``bars``.
+    """
+    from ..bench.bars import compare
     from ..files import atomic_write
 
-    here = machine()
-    print(f"{here['processor']}, {here['cores']} cores, {', '.join(here['instructions']) or 'no vector units known'}; "
-          f"load {here['load']}" + (": other work distorts the figures" if here["load"] > 0.5 else ""))
-    report = {"machine": here, "runs": []}
-    for network in args.network:
-        competitors = _competitors(args, network)
-        size = "x".join(map(str, args.size))
-        print(f"\n{TASKS[args.do]}: {network} on {NETWORKS[network][0]}, output stride {NETWORKS[network][1]}, "
-              f"{competitors[0].task['batch']} x 3 x {size}", flush=True)
-        results = take_turns(competitors, rounds=args.rounds, threads=args.threads)
-        print(table(results, against=results[0].name), flush=True)
-        check_equal(results)
-        report["runs"].append({"do": args.do, "network": network, "size": list(args.size),
-                               "batch": competitors[0].task["batch"], "results": [
-                                   {**vars(r), "median": r.median, "spread": r.spread} for r in results]})
-    if args.json:
-        with atomic_write(args.json, "w") as file:
-            json.dump(report, file, indent=1)
-    return 0
+    report = {"machine": machine, "runs": [], "bars": []}
+    for setting in settings:
+        report["runs"].append(_run(setting, torch, threads))
+        report["bars"] = compare(report["runs"])
+        if file:
+            with atomic_write(file, "w") as stream:
+                json.dump(report, stream, indent=1, allow_nan=False)
+    return report
 
 
-def check_equal(results) -> None:
-    """Refuse figures of networks that have not the same number of parameters.
+def _run(setting, torch: Optional[str], threads: Optional[int]) -> Dict[str, Any]:
+    """One part, as it stands in the report."""
+    from dataclasses import asdict, replace
+
+    from ..bench.tasks import make_part, misfits
+    from ..bench.turns import table, take_turns
+
+    part = make_part(setting, torch=torch)
+    told = {**asdict(setting), "size": list(setting.size), "title": part.title, "failure": None, "results": []}
+    print(f"\n{part.title}", flush=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            files = part.prepare(Path(folder))
+            competitors = [replace(c, task={**c.task, **files}) for c in part.competitors]
+            results = take_turns(competitors, rounds=setting.rounds, threads=part.threads or threads)
+    except Exception as error:  # whatever it is, the other parts are worth having
+        told["failure"] = f"{type(error).__name__}: {error}"
+    else:
+        told["results"] = [r.to_dict() for r in results]
+        unequal = part.equal and misfits(results)
+        if unequal:
+            told["failure"] = f"the competitors are not the same network: {unequal}"
+        elif all(r.failure for r in results):
+            told["failure"] = "nobody took part"
+        print(table(results, against=part.against, columns=part.columns), flush=True)
+    if told["failure"]:
+        told["results"] = [{**r, "failure": r["failure"] or told["failure"]} for r in told["results"]]
+        print(f"FAILED: {told['failure']}", flush=True)
+    return told
+
+
+def _settings(args: Namespace):
+    """The parts that the options choose.
 
     Raises:
-        EnvironmentProblem: they differ.
+        UsageError: options that do not go together.
     """
-    from ..errors import EnvironmentProblem
+    from ..bench.tasks import NETWORKS, settings, the_whole
+    from ..errors import UsageError
 
-    counts = {r.name: r.ready["parameters"] for r in results if r.failure is None}
-    if len(set(counts.values())) > 1:
-        raise EnvironmentProblem("the competitors are not the same network", received=counts,
-                                 fix="report it: a benchmark of unequal networks says nothing")
+    if ALL in args.do:
+        if len(args.do) > 1 or args.size or args.batch:
+            raise UsageError("the whole set has its own tasks, sizes and batches", where="--do all",
+                             fix="leave --size and --batch out, or name single tasks")
+        yield from the_whole(networks=args.network or list(NETWORKS), quick=args.quick, rounds=args.rounds)
+        return
+    if args.quick:
+        raise UsageError("--quick shortens the whole set", where="--quick", fix="--do all --quick, or --rounds 3")
+    for do in args.do:
+        yield from settings(do, networks=args.network or ["fcn"], size=args.size and tuple(args.size),
+                            batch=args.batch, rounds=args.rounds)
 
 
-def _competitors(args: Namespace, network: str):
-    from .._amx import cpu_flags
-    from ..bench import theirs_path
-    from ..bench.turns import Competitor
+def _torch(python: Optional[str]) -> Optional[str]:
+    """The Python of ``--torch``, if it runs PyTorch; a word if it does not."""
+    import subprocess
 
-    backbone, stride = NETWORKS[network]
-    task = {"network": network, "backbone": backbone, "output_stride": stride, "size": list(args.size),
-            "batch": args.batch or (1 if args.do == "infer" else 2), "do": args.do}
-    ours = [sys.executable, "-m", "mxnetseg.bench.ours"]
-    forms = ["mxnetseg", "plain", "float32", "bfloat16", "int8"] if args.do == "infer" else ["mxnetseg", "float32"]
-    found = [Competitor("MXNet, MXNetSeg's way" if form == "mxnetseg" else f"ours, {form}", ours,
-                        {**task, "form": form}) for form in forms]
-    if args.torch:
-        for precision in ("float32", "bfloat16"):
-            if precision == "bfloat16" and not {"avx512_bf16", "amx_bf16"} & cpu_flags():
-                continue  # emulated, it is slower than float32 on both sides
-            for form in ("eager", "channels_last", "frozen", "compiled"):
-                if args.do == "infer" or form != "frozen":
-                    found.append(Competitor(f"PyTorch, {form} {precision}", [args.torch, str(theirs_path())],
-                                            {**task, "form": form, "precision": precision}))
-    return found
+    if python is None:
+        return None
+    try:
+        if not subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
+            return python
+    except OSError:
+        pass
+    print(f"PyTorch is left out: {python} has none")
+    return None

@@ -5,11 +5,8 @@ import sys
 
 import pytest
 
-from mxnetseg.bench import theirs_path, turns
+from mxnetseg.bench import turns
 from mxnetseg.bench.turns import Competitor, Measured, machine, table, take_turns
-from mxnetseg.errors import EnvironmentProblem
-from mxnetseg.tools import main
-from mxnetseg.tools.benchmark import check_equal
 
 WORKER = """
 import json, sys
@@ -95,35 +92,3 @@ def test_the_table_is_relative_to_one_of_them():
 def test_the_machine_is_described():
     here = machine()
     assert here["cores"] >= 1 and here["processor"]
-
-
-def test_our_own_competitors_are_the_same_network(tmp_path, capsys):
-    file = tmp_path / "bench.json"
-    code = main.main(["benchmark", "--size", "32", "48", "--rounds", "1", "--threads", "1", "--json", str(file)])
-    assert code == 0
-    (run,) = json.loads(file.read_text())["runs"]
-    by_name = {r["name"]: r for r in run["results"]}
-    assert all(r["failure"] is None for r in run["results"]), by_name
-    assert {r["ready"]["parameters"] for r in run["results"]} == {12371667}
-    assert "ours, int8" in by_name and "MXNet, MXNetSeg's way" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_both_ways_to_train_run(tmp_path):
-    file = tmp_path / "bench.json"
-    assert main.main(["benchmark", "--do", "train", "--size", "32", "48", "--rounds", "1", "--threads", "1",
-                      "--json", str(file)]) == 0
-    (run,) = json.loads(file.read_text())["runs"]
-    assert len(run["results"]) == 2 and all(r["failure"] is None for r in run["results"])
-
-
-def test_unequal_networks_are_no_benchmark():
-    equal = [Measured("A", [1.0], {"parameters": 7}), Measured("B", [1.0], {"parameters": 7}),
-             Measured("C", failure="absent")]
-    check_equal(equal)
-    with pytest.raises(EnvironmentProblem, match="not the same network"):
-        check_equal([*equal, Measured("D", [1.0], {"parameters": 8})])
-
-
-def test_the_script_for_the_other_python_imports_nothing_of_ours():
-    assert "import mxnetseg" not in theirs_path().read_text() and "from ." not in theirs_path().read_text()

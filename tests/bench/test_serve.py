@@ -1,0 +1,49 @@
+"""What a competitor says of itself."""
+import ast
+from pathlib import Path
+
+import mxnetseg.bench
+from mxnetseg.bench import serve
+
+FOLDER = Path(mxnetseg.bench.__file__).parent
+
+
+def test_memory_is_told_in_mib():
+    before = serve.resident_mib()
+    block = bytearray(64 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert 32 < serve.resident_mib() - before < 128
+    del block
+    assert serve.peak_mib() >= before + 32
+
+
+def test_waiting_for_items_is_counted_and_working_on_them_is_not(monkeypatch):
+    clock, closed = [0.0], []
+    monkeypatch.setattr(serve.time, "perf_counter", lambda: clock[0])
+
+    def items(count):
+        try:
+            for i in range(count):
+                clock[0] += 1
+                yield i
+        finally:
+            closed.append(count)
+    waited = serve.Waited(items)
+    for _ in waited(3):
+        clock[0] += 100
+    assert waited.take() == 3 and waited.take() == 0 and closed == [3]
+    for _ in waited(5):
+        break
+    assert waited.take() == 1
+
+
+def test_what_the_other_python_runs_imports_nothing_of_ours():
+    neighbours = {"serve", "theirs"}
+    for name in ("serve", "theirs", "theirs_data"):
+        for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0 and not node.module.startswith("mxnetseg"), name
+                neighbours.discard(node.module)
+            elif isinstance(node, ast.Import):
+                assert not any(a.name.startswith("mxnetseg") for a in node.names), name
+    assert not neighbours  # it is by these names that they find each other
