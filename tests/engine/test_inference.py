@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from mxnet.gluon import nn
 
 from mxnetseg.config import Config
+from mxnetseg.engine import inference
 from mxnetseg.engine.inference import Protocol, Segmenter, _starts
+from mxnetseg.engine.precision import fused
 from mxnetseg.models import get_model
 from mxnetseg.models.base import SegModel
+from mxnetseg.nn.resize import before_resize
 
 NCLASS = 4
 
@@ -167,6 +170,89 @@ class TestScales:
         image = picture(20, 20)
         got = Segmenter(net, [mx.cpu()], Protocol(scales=(0.5, 1.0), flip=True)).probabilities(image).asnumpy()
         assert np.isfinite(got).all()
+
+
+def interpolate(x, length, axis):
+    """Bilinear along one axis, corner edges aligned, in float64."""
+    position = np.clip((np.arange(length) + 0.5) * x.shape[axis] / length - 0.5, 0, x.shape[axis] - 1)
+    low = np.minimum(position.astype(int), max(x.shape[axis] - 2, 0))
+    high, part = np.minimum(low + 1, x.shape[axis] - 1), np.expand_dims(position - low, 1 - axis)[..., None]
+    return x.take(low, axis) * (1 - part) + x.take(high, axis) * part
+
+
+def plainly(net, image, protocol):
+    """What a protocol means, in float64 but for the network: (K, H, W)."""
+    def probabilities(window):
+        x = ((window / 255 - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)[None]
+        logits = net(mx.nd.array(x))[0][0].asnumpy().astype(np.float64)
+        e = np.exp(logits - logits.max(0))
+        return (e / e.sum(0)).transpose(1, 2, 0)
+
+    total, views = 0, 0
+    for scale in protocol.scales:
+        long_side = (protocol.base_size or max(image.shape)) * scale
+        height, width = (round(side * long_side / max(image.shape)) for side in image.shape[:2])
+        scaled = cv2.resize(image, (width, height)) if (height, width) != image.shape[:2] else image
+        crop = [min(c, s) for c, s in zip(protocol.crop_size, scaled.shape)] if protocol.mode == "slide" \
+            else [height, width]
+        steps = [max(int(c * protocol.stride), 1) for c in crop]
+        for view in (scaled, scaled[:, ::-1])[:1 + protocol.flip]:
+            mirrored = view is not scaled
+            some, count = np.zeros((height, width, net.nclass)), np.zeros((height, width, 1))
+            for y in range(0, height - crop[0] + steps[0], steps[0]):
+                for x in range(0, width - crop[1] + steps[1], steps[1]):
+                    y, x = min(y, height - crop[0]), min(x, width - crop[1])
+                    left = width - x - crop[1] if mirrored else x  # windows are mirrored, not the picture
+                    here = np.s_[y:y + crop[0], left:left + crop[1]]
+                    some[here] += probabilities(np.ascontiguousarray(view[here]))
+                    count[here] += 1
+            some = (some / count)[:, ::-1 if mirrored else 1]
+            total = total + interpolate(interpolate(some, image.shape[0], 0), image.shape[1], 1)
+            views += 1
+    return (total / views).transpose(2, 0, 1)
+
+
+class TestAgainstPlainArithmetic:
+    """Fused or not, what is computed together, mirrored small and resized otherwise is what the protocol says."""
+
+    PROTOCOLS = [
+        Protocol(), Protocol(flip=True), Protocol(scales=(0.6, 1.0, 1.3), flip=True),
+        Protocol(mode="slide", crop_size=(24, 20), scales=(0.75, 1.5), flip=True),
+        Protocol(mode="slide", crop_size=(24, 20), scales=(0.75, 1.5), flip=True, batch=4),
+        Protocol(mode="slide", base_size=70, crop_size=(19, 33), stride=0.5, scales=(0.3, 1.0), batch=4)]
+
+    @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
+    @pytest.mark.parametrize("form", ["plain", "float32"])
+    def test_probabilities(self, protocol, form):
+        contexts = [mx.cpu(0), mx.cpu(1)]
+        net = get_model("toy", nclass=NCLASS, ctx=contexts)
+        net.head.weight.set_data(net.head.weight.data(contexts[0]) * 20)  # so that probabilities differ
+        segmenter = Segmenter(fused(net, contexts, form), contexts, protocol)
+        image = picture(37, 51)
+        wanted = plainly(net, image, protocol)
+        assert np.ptp(wanted) > 0.5
+        for context in [*contexts, *contexts, *contexts]:  # any size, then compiled for it, then as compiled
+            got = segmenter.probabilities(image, context)
+            assert got.context == context
+            np.testing.assert_allclose(got.asnumpy(), wanted, atol=2e-5)
+            np.testing.assert_array_equal(segmenter(image, context).asnumpy(), got.asnumpy().argmax(0))
+
+    @pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+    def test_the_last_resize_of_a_fused_network_is_found(self, form):
+        net = get_model("toy", nclass=NCLASS)
+        graph = fused(net, [mx.cpu()], form, calibration=[picture(32, 32)])
+        assert before_resize(graph(mx.sym.var("data"))[0]) is not None
+
+    @pytest.mark.parametrize("to", [(37, 51), (9, 80), (64, 20), (1, 1)])
+    @pytest.mark.parametrize("channels", [1, 19])
+    def test_both_ways_to_resize_probabilities(self, to, channels, monkeypatch):
+        x = np.random.RandomState(0).normal(size=(23, 40, channels))
+        wanted = interpolate(interpolate(x, to[0], 0), to[1], 1)
+        segmenter = Segmenter(network(), [mx.cpu()])
+        for channels_at_most in (512, 0):  # OpenCV's, and the matrices of GPUs
+            monkeypatch.setattr(inference, "_OPENCV_CHANNELS", channels_at_most)
+            got = segmenter._enlarged(mx.nd.array(x), to)
+            np.testing.assert_allclose(got.asnumpy(), wanted, atol=5e-5)
 
 
 class TestClassMaps:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import gluon, nd
 
-from mxnetseg.nn.resize import enlarge, nearest, resize
+from mxnetseg.nn.resize import before_resize, enlarge, nearest, resize, resize_last
 
 SIZES = [
     ((1, 1), (1, 1)), ((1, 1), (5, 3)), ((5, 3), (1, 1)), ((1, 7), (4, 1)), ((2, 2), (3, 3)),
@@ -236,3 +236,32 @@ def test_nearest_copies_rows_and_columns_at_any_size_hybridised():
         wanted = np.zeros(x.shape)
         np.add.at(wanted, (slice(None), slice(None), rows[:, None], columns[None]), head)
         np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-5)
+
+
+class TestBeforeTheResize:
+    """Inference takes the last resize of a network apart and does it its own way."""
+
+    @pytest.mark.parametrize("how", [
+        lambda x, like: resize(mx.sym, x, like, align_corners=True),
+        lambda x, like: resize(mx.sym, x, like, align_corners=False),
+        lambda x, like: nearest(mx.sym, x, like),
+        lambda x, like: enlarge(mx.sym, x, 3, align_corners=True),
+        lambda x, like: mx.sym.Cast(resize(mx.sym, x, like, align_corners=True), dtype="float32")])
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_with_the_channels_last_it_is_the_same(self, how, batch):
+        resized = how(mx.sym.var("x"), mx.sym.var("like"))
+        parts = before_resize(resized)
+        assert parts is not None
+        both = mx.sym.Group([resized, resize_last(mx.sym, *parts)])
+        x, like = (mx.nd.random.normal(shape=shape) for shape in ((batch, 4, 5, 7), (1, 1, 12, 9)))
+        given = {name: value for name, value in (("x", x), ("like", like)) if name in both.list_inputs()}
+        usual, last = both.bind(mx.cpu(), given).forward()
+        assert usual.shape[2:] != x.shape[2:]
+        np.testing.assert_allclose(last.asnumpy(), usual.asnumpy().transpose(2, 0, 3, 1), atol=1e-5)
+
+    def test_what_ends_otherwise_is_left_alone(self):
+        x = mx.sym.var("x")
+        turned = mx.sym.transpose(x, axes=(0, 1, 3, 2))
+        for other in (x, x + 1, turned, mx.sym.dot(x, x), mx.sym.dot(turned, x),
+                      resize(mx.sym, x, x, align_corners=True) * 2):
+            assert before_resize(other) is None
