@@ -5,7 +5,7 @@
 
 Forms of ``infer``: those of ``--precision``, and ``mxnetseg``: a hybridised network as MXNetSeg runs it, with
 ``BilinearResize2D``. ``int8`` keeps no layer back here: of random weights it would keep all. Forms of ``train``:
-``float32``, this library's step; ``mxnetseg``, its way of doing it: ``BilinearResize2D``, a loss on
+``float32`` and ``bfloat16``, this library's step; ``mxnetseg``, its way of doing it: ``BilinearResize2D``, a loss on
 ``SoftmaxOutput``, ``waitall`` after every step.
 """
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from mxnet import autograd
 
 from ..engine import precision
-from ..engine.graph import PerSize, compile_outermost
+from ..engine.graph import PerSize
 from ..engine.optimizers import make_trainer
-from ..losses import Part, global_backward
+from ..losses import global_backward
 from ..models import get_model
 from ..models.cost import count_parameters
 from .serve import resident_mib, serve
@@ -97,16 +97,21 @@ def _training(net, task):
         return lambda: step(x, label)
 
     from ..config.schema import Optimizer
+    from ..engine.step import Step, TrainingGraph
 
     loss = net.loss()
     loss.initialize()
-    step = compile_outermost(_Step(net, loss))
+    step = Step(net, loss)
+    step.input.initialize()
+    graph = TrainingGraph(step, [mx.cpu()], task["form"])
     trainer = make_trainer(net, Optimizer(lr=1e-3))
+    images = np.random.RandomState(0).randint(0, 256, (task["batch"], *task["size"], 3)).astype("uint8")
+    shares = [(mx.nd.array(images, dtype="uint8"), label)]
 
     def run():
         with autograd.record():
-            parts = [Part(*part) for part in step(x, label)]
-        global_backward([parts], loss.weights)
+            parts = graph(shares)
+        global_backward(parts, loss.weights)
         trainer.step(1)
         mx.nd.waitall()  # only here, to read the clock
     return run
@@ -129,15 +134,6 @@ def mxnetseg_step(net, batch: int):
     return step
 
 
-class _Step(mx.gluon.HybridBlock):
-    def __init__(self, net, loss):
-        super().__init__()
-        with self.name_scope():
-            self.net, self.loss = net, loss
-
-    def hybrid_forward(self, F, x, label):
-        return self.loss(self.net(x), label)
-
-
 if __name__ == "__main__":
     main()
+

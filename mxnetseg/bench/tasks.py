@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .._amx import cpu_flags
-from .._memory import VARIABLE as KEEP_MEMORY
 from .turns import Column, Competitor, Measured
 
 # name -> backbone and output stride; PyTorch's twins are in theirs.py
@@ -25,8 +24,6 @@ TASKS = {
     "memory": "what evaluation holds after many pictures", "start": "from the start of a program to its end"}
 MXNETSEG = "MXNet, MXNetSeg's way"
 GLUONCV = "GluonCV"
-# what importing mxnetseg does to the whole of MXNet is ours, not our rivals'
-_UNTOUCHED = {KEEP_MEMORY: "0"}
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ def _script(torch: str, name: str) -> List[str]:
 def _infer(setting: Setting, torch: Optional[str]) -> Part:
     task = _task(setting)
     forms = ["float32", "bfloat16", "int8"] if setting.finalists else ["plain", "float32", "bfloat16", "int8"]
-    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
+    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"})]
     found += [Competitor(ours(form), _module("ours"), {**task, "form": form}) for form in forms]
     found += _theirs(task, torch, ["frozen", "compiled"] if setting.finalists else
                      ["eager", "channels_last", "frozen", "compiled"])
@@ -194,17 +191,13 @@ def _infer(setting: Setting, torch: Optional[str]) -> Part:
 
 def _train(setting: Setting, torch: Optional[str]) -> Part:
     task = _task(setting)
-    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
-    found += [Competitor(ours(form), _module("ours"), {**task, "form": form}) for form in _trained()]
+    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"})]
+    found += [Competitor(ours(form), _module("ours"), {**task, "form": form}) for form in ("float32", *halves())]
     found += _theirs(task, torch, ["channels_last", "compiled"] if setting.finalists else
                      ["eager", "channels_last", "compiled"])
     return Part(f"{TASKS['train']}: {_network(setting)}, {_shape(setting)}", found, MXNETSEG,
                 [("pictures/s", lambda r: f"{setting.batch / r.median:.2f}"),
                  ("MiB over import", lambda r: f"{r.peak_mib - r.ready['imported_mib']:.0f}")])
-
-
-def _trained() -> List[str]:
-    return ["float32"]
 
 
 def _theirs(task: Dict[str, Any], torch: Optional[str], forms: Sequence[str]) -> List[Competitor]:
@@ -216,8 +209,8 @@ def _theirs(task: Dict[str, Any], torch: Optional[str], forms: Sequence[str]) ->
 def _epoch(setting: Setting, torch: Optional[str]) -> Part:
     crop = _crop(setting)
     task = {**_task(setting), "base": setting.size[1], "crop": crop}
-    found = [Competitor(MXNETSEG, _module("epoch"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
-    found += [Competitor(ours(form), _module("epoch"), {**task, "form": form}) for form in _trained()]
+    found = [Competitor(MXNETSEG, _module("epoch"), {**task, "form": "mxnetseg"})]
+    found += [Competitor(ours(form), _module("epoch"), {**task, "form": form}) for form in ("float32", *halves())]
     if torch:
         found += [Competitor(pytorch("channels_last", precision), _script(torch, "theirs_data.py"),
                              {**task, "form": "channels_last", "precision": precision})
@@ -238,7 +231,7 @@ def waited(result: Dict[str, Any]) -> float:
 def _loader(setting: Setting, torch: Optional[str]) -> Part:
     task = {"do": "loading", "base": setting.size[1], "crop": _crop(setting),
             "batch": setting.batch}
-    found = [Competitor(GLUONCV, _module("loading"), {**task, "form": "gluoncv"}, _UNTOUCHED),
+    found = [Competitor(GLUONCV, _module("loading"), {**task, "form": "gluoncv"}),
              Competitor(ours("uint8"), _module("loading"), {**task, "form": "ours"}),
              Competitor(ours("float32"), _module("loading"), {**task, "form": "float"})]
     if torch:
@@ -247,7 +240,7 @@ def _loader(setting: Setting, torch: Optional[str]) -> Part:
     one = {"MXNET_CPU_WORKER_NTHREADS": "1"}
     title = f"{TASKS['loader']} with one thread: {setting.pictures} {setting.kind} of {setting.size[0]} x " \
             f"{setting.size[1]}, scaled by 0.5 to 2, crops of {task['crop']} x {task['crop']}"
-    return Part(title, [replace(c, environment={**one, **c.environment}) for c in found], GLUONCV, [
+    return Part(title, [replace(c, environment=one) for c in found], GLUONCV, [
         ("pictures/s", lambda r: f"{median(r.noted['pictures']) / r.median:.1f}"),
         ("CPU ms each", lambda r: f"{1e3 * median(r.noted['cpu_seconds']) / median(r.noted['pictures']):.0f}")],
         threads=1, prepare=lambda folder: _pictures(folder, [setting.size] * setting.pictures, setting.kind),
@@ -257,9 +250,9 @@ def _loader(setting: Setting, torch: Optional[str]) -> Part:
 def _evaluate(setting: Setting, torch: Optional[str]) -> Part:
     backbone, stride = NETWORKS[setting.network]
     task = {"do": "evaluate", "base": setting.size[1], "crop": _crop(setting)}
-    found = [Competitor(GLUONCV, _module("evaluation"), {**task, "form": "gluoncv"}, _UNTOUCHED)]
+    found = [Competitor(GLUONCV, _module("evaluation"), {**task, "form": "gluoncv"})]
     found += [Competitor(ours(form), _module("evaluation"), {**task, "form": form})
-              for form in ("float32", *halves(), "int8")]
+              for form in ("float32", *halves())]
 
     def prepare(folder):
         from .evaluation import prepare

@@ -135,6 +135,11 @@ class Train(Section):
 
     epochs: int = option(30, "passes over the training split", unit="epochs", low=1)
     batch_size: int = option(8, "images of one step, over all devices together", unit="images", low=1)
+    accumulate: int = option(
+        1, "compute a batch in so many turns: their gradients add up to those of the whole, in less memory", low=1)
+    precision: str = option(
+        "float32", "what convolutions compute in; auto is what the device is fast in",
+        choices=("auto", "float32", "bfloat16", "float16"))
     val_every: int = option(1, "validate after so many epochs; 0 is only at the end", unit="epochs", low=0)
     save_every: int = option(1, "write the last checkpoint after so many epochs", unit="epochs", low=1)
     log_every: int = option(10, "write a log row after so many steps", unit="steps", low=1)

@@ -291,7 +291,11 @@ def newest(folder: Path, *, resumable: bool = False,
 
 def all_finite(net) -> bool:
     """Whether no parameter of ``net`` is NaN or infinite."""
-    arrays = [p.list_data()[0] for p in net.named_parameters().values()]
+    return finite([p.list_data()[0] for p in net.named_parameters().values()])
+
+
+def finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
+    """Whether no number in ``arrays``, all on one device, is NaN or infinite."""
     some = [arrays[i:i + _AT_ONCE] for i in range(0, len(arrays), _AT_ONCE)]
     return all(bool(mx.nd.multi_all_finite(*a, num_arrays=len(a)).asnumpy().all()) for a in some)
 

@@ -1,4 +1,4 @@
-"""Which devices a command runs on: what ``--ctx`` means."""
+"""Which devices a command runs on: what ``--ctx`` means; and the way there."""
 from __future__ import annotations
 
 import logging
@@ -6,6 +6,7 @@ import re
 from typing import List, Optional, Sequence, Union
 
 import mxnet as mx
+import numpy as np
 
 from ..errors import DeviceError
 
@@ -56,3 +57,13 @@ def _parse(text: str, present: int) -> mx.Context:
         have = "GPU 0 is" if present == 1 else f"GPUs 0 to {present - 1} are"
         raise DeviceError(f"GPU {index} is not there", where="--ctx", received=text, fix=f"{have} present")
     return mx.gpu(index)
+
+
+def to_device(array: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
+    """``array`` on a device, in its own type.
+
+    On the first CPU context it is the same memory, not a copy: nobody may write to ``array`` afterwards.
+    """
+    if context == mx.cpu(0):
+        return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
+    return mx.nd.array(array, ctx=context, dtype=array.dtype)

@@ -38,7 +38,7 @@ def _settings(config: Optimizer) -> tuple:
             "adamw": ("decoupledadam", betas)}[config.name]
 
 
-def make_trainer(net, config: Optimizer) -> gluon.Trainer:
+def make_trainer(net, config: Optimizer, *, accumulate: bool = False) -> gluon.Trainer:
     """A Gluon trainer over all parameters of ``net``; its gradients are already means.
 
     Parameters outside ``net.backbone`` learn ``head_lr_mult`` times as fast; norm parameters and biases
@@ -47,10 +47,12 @@ def make_trainer(net, config: Optimizer) -> gluon.Trainer:
     Args:
         net: initialised.
         config: the configuration's section.
+        accumulate: gradients add up until ``zero_grad()``.
     """
     for name, parameter in net.named_parameters().items():
         if parameter.grad_req == "null":
             continue
+        parameter.grad_req = "add" if accumulate else "write"
         parameter.lr_mult = 1.0 if name.startswith("backbone.") else config.head_lr_mult
         plain = config.decay_norm_and_bias or name.rsplit(".", 1)[-1] not in _NORM_OR_BIAS
         parameter.wd_mult = 1.0 if plain else 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -41,20 +41,21 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_precision(asked: str, contexts: Sequence[mx.Context]) -> Choice:
-    """What ``--precision`` means on these devices.
+def choose_precision(asked: str, contexts: Sequence[mx.Context], *, where: str = "--precision") -> Choice:
+    """What ``--precision``, or ``train.precision``, means on these devices.
 
     Args:
         asked: one of :data:`PRECISIONS`. ``'auto'``: float16 on GPUs, bfloat16 on processors that multiply
             it (AMX, AVX-512), else float32; never int8, which needs pictures to calibrate on.
         contexts: where the network runs.
+        where: what asks, for messages.
 
     Raises:
         ConfigError: the devices cannot compute in ``asked``.
     """
     gpu = any(context.device_type == "gpu" for context in contexts)
     if asked not in PRECISIONS:
-        raise ConfigError("unknown precision", where="--precision", received=asked,
+        raise ConfigError("unknown precision", where=where, received=asked,
                           fix=f"one of {', '.join(PRECISIONS)}")
     if asked == "auto":
         if gpu:
@@ -65,10 +66,10 @@ def choose_precision(asked: str, contexts: Sequence[mx.Context]) -> Choice:
             return Choice("bfloat16", "the processor multiplies bfloat16")
         return Choice("float32", "the processor has no bfloat16")
     if gpu and asked in ("bfloat16", "int8"):
-        raise ConfigError(f"{asked} is for CPUs", where="--precision", received=f"{asked} on {contexts[0]}",
+        raise ConfigError(f"{asked} is for CPUs", where=where, received=f"{asked} on {contexts[0]}",
                           fix="float16 or float32 on a GPU")
     if not gpu and asked == "float16":
-        raise ConfigError("MXNet computes float16 on GPUs only", where="--precision", received="float16 on a CPU",
+        raise ConfigError("MXNet computes float16 on GPUs only", where=where, received="float16 on a CPU",
                           fix="bfloat16, int8 or float32 on a CPU")
     return Choice(asked, "asked for")
 
@@ -134,17 +135,43 @@ def _halve(symbol, arguments, auxiliaries, precision: str):
 
     Cast at run time, every weight would be folded anew for each picture.
     """
+    return _with_half_lists(precision, lambda **lists: amp.convert_model(
+        symbol, dict(arguments), dict(auxiliaries), target_dtype=precision, cast_optional_params=True, **lists))
+
+
+def to_half(symbol: mx.sym.Symbol, precision: str, *, data_names: Sequence[str],
+            excluded_sym_names: Sequence[str] = ()) -> mx.sym.Symbol:
+    """The graph with convolutions and dense layers in half precision, which casts its float32 parameters itself.
+
+    For training: what is cast are the master weights, and their gradients arrive in float32.
+
+    Args:
+        symbol: the graph.
+        precision: ``'bfloat16'`` or ``'float16'``.
+        data_names: its inputs, uint8.
+        excluded_sym_names: operators that stay in float32.
+    """
+    def convert(**lists):
+        half = amp.convert_symbol(symbol, target_dtype=precision, data_names=list(data_names),
+                                  excluded_sym_names=list(excluded_sym_names), cast_optional_params=False, **lists)
+        half.infer_type(**{name: "uint8" for name in data_names})  # raises where operators' types do not agree
+        return half
+    return _with_half_lists(precision, convert)
+
+
+def _with_half_lists(precision: str, convert: Callable[..., Any]):
+    """What ``convert`` makes of MXNet's lists of operators that bear half precision, and those that do not."""
     kind = amp.amp.bfloat16 if precision == "bfloat16" else precision
     no_half = [*amp.list_conditional_fp32_ops(kind), *_NO_HALF]
-
-    def convert(**lists):
-        return amp.convert_model(symbol, dict(arguments), dict(auxiliaries), target_dtype=precision,
-                                 conditional_fp32_ops=no_half, cast_optional_params=True, **lists)
     try:
-        return convert()
+        return convert(conditional_fp32_ops=no_half)
     except mx.MXNetError:
-        # a concatenation of a feature map in half precision with a resized one in float32
-        return convert(fp32_ops=[*amp.list_fp32_ops(kind), "Concat"], target_dtype_ops=amp.list_lp16_ops(kind))
+        pass  # a map in half precision meets a resized one in float32: in a concatenation, or before a pooling
+    lists = {"conditional_fp32_ops": no_half, "target_dtype_ops": amp.list_lp16_ops(kind)}
+    try:
+        return convert(fp32_ops=[*amp.list_fp32_ops(kind), "Concat"], **lists)
+    except mx.MXNetError:
+        return convert(fp32_ops=[*amp.list_fp32_ops(kind), "Concat", "Pooling"], **lists)
 
 
 def _block(symbol, arguments, auxiliaries, contexts) -> SymbolBlock:

@@ -12,7 +12,6 @@ from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from ..config.schema import Config
@@ -21,23 +20,36 @@ from ..data.base import SegDataset
 from ..data.loader import Batch, Loader
 from ..data.recipes import make_transform
 from ..errors import ConfigError, TrainingDiverged
-from ..losses import Mining, Part, global_backward
+from ..losses import Mining, global_backward
 from ..metrics import Scores
 from ..models import get_model
-from ..nn.blocks import InputStep
-from .checkpoint import BEST, Checkpoint, all_finite, find_checkpoint, model_record, new_stem, take_normalisation
+from .checkpoint import (
+    BEST,
+    Checkpoint,
+    all_finite,
+    find_checkpoint,
+    finite,
+    model_record,
+    new_stem,
+    take_normalisation,
+)
+from .contexts import to_device
 from .evaluator import check_classes, evaluate
-from .graph import compile_outermost
 from .inference import Protocol, Segmenter
 from .interrupt import Interrupt
 from .loggers import RunLog, Wandb
 from .optimizers import get_states, make_trainer, set_states
-from .parallel import forward, needs_lockstep
+from .precision import choose_precision, fused
+from .scaling import LossScale
 from .schedules import LearningRate
+from .step import Divisors, Step, TrainingGraph
 
 log = logging.getLogger(__name__)
 
 _LAG = 2  # steps the device may be behind: enough to be never idle, little enough to bound memory
+
+# a global batch on the devices, in turns: [turn][device] -> (images, labels)
+Shares = List[List[Tuple[mx.nd.NDArray, mx.nd.NDArray]]]
 
 
 @dataclass
@@ -68,19 +80,6 @@ class Result:
     scores: Optional[Scores]
     progress: Progress
     signal: Optional[int] = None
-
-
-class _Step(HybridBlock):
-    """Pictures and labels -> the loss's parts, in one graph: uint8 (N, H, W, 3), uint8 (N, H, W)."""
-
-    def __init__(self, net, loss):
-        super().__init__()
-        with self.name_scope():
-            self.input = InputStep(net.mean, net.std)
-            self.net, self.loss = net, loss
-
-    def hybrid_forward(self, F, images, labels):
-        return self.loss(self.net(self.input(images)), labels)
 
 
 class Trainer:
@@ -120,8 +119,12 @@ class Trainer:
             take_normalisation(self.net, sidecar)
         elif config.train.init_from:
             self._fine_tune(find_checkpoint(config.train.init_from, Path(folder)))
+        self.precision, _ = choose_precision(config.train.precision, self.contexts, where="train.precision")
         self._step = self._make_step()
-        self.optimizer = make_trainer(self.net, config.optimizer)
+        self._graph = TrainingGraph(self._step, self.contexts, self.precision)
+        self._divisors = Divisors(self._step) if config.train.accumulate > 1 else None
+        self._scale = LossScale() if self.precision == "float16" else None
+        self.optimizer = make_trainer(self.net, config.optimizer, accumulate=config.train.accumulate > 1)
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
 
         self.progress = Progress()
@@ -171,35 +174,56 @@ class Trainer:
         with tqdm(total=len(self.loader), initial=p.batch, disable=self._no_bar, unit="batch", leave=False,
                   dynamic_ncols=True, desc=f"epoch {p.epoch + 1}/{config.train.epochs}") as bar:
             batches = self.loader.epoch(p.epoch, start_batch=p.batch)
+            dealt = map(self._deal, batches)
             try:
-                for done, batch in enumerate(batches, start=1):
+                shares, done = next(dealt, None), 0
+                while shares is not None and interrupt.received is None:
                     step = self._steps_done()
                     self.optimizer.set_learning_rate(self.rate(step))
                     # dropout must not depend on what was computed before: a resumed run draws the same
                     mx.random.seed(_mix(config.train.seed, step))
-                    pending.append((step, self._train_step(batch)))
-                    p.batch += 1
+                    pending.append((step, self._backward(shares)))
+                    shares = next(dealt, None)  # read, and sent to the devices, while they compute
+                    self._update()
+                    done, p.batch = done + 1, p.batch + 1
                     if len(pending) > _LAG:
                         self._note_loss(*pending.popleft())
                     elapsed = time.time() - began
                     p.seconds = seconds_before + elapsed
                     bar.update()
                     bar.set_postfix_str(self._postfix(done, elapsed), refresh=False)
-                    if interrupt.received is not None:
-                        break
             finally:
                 batches.close()
             while pending:
                 self._note_loss(*pending.popleft())
 
-    def _train_step(self, batch: Batch) -> mx.nd.NDArray:
-        """One update from one global batch; the loss, (1,), not waited for."""
-        images, labels = self._deal(batch.images), self._deal(batch.masks)
+    def _backward(self, batch: Shares) -> mx.nd.NDArray:
+        """The gradients of one global batch; its loss, (1,), not waited for."""
+        if self._divisors is None:
+            return self._turn(batch[0])
+        self.net.collect_params().zero_grad()
+        divisors = self._divisors([labels for shares in batch for _, labels in shares])
+        return mx.nd.add_n(*[self._turn(shares, turns=len(batch), divisors=divisors) for shares in batch])
+
+    def _turn(self, shares, **of_batch) -> mx.nd.NDArray:
         with autograd.record():
-            parts = [[Part(*part) for part in parts] for parts in self._forward(images, labels)]
-        loss = global_backward(parts, self._step.loss.weights)
-        self.optimizer.step(1)
-        return loss
+            parts = self._graph(shares)
+        return global_backward(parts, self._step.loss.weights, scale=self._scale.value if self._scale else 1.0,
+                               **of_batch)
+
+    def _update(self) -> None:
+        """Move the parameters; not by scaled gradients of which one is infinite."""
+        self.optimizer.allreduce_grads()
+        if self._scale is None:
+            self.optimizer.update(1)
+            return
+        gradients = [p.list_grad()[0] for p in self.net.collect_params().values() if p.grad_req != "null"]
+        good = finite(gradients)
+        if good:
+            self.optimizer.update(self._scale.value)
+        self._scale.follow(good)
+        if self._scale.lost:
+            raise self._diverged("the gradients are infinite however small the loss is scaled")
 
     def _end_epoch(self) -> None:
         """Validate, log, and save what an epoch has brought."""
@@ -232,7 +256,8 @@ class Trainer:
         def bar(items, count):
             return tqdm(items, total=count, desc="validate", unit="img", leave=False, disable=self._no_bar,
                         dynamic_ncols=True)
-        segmenter = Segmenter(self.net, self.contexts, Protocol.of(self.config))
+        # a copy of its own: what inference does to the layout of weights would slow training down
+        segmenter = Segmenter(fused(self.net, self.contexts), self.contexts, Protocol.of(self.config))
         matrix, _ = evaluate(segmenter, self.val_set, workers=self.config.data.workers, progress=bar)
         return matrix.result(self.val_set.classes)
 
@@ -272,14 +297,13 @@ class Trainer:
 
     # ---- data to devices --------------------------------------------------------------------------
 
-    def _deal(self, array: np.ndarray) -> List[mx.nd.NDArray]:
-        """The global batch in equal shares, one on each context."""
-        share = len(array) // len(self.contexts)
-        return [mx.nd.array(array[i * share:(i + 1) * share], ctx=context, dtype=array.dtype)
-                for i, context in enumerate(self.contexts)]
-
-    def _forward(self, images, labels):
-        return forward(lambda pair: self._step(*pair), list(zip(images, labels)), in_step=self._lockstep)
+    def _deal(self, batch: Batch) -> Shares:
+        """The global batch in equal shares, one on each context in each turn."""
+        turns = self.config.train.accumulate
+        share = len(batch.images) // (turns * len(self.contexts))
+        starts = iter(range(0, len(batch.images), share))
+        return [[tuple(to_device(array[start:start + share], context) for array in (batch.images, batch.masks))
+                 for context, start in zip(self.contexts, starts)] for _ in range(turns)]
 
     # ---- setting up -------------------------------------------------------------------------------
 
@@ -293,36 +317,37 @@ class Trainer:
 
     def _make_loader(self) -> Loader:
         data, train = self.config.data, self.config.train
-        if train.batch_size % len(self.contexts):
+        shares = len(self.contexts) * train.accumulate
+        if train.batch_size % shares:
+            turns = f", train.accumulate {train.accumulate}" if train.accumulate > 1 else ""
             raise ConfigError("the batch cannot be dealt out evenly among the devices", where="train.batch_size",
-                              received=f"{train.batch_size} images, {len(self.contexts)} devices",
-                              fix=f"a multiple of {len(self.contexts)}: --batch-size "
-                                  f"{-(-train.batch_size // len(self.contexts)) * len(self.contexts)}")
+                              received=f"{train.batch_size} images, {len(self.contexts)} devices{turns}",
+                              fix=f"a multiple of {shares}: --batch-size {-(-train.batch_size // shares) * shares}")
         return Loader(self.train_set, batch_size=train.batch_size, transform=make_transform(data), seed=train.seed,
                       workers=data.workers)
 
     def _check_batch(self) -> None:
         """Refuse a batch on which this network's batch norm would silently give zeros."""
         train, norm = self.config.train, self.config.model.norm
-        seen = train.batch_size // (len(self.contexts) if norm == "bn" else 1)
+        seen = train.batch_size // train.accumulate // (len(self.contexts) if norm == "bn" else 1)
         if norm != "gn" and seen < self.net.needs_batch:
             raise ConfigError(f"{self.net.model_name} normalises a map of one place, which needs at least "
                               f"{self.net.needs_batch} images at once", where="train.batch_size",
                               received=f"{train.batch_size} on {len(self.contexts)} devices with norm {norm}",
                               fix="a larger --batch-size, or --set model.norm=gn")
 
-    def _make_step(self) -> _Step:
+    def _make_step(self) -> Step:
         config = self.config.loss
+        shares = len(self.contexts) * self.config.train.accumulate
         mining = config.ohem and Mining.of(config.ohem.form, thresh=config.ohem.thresh,
-                                           min_kept=config.ohem.min_kept).share(len(self.contexts))
+                                           min_kept=config.ohem.min_kept).share(shares)
         loss = self.net.loss(aux_weight=config.aux_weight, class_weights=config.class_weights,
                              label_smoothing=config.label_smoothing, mining=mining, ce=config.ce, focal=config.focal,
                              focal_gamma=config.focal_gamma, dice=config.dice, lovasz=config.lovasz)
         loss.initialize(ctx=self.contexts)
-        step = _Step(self.net, loss)
+        step = Step(self.net, loss)
         step.input.initialize(ctx=self.contexts)
-        self._lockstep = needs_lockstep(self.net)
-        return step if self._lockstep else compile_outermost(step, static_alloc=True)
+        return step
 
     def _new_path(self, folder: Path) -> Path:
         folder = folder / self.net.model_name
@@ -343,8 +368,9 @@ class Trainer:
         return (f"{self.net.model_name} on {self.net.backbone_name}, {count / 1e6:.2f} M parameters; "
                 f"{self.train_set.name} {c.data.train_split}: {len(self.train_set)} images, "
                 f"{self.train_set.nclass} classes; batch {c.train.batch_size} on "
-                f"{', '.join(map(str, self.contexts))}; epochs {self.progress.epoch + 1} to {c.train.epochs} of "
-                f"{len(self.loader)} steps; checkpoints {self.last.path}")
+                f"{', '.join(map(str, self.contexts))} in {self.precision}; "
+                f"epochs {self.progress.epoch + 1} to {c.train.epochs} of {len(self.loader)} steps; "
+                f"checkpoints {self.last.path}")
 
     # ---- saving and going on ----------------------------------------------------------------------
 
@@ -361,6 +387,7 @@ class Trainer:
             "metrics": self.scores.to_dict() if self.scores else self._metrics,
             "progress": vars(self.progress).copy(),
             "steps_per_epoch": len(self.loader),
+            "loss_scale": vars(self._scale).copy() if self._scale else None,
             "config": self.config.to_dict(),
         }
 
@@ -378,6 +405,8 @@ class Trainer:
         self.last.load_into(self.net)
         set_states(self.optimizer, self.net, self.last.read_state(), self.contexts, where=self.last.path)
         self.progress = Progress(**sidecar["progress"])
+        if self._scale and sidecar.get("loss_scale"):
+            self._scale = LossScale(**sidecar["loss_scale"])
         self._metrics = sidecar["metrics"]
         log.info("resumed from %s: epoch %d, batch %d", self.last.path, self.progress.epoch + 1, self.progress.batch)
 

@@ -1,7 +1,7 @@
 """Several weighted losses on a network's outputs, averaged over all devices together."""
 from __future__ import annotations
 
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mxnet import autograd
 from mxnet import ndarray as nd
@@ -69,13 +69,15 @@ class MixedLoss(HybridBlock):
         return [Part(*loss(*(outputs[i] for i in seen), label)) for seen, loss in zip(self._outputs, self._losses)]
 
 
-def _means(parts: Sequence[Sequence[Part]], weights: Sequence[float]):
+def _means(parts: Sequence[Sequence[Part]], weights: Sequence[float], turns: int = 1,
+           divisors: Optional[Sequence[Optional[nd.NDArray]]] = None):
     """For each term: (its loss, d loss / d sum), on the first device. Nothing is waited for."""
     here = parts[0][0].total.context
     means = []
-    for term, weight in zip(zip(*parts), weights):
-        count = nd.add_n(*[part.count.as_in_context(here) for part in term])
-        per_unit = weight / (count + (count == 0))  # a plain sum, or no valid pixel anywhere: 0 / 1
+    for term, weight, divisor in zip(zip(*parts), weights, divisors or [None] * len(weights)):
+        if divisor is None:
+            divisor = nd.add_n(*[part.count.as_in_context(here) for part in term]) * turns
+        per_unit = weight / (divisor + (divisor == 0))  # a plain sum, or no valid pixel anywhere: 0 / 1
         total = nd.add_n(*[part.total.as_in_context(here) for part in term])
         means.append((total * per_unit, per_unit))
     return means
@@ -91,7 +93,8 @@ def global_value(parts: Sequence[Sequence[Part]], weights: Sequence[float]) -> n
     return nd.add_n(*[mean for mean, _ in _means(parts, weights)])
 
 
-def global_backward(parts: Sequence[Sequence[Part]], weights: Sequence[float], *, scale: float = 1.0) -> nd.NDArray:
+def global_backward(parts: Sequence[Sequence[Part]], weights: Sequence[float], *, scale: float = 1.0, turns: int = 1,
+                    divisors: Optional[Sequence[Optional[nd.NDArray]]] = None) -> nd.NDArray:
     """Back-propagate the loss over all devices; returns it, undivided by ``scale``, as a (1,) array.
 
     The divisor is summed over the devices first, so n devices with a joined batch and one device
@@ -100,9 +103,13 @@ def global_backward(parts: Sequence[Sequence[Part]], weights: Sequence[float], *
     Args:
         parts, weights: as for :func:`global_value`, recorded under autograd.
         scale: factor on all gradients (loss scaling).
+        turns: in how many turns the batch is computed, of which this is one; the loss and the gradients of all
+            turns together are those of the batch.
+        divisors: of each term over the whole batch, (1,), on the first device. Where it is None, a turn's
+            own mean counts for one part in ``turns``.
     """
     with autograd.pause():
-        means = _means(parts, weights)
+        means = _means(parts, weights, turns, divisors)
         gradients = [[(per_unit * scale).as_in_context(part.total.context) for part in term]
                      for term, (_, per_unit) in zip(zip(*parts), means)]
         value = nd.add_n(*[mean for mean, _ in means])

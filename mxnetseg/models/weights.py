@@ -34,6 +34,19 @@ def initialize(net, contexts: Sequence[mx.Context]) -> None:
         # gets a mixture, for MXNet's engine takes the running convolution for a mere reader.
         for output in outputs:
             output.wait_to_read()
+        plain_layout(net)
+
+
+def plain_layout(net) -> None:
+    """Lay out the weights of convolutions as MXNet does, after oneDNN has done it its way in an inference.
+
+    Every step of training would turn them into the plain layout and back, to cast or to update them.
+    """
+    for parameter in net.collect_params().values():
+        for value in parameter.list_data() if len(parameter.shape) > 2 else ():
+            kept = value.asnumpy()
+            mx.nd.zeros(value.shape, ctx=value.context, out=value)  # a copy into it would keep the layout
+            value[:] = kept
 
 
 def read_params(path: Union[str, Path]) -> Dict[str, mx.nd.NDArray]:

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 # option -> configuration key; --set reaches all the others
 _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root", "epochs": "train.epochs",
           "batch_size": "train.batch_size", "lr": "optimizer.lr", "wd": "optimizer.weight_decay",
+          "precision": "train.precision", "accumulate": "train.accumulate",
           "crop": "data.crop_size", "base": "data.base_size", "seed": "train.seed", "workers": "data.workers",
           "log_interval": "train.log_every"}
 
@@ -26,6 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_device_argument(parser)
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=int, metavar="N", help="over all devices together")
+    parser.add_argument("--accumulate", type=int, metavar="N",
+                        help="compute a batch in N turns: less memory, the same gradient")
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"),
+                        help="what convolutions compute in; auto: what the device is fast in (default: float32)")
     parser.add_argument("--lr", type=float, help="learning rate")
     parser.add_argument("--wd", type=float, help="weight decay")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="side of the training crops")

@@ -104,14 +104,14 @@ def train(config, folder, *, contexts=1, stop_at=None, **options):
     """Run a trainer; with ``stop_at`` it gets SIGTERM while it works on that step, counted from 1 in this run."""
     trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=folder, quiet=True, **options)
     if stop_at is not None:
-        plain, steps = trainer._train_step, iter(range(1, 10**6))
+        plain, steps = trainer._backward, iter(range(1, 10**6))
 
-        def step(batch):
-            loss = plain(batch)
+        def step(shares):
+            loss = plain(shares)
             if next(steps) == stop_at:
                 signal.raise_signal(signal.SIGTERM)
             return loss
-        trainer._train_step = step
+        trainer._backward = step
     return trainer, trainer.fit()
 
 

@@ -25,6 +25,13 @@ def parameters(net):
     return {name: [value.asnumpy() for value in p.list_data()] for name, p in net.named_parameters().items()}
 
 
+def one_step(trainer, batch):
+    """One update from one global batch; its loss."""
+    loss = trainer._backward(trainer._deal(batch))
+    trainer._update()
+    return loss
+
+
 @pytest.fixture(scope="module")
 def run(fit, configure, tmp_path_factory):
     """A run of eight epochs: trainer and result."""
@@ -87,12 +94,12 @@ def test_every_loss_of_the_configuration_trains(fit, configure, tmp_path, change
 def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkeypatch, loss):
     trainer = Trainer(configure(loss), [mx.cpu(0), mx.cpu(1)], folder=tmp_path, validate=False, quiet=True)
     batch = next(trainer.loader.epoch(0))
-    trainer._train_step(batch)  # the first one compiles and settles shapes
+    one_step(trainer, batch)  # the first one compiles and settles shapes
     waits = Counter()
     for name in ("asnumpy", "wait_to_read", "asscalar"):
         monkeypatch.setattr(mx.nd.NDArray, name, lambda self, name=name: waits.update([name]))
     monkeypatch.setattr(mx.nd, "waitall", lambda: waits.update(["waitall"]))
-    trainer._train_step(batch)
+    one_step(trainer, batch)
     assert not waits
 
 
@@ -112,13 +119,13 @@ class TestContexts:
             if step == 5:
                 break
             trainer.optimizer.set_learning_rate(trainer.rate(step))
-            losses.append(trainer._train_step(batch).asscalar())
+            losses.append(one_step(trainer, batch).asscalar())
         return trainer, before, parameters(trainer.net), losses
 
     def compare(self, config, folder, tolerance):
         one, *first = self.five_steps(config, 1, folder)
         two, *second = self.five_steps(config, 2, folder)
-        assert two._lockstep and not one._lockstep
+        assert two._graph.lockstep and not one._graph.lockstep
         for name, (value,) in first[0].items():
             assert all((theirs == value).all() for theirs in second[0][name]), name
         moved = max(np.abs(first[1][name][0] - first[0][name][0]).max() for name in first[0])
@@ -151,7 +158,7 @@ class TestContexts:
 
     def test_unsynchronised_norms_need_no_lockstep(self, configure, tmp_path):
         trainer, *_ = self.five_steps(configure({"model.norm": "bn"}), 2, tmp_path)
-        assert not trainer._lockstep
+        assert not trainer._graph.lockstep
 
     def test_a_batch_that_cannot_be_dealt_out_is_refused_with_one_that_can(self, configure, tmp_path):
         with pytest.raises(ConfigError) as error:
@@ -209,13 +216,13 @@ class TestGoingOn:
         class Killed(BaseException):
             pass
         trainer = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True)
-        step, count = trainer._train_step, iter(range(1, 100))
+        step, count = trainer._backward, iter(range(1, 100))
 
-        def killed_at_last(batch):
+        def killed_at_last(shares):
             if next(count) == 3 * STEPS:
                 raise Killed
-            return step(batch)
-        trainer._train_step = killed_at_last
+            return step(shares)
+        trainer._backward = killed_at_last
         with pytest.raises(Killed):
             trainer.fit()
         assert trainer.run_log.path.read_text().count("\n") > 0
@@ -282,12 +289,12 @@ class TestDivergence:
     def test_nan_stops_and_the_last_good_state_stays(self, fit, written, configure, tmp_path):
         config = configure({"train.epochs": 4})
         trainer = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True)
-        plain, count = trainer._train_step, iter(range(1, 100))
+        plain, count = trainer._backward, iter(range(1, 100))
 
-        def poisoned(batch):
-            loss = plain(batch)
+        def poisoned(shares):
+            loss = plain(shares)
             return loss * np.nan if next(count) == 2 * STEPS + 1 else loss
-        trainer._train_step = poisoned
+        trainer._backward = poisoned
         with pytest.raises(TrainingDiverged) as error:
             trainer.fit()
         message = str(error.value)
@@ -379,12 +386,12 @@ class TestOptions:
             "optimizer.name": optimizer, "schedule.name": schedule, "schedule.warmup_epochs": 1 / 3,
             "schedule.step_epochs": [1], "train.epochs": 2, "train.batch_size": 6}), [mx.cpu()], folder=tmp_path,
             validate=False, quiet=True)
-        rates, plain, start = [], trainer._train_step, parameters(trainer.net)
+        rates, plain, start = [], trainer._backward, parameters(trainer.net)
 
-        def step(batch):
+        def step(shares):
             rates.append(trainer.optimizer.learning_rate)
-            return plain(batch)
-        trainer._train_step = step
+            return plain(shares)
+        trainer._backward = step
         trainer.fit()
         assert rates == [trainer.rate(0), trainer.rate(1)]
         assert rates[0] != rates[1]  # warm-up at least
@@ -398,7 +405,7 @@ class TestOptions:
                               folder=tmp_path, validate=False, quiet=True)
             before = parameters(trainer.net)["aux_head.weight"][0]
             mx.random.seed(0)
-            losses[weight] = trainer._train_step(next(trainer.loader.epoch(0))).asscalar()
+            losses[weight] = one_step(trainer, next(trainer.loader.epoch(0))).asscalar()
             moved[weight] = parameters(trainer.net)["aux_head.weight"][0] - before
         assert losses[3.0] - losses[0.0] == pytest.approx(3 * (losses[1.0] - losses[0.0]), rel=1e-4)
         assert not moved[0.0].any() and moved[1.0].any()
