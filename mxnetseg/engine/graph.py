@@ -5,7 +5,9 @@ from collections import OrderedDict
 from typing import Callable, Tuple
 
 import mxnet as mx
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, SymbolBlock
+
+from .passes import for_size
 
 
 def compile_outermost(block: HybridBlock, **flags) -> HybridBlock:
@@ -29,6 +31,7 @@ class PerSize:
 
     A graph for one size keeps its memory and its folded weights between calls (``static_shape``); one that must
     serve any size folds and lays out all weights anew at every call, which costs bfloat16 more than it gains.
+    Where weights are frozen, it computes once what depends on the size alone (:func:`.passes.for_size`).
     A size seen for the first time goes through the graph for any size: pictures that all differ compile nothing.
 
     Args:
@@ -50,9 +53,27 @@ class PerSize:
             if size not in self._seen:
                 _remember(self._seen, size, None, 64 * self._keep)
                 return self._any_size(x)
-            graph = compile_outermost(self._make(), static_alloc=True, static_shape=True)
+            graph = compile_outermost(_for_size(self._make(), x), static_alloc=True, static_shape=True)
         _remember(self._graphs, size, graph, self._keep)
         return graph(x)
+
+
+def _for_size(block: HybridBlock, x: mx.nd.NDArray) -> HybridBlock:
+    if not _frozen(block):
+        return block
+    parameters = block.collect_params()
+    data = mx.sym.var("data", dtype=x.dtype)
+    symbol, constants = for_size(block(data), x.shape, x.dtype, {name: p.data(x.context) for name, p in
+                                                                 parameters.items()}, x.context)
+    graph = SymbolBlock(symbol, [data], parameters)
+    for name, value in constants.items():
+        graph.params[name]._load_init(value, [x.context])
+    return graph
+
+
+def _frozen(block: HybridBlock) -> bool:
+    """Whether its weights, or a part's, never change: those of a :class:`.precision.Fused`."""
+    return getattr(block, "frozen", False) or any(_frozen(child) for child in block._children.values())
 
 
 def _remember(places: OrderedDict, key, value, keep: int) -> None:

@@ -21,6 +21,7 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from .._amx import cpu_flags, has_amx
 from ..errors import ConfigError, UsageError
 from ..nn.blocks import InputStep
+from .passes import early_casts, even_inputs
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class Fused(HybridBlock):
         kept: names of the layers that int8 left in float32.
     """
 
+    frozen = True  # for PerSize
+
     def __init__(self, net, precision: str, contexts: Sequence[mx.Context], *,
                  calibration: Sequence[np.ndarray] = ()):
         """
@@ -107,7 +110,11 @@ class Fused(HybridBlock):
             symbol, arguments, auxiliaries, self.kept = _Quantiser(
                 net, symbol, arguments, auxiliaries, calibration).best()
         else:
-            if precision in ("bfloat16", "float16"):
+            if precision == "bfloat16":
+                symbol, arguments = even_inputs(symbol, arguments)
+                symbol, arguments, auxiliaries = _halve(symbol, arguments, auxiliaries, precision)
+                symbol = early_casts(symbol)
+            elif precision == "float16":
                 symbol, arguments, auxiliaries = _halve(symbol, arguments, auxiliaries, precision)
             if contexts[0].device_type == "cpu":
                 symbol = symbol.get_backend_symbol(_FUSE)

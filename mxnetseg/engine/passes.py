@@ -1,0 +1,284 @@
+"""Rewritings of a network's graph that change no result: what MXNet itself leaves to be done at every picture.
+
+``Fused`` and ``PerSize`` use them; ``--precision plain`` leaves all of them out.
+"""
+from __future__ import annotations
+
+import json
+import re
+from types import MappingProxyType
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import mxnet as mx
+import numpy as np
+
+# an output of a node: (number of the node, number of the output)
+Entry = Tuple[int, int]
+_BFLOAT16 = "bfloat16"
+# operators whose output is known once its shape is
+_OF_SHAPE = {"_contrib_arange_like": lambda shape: np.arange(*shape, dtype="float32"),
+             "ones_like": lambda shape: np.ones(shape, "float32"),
+             "zeros_like": lambda shape: np.zeros(shape, "float32")}
+# operators whose outputs are numbered
+_SEVERAL = {"amp_multicast", "SliceChannel", "split_v2"}
+
+
+class Graph:
+    """A symbol as a list of nodes that can be read and rewired.
+
+    Args:
+        symbol: what to read.
+
+    Attributes:
+        nodes: as in MXNet's JSON: ``op`` (``'null'`` for a variable), ``name``, ``attrs`` and ``inputs``, a list of
+            entries; inputs come before what reads them, but for nodes added later.
+        heads: the entries that are the symbol's outputs.
+    """
+
+    def __init__(self, symbol: mx.sym.Symbol):
+        graph = json.loads(symbol.tojson(remove_amp_cast=False))
+        self.nodes: List[dict] = graph["nodes"]
+        names: Set[str] = set()
+        for number, node in enumerate(self.nodes):
+            node["inputs"] = [(i, k) for i, k, _ in node["inputs"]]
+            node.setdefault("attrs", {})
+            if node["name"] in names and node["op"] != "null":  # a block that is called twice names its nodes alike
+                node["name"] += f"_again{number}"
+            names.add(node["name"])
+        self.heads: List[Entry] = [(i, k) for i, k, *_ in graph["heads"]]
+        self._attributes = graph.get("attrs", {})
+
+    def add(self, op: str, name: str, inputs: Sequence[Entry] = (), **attributes: str) -> Entry:
+        """A new node's first output."""
+        self.nodes.append({"op": op, "name": name, "attrs": attributes, "inputs": list(inputs)})
+        return len(self.nodes) - 1, 0
+
+    def replace(self, instead: Mapping[Entry, Entry]) -> None:
+        """Whoever reads an entry in ``instead`` reads the other from now on."""
+        def last(entry):
+            while entry in instead:
+                entry = instead[entry]
+            return entry
+        for node in self.nodes:
+            node["inputs"] = [last(entry) for entry in node["inputs"]]
+        self.heads = [last(entry) for entry in self.heads]
+
+    def output(self, entry: Entry) -> str:
+        """The name that MXNet has for it, if it is a variable or its node has one output, or several alike."""
+        number, k = entry
+        node = self.nodes[number]
+        return node["name"] if node["op"] == "null" else f"{node['name']}_output{k if node['op'] in _SEVERAL else ''}"
+
+    def readers(self) -> Dict[Entry, List[int]]:
+        """Who reads an entry; -1 stands for the outside."""
+        found: Dict[Entry, List[int]] = {}
+        for number, node in enumerate(self.nodes):
+            for entry in node["inputs"]:
+                found.setdefault(entry, []).append(number)
+        for entry in self.heads:
+            found.setdefault(entry, []).append(-1)
+        return found
+
+    def infer(self, what: str, **data) -> Dict[str, object]:
+        """``'shape'`` or ``'type'`` of the outputs, see :meth:`output`, for those of ``data``."""
+        internals = self.symbol().get_internals()
+        values = getattr(internals, f"infer_{what}")(**data)[1]
+        return {name: value if what == "shape" else _BFLOAT16 if "bfloat16" in str(value) else np.dtype(value).name
+                for name, value in zip(internals.list_outputs(), values)}
+
+    def symbol(self, heads: Optional[Sequence[Entry]] = None) -> mx.sym.Symbol:
+        """The graph of ``heads`` (by default its own), without what they do not need."""
+        heads = self.heads if heads is None else heads
+        order: Dict[int, int] = {}
+        waiting = [(number, False) for number, _ in reversed(heads)]
+        while waiting:
+            number, ready = waiting.pop()
+            if number in order:
+                continue
+            if ready:
+                order[number] = len(order)
+            else:
+                waiting.append((number, True))
+                waiting += [(i, False) for i, _ in reversed(self.nodes[number]["inputs"])]
+        nodes = [{**self.nodes[number], "inputs": [[order[i], k, 0] for i, k in self.nodes[number]["inputs"]]}
+                 for number in order]
+        return mx.sym.load_json(json.dumps({
+            "nodes": nodes, "arg_nodes": [i for i, node in enumerate(nodes) if node["op"] == "null"],
+            "heads": [[order[i], k, 0] for i, k in heads], "attrs": self._attributes}))
+
+
+def even_inputs(symbol: mx.sym.Symbol, arguments: Mapping[str, mx.nd.NDArray]):
+    """Convolutions of an odd number of channels get one more, of zeros.
+
+    oneDNN multiplies bfloat16 in pairs and has no fast kernel for an odd number, such as a picture's three channels:
+    its slow one takes 6.6 ms for 7x7 on 512 x 512, the fast one of four channels 4.0.
+
+    Returns:
+        the symbol, and the arguments with the wider weights.
+    """
+    graph, even = Graph(symbol), dict(arguments)
+    graph.replace(_idle(graph))
+    wider: Dict[Entry, Entry] = {}
+    for node in list(graph.nodes):
+        if node["op"] != "Convolution" or int(node["attrs"].get("num_group", 1)) != 1:
+            continue
+        data, weight = node["inputs"][:2]
+        name = graph.nodes[weight[0]]["name"]
+        value = arguments.get(name)
+        if value is None or value.ndim != 4 or value.shape[1] % 2 == 0:
+            continue
+        if data not in wider:
+            stem, part = f"{node['name']}_even", data
+            # a part of a concatenation is as high and wide, and leaves the whole to be read by convolutions only
+            while graph.nodes[part[0]]["op"] == "Concat" and graph.nodes[part[0]]["attrs"].get("dim", "1") == "1":
+                part = graph.nodes[part[0]]["inputs"][0]
+            one = graph.add("slice_axis", f"{stem}_slice", [part], axis="1", begin="0", end="1")
+            zeros = graph.add("zeros_like", f"{stem}_zeros", [one])
+            wider[data] = graph.add("Concat", f"{stem}_concat", [data, zeros], num_args="2", dim="1")
+        node["inputs"][0] = wider[data]
+        graph.nodes[weight[0]]["attrs"].pop("__shape__", None)
+        even[name] = mx.nd.concat(value, mx.nd.zeros_like(value[:, :1]), dim=1)
+    return graph.symbol(), even
+
+
+def early_casts(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """Casts to bfloat16 behind a concatenation go before it, and cancel with casts from bfloat16 there.
+
+    Where all that reads a concatenation wants bfloat16, its parts are joined in bfloat16: half as much memory is
+    moved, and what is bfloat16 already is not cast to and fro. Bit for bit the same.
+
+    Args:
+        symbol: of a float32 ``data``; its parameters know their types.
+    """
+    graph = Graph(symbol)
+    graph.replace(_idle(graph))
+    types = graph.infer("type", data="float32")
+
+    def casts(number, kind):
+        node = graph.nodes[number]
+        return number >= 0 and node["op"] == "amp_cast" and node["attrs"]["dtype"] == kind
+
+    instead: Dict[Entry, Entry] = {}
+    for number in reversed(range(len(graph.nodes))):
+        node = graph.nodes[number]
+        if node["op"] != "Concat":
+            continue
+        readers = graph.readers()[number, 0]
+        if all(casts(reader, "bfloat16") for reader in readers):
+            node["inputs"] = [graph.add("amp_cast", f"{node['name']}_half{i}", [entry], dtype="bfloat16")
+                              for i, entry in enumerate(node["inputs"])]
+            instead.update({(reader, 0): (number, 0) for reader in readers})
+    graph.replace(instead)
+    instead = {}
+    for number, node in enumerate(graph.nodes):
+        if casts(number, "bfloat16") and casts(node["inputs"][0][0], "float32"):
+            origin = graph.nodes[node["inputs"][0][0]]["inputs"][0]
+            if types.get(graph.output(origin)) == _BFLOAT16:
+                instead[number, 0] = origin
+    graph.replace(instead)
+    return graph.symbol()
+
+
+def for_size(symbol: mx.sym.Symbol, shape: Sequence[int], dtype: str, values: Mapping[str, mx.nd.NDArray],
+             context: mx.Context) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
+    """The graph of an inference for inputs of one size.
+
+    What depends on sizes and weights only, such as the weights of resizing, is computed here, once. Products with it
+    are left to oneDNN, which is twice as fast as ``dot``. What does nothing in an inference is left out: casts to the
+    type that a map has, ``BlockGrad``, dropout.
+
+    Args:
+        symbol: of ``data``.
+        shape, dtype: of ``data``.
+        values: the parameters.
+        context: where it will run.
+
+    Returns:
+        the symbol, and the new constants that it reads.
+    """
+    graph = Graph(symbol)
+    shapes, types = graph.infer("shape", data=tuple(shape)), graph.infer("type", data=dtype)
+    graph.replace(_idle(graph, types))
+    if context.device_type == "cpu":
+        _leave_pooling_to_onednn(graph, shapes)
+    fixed = _fixed(graph, types)
+    wanted = [entry for entry, readers in graph.readers().items()
+              if entry[0] in fixed and any(reader not in fixed for reader in readers)]
+    if not wanted:
+        return graph.symbol(), {}
+    values = dict(values)
+    for number in fixed:
+        node = graph.nodes[number]
+        if node["op"] in _OF_SHAPE:
+            values[node["name"]] = mx.nd.array(_OF_SHAPE[node["op"]](shapes[graph.output((number, 0))]), ctx=context)
+            node.update(op="null", inputs=[], attrs={})
+    sub = graph.symbol(wanted)
+    results = sub.eval(ctx=context, **{name: values[name] for name in sub.list_inputs()})
+    constants = {f"constant{i}": value for i, value in enumerate(results)}
+    places = {entry: graph.add("null", name) for entry, name in zip(wanted, constants)}
+    graph.replace(places)
+    if context.device_type == "cpu":
+        _leave_products_to_onednn(graph, types, constants)
+    symbol = graph.symbol()
+    return symbol, {name: constants[name] for name in symbol.list_inputs() if name in constants}
+
+
+def _idle(graph: Graph, types: Mapping[str, str] = MappingProxyType({})) -> Dict[Entry, Entry]:
+    """Outputs that are an input as it is -> that input. Casts need ``types`` to be known for it."""
+    found: Dict[Entry, Entry] = {}
+    for number, node in enumerate(graph.nodes):
+        if node["op"] in ("BlockGrad", "_copy") or node["op"] == "Dropout" and node["attrs"].get("mode") != "always":
+            found[number, 0] = node["inputs"][0]
+        elif node["op"] in ("amp_cast", "amp_multicast"):
+            for k, entry in enumerate(node["inputs"]):
+                before, after = types.get(graph.output(entry)), types.get(graph.output((number, k)))
+                if before is not None and before == after:
+                    found[number, k] = entry
+    return found
+
+
+def _fixed(graph: Graph, types: Mapping[str, str]) -> Set[int]:
+    """The nodes that depend on sizes, and on nothing else but weights."""
+    fixed: Set[int] = set()
+    for number, node in enumerate(graph.nodes):
+        if node["op"] in _OF_SHAPE:
+            told = {name for name in node["attrs"] if not name.startswith("__")}
+            along_an_axis = told == ({"axis"} if node["op"] == "_contrib_arange_like" else set())
+            if along_an_axis and types.get(graph.output((number, 0))) == "float32":
+                fixed.add(number)
+            continue
+        before = [i for i, _ in node["inputs"]]
+        if any(i in fixed for i in before) and "subgraphs" not in node and all(
+                i in fixed or graph.nodes[i]["op"] == "null" and graph.nodes[i]["name"] != "data" for i in before):
+            fixed.add(number)
+    return fixed
+
+
+def _leave_pooling_to_onednn(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Adaptive mean pooling, for which maps are laid out anew, as mean pooling: where its cells are all alike."""
+    for node in graph.nodes:
+        if node["op"] != "_contrib_AdaptiveAvgPooling2D" or graph.output(node["inputs"][0]) not in shapes:
+            continue
+        cells = [int(n) for n in re.findall(r"\d+", node["attrs"].get("output_size", "1"))]
+        lengths = shapes[graph.output(node["inputs"][0])][2:]
+        if len(cells) in (1, 2) and all(n % c == 0 for n, c in zip(lengths, cells * 2)):
+            kernel = str(tuple(n // c for n, c in zip(lengths, cells * 2)))
+            node.update(op="Pooling", attrs={"pool_type": "avg", "kernel": kernel, "stride": kernel})
+
+
+def _leave_products_to_onednn(graph: Graph, types: Mapping[str, str], constants: Dict[str, mx.nd.NDArray]) -> None:
+    """``dot(x, constant)``, which goes to OpenBLAS, as a dense layer."""
+    turned: Dict[str, Entry] = {}
+    for node in list(graph.nodes):
+        if node["op"] != "dot" or "True" in (node["attrs"].get("transpose_a"), node["attrs"].get("transpose_b")):
+            continue
+        x, factor = node["inputs"]
+        name = graph.nodes[factor[0]]["name"]
+        value = constants.get(name)
+        if value is None or value.ndim != 2 or types.get(graph.output(x)) != "float32":
+            continue
+        if name not in turned:
+            constants[f"{name}_turned"] = value.T
+            turned[name] = graph.add("null", f"{name}_turned")
+        node.update(op="FullyConnected", inputs=[x, turned[name]],
+                    attrs={"num_hidden": str(value.shape[1]), "no_bias": "True", "flatten": "False"})
