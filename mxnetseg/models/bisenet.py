@@ -126,7 +126,8 @@ class BiSeNet(SegModel):
             context = guides[0]
         else:
             guides = [c4, c3]
-            context = [self.global_flow(c4), self.refine_c4(c4), self.refine_c3(c3)]
+            # of one size, so their sum is resized: the sum of both resized
+            context = [self.global_flow(c4) + self.refine_c4(c4), self.refine_c3(c3)]
             context = self.proj(F.add_n(*[resize(F, c, spatial, align_corners=True) for c in context]))
         outputs = [self.head(self.fusion(spatial, context))]
         if self.aux_head is not None:

@@ -92,4 +92,4 @@ class FeatureFusion(nn.HybridBlock):
     def hybrid_forward(self, F, low, high):
         f = self.proj(F.concat(low, high, dim=1))
         weight = self.conv1x1_2(self.conv1x1_1(F.contrib.AdaptiveAvgPooling2D(f, output_size=1)))
-        return f + F.broadcast_mul(f, weight)
+        return F.broadcast_mul(f, 1 + weight)
