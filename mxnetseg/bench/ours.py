@@ -136,4 +136,3 @@ def mxnetseg_step(net, batch: int):
 
 if __name__ == "__main__":
     main()
-

@@ -93,6 +93,8 @@ def set_states(trainer: gluon.Trainer, net, tensors: Dict[str, mx.nd.NDArray],
     """
     tensors = dict(tensors)
     updates = int(tensors.pop(_UPDATES).asnumpy()[0])
+    if not updates:  # there is no state before the first one
+        return
     optimizer = trainer._optimizer
     by_name = {name: [] for name in _names(trainer, net)}
     for key in sorted(tensors, key=lambda k: (k.rpartition(":")[0], int(k.rpartition(":")[2]))):

@@ -54,13 +54,14 @@ class TrainingGraph:
 
     Attributes:
         lockstep: whether the contexts run layer by layer, un-hybridised, so that their batch norms can meet.
+        symbol: the graph where it is in half precision, else None.
 
     Raises:
         ConfigError: half precision over several CPU contexts whose batch norm is synchronised.
     """
 
     def __init__(self, step: Step, contexts: Sequence[mx.Context], precision: str):
-        self.lockstep = needs_lockstep(step.net)
+        self.lockstep, self.symbol = needs_lockstep(step.net), None
         if self.lockstep and precision == "bfloat16":
             raise ConfigError("CPU contexts that share their batch norm run layer by layer, in float32",
                               where="train.precision", received=f"{precision} on {len(contexts)} contexts",
@@ -70,8 +71,10 @@ class TrainingGraph:
         elif precision == "float32":
             self._run = compile_outermost(step, static_alloc=True)
         else:
-            graph = _in_half(step, precision)
-            self._run = lambda images, labels: _paired(graph(images, labels))
+            inputs = mx.sym.var("images"), mx.sym.var("labels")
+            self.symbol = _in_half(step, inputs, precision)
+            block = compile_outermost(_block(self.symbol, inputs, step), static_alloc=True)
+            self._run = lambda images, labels: _paired(block(images, labels))
 
     def __call__(self, shares) -> List[List[Part]]:
         """The parts of each (images, labels), one a context, recorded if the caller records."""
@@ -79,22 +82,23 @@ class TrainingGraph:
         return [[Part(*part) for part in one] for one in parts]
 
 
-def _in_half(step: Step, precision: str) -> HybridBlock:
-    """(images, labels) -> sum, count, sum, count, ..., with the parameters of ``step`` themselves."""
-    inputs = mx.sym.var("images"), mx.sym.var("labels")
+def _in_half(step: Step, inputs: Sequence[mx.sym.Symbol], precision: str) -> mx.sym.Symbol:
+    """(images, labels) -> sum, count, sum, count, ..."""
     symbol = mx.sym.Group([number for part in step(*inputs) for number in part])
-    parameters = step.collect_params()
 
     def half(stay_float32=()):
-        return to_half(symbol, precision, data_names=["images", "labels"], excluded_sym_names=stay_float32)
+        return to_half(symbol, precision, data_names=[i.name for i in inputs], excluded_sym_names=stay_float32)
     try:
-        symbol = half(_narrow_convolutions(symbol, parameters) if precision == "bfloat16" else ())
+        return half(_narrow_convolutions(symbol, step.collect_params()) if precision == "bfloat16" else ())
     except mx.MXNetError:  # MXNet's pass loses track where a network joins the stem with what follows (DenseNet)
-        symbol = half()
+        return half()
+
+
+def _block(symbol: mx.sym.Symbol, inputs: Sequence[mx.sym.Symbol], step: Step) -> SymbolBlock:
+    """The graph with the parameters of ``step`` themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it guesses types before it has the parameters, which tell them
-        block = SymbolBlock(symbol, list(inputs), params=parameters)
-    return compile_outermost(block, static_alloc=True)
+        return SymbolBlock(symbol, list(inputs), params=step.collect_params())
 
 
 def _paired(numbers: Sequence[mx.nd.NDArray]) -> List[Sequence[mx.nd.NDArray]]:
@@ -130,9 +134,7 @@ class Divisors:
         self._graph = None
         if any(self._known):
             symbol = mx.sym.Group([count for count, known in zip(counts, self._known) if known])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                self._graph = compile_outermost(SymbolBlock(symbol, [labels], params=step.loss.collect_params()))
+            self._graph = compile_outermost(_block(symbol, [labels], step))
 
     def __call__(self, labels: Sequence[mx.nd.NDArray]) -> List[Optional[mx.nd.NDArray]]:
         """The divisor of each term over all of ``labels``, (1,), on the first one's device; None for a term whose

@@ -2,9 +2,10 @@
 import logging
 
 import mxnet as mx
+import numpy as np
 import pytest
 
-from mxnetseg.engine.contexts import resolve_contexts
+from mxnetseg.engine.contexts import resolve_contexts, to_device
 from mxnetseg.errors import DeviceError
 
 
@@ -81,3 +82,19 @@ def test_nonsense(gpus, count, text):
     with pytest.raises(DeviceError, match="not a device") as error:
         resolve_contexts(["0", text])
     assert "0 1 2 3" in str(error.value)
+
+
+@pytest.mark.parametrize("context", [mx.cpu(0), mx.cpu(1)], ids=str)
+def test_an_array_on_its_way_to_a_device(context):
+    array = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)[1:3]
+    there = to_device(array, context)
+    assert there.context == context and there.dtype == np.uint8
+    np.testing.assert_array_equal(there.asnumpy(), array)
+
+
+def test_on_the_first_cpu_context_nothing_is_copied():
+    array = np.zeros((3, 2), np.uint8)
+    there = to_device(array, mx.cpu())
+    there[1, 0] = 7
+    mx.nd.waitall()
+    assert array[1, 0] == 7

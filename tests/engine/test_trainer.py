@@ -13,6 +13,7 @@ from mxnet import gluon
 
 from mxnetseg.data import get_dataset
 from mxnetseg.engine.checkpoint import Checkpoint
+from mxnetseg.engine.scaling import LossScale
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
 from mxnetseg.losses import FORMS
@@ -171,11 +172,12 @@ VARIANTS = {
     "sgd": {"schedule.warmup_epochs": 0.5},
     "adamw on two contexts": {"optimizer.name": "adamw", "optimizer.lr": 0.01, "schedule.name": "cosine"},
     "seldom": {"train.val_every": 2, "train.save_every": 2, "train.log_every": 2},
+    "bfloat16 in two turns": {"train.precision": "bfloat16", "train.accumulate": 2},
 }
 
 
 def contexts(variant):
-    return 2 if "two" in variant else 1
+    return 2 if "two contexts" in variant else 1
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +195,8 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("variant, stops", [
         ("sgd", [1]), ("sgd", [STEPS]), ("sgd", [STEPS + 1]), ("sgd", [2, 1, 3]), ("sgd", [3 * STEPS - 1]),
-        ("adamw on two contexts", [STEPS + 2]), ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2])])
+        ("adamw on two contexts", [STEPS + 2]), ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2]),
+        ("bfloat16 in two turns", [STEPS + 1])])
     def test_bit_for_bit(self, variant, stops, whole, fit, written, configure, tmp_path):
         config, resume = configure(VARIANTS[variant]), None
         for stop in [*stops, None]:
@@ -283,6 +286,117 @@ class TestGoingOn:
         with pytest.raises(CheckpointError, match="other classes") as error:
             fit(configure(data=other), tmp_path / "w", validate=False, resume=Checkpoint(result.last.path))
         assert "3 classes, the data set other has 4" in str(error.value)
+
+
+class TestPrecision:
+    def test_bfloat16_learns_as_float32_does(self, run, fit, configure, tmp_path):
+        trainer, result = fit(configure({"train.epochs": 8, "optimizer.lr": 0.2, "train.precision": "bfloat16"}),
+                              tmp_path)
+        losses, losses_float32 = ([row["loss"] for row in map(json.loads, t.run_log.path.read_text().splitlines())
+                                   if row["kind"] == "step"] for t in (trainer, run[0]))
+        assert losses != losses_float32
+        np.testing.assert_allclose(losses, losses_float32, rtol=0.1)
+        assert result.scores.miou > 0.9
+        assert result.last.read_sidecar()["config"]["train"]["precision"] == "bfloat16"
+
+    def test_what_is_saved_is_float32(self, fit, configure, tmp_path):
+        _, result = fit(configure({"train.epochs": 1, "train.precision": "bfloat16"}), tmp_path)
+        for path in (result.last.path, result.last.path.with_suffix(".state")):
+            assert {str(value.dtype) for value in mx.nd.load(str(path)).values()} <= {
+                "<class 'numpy.float32'>", "<class 'numpy.int64'>"}
+
+    def test_float16_on_a_cpu_is_refused_with_what_there_is(self, configure, tmp_path):
+        with pytest.raises(ConfigError) as error:
+            Trainer(configure({"train.precision": "float16"}), [mx.cpu()], folder=tmp_path)
+        assert "train.precision" in str(error.value) and "bfloat16" in str(error.value)
+        assert not list(tmp_path.iterdir())
+
+
+class TestLossScaling:
+    """On float32, where a power of two rounds nothing: the arithmetic around it is the same."""
+
+    def trainer(self, configure, folder, scale):
+        trainer = Trainer(configure(), [mx.cpu()], folder=folder, validate=False, quiet=True)
+        trainer._scale = scale
+        return trainer
+
+    def steps(self, trainer, spoil=()):
+        for number, batch in enumerate(trainer.loader.epoch(0)):
+            mx.random.seed(number)
+            trainer._backward(trainer._deal(batch))
+            if number in spoil:
+                trainer.net.head.weight.grad()[0] = np.inf
+            trainer._update()
+        return parameters(trainer.net)
+
+    def test_it_changes_no_parameter(self, configure, tmp_path):
+        plain = self.steps(self.trainer(configure, tmp_path, None))
+        scaled = self.steps(self.trainer(configure, tmp_path, LossScale(2.0 ** 12)))
+        for name, (value,) in plain.items():
+            np.testing.assert_array_equal(scaled[name][0], value, err_msg=name)
+
+    def test_a_step_with_an_infinite_gradient_is_left_out(self, configure, tmp_path):
+        trainer = self.trainer(configure, tmp_path, LossScale(2.0 ** 12))
+        before = parameters(trainer.net)
+        after = self.steps(trainer, spoil=range(STEPS))
+        assert trainer._scale.value == 2.0 ** (12 - STEPS)
+        for name, (value,) in before.items():
+            if "running" not in name:
+                np.testing.assert_array_equal(after[name][0], value, err_msg=name)
+        moved = self.steps(trainer)
+        assert all(np.isfinite(value).all() for value, in moved.values())
+        assert (moved["head.weight"][0] != before["head.weight"][0]).any()
+
+    def test_for_ever_infinite_is_a_divergence(self, configure, tmp_path):
+        trainer = self.trainer(configure, tmp_path, LossScale(LossScale.lowest))
+        with pytest.raises(TrainingDiverged, match="infinite however small"):
+            self.steps(trainer, spoil=range(STEPS))
+
+    def test_a_resumed_run_has_its_scale(self, configure, tmp_path):
+        trainer = self.trainer(configure, tmp_path, LossScale(2.0 ** 5, good_steps=7))
+        trainer._save_last()  # before the first update
+        assert trainer.last.read_sidecar()["loss_scale"] == {"value": 32.0, "good_steps": 7}
+        resumed = Trainer(configure(), [mx.cpu()], folder=tmp_path, resume=trainer.last, validate=False, quiet=True)
+        assert resumed._scale is None  # of float32
+        resumed._scale = LossScale()
+        resumed._restore(trainer.last.read_sidecar())
+        assert vars(resumed._scale) == {"value": 32.0, "good_steps": 7}
+
+
+class TestTurns:
+    @pytest.fixture(autouse=True)
+    def alone(self, monkeypatch):
+        # dropout and batch norm look at what is computed at once
+        monkeypatch.setattr(gluon.nn.Dropout, "hybrid_forward", lambda self, F, x: F.identity(x))
+
+    @pytest.mark.parametrize("contexts", [1, 2])
+    def test_a_batch_in_turns_is_the_batch(self, configure, tmp_path, contexts):
+        found = {}
+        for turns in (1, 3):
+            config = configure({"train.batch_size": 6, "train.accumulate": turns, "model.norm": "gn"})
+            trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=tmp_path, validate=False, quiet=True)
+            losses = [one_step(trainer, b).asscalar() for epoch in range(4) for b in trainer.loader.epoch(epoch)]
+            found[turns] = losses, parameters(trainer.net)
+        np.testing.assert_allclose(found[3][0], found[1][0], rtol=1e-5)
+        for name, values in found[1][1].items():
+            for one, other in zip(values, found[3][1][name]):
+                np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6, err_msg=name)
+
+    def test_what_cannot_be_dealt_out_is_refused(self, configure, tmp_path):
+        with pytest.raises(ConfigError) as error:
+            Trainer(configure({"train.batch_size": 6, "train.accumulate": 2}), [mx.cpu(0), mx.cpu(1)], folder=tmp_path)
+        assert "train.accumulate 2" in str(error.value) and "--batch-size 8" in str(error.value)
+
+
+def test_the_next_batch_is_on_the_devices_before_the_step_is_done(configure, tmp_path):
+    trainer = Trainer(configure({"train.epochs": 1}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
+    seen = []
+    for name in ("_deal", "_backward", "_update"):
+        plain = getattr(trainer, name)
+        setattr(trainer, name, lambda *args, name=name, plain=plain: seen.append(name) or plain(*args))
+    trainer.fit()
+    assert seen == ["_deal"] + [
+        call for step in range(STEPS) for call in ("_backward", *(["_deal"] if step < STEPS - 1 else []), "_update")]
 
 
 class TestDivergence:

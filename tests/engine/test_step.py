@@ -1,0 +1,203 @@
+"""The step as one graph: what a precision, and turns, leave as they are."""
+import re
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+from mxnet.gluon import nn
+
+from mxnetseg.engine.step import Divisors, Step, TrainingGraph
+from mxnetseg.errors import ConfigError
+from mxnetseg.losses import Mining, Part, global_backward
+from mxnetseg.models import get_model
+from mxnetseg.models.base import SegModel
+from mxnetseg.nn.blocks import ConvModule2d, FCNHead
+from mxnetseg.nn.norm import CrossContextBatchNorm
+from mxnetseg.nn.resize import resize
+
+NCLASS = 4
+
+
+class Stripes(SegModel):
+    """Three modules, a concatenation of a map with a resized one, a head, an auxiliary one."""
+
+    def __init__(self, norm_layer=nn.BatchNorm):
+        stages = nn.HybridSequential()
+        super().__init__(stages, NCLASS)
+        with stages.name_scope():
+            stages.add(ConvModule2d(16, strides=2, in_channels=3, norm_layer=norm_layer),
+                       ConvModule2d(32, in_channels=16, norm_layer=norm_layer))
+        with self.name_scope():
+            self.down = ConvModule2d(32, strides=2, in_channels=32, norm_layer=norm_layer)
+            self.head = FCNHead(NCLASS, 64, drop=0.0, norm_layer=norm_layer)
+            self.aux_head = nn.Conv2D(NCLASS, 1, in_channels=32)
+
+    def hybrid_forward(self, F, x):
+        fine = self.backbone(x)
+        both = F.concat(fine, resize(F, self.down(fine), fine, align_corners=False), dim=1)
+        return tuple(resize(F, y, x, align_corners=False) for y in (self.head(both), self.aux_head(fine)))
+
+
+def make(seed=0, norm_layer=nn.BatchNorm, **loss):
+    mx.random.seed(seed)
+    net = Stripes(norm_layer)
+    net.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
+    net(mx.nd.zeros((1, 3, 16, 16)))
+    return ready(net, **loss)
+
+
+def ready(net, **loss):
+    loss = net.loss(**loss)
+    loss.initialize()
+    step = Step(net, loss)
+    step.input.initialize()
+    return step
+
+
+def batch(count=4, height=32, width=48, nclass=NCLASS, seed=0):
+    """Coloured stripes with their labels; each picture has another share of unlabelled pixels."""
+    rng = np.random.RandomState(seed)
+    labels = np.stack([np.roll(np.arange(width) * nclass // width, rng.randint(width)) for _ in range(count)])
+    labels = np.repeat(labels[:, None], height, axis=1).astype("uint8")
+    images = (labels[..., None] * 50 + rng.randint(0, 60, (*labels.shape, 3))).astype("uint8")
+    for i in range(count):
+        labels[i, :3 * i] = 255
+    return mx.nd.array(images, dtype="uint8"), mx.nd.array(labels, dtype="uint8")
+
+
+def gradients(step, graph, shares, **options):
+    """The loss, and by name the gradients and the running statistics after one step from the present values."""
+    kept = {name: p.data().asnumpy() for name, p in step.net.collect_params().items()}
+    mx.random.seed(0)  # for dropout
+    with autograd.record():
+        parts = graph(shares)
+    loss = global_backward(parts, step.loss.weights, **options).asscalar()
+    parameters = step.net.collect_params()
+    found = {name: p.grad().copy() for name, p in parameters.items() if p.grad_req != "null"}
+    statistics = {name: p.data().asnumpy() for name, p in parameters.items() if "running" in name}
+    for name, p in parameters.items():
+        p.set_data(mx.nd.array(kept[name]))
+    return loss, found, statistics
+
+
+def flat(tensors):
+    return np.concatenate([np.asarray(v.asnumpy() if isinstance(v, mx.nd.NDArray) else v, "float64").ravel()
+                           for v in tensors.values()])
+
+
+def cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+class TestBfloat16:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def both(cls):
+        step, pictures = make(), batch()
+        return step, [gradients(step, TrainingGraph(step, [mx.cpu()], kind), [pictures])
+                      for kind in ("float32", "bfloat16")]
+
+    def test_loss_gradients_and_statistics_are_near_those_of_float32(self, both):
+        _, ((loss, found, statistics), (loss_half, found_half, statistics_half)) = both
+        assert loss_half != loss  # it was another computation
+        assert loss_half == pytest.approx(loss, rel=5e-3)
+        assert cosine(flat(found), flat(found_half)) > 0.995
+        assert np.linalg.norm(flat(found_half)) == pytest.approx(np.linalg.norm(flat(found)), rel=0.03)
+        np.testing.assert_allclose(flat(statistics_half), flat(statistics), rtol=0.02, atol=0.01)
+        start = {n: p.data().asnumpy() for n, p in both[0].net.collect_params().items() if "running" in n}
+        assert np.abs(flat(statistics_half) - flat(start)).max() > 0.05  # they do move
+
+    def test_parameters_and_their_gradients_stay_float32(self, both):
+        step, (_, (_, found, _)) = both
+        assert {p.dtype for p in step.net.collect_params().values()} <= {"float32", np.float32}
+        assert {g.dtype for g in found.values()} == {np.float32}
+
+    def test_convolutions_compute_in_it_and_the_stem_does_not(self):
+        step = make()
+        inside = TrainingGraph(step, [mx.cpu()], "bfloat16").symbol.get_internals()
+        _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
+        found = {name: kind for name, kind in zip(inside.list_outputs(), kinds)
+                 if re.search(r"conv\d+_fwd_output$", name)}
+        assert len(found) == 6  # the four modules', and the last ones of both heads
+        stem = step.net.backbone[0].conv.name
+        assert {name for name, kind in found.items() if kind is np.float32} == {f"{stem}_fwd_output"}
+
+    def test_grad_of_k_times_the_loss(self, both):
+        step, (_, (_, found, _)) = both
+        graph = TrainingGraph(step, [mx.cpu()], "bfloat16")
+        loss, scaled, _ = gradients(step, graph, [batch()], scale=2.0 ** 10)
+        np.testing.assert_array_equal(flat(scaled), flat(found) * 2 ** 10)  # bfloat16 has the exponents of float32
+
+    def test_contexts_that_share_their_norm_cannot(self):
+        step = make(norm_layer=CrossContextBatchNorm)
+        with pytest.raises(ConfigError, match="model.norm=bn"):
+            TrainingGraph(step, [mx.cpu(0), mx.cpu(1)], "bfloat16")
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"class_weights": [1.0, 0.0, 2.0, 0.5], "label_smoothing": 0.1}, {"focal": 0.7, "dice": 0.3, "lovasz": 0.4}],
+    ids=["plain", "weighted", "all"])
+def test_turns_add_up_to_the_batch_whatever_is_unlabelled(options):
+    """Without norms, which look at a turn's own pictures."""
+    step, (images, labels) = make(norm_layer=Nothing, **options), batch(6)
+    graph = TrainingGraph(step, [mx.cpu()], "float32")
+    wanted, whole, _ = gradients(step, graph, [(images, labels)])
+    turns = [(images[i:i + 2], labels[i:i + 2]) for i in (0, 2, 4)]
+    divisors = Divisors(step)([share for _, share in turns])
+    assert all(divisor is not None for divisor in divisors)
+    got = [gradients(step, graph, [turn], turns=3, divisors=divisors) for turn in turns]
+    assert sum(loss for loss, *_ in got) == pytest.approx(wanted, rel=1e-5)
+    summed = sum(flat(found) for _, found, _ in got)
+    np.testing.assert_allclose(summed, flat(whole), rtol=1e-3, atol=1e-5 * np.abs(flat(whole)).max())
+    # the control: what everybody does, the mean of the turns' means
+    means = sum(flat(gradients(step, graph, [turn], turns=3)[1]) for turn in turns)
+    assert np.abs(means - flat(whole)).max() > 1e-2 * np.abs(flat(whole)).max()
+
+
+class Nothing(nn.HybridBlock):
+    """In place of a norm."""
+
+    def __init__(self, in_channels=0):
+        super().__init__()
+
+    def hybrid_forward(self, F, x):
+        return F.identity(x)
+
+
+def test_a_divisor_that_the_network_decides_is_a_turns_own():
+    step = make(mining=Mining(thresh=0.7, min_kept=10))
+    mined, aux = Divisors(step)([batch()[1]])
+    assert mined is None
+    assert aux is None or aux.asscalar() > 0
+    parts = [[Part(mx.nd.array([6.0]), mx.nd.array([3.0])), Part(mx.nd.array([5.0]), mx.nd.array([0.0]))]]
+    for part in parts[0]:
+        part.total.attach_grad()
+    with autograd.record():
+        moved = [[Part(part.total * 1, part.count) for part in parts[0]]]
+    # (6 / 3) / 2 for one of two turns, and 5 for a plain sum
+    assert global_backward(moved, (1.0, 1.0), turns=2).asscalar() == pytest.approx(1 + 5)
+    np.testing.assert_allclose(parts[0][0].total.grad.asnumpy(), [1 / 6])
+
+
+def test_the_divisors_of_several_devices_are_summed_on_the_first():
+    step = make()
+    step.net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    step.loss.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    _, labels = batch(4)
+    shares = [labels[:2].as_in_context(mx.cpu(0)), labels[2:].as_in_context(mx.cpu(1))]
+    for divisor in Divisors(step)(shares):
+        assert divisor.context == mx.cpu(0)
+        assert divisor.asscalar() == (labels.asnumpy() != 255).sum()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["densenet121", "ecaresnet50_v1d", "resnest14", "mobilenet_v3_large",
+                                      "vit_reduced"])
+def test_backbones_that_mxnets_conversion_finds_hard(backbone):
+    stride = {"densenet121": 32, "vit_reduced": 16}.get(backbone, 8)
+    mx.random.seed(0)
+    step, pictures = ready(get_model("fcn", backbone=backbone, nclass=NCLASS, output_stride=stride)), batch(4, 64, 96)
+    wanted, got = (gradients(step, TrainingGraph(step, [mx.cpu()], kind), [pictures])[0]
+                   for kind in ("float32", "bfloat16"))
+    assert got == pytest.approx(wanted, rel=0.05) and got != wanted
