@@ -49,6 +49,7 @@ DEFAULTS: Dict[str, Any] = {"mode": "slide", "base": 2048, "crop": 768, "scales"
                             "flip": True, "batch": 1, "per_turn": 1}
 _CLASSES = 19
 _TRAINING_PICTURES, _CROP, _EPOCHS = 24, 256, 8
+_CALIBRATION = 4
 
 
 class _Part:
@@ -75,7 +76,10 @@ def _ours(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float]]:
     """One turn, and the mIoU of all of them."""
     protocol = Protocol(mode=task["mode"], base_size=task["base"], crop_size=(task["crop"],) * 2,
                         scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
-    calibration = calibration_pictures(get_dataset(task["data"], split="train"), 4) if task["form"] == "int8" else ()
+    calibration = ()
+    if task["form"] == "int8":  # on pieces of the size that the network will see
+        pictures = calibration_pictures(get_dataset(task["data"], split="train"), _CALIBRATION)
+        calibration = [picture[:task["crop"], :task["crop"]] for picture in pictures]
     segmenter = Segmenter(fused(net, [mx.cpu()], task["form"], calibration=calibration), [mx.cpu()], protocol)
     counted, turns = ConfusionMatrix(dataset.nclass), 0
 

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .._amx import cpu_flags
+from .._memory import VARIABLE as KEEP_MEMORY
 from .turns import Column, Competitor, Measured
 
 # name -> backbone and output stride; PyTorch's twins are in theirs.py
@@ -24,6 +25,8 @@ TASKS = {
     "memory": "what evaluation holds after many pictures", "start": "from the start of a program to its end"}
 MXNETSEG = "MXNet, MXNetSeg's way"
 GLUONCV = "GluonCV"
+# what importing mxnetseg does to the whole of MXNet is ours, not our rivals'
+_UNTOUCHED = {KEEP_MEMORY: "0"}
 
 
 @dataclass(frozen=True)
@@ -100,30 +103,37 @@ def settings(do: str, *, networks: Sequence[str], size: Optional[Tuple[int, int]
         yield setting
 
 
-def the_whole(*, networks: Sequence[str], quick: bool = False, rounds: Optional[int] = None) -> Iterator[Setting]:
-    """All that there is to know of a machine, in about an hour on two cores; ``quick``: in some minutes."""
-    def parts():
-        yield DEFAULTS["start"], 3
-        for network in networks[:1] if quick else networks:
-            large = replace(DEFAULTS["infer"], network=network, rounds=3, warm_up=2, finalists=True)
-            yield replace(DEFAULTS["infer"], network=network, rounds=7), 3
-            if not quick:
-                yield replace(large, size=(1024, 2048)), 3
-                yield replace(large, batch=8), 3
-        for network in networks[:1] if quick else networks:
-            train = replace(DEFAULTS["train"], network=network, rounds=5, warm_up=2)
-            if quick or NETWORKS[network][0] == "resnet50":  # eight of these at full size are too much for 24 GiB
-                yield replace(train, size=(256, 256), finalists=True), 3
-            else:
-                yield train, 3
-                yield replace(train, batch=8, size=(256, 256)), 3
-        yield (replace(DEFAULTS["epoch"], pictures=16) if quick else replace(DEFAULTS["epoch"], rounds=3)), 2
-        yield (replace(DEFAULTS["evaluate"], size=(256, 512)) if quick else DEFAULTS["evaluate"]), 1
-        yield (replace(DEFAULTS["memory"], pictures=20) if quick else DEFAULTS["memory"]), 6
-        for setting in settings("loader", networks=networks):
-            yield setting, 2
-    for setting, few in parts():
-        yield replace(setting, rounds=rounds or (few if quick else setting.rounds))
+def the_whole(networks: Sequence[str]) -> Iterator[Setting]:
+    """All that there is to know of a machine, in about an hour on two cores."""
+    yield DEFAULTS["start"]
+    infer, train = replace(DEFAULTS["infer"], rounds=7), replace(DEFAULTS["train"], rounds=5, warm_up=2)
+    for network in networks:
+        deep = NETWORKS[network][0] == "resnet50"
+        large = replace(infer, network=network, rounds=3, warm_up=2, finalists=True)
+        yield replace(infer, network=network)
+        yield replace(large, size=(1024, 2048))
+        yield replace(large, batch=4 if deep else 8)
+        if deep:  # all competitors at full size would not fit into 24 GiB
+            yield replace(train, network=network, size=(256, 256), finalists=True)
+        else:
+            yield replace(train, network=network)
+            yield replace(train, network=network, size=(256, 256), batch=8)
+    yield replace(DEFAULTS["epoch"], rounds=3, pictures=40)
+    yield DEFAULTS["evaluate"]
+    yield DEFAULTS["memory"]
+    yield from settings("loader", networks=networks)
+
+
+def the_quick(networks: Sequence[str]) -> Iterator[Setting]:
+    """A little of everything, in some minutes."""
+    yield replace(DEFAULTS["start"], rounds=3)
+    for network in networks:
+        yield replace(DEFAULTS["infer"], network=network, rounds=3, finalists=True)
+        yield replace(DEFAULTS["train"], network=network, rounds=3, warm_up=2, size=(256, 256), finalists=True)
+    yield replace(DEFAULTS["epoch"], rounds=2, pictures=16)
+    yield replace(DEFAULTS["evaluate"], rounds=1, size=(256, 512))
+    yield replace(DEFAULTS["memory"], pictures=20)
+    yield from settings("loader", networks=networks, rounds=2)
 
 
 def make_part(setting: Setting, *, torch: Optional[str] = None) -> Part:
@@ -181,7 +191,7 @@ def _script(torch: str, name: str) -> List[str]:
 def _infer(setting: Setting, torch: Optional[str]) -> Part:
     task = _task(setting)
     forms = ["float32", "bfloat16", "int8"] if setting.finalists else ["plain", "float32", "bfloat16", "int8"]
-    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"})]
+    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
     found += [Competitor(ours(form), _module("ours"), {**task, "form": form}) for form in forms]
     found += _theirs(task, torch, ["frozen", "compiled"] if setting.finalists else
                      ["eager", "channels_last", "frozen", "compiled"])
@@ -191,7 +201,7 @@ def _infer(setting: Setting, torch: Optional[str]) -> Part:
 
 def _train(setting: Setting, torch: Optional[str]) -> Part:
     task = _task(setting)
-    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"})]
+    found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
     found += [Competitor(ours(form), _module("ours"), {**task, "form": form}) for form in ("float32", *halves())]
     found += _theirs(task, torch, ["channels_last", "compiled"] if setting.finalists else
                      ["eager", "channels_last", "compiled"])
@@ -209,7 +219,7 @@ def _theirs(task: Dict[str, Any], torch: Optional[str], forms: Sequence[str]) ->
 def _epoch(setting: Setting, torch: Optional[str]) -> Part:
     crop = _crop(setting)
     task = {**_task(setting), "base": setting.size[1], "crop": crop}
-    found = [Competitor(MXNETSEG, _module("epoch"), {**task, "form": "mxnetseg"})]
+    found = [Competitor(MXNETSEG, _module("epoch"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
     found += [Competitor(ours(form), _module("epoch"), {**task, "form": form}) for form in ("float32", *halves())]
     if torch:
         found += [Competitor(pytorch("channels_last", precision), _script(torch, "theirs_data.py"),
@@ -231,7 +241,7 @@ def waited(result: Dict[str, Any]) -> float:
 def _loader(setting: Setting, torch: Optional[str]) -> Part:
     task = {"do": "loading", "base": setting.size[1], "crop": _crop(setting),
             "batch": setting.batch}
-    found = [Competitor(GLUONCV, _module("loading"), {**task, "form": "gluoncv"}),
+    found = [Competitor(GLUONCV, _module("loading"), {**task, "form": "gluoncv"}, _UNTOUCHED),
              Competitor(ours("uint8"), _module("loading"), {**task, "form": "ours"}),
              Competitor(ours("float32"), _module("loading"), {**task, "form": "float"})]
     if torch:
@@ -240,7 +250,7 @@ def _loader(setting: Setting, torch: Optional[str]) -> Part:
     one = {"MXNET_CPU_WORKER_NTHREADS": "1"}
     title = f"{TASKS['loader']} with one thread: {setting.pictures} {setting.kind} of {setting.size[0]} x " \
             f"{setting.size[1]}, scaled by 0.5 to 2, crops of {task['crop']} x {task['crop']}"
-    return Part(title, [replace(c, environment=one) for c in found], GLUONCV, [
+    return Part(title, [replace(c, environment={**one, **c.environment}) for c in found], GLUONCV, [
         ("pictures/s", lambda r: f"{median(r.noted['pictures']) / r.median:.1f}"),
         ("CPU ms each", lambda r: f"{1e3 * median(r.noted['cpu_seconds']) / median(r.noted['pictures']):.0f}")],
         threads=1, prepare=lambda folder: _pictures(folder, [setting.size] * setting.pictures, setting.kind),
@@ -250,9 +260,9 @@ def _loader(setting: Setting, torch: Optional[str]) -> Part:
 def _evaluate(setting: Setting, torch: Optional[str]) -> Part:
     backbone, stride = NETWORKS[setting.network]
     task = {"do": "evaluate", "base": setting.size[1], "crop": _crop(setting)}
-    found = [Competitor(GLUONCV, _module("evaluation"), {**task, "form": "gluoncv"})]
+    found = [Competitor(GLUONCV, _module("evaluation"), {**task, "form": "gluoncv"}, _UNTOUCHED)]
     found += [Competitor(ours(form), _module("evaluation"), {**task, "form": form})
-              for form in ("float32", *halves())]
+              for form in ("float32", *halves(), "int8")]
 
     def prepare(folder):
         from .evaluation import prepare
@@ -296,14 +306,15 @@ def _start(setting: Setting, torch: Optional[str]) -> Part:
 
     def cold(command, **task):
         return [*command, json.dumps({**once, **task})], "\n"
-    commands["first picture, MXNetSeg"] = cold(_module("ours"), form="mxnetseg")
+    rival = "first picture, MXNetSeg's"
+    commands[rival] = cold(_module("ours"), form="mxnetseg")
     for form in ("float32", *halves()):
         commands[f"first picture, {ours(form)}"] = cold(_module("ours"), form=form)
     if torch:
         commands["first picture, PyTorch"] = cold(_script(torch, "theirs.py"), form="channels_last",
                                                   precision="float32")
-    found = [Competitor(name, _module("start"), {"command": command, "input": text})
-             for name, (command, text) in commands.items()]
+    found = [Competitor(name, _module("start"), {"command": command, "input": text},
+                        _UNTOUCHED if name == rival else {}) for name, (command, text) in commands.items()]
     return Part(f"{TASKS['start']}; the first picture: {_network(setting)}, {_shape(setting)}", found,
                 "import mxnet, gluoncv", equal=False)
 

@@ -17,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         f"{k}: {v}" for k, v in TASKS.items()) + "; all: the whole set, in about an hour (default: infer)")
     parser.add_argument("--quick", action="store_true", help="with --do all: less of everything, in some minutes")
     parser.add_argument("--network", choices=NETWORKS, nargs="+", metavar="NETWORK",
-                        help=f"of {', '.join(NETWORKS)} (default: fcn; with --do all these four)")
+                        help=f"of {', '.join(NETWORKS)} (default: fcn; of the whole set these four)")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: 512 512, and of "
                         "what reads files its own")
     parser.add_argument("--batch", type=int, metavar="N", help="default: 1 to infer, 2 to train, 8 in an epoch")
@@ -112,14 +112,17 @@ def _settings(args: Namespace):
     Raises:
         UsageError: options that do not go together.
     """
-    from ..bench.tasks import NETWORKS, settings, the_whole
+    from dataclasses import replace
+
+    from ..bench.tasks import NETWORKS, settings, the_quick, the_whole
     from ..errors import UsageError
 
     if ALL in args.do:
         if len(args.do) > 1 or args.size or args.batch:
             raise UsageError("the whole set has its own tasks, sizes and batches", where="--do all",
                              fix="leave --size and --batch out, or name single tasks")
-        yield from the_whole(networks=args.network or list(NETWORKS), quick=args.quick, rounds=args.rounds)
+        parts = the_quick(args.network or ["fcn"]) if args.quick else the_whole(args.network or list(NETWORKS))
+        yield from (replace(part, rounds=args.rounds or part.rounds) for part in parts)
         return
     if args.quick:
         raise UsageError("--quick shortens the whole set", where="--quick", fix="--do all --quick, or --rounds 3")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mxnetseg.bench import tasks
-from mxnetseg.bench.tasks import DEFAULTS, NETWORKS, TASKS, make_part, misfits, settings, the_whole
+from mxnetseg.bench.tasks import DEFAULTS, NETWORKS, TASKS, make_part, misfits, settings, the_quick, the_whole
 from mxnetseg.bench.turns import Competitor, Measured
 from mxnetseg.tools import benchmark, main
 
@@ -119,23 +119,23 @@ def test_a_part_that_fails_does_not_stop_the_others(made_up, tmp_path, capsys):
 
 
 def test_all_ends_with_the_bars_and_says_what_failed(made_up, bench, monkeypatch):
-    monkeypatch.setattr(tasks, "the_whole", lambda **chosen: iter(made_up))
-    code, report, out = bench("--do", "all", "--quick")
+    monkeypatch.setattr(tasks, "the_quick", lambda networks: iter(made_up))
+    code, report, out = bench("--do", "all", "--quick", "--rounds", "2")
+    assert len(report["runs"][0]["results"][0]["seconds"]) == 2
     assert code == 1 and len(report["runs"]) == 6 and report["machine"]["cores"] >= 1
     assert "not measured, see above:\n  unequal" in out and "inference float32" in out and report["bars"]
 
 
-def test_the_whole_set_has_every_task_and_network():
-    for quick in (False, True):
-        parts = list(the_whole(networks=list(NETWORKS), quick=quick))
+def test_the_sets_have_every_task_and_network():
+    for parts in (list(the_whole(list(NETWORKS))), list(the_quick(["fcn"]))):
         assert {p.do for p in parts} == set(TASKS)
         for part in parts:
             names = [c.name for c in make_part(part, torch="python").competitors]
             assert len(names) == len(set(names)) and part.rounds > 0
-    assert {p.network for p in the_whole(networks=list(NETWORKS)) if p.do == "train"} == set(NETWORKS)
-    infer = [(p.size, p.batch) for p in the_whole(networks=["fcn"]) if p.do == "infer"]
+    whole = list(the_whole(list(NETWORKS)))
+    assert {p.network for p in whole if p.do == "train"} == set(NETWORKS)
+    infer = [(p.size, p.batch) for p in whole if p.do == "infer" and p.network == "fcn"]
     assert infer == [((512, 512), 1), ((1024, 2048), 1), ((512, 512), 8)]
-    assert {p.rounds for p in the_whole(networks=["fcn"], rounds=2)} == {2}
 
 
 def test_pytorch_takes_part_in_what_it_can_do():
