@@ -35,11 +35,9 @@ def _ours(task, folder):
         "model.name": task["network"], "model.backbone": task["backbone"],
         "model.output_stride": task["output_stride"], "model.aux": False, "data.name": f"folder:{task['data']}",
         "data.recipe": "mxnetseg", "data.base_size": task["base"], "data.crop_size": [task["crop"]] * 2,
-        "train.batch_size": task["batch"], "optimizer.lr": 1e-3,
+        "train.batch_size": task["batch"], "train.precision": task["form"], "optimizer.lr": 1e-3,
         # neither validation nor a checkpoint: the others have none
         "train.epochs": _FOR_EVER, "train.val_every": 0, "train.save_every": _FOR_EVER})
-    if task["form"] != "float32":
-        config = config.replace({"train.precision": task["form"]})
     trainer = Trainer(config, [mx.cpu()], folder=folder, validate=False, quiet=True)
     waited = Waited(trainer.loader.epoch)
     trainer.loader.epoch = waited

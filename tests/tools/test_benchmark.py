@@ -64,10 +64,11 @@ def test_loader(bench):
 
 
 @pytest.mark.slow
-def test_memory(bench):
+def test_memory(bench, monkeypatch):
+    monkeypatch.setitem(tasks.DEFAULTS, "memory", replace(DEFAULTS["memory"], pictures=4))
     code, report, out = bench("--do", "memory", "--size", "32", "32", "--rounds", "2")
     held = by_name(report["runs"][0])["ours, float32"]["noted"]["resident_mib"]
-    assert code == 0 and len(held) == 2 and min(held) > 50 and "after 100" in out
+    assert code == 0 and len(held) == 2 and min(held) > 50 and "after 8" in out
 
 
 @pytest.mark.slow
