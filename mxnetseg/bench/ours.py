@@ -36,7 +36,7 @@ def main() -> None:
         resize_as_mxnetseg()
     mx.random.seed(0)
     net = get_model(task["network"], backbone=task["backbone"], nclass=19, output_stride=task["output_stride"])
-    ready = {"parameters": count_parameters(net), "imported_mib": imported}
+    ready = {"library": f"mxnet {mx.__version__}", "parameters": count_parameters(net), "imported_mib": imported}
     began = time.perf_counter()
     run = (_inference if task["do"] == "infer" else _training)(net, task)
     for _ in range(task["warm_up"]):

@@ -186,7 +186,7 @@ def main() -> None:
     run = (inference if task["do"] == "infer" else training)(net, x, task)
     for _ in range(task["warm_up"]):
         run()
-    serve({"parameters": parameters, "imported_mib": imported,
+    serve({"library": f"torch {torch.__version__}", "parameters": parameters, "imported_mib": imported,
            "warm_up_s": round(time.perf_counter() - began, 2)}, run)
 
 

@@ -79,17 +79,20 @@ def _run(setting, torch: Optional[str], threads: Optional[int]) -> Dict[str, Any
     """One part, as it stands in the report."""
     from dataclasses import asdict, replace
 
+    from .._compat import count_cores
     from ..bench.tasks import make_part, misfits
     from ..bench.turns import table, take_turns
 
     part = make_part(setting, torch=torch)
-    told = {**asdict(setting), "size": list(setting.size), "title": part.title, "failure": None, "results": []}
+    threads = part.threads or threads or count_cores()
+    told = {**asdict(setting), "size": list(setting.size), "threads": threads, "title": part.title, "failure": None,
+            "results": []}
     print(f"\n{part.title}", flush=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
             files = part.prepare(Path(folder))
             competitors = [replace(c, task={**c.task, **files}) for c in part.competitors]
-            results = take_turns(competitors, rounds=setting.rounds, threads=part.threads or threads)
+            results = take_turns(competitors, rounds=setting.rounds, threads=threads)
     except Exception as error:  # whatever it is, the other parts are worth having
         told["failure"] = f"{type(error).__name__}: {error}"
     else:

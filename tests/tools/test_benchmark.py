@@ -109,6 +109,7 @@ def test_a_part_that_fails_does_not_stop_the_others(made_up, tmp_path, capsys):
     file = tmp_path / "bench.json"
     report = benchmark.measure(made_up, file=file)
     assert json.loads(file.read_text()) == report
+    assert all(run["threads"] >= 1 and run["size"] and run["title"] for run in report["runs"])
     good, half, unequal, none, unprepared, last = report["runs"]
     assert good["failure"] is None and half["failure"] is None and last["failure"] is None
     assert half["results"][1]["failure"] == "out of luck"
