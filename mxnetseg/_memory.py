@@ -27,3 +27,11 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):  # another C library, with habits of its own
         return False
     return all([mallopt(parameter, value) == 1 for parameter, value in _SETTINGS])
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have all that is free now, for when something large is gone that will not come again."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass

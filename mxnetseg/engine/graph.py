@@ -7,6 +7,7 @@ from typing import Callable, Tuple
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
 
+from .._memory import give_back_freed_memory
 from .passes import for_size
 
 
@@ -36,26 +37,46 @@ class PerSize:
 
     Args:
         make: builds the block, initialised; all that it builds share their parameters.
-        keep: graphs held at once; beyond, the one that has not been used for longest is given up.
+        keep: graphs held at once. A further one takes the place of one that was not used in the last ``4 * keep``
+            calls; if all were, it is not made, so that sizes in turn do not compile for ever.
     """
 
     def __init__(self, make: Callable[[], HybridBlock], *, keep: int = 8):
         self._make, self._keep = make, keep
         self._any_size = compile_outermost(make(), static_alloc=True)
         self._seen: "OrderedDict[Tuple, None]" = OrderedDict()
-        self._graphs: "OrderedDict[Tuple, HybridBlock]" = OrderedDict()
+        self._graphs: "OrderedDict[Tuple, HybridBlock]" = OrderedDict()  # the one used last is last
+        self._calls, self._used = 0, {}
 
     def __call__(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
         """The block's output; not waited for."""
         size = (x.shape, x.context)
+        self._calls += 1
         graph = self._graphs.pop(size, None)
         if graph is None:
-            if size not in self._seen:
-                _remember(self._seen, size, None, 64 * self._keep)
+            if not self._has_a_place(size):
                 return self._any_size(x)
             graph = compile_outermost(_for_size(self._make(), x), static_alloc=True, static_shape=True)
-        _remember(self._graphs, size, graph, self._keep)
+        self._graphs[size], self._used[size] = graph, self._calls
         return graph(x)
+
+    def _has_a_place(self, size: Tuple) -> bool:
+        """Whether this size came before, and a graph may be made for it; one that is idle is given up for it."""
+        if size not in self._seen:
+            self._seen[size] = None
+            if len(self._seen) > 64 * self._keep:
+                self._seen.popitem(last=False)
+            return False
+        if len(self._graphs) < self._keep:
+            return True
+        oldest, graph = next(iter(self._graphs.items()))
+        if self._calls - self._used[oldest] <= 4 * self._keep:
+            return False
+        del self._graphs[oldest], self._used[oldest]
+        # its memory goes now; the block itself, of cycles, would wait for Python's collector of garbage
+        graph._clear_cached_op()
+        give_back_freed_memory()  # or the heap that its weights leave is cut to pieces
+        return True
 
 
 def _for_size(block: HybridBlock, x: mx.nd.NDArray) -> HybridBlock:
@@ -74,10 +95,3 @@ def _for_size(block: HybridBlock, x: mx.nd.NDArray) -> HybridBlock:
 def _frozen(block: HybridBlock) -> bool:
     """Whether its weights, or a part's, never change: those of a :class:`.precision.Fused`."""
     return getattr(block, "frozen", False) or any(_frozen(child) for child in block._children.values())
-
-
-def _remember(places: OrderedDict, key, value, keep: int) -> None:
-    """Put ``value`` last and drop the first beyond ``keep``."""
-    places[key] = value
-    if len(places) > keep:
-        places.popitem(last=False)

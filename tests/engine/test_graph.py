@@ -51,6 +51,23 @@ def test_a_size_is_compiled_when_it_comes_again():
     assert len(made) == 2
 
 
+def test_more_sizes_in_turn_than_graphs_do_not_compile_for_ever():
+    made, net = [], block()
+    graphs = PerSize(lambda: made.append(1) or wrapped(net), keep=2)
+    for _ in range(6):
+        for size in SIZES:
+            graphs(picture(size))
+    assert len(made) == 1 + 2 and len(graphs._graphs) == 2
+
+
+def test_a_graph_that_is_not_used_makes_place():
+    made, net = [], block()
+    graphs = PerSize(lambda: made.append(1) or wrapped(net), keep=1)
+    for size in [SIZES[0]] * 3 + [SIZES[1]] * 7:
+        graphs(picture(size))
+    assert len(made) == 1 + 2 and [shape[2:] for shape, _ in graphs._graphs] == [SIZES[1]]
+
+
 def test_new_weights_reach_every_graph():
     net = block()
     graphs = PerSize(lambda: wrapped(net))
