@@ -1,18 +1,25 @@
 """Scoring and writing: the numbers are NumPy's, the files hold what a test server wants, memory stays flat."""
 import weakref
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet.gluon import nn
 from PIL import Image
 
+from mxnetseg.bench.serve import resident_mib
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE, Sample, SegDataset
 from mxnetseg.data.cityscapes import Cityscapes
 from mxnetseg.engine.evaluator import check_classes, evaluate, write_predictions
-from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.precision import fused
 from mxnetseg.errors import CheckpointError, DataError
+from mxnetseg.metrics import ConfusionMatrix
 from mxnetseg.models import get_model
+from mxnetseg.models.base import SegModel
+from mxnetseg.nn.resize import resize
 
 
 @pytest.fixture
@@ -136,6 +143,37 @@ def test_memory_is_flat(net, contexts):
     counts, _ = evaluate(segmenter(net, contexts), dataset, workers=0, progress=watched)
     assert len(held) == 20 and max(held) <= contexts + 2
     assert counts.pixels == 20 * 256
+
+
+class Heavy(SegModel):
+    """9 MiB of weights, so that graphs that stay are seen."""
+
+    def __init__(self):
+        super().__init__(nn.HybridSequential(), 3)
+        with self.name_scope():
+            self.conv = nn.Conv2D(512, 3, 4, 1, in_channels=3)
+            self.head = nn.Conv2D(512, 3, padding=1, in_channels=512)
+            self.last = nn.Conv2D(3, 1, in_channels=512)
+
+    def hybrid_forward(self, F, x):
+        return (resize(F, self.last(self.head(self.conv(x))), x, align_corners=True),)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux")
+@pytest.mark.parametrize("protocol", [
+    Protocol(), pytest.param(Protocol(mode="slide", crop_size=(20, 20), scales=(0.5, 1.0), flip=True),
+                             marks=pytest.mark.slow)])
+def test_memory_is_flat_over_many_sizes(protocol):
+    """What the process holds after 240 pictures of twelve sizes is what it held after 60."""
+    net = Heavy()
+    net.initialize()
+    one, counts = Segmenter(fused(net, [mx.cpu()]), [mx.cpu()], protocol), ConfusionMatrix(3)
+    held = []
+    for k in range(240):
+        prediction = one(np.zeros((24 + 2 * (k % 3), 24 + 2 * (k % 4), 3), np.uint8)).asnumpy()
+        counts.update(prediction, prediction)
+        held.append(resident_mib())
+    assert held[-1] < held[59] + 40, held[::20]
 
 
 class TestWriting:
