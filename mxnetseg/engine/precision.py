@@ -146,7 +146,7 @@ def _halve(symbol, arguments, auxiliaries, precision: str):
         symbol, dict(arguments), dict(auxiliaries), target_dtype=precision, cast_optional_params=True, **lists))
 
 
-def to_half(symbol: mx.sym.Symbol, precision: str, *, data_names: Sequence[str],
+def to_half(symbol: mx.sym.Symbol, precision: str, *, data_name: str,
             excluded_sym_names: Sequence[str] = ()) -> mx.sym.Symbol:
     """The graph with convolutions and dense layers in half precision, which casts its float32 parameters itself.
 
@@ -155,13 +155,13 @@ def to_half(symbol: mx.sym.Symbol, precision: str, *, data_names: Sequence[str],
     Args:
         symbol: the graph.
         precision: ``'bfloat16'`` or ``'float16'``.
-        data_names: its inputs, uint8.
+        data_name: its input, uint8.
         excluded_sym_names: operators that stay in float32.
     """
     def convert(**lists):
-        half = amp.convert_symbol(symbol, target_dtype=precision, data_names=list(data_names),
+        half = amp.convert_symbol(symbol, target_dtype=precision, data_names=[data_name],
                                   excluded_sym_names=list(excluded_sym_names), cast_optional_params=False, **lists)
-        half.infer_type(**{name: "uint8" for name in data_names})  # raises where operators' types do not agree
+        half.infer_type(**{data_name: "uint8"})  # raises where operators' types do not agree
         return half
     return _with_half_lists(precision, convert)
 
@@ -173,7 +173,9 @@ def _with_half_lists(precision: str, convert: Callable[..., Any]):
     try:
         return convert(conditional_fp32_ops=no_half)
     except mx.MXNetError:
-        pass  # a map in half precision meets a resized one in float32: in a concatenation, or before a pooling
+        # a map in bfloat16 meets a resized one in float32, in a concatenation or before a pooling; not so in float16
+        if precision != "bfloat16":
+            raise
     lists = {"conditional_fp32_ops": no_half, "target_dtype_ops": amp.list_lp16_ops(kind)}
     try:
         return convert(fp32_ops=[*amp.list_fp32_ops(kind), "Concat"], **lists)

@@ -83,15 +83,18 @@ class TrainingGraph:
 
 
 def _in_half(step: Step, inputs: Sequence[mx.sym.Symbol], precision: str) -> mx.sym.Symbol:
-    """(images, labels) -> sum, count, sum, count, ..."""
-    symbol = mx.sym.Group([number for part in step(*inputs) for number in part])
+    """(images, labels) -> sum, count, sum, count, ...: the network in half precision, the loss on top as it is."""
+    images, labels = inputs
+    network = mx.sym.Group(list(step.net(step.input(images))))
 
     def half(stay_float32=()):
-        return to_half(symbol, precision, data_names=[i.name for i in inputs], excluded_sym_names=stay_float32)
+        return to_half(network, precision, data_name=images.name, excluded_sym_names=stay_float32)
     try:
-        return half(_narrow_convolutions(symbol, step.collect_params()) if precision == "bfloat16" else ())
+        outputs = half(_narrow_convolutions(network, step.collect_params()) if precision == "bfloat16" else ())
     except mx.MXNetError:  # MXNet's pass loses track where a network joins the stem with what follows (DenseNet)
-        return half()
+        outputs = half()
+    parts = step.loss([outputs[i] for i in range(len(outputs.list_outputs()))], labels)
+    return mx.sym.Group([number for part in parts for number in part])
 
 
 def _block(symbol: mx.sym.Symbol, inputs: Sequence[mx.sym.Symbol], step: Step) -> SymbolBlock:

@@ -89,7 +89,7 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-class TestBfloat16:
+class TestHalfPrecision:
     @pytest.fixture(scope="class")
     @classmethod
     def both(cls):
@@ -121,6 +121,14 @@ class TestBfloat16:
         assert len(found) == 6  # the four modules', and the last ones of both heads
         stem = step.net.backbone[0].conv.name
         assert {name for name, kind in found.items() if kind is np.float32} == {f"{stem}_fwd_output"}
+
+    def test_for_gpus_all_convolutions_are_float16_and_the_losses_float32(self):
+        inside = TrainingGraph(make(), [mx.gpu(0)], "float16").symbol.get_internals()  # it is not run
+        _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
+        found = dict(zip(inside.list_outputs(), kinds))
+        assert {kind for name, kind in found.items() if re.search(r"conv\d+_fwd_output$", name)} == {np.float16}
+        assert {kind for name, kind in found.items() if "log_softmax" in name and "amp" not in name} == {np.float32}
+        assert {kind for name, kind in found.items() if name.endswith(("_weight", "_gamma"))} == {np.float32}
 
     def test_grad_of_k_times_the_loss(self, both):
         step, (_, (_, found, _)) = both
