@@ -1,4 +1,6 @@
-"""One step of every network in bfloat16: the loss is that of float32, and every gradient is there."""
+"""Every network's training graph in half precision; one step in bfloat16: the loss is that of float32."""
+import re
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -9,24 +11,41 @@ from mxnetseg.losses import global_backward
 
 from .test_life import build, label, parameter, subjects
 
-# for the quick tests: the stem joined with what follows; mean pooling behind a gate; weights that the network makes
-QUICK = ("ladderdensenet", "ecaresnet50_v1d", "fapn")
+# where MXNet's conversion has its difficulties: the stem joined with what follows; mean pooling behind a gate; weights
+# that the network makes
+HARD = ("ladderdensenet", "ecaresnet50_v1d", "fapn")
 
 
-def subject(case):
-    name, arguments = case
-    marks = [] if name in QUICK or arguments.get("backbone") in QUICK else [pytest.mark.slow]
-    made = parameter(name, arguments)
-    return pytest.param(*made.values, id=made.id, marks=[*made.marks, *marks])
+def cases(quick):
+    for name, arguments in subjects():
+        made = parameter(name, arguments)
+        marks = [] if name in quick or arguments.get("backbone") in quick else [pytest.mark.slow]
+        yield pytest.param(*made.values, id=made.id, marks=[*made.marks, *marks])
 
 
-@pytest.mark.parametrize("subject", [subject(case) for case in subjects()])
-def test_one_step(subject):
+def make(subject):
     net = build(subject)
     loss = net.loss()
     loss.initialize()
     step = Step(net, loss)
     step.input.initialize()
+    return step
+
+
+@pytest.mark.parametrize("subject", list(cases(HARD)))
+@pytest.mark.parametrize("precision, device", [("bfloat16", mx.cpu()), ("float16", mx.gpu(0))])
+def test_the_graph_has_its_types(subject, precision, device):
+    inside = TrainingGraph(make(subject), [device], precision).symbol.get_internals()  # it is not run
+    _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
+    found = [str(kind) for name, kind in zip(inside.list_outputs(), kinds) if re.search(r"conv\d+_fwd_output$", name)]
+    assert sum(precision in kind for kind in found) > 0.8 * len(found)
+    for name, kind in zip(inside.list_arguments(), inside.infer_type(images="uint8", labels="uint8")[0]):
+        assert kind is (np.uint8 if name in ("images", "labels") else np.float32), name
+
+
+@pytest.mark.parametrize("subject", list(cases(("ladderdensenet",))))
+def test_one_step(subject):
+    step = make(subject)
     images = mx.nd.array(np.random.RandomState(0).randint(0, 256, (4, 64, 96, 3)), dtype="uint8")
     labels, losses = label(64, 96, 4), {}
     for precision in ("float32", "bfloat16"):
@@ -34,9 +53,9 @@ def test_one_step(subject):
         mx.random.seed(0)  # for dropout
         with autograd.record():
             parts = graph([(images, labels)])
-        losses[precision] = global_backward(parts, loss.weights).asscalar()
+        losses[precision] = global_backward(parts, step.loss.weights).asscalar()
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
-    for name, learned in net.named_parameters().items():
+    for name, learned in step.net.named_parameters().items():
         if learned.grad_req != "null":
             assert learned.grad().dtype == np.float32 and np.isfinite(learned.grad().asnumpy()).all(), name
