@@ -19,6 +19,8 @@ _BFLOAT16 = "bfloat16"
 _OF_SHAPE = {"_contrib_arange_like": lambda shape: np.arange(*shape, dtype="float32"),
              "ones_like": lambda shape: np.ones(shape, "float32"),
              "zeros_like": lambda shape: np.zeros(shape, "float32")}
+# operators into which an activation can be folded
+_LAYERS = {"Convolution", "BatchNorm", "elemwise_add"}
 # operators whose outputs are numbered
 _SEVERAL = {"amp_multicast", "SliceChannel", "split_v2"}
 
@@ -105,6 +107,15 @@ class Graph:
         return mx.sym.load_json(json.dumps({
             "nodes": nodes, "arg_nodes": [i for i, node in enumerate(nodes) if node["op"] == "null"],
             "heads": [[order[i], k, 0] for i, k in heads], "attrs": self._attributes}))
+
+
+def activations(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """``relu`` and ``sigmoid`` of a layer as the operator ``Activation``, the only one that oneDNN folds into it."""
+    graph = Graph(symbol)
+    for node in graph.nodes:
+        if node["op"] in ("relu", "sigmoid") and graph.nodes[node["inputs"][0][0]]["op"] in _LAYERS:
+            node.update(op="Activation", attrs={"act_type": node["op"]})
+    return graph.symbol()
 
 
 def even_inputs(symbol: mx.sym.Symbol, arguments: Mapping[str, mx.nd.NDArray]):
@@ -257,9 +268,12 @@ def _fixed(graph: Graph, types: Mapping[str, str]) -> Set[int]:
 def _leave_pooling_to_onednn(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
     """Adaptive mean pooling, for which maps are laid out anew, as mean pooling: where its cells are all alike."""
     for node in graph.nodes:
-        if node["op"] != "_contrib_AdaptiveAvgPooling2D" or graph.output(node["inputs"][0]) not in shapes:
+        attrs = node["attrs"]
+        of_map = node["op"] == "mean" and (attrs.get("axis"), attrs.get("keepdims")) == ("(2, 3)", "True")
+        if not of_map and node["op"] != "_contrib_AdaptiveAvgPooling2D" \
+                or graph.output(node["inputs"][0]) not in shapes:
             continue
-        cells = [int(n) for n in re.findall(r"\d+", node["attrs"].get("output_size", "1"))]
+        cells = [int(n) for n in re.findall(r"\d+", attrs.get("output_size", "1"))]
         lengths = shapes[graph.output(node["inputs"][0])][2:]
         if len(cells) in (1, 2) and all(n % c == 0 for n, c in zip(lengths, cells * 2)):
             kernel = str(tuple(n // c for n, c in zip(lengths, cells * 2)))

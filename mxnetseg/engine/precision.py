@@ -21,7 +21,7 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from .._amx import cpu_flags, has_amx
 from ..errors import ConfigError, UsageError
 from ..nn.blocks import InputStep
-from .passes import early_casts, even_inputs
+from .passes import activations, early_casts, even_inputs
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ class Fused(HybridBlock):
         self.mean, self.std = net.mean, net.std
         self.precision, self.kept = precision, ()
         symbol, arguments, auxiliaries = _graph(net)
+        symbol = activations(symbol)
         if precision == "int8":
             if not len(calibration):
                 raise UsageError("int8 needs a few real pictures to learn the range of every layer from",
