@@ -3,18 +3,18 @@
 TASK is JSON: ``{"do": "evaluate", "form": "float32", "checkpoint": ".../fcn.params", "data": ".../pictures"}``; the
 rest has defaults, see :data:`DEFAULTS`. One turn is one picture from file to confusion matrix, finished before the
 turn ends, so that competitors alternate picture by picture; ``"per_turn": n`` makes it n pictures, between which
-reading, network and metric may overlap. At the end each competitor says its mIoU (in percent, over the classes that
-occur) of all pictures it saw.
+reading, network and metric may overlap. What ours compiles belongs to its first turn; ``"warm_up": n`` puts n turns
+before, which are not timed. At the end each competitor says its mIoU of all pictures it saw, in percent, over the
+classes that occur.
 
 Forms: those of ``--precision``, and ``gluoncv``: its ``MultiEvalModel`` and ``SegmentationMetric``, used as MXNetSeg
 does, on the same weights, hybridised, with ``BilinearResize2D``.
 
-The protocol is GluonCV's on both sides, since its ``MultiEvalModel`` knows no other: the long side is ``base``, the
-windows are ``crop`` squared and step by two thirds of that, six scales, each window also mirrored. Both see equally
-many windows. They differ in what neither could give up without changing its results: ours moves a window at the
-border inwards where GluonCV fills it up with black, ours resizes as OpenCV does and GluonCV with corners aligned, and
-ours averages softmax where GluonCV averages exp(logits). ``"mode": "whole"`` is what most of our configurations do
-instead: every scale in one piece, without the overlap of the windows, which is half the work.
+Both do the same job, which is GluonCV's, since its ``MultiEvalModel`` knows no other: the long side is ``base``, the
+windows are ``crop`` squared and step by two thirds of that, six scales, each window also mirrored, exp(logits)
+averaged. ``Protocol(gluoncv=True)`` gives its probabilities to rounding, so the mIoU is the same. Two other values of
+``mode`` are what our configurations do: ``slide``, as many windows, moved inwards at the border where GluonCV fills
+them up with black, and softmax averaged; and ``whole``, every scale in one piece, without overlaps, half the work.
 
 :func:`prepare` makes the pictures and, without a checkpoint, a quickly trained network; all competitors read the same.
 """
@@ -44,9 +44,9 @@ from ..viz.palette import save_color_png, save_rgb_png
 from .ours import resize_as_mxnetseg
 from .serve import serve
 
-# mode, base and crop: those of MXNetSeg's configurations for Cityscapes; scales: GluonCV's; classes: Cityscapes'
-DEFAULTS: Dict[str, Any] = {"mode": "slide", "base": 2048, "crop": 768, "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
-                            "flip": True, "batch": 1, "per_turn": 1}
+# base, crop and classes: those of MXNetSeg's configurations for Cityscapes; scales: GluonCV's
+DEFAULTS: Dict[str, Any] = {"mode": "gluoncv", "base": 2048, "crop": 768, "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+                            "flip": True, "batch": 1, "per_turn": 1, "warm_up": 0}
 _CLASSES = 19
 _TRAINING_PICTURES, _CROP, _EPOCHS = 24, 256, 8
 _CALIBRATION = 4
@@ -74,8 +74,10 @@ class _Part:
 
 def _ours(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float]]:
     """One turn, and the mIoU of all of them."""
-    protocol = Protocol(mode=task["mode"], base_size=task["base"], crop_size=(task["crop"],) * 2,
-                        scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
+    gluoncv = task["mode"] == "gluoncv"
+    protocol = Protocol(mode="slide" if gluoncv else task["mode"], base_size=task["base"],
+                        crop_size=(task["crop"],) * 2, scales=tuple(task["scales"]), flip=task["flip"],
+                        batch=task["batch"], gluoncv=gluoncv)
     calibration = ()
     if task["form"] == "int8":  # on pieces of the size that the network will see
         pictures = calibration_pictures(get_dataset(task["data"], split="train"), _CALIBRATION)
@@ -188,6 +190,8 @@ def main() -> None:
     ready = {"parameters": count_parameters(net)}
     dataset = get_dataset(task["data"], split="val")
     run, miou = (_gluoncv if task["form"] == "gluoncv" else _ours)(net, dataset, task)
+    for _ in range(task["warm_up"]):
+        run()
     serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run,
           end=lambda: {"miou": 100 * miou()})
 

@@ -5,6 +5,7 @@ runs on the device, and only one byte a pixel, the class, comes back.
 """
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Iterator, List, Optional, Sequence, Tuple
@@ -38,6 +39,9 @@ class Protocol:
         scales: factors on ``base_size`` whose probabilities are averaged.
         flip: average over the mirrored picture too.
         batch: windows computed at once.
+        gluoncv: windows exactly as in GluonCV's ``MultiEvalModel``, for comparison with what was published so,
+            MXNetSeg's results among it: what lies beyond the picture is black, corners are aligned in all resizing, and
+            exp(logits) is averaged, of a mirrored window exp(the sum of both logits). ``mode`` does not matter then.
     """
 
     mode: str = "whole"
@@ -47,6 +51,7 @@ class Protocol:
     scales: Tuple[float, ...] = (1.0,)
     flip: bool = False
     batch: int = 1
+    gluoncv: bool = False
 
     @classmethod
     def of(cls, config: Config, *, ms: bool = False) -> "Protocol":
@@ -61,12 +66,12 @@ class Protocol:
                    stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
 
     def __str__(self):
-        shown = "whole images" if self.mode == "whole" else \
+        shown = "whole images" if self.mode == "whole" and not self.gluoncv else \
             "windows of %d x %d, step %.2f" % (*self.crop_size, self.stride)
         size = f"long side {self.base_size}" if self.base_size else "original size"
         scales = ", ".join(f"{s:g}" for s in self.scales)
         return f"{shown}, {size}, scale{'s' * (len(self.scales) > 1)} {scales}, " \
-               f"{'with' if self.flip else 'without'} flip"
+               f"{'with' if self.flip else 'without'} flip" + ", as GluonCV does it" * self.gluoncv
 
 
 class _Network(HybridBlock):
@@ -114,6 +119,13 @@ class _Probabilities(_Network):
         return F.add_n(first, *others)
 
 
+class _Exponentials(_Network):
+    """uint8 or float32 (N, H, W, 3) -> exp(logits) (H, N, W, K), the logits added up over the mirrored picture."""
+
+    def of_logits(self, F, maps):
+        return F.exp(F.add_n(*maps))
+
+
 class _ClassMap(_Network):
     """uint8 (N, H, W, 3) -> uint8 (N, H, W): the most probable class, for one scale without flip."""
 
@@ -144,8 +156,9 @@ class Segmenter:
         protocol = protocol or Protocol()
         self.contexts, self.protocol = list(contexts), protocol
         self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
-            and protocol.base_size is None and protocol.scales[0] == 1
-        self._block = PerSize(lambda: self._with_input(_Probabilities(net, protocol.flip)))
+            and protocol.base_size is None and protocol.scales[0] == 1 and not protocol.gluoncv
+        kind = _Exponentials if protocol.gluoncv else _Probabilities
+        self._block = PerSize(lambda: self._with_input(kind(net, protocol.flip)))
         self._class_map = PerSize(lambda: self._with_input(_ClassMap(net)))
         self._resize = compile_outermost(_Resize())
 
@@ -162,19 +175,38 @@ class Segmenter:
 
     def probabilities(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
         """Averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W) on the device."""
-        views = len(self.protocol.scales) * (1 + self.protocol.flip)
-        return self._sum(image, context or self.contexts[0]).transpose((2, 0, 1)) / views
+        total = self._sum(image, context or self.contexts[0])
+        if self.protocol.gluoncv:
+            return mx.nd.broadcast_div(total, total.sum(axis=2, keepdims=True)).transpose((2, 0, 1))
+        return total.transpose((2, 0, 1)) / (len(self.protocol.scales) * (1 + self.protocol.flip))
 
     def _sum(self, image: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
         """(H, W, K) probabilities, added up over scales and mirrors."""
-        total = None
-        for scaled in self._scaled(image):
-            one = self._enlarged(self._one_scale(scaled, context), image.shape[:2])
-            if total is None:
-                total = one
-            else:
-                total += one
+        if self.protocol.gluoncv:
+            parts = self._as_gluoncv(image, context)
+        else:
+            parts = (self._enlarged(self._one_scale(scaled, context), image.shape[:2])
+                     for scaled in self._scaled(image))
+        total = next(parts)
+        for part in parts:
+            total += part
         return total
+
+    def _as_gluoncv(self, image: np.ndarray, context: mx.Context) -> Iterator[mx.nd.NDArray]:
+        """(H, W, K) exponentials of each scale."""
+        height, width = image.shape[:2]
+        long_side = max(height, width)
+        x = mx.nd.array(image.transpose(2, 0, 1)[None], ctx=context, dtype="float32")
+        for scale in self.protocol.scales:
+            target = math.ceil((self.protocol.base_size or long_side) * scale)
+            # integers first, as there: a product with target / long_side may fall on the other side of a half
+            size = tuple(target if side == long_side else int(1.0 * side * target / long_side + 0.5)
+                         for side in (height, width))
+            starts = [_steps(s, c, self.protocol.stride) for s, c in zip(size, self.protocol.crop_size)]
+            black = mx.nd.zeros([s[-1] + c for s, c in zip(starts, self.protocol.crop_size)] + [3], ctx=context)
+            black[:size[0], :size[1]] = _corners_aligned(x, size)[0].transpose((1, 2, 0))
+            total = self._windows(black, starts, self.protocol.crop_size, context)[:size[0], :size[1]]
+            yield _corners_aligned(total.transpose((2, 0, 1)).expand_dims(0), (height, width))[0].transpose((1, 2, 0))
 
     def _enlarged(self, x: mx.nd.NDArray, size: Tuple[int, int]) -> mx.nd.NDArray:
         """(h, w, K) -> (H, W, K), bilinear, corner edges aligned."""
@@ -214,33 +246,50 @@ class Segmenter:
         crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, (height, width)))
         if self.protocol.mode == "whole" or (crop_h, crop_w) == (height, width):
             return self._block(_send([image], context)).reshape((height, width, -1))
-        rows, columns = (_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w)))
+        starts = [_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w))]
+        return self._windows(image, starts, (crop_h, crop_w), context)
+
+    def _windows(self, image, starts: Sequence[Sequence[int]], size: Tuple[int, int],
+                 context: mx.Context) -> mx.nd.NDArray:
+        """(H, W, K), averaged over the windows that begin at ``starts`` (rows, columns) of an (H, W, 3) picture, be it
+        NumPy's or on the device."""
+        (rows, columns), (height, width) = starts, size
         corners = [(y, x) for y in rows for x in columns]
         total = None
         for first in range(0, len(corners), self.protocol.batch):
             some = corners[first:first + self.protocol.batch]
-            windows = self._block(_send([image[y:y + crop_h, x:x + crop_w] for y, x in some], context))
+            windows = self._block(_send([image[y:y + height, x:x + width] for y, x in some], context))
             if total is None:
-                total = mx.nd.zeros((height, width, windows.shape[3]), ctx=context)
+                total = mx.nd.zeros((*image.shape[:2], windows.shape[3]), ctx=context)
             for k, (y, x) in enumerate(some):
                 window = windows if len(some) == 1 else windows.slice_axis(axis=1, begin=k, end=k + 1)
-                total[y:y + crop_h, x:x + crop_w] += window.reshape((crop_h, crop_w, -1))
-        share = np.outer(1 / _covered(height, rows, crop_h), 1 / _covered(width, columns, crop_w))
+                total[y:y + height, x:x + width] += window.reshape((height, width, -1))
+        share = np.outer(1 / _covered(image.shape[0], rows, height), 1 / _covered(image.shape[1], columns, width))
         return mx.nd.broadcast_mul(total, mx.nd.array(share[..., None], ctx=context), out=total)
 
 
-def _covered(length: int, starts: List[int], window: int) -> np.ndarray:
+def _covered(length: int, starts: Sequence[int], window: int) -> np.ndarray:
     """In how many windows each place is: (length,)."""
     return sum(np.bincount(np.arange(start, start + window), minlength=length) for start in starts)
 
 
-def _starts(length: int, window: int, stride: float) -> List[int]:
-    """Where windows begin so that they cover ``length`` and none reaches beyond it."""
+def _corners_aligned(x: mx.nd.NDArray, size: Tuple[int, int]) -> mx.nd.NDArray:
+    return mx.nd.contrib.BilinearResize2D(x, height=size[0], width=size[1], align_corners=True)
+
+
+def _steps(length: int, window: int, stride: float) -> List[int]:
+    """Where windows begin so that they cover ``length``; the last may reach beyond it."""
     step = max(int(window * stride), 1)
-    count = -(-(length - window) // step) + 1
-    return [min(i * step, length - window) for i in range(count)]
+    return [i * step for i in range(-(-max(length - window, 0) // step) + 1)]
 
 
-def _send(images: Sequence[np.ndarray], context: mx.Context) -> mx.nd.NDArray:
-    """uint8 (N, H, W, 3) on the device."""
+def _starts(length: int, window: int, stride: float) -> List[int]:
+    """The same, but moved inwards so that none reaches beyond it."""
+    return [min(start, length - window) for start in _steps(length, window, stride)]
+
+
+def _send(images: Sequence, context: mx.Context) -> mx.nd.NDArray:
+    """(N, H, W, 3) on the device: uint8 from NumPy, or what is there already as it is."""
+    if isinstance(images[0], mx.nd.NDArray):
+        return mx.nd.stack(*images)
     return mx.nd.array(np.stack(images) if len(images) > 1 else images[0][None], ctx=context, dtype="uint8")

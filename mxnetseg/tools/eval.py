@@ -32,7 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
     parser.add_argument("--base", type=int, metavar="PIXELS", help="scale pictures to this long side first")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="slide a window of this side over the picture")
-    parser.add_argument("--whole", action="store_true", help="whole pictures, even if trained for a window")
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument("--whole", action="store_true", help="whole pictures, even if trained for a window")
+    views.add_argument("--gluoncv", action="store_true", help="slide and average exactly as GluonCV and MXNetSeg did, "
+                       "for comparison with what they published")
     parser.add_argument("--absent-as", choices=("skip", "zero"), default="skip", help="a class in neither masks nor "
                         "predictions is left out of the mean, or counts 0 as in GluonCV (default: %(default)s)")
     parser.add_argument("--save-dir", type=Path, default=Path("out"), metavar="DIR",
@@ -142,4 +145,6 @@ def _protocol(args: Namespace, sidecar, checkpoint):
         protocol = replace(protocol, base_size=args.base)
     if args.crop:
         protocol = replace(protocol, crop_size=(args.crop, args.crop), mode="slide")
+    if args.gluoncv:
+        return replace(protocol, gluoncv=True)
     return replace(protocol, mode="whole") if args.whole else protocol

@@ -3,6 +3,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from gluoncv.model_zoo.segbase import MultiEvalModel
 from hypothesis import given
 from hypothesis import strategies as st
 from mxnet.gluon import nn
@@ -243,6 +244,25 @@ class TestAgainstPlainArithmetic:
         graph = fused(net, [mx.cpu()], form, calibration=[picture(32, 32)])
         assert before_resize(graph(mx.sym.var("data"))[0]) is not None
 
+    @pytest.mark.parametrize("size", [(37, 51), (51, 37), (40, 40)])
+    @pytest.mark.parametrize("base, flip", [(60, True), (30, False)])
+    @pytest.mark.parametrize("form, batch", [("plain", 1), ("float32", 4)])
+    def test_gluoncvs_protocol_is_that_of_its_own_class(self, size, base, flip, form, batch):
+        net, scales, image = get_model("toy", nclass=NCLASS), (0.5, 1.0, 1.25), picture(*size)
+
+        class Theirs:
+            base_size, crop_size = base, 24
+            collect_params = net.collect_params
+
+            def evaluate(self, x):
+                return net(x)[0]
+        x = ((image / 255 - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)
+        wanted = MultiEvalModel(Theirs(), NCLASS, [mx.cpu()], flip=flip, scales=scales)(mx.nd.array(x))[0].asnumpy()
+        protocol = Protocol(base_size=base, crop_size=(24, 24), scales=scales, flip=flip, batch=batch, gluoncv=True)
+        segmenter = Segmenter(fused(net, [mx.cpu()], form), [mx.cpu()], protocol)
+        np.testing.assert_allclose(segmenter.probabilities(image).asnumpy(), wanted / wanted.sum(0), atol=1e-5)
+        assert (segmenter(image).asnumpy() == wanted.argmax(0)).mean() > 0.99  # a tie may fall either way
+
     @pytest.mark.parametrize("to", [(37, 51), (9, 80), (64, 20), (1, 1)])
     @pytest.mark.parametrize("channels", [1, 19])
     def test_both_ways_to_resize_probabilities(self, to, channels, monkeypatch):
@@ -318,5 +338,7 @@ class TestProtocol:
 
     def test_says_what_it_is(self):
         assert str(Protocol()) == "whole images, original size, scale 1, without flip"
+        assert str(Protocol(gluoncv=True)) == \
+            "windows of 480 x 480, step 0.67, original size, scale 1, without flip, as GluonCV does it"
         assert str(Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), True)) == \
             "windows of 768 x 512, step 0.50, long side 2048, scales 0.5, 1, with flip"
