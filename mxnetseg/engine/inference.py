@@ -206,7 +206,10 @@ class Segmenter:
             black = mx.nd.zeros([s[-1] + c for s, c in zip(starts, self.protocol.crop_size)] + [3], ctx=context)
             black[:size[0], :size[1]] = _corners_aligned(x, size)[0].transpose((1, 2, 0))
             total = self._windows(black, starts, self.protocol.crop_size, context)[:size[0], :size[1]]
-            yield _corners_aligned(total.transpose((2, 0, 1)).expand_dims(0), (height, width))[0].transpose((1, 2, 0))
+            if size != (height, width):
+                total = total.transpose((2, 0, 1)).expand_dims(0)
+                total = _corners_aligned(total, (height, width))[0].transpose((1, 2, 0))
+            yield total
 
     def _enlarged(self, x: mx.nd.NDArray, size: Tuple[int, int]) -> mx.nd.NDArray:
         """(h, w, K) -> (H, W, K), bilinear, corner edges aligned."""
