@@ -164,25 +164,20 @@ def early_casts(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     graph = Graph(symbol)
     graph.replace(_idle(graph))
     types = graph.infer("type", data="float32")
-
-    def casts(number, kind):
-        node = graph.nodes[number]
-        return number >= 0 and node["op"] == "amp_cast" and node["attrs"]["dtype"] == kind
-
     instead: Dict[Entry, Entry] = {}
     for number in reversed(range(len(graph.nodes))):
         node = graph.nodes[number]
         if node["op"] != "Concat":
             continue
         readers = graph.readers()[number, 0]
-        if all(casts(reader, "bfloat16") for reader in readers):
+        if all(_casts(graph, reader, _BFLOAT16) for reader in readers):
             node["inputs"] = [graph.add("amp_cast", f"{node['name']}_half{i}", [entry], dtype="bfloat16")
                               for i, entry in enumerate(node["inputs"])]
             instead.update({(reader, 0): (number, 0) for reader in readers})
     graph.replace(instead)
     instead = {}
     for number, node in enumerate(graph.nodes):
-        if casts(number, "bfloat16") and casts(node["inputs"][0][0], "float32"):
+        if _casts(graph, number, _BFLOAT16) and _casts(graph, node["inputs"][0][0], "float32"):
             origin = graph.nodes[node["inputs"][0][0]]["inputs"][0]
             if types.get(graph.output(origin)) == _BFLOAT16:
                 instead[number, 0] = origin
@@ -211,7 +206,7 @@ def for_size(symbol: mx.sym.Symbol, shape: Sequence[int], dtype: str, values: Ma
     shapes, types = graph.infer("shape", data=tuple(shape)), graph.infer("type", data=dtype)
     graph.replace(_idle(graph, types))
     if context.device_type == "cpu":
-        _leave_pooling_to_onednn(graph, shapes)
+        _leave_pooling_to_onednn(graph, shapes, types)
     fixed = _fixed(graph, types)
     wanted = [entry for entry, readers in graph.readers().items()
               if entry[0] in fixed and any(reader not in fixed for reader in readers)]
@@ -265,19 +260,46 @@ def _fixed(graph: Graph, types: Mapping[str, str]) -> Set[int]:
     return fixed
 
 
-def _leave_pooling_to_onednn(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Adaptive mean pooling, for which maps are laid out anew, as mean pooling: where its cells are all alike."""
-    for node in graph.nodes:
+def _leave_pooling_to_onednn(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str]) -> None:
+    """Adaptive mean pooling, for which maps are laid out anew, as mean pooling: where its cells are all alike.
+
+    Of a bfloat16 map whose means are wanted in bfloat16, it is not cast first: oneDNN adds up in float32.
+    """
+    readers, instead = graph.readers(), {}
+    for number, node in enumerate(graph.nodes):
         attrs = node["attrs"]
         of_map = node["op"] == "mean" and (attrs.get("axis"), attrs.get("keepdims")) == ("(2, 3)", "True")
         if not of_map and node["op"] != "_contrib_AdaptiveAvgPooling2D" \
                 or graph.output(node["inputs"][0]) not in shapes:
             continue
-        cells = [int(n) for n in re.findall(r"\d+", attrs.get("output_size", "1"))]
-        lengths = shapes[graph.output(node["inputs"][0])][2:]
-        if len(cells) in (1, 2) and all(n % c == 0 for n, c in zip(lengths, cells * 2)):
-            kernel = str(tuple(n // c for n, c in zip(lengths, cells * 2)))
-            node.update(op="Pooling", attrs={"pool_type": "avg", "kernel": kernel, "stride": kernel})
+        cells = [int(n) for n in re.findall(r"\d+", attrs.get("output_size", "1"))] * 2
+        windows = [_windows(*pair) for pair in zip(shapes[graph.output(node["inputs"][0])][2:], cells)]
+        if None in windows or len(cells) > 4:
+            continue
+        kernel, stride = (str(tuple(pair)) for pair in zip(*windows))
+        node.update(op="Pooling", attrs={"pool_type": "avg", "kernel": kernel, "stride": stride})
+        cast, after = graph.nodes[node["inputs"][0][0]], readers.get((number, 0), [-1])
+        if cast["op"] == "amp_cast" and types.get(graph.output(cast["inputs"][0])) == _BFLOAT16 \
+                and all(_casts(graph, reader, _BFLOAT16) for reader in after):
+            node["inputs"] = cast["inputs"]
+            instead.update({(reader, 0): (number, 0) for reader in after})
+    graph.replace(instead)
+
+
+def _windows(length: int, cells: int) -> Optional[Tuple[int, int]]:
+    """Size and step of the cells of adaptive pooling along an axis, if they are all of one size and step."""
+    begins = [i * length // cells for i in range(cells)]
+    sizes = {-(-(i + 1) * length // cells) - begin for i, begin in enumerate(begins)}
+    steps = {after - before for before, after in zip(begins, begins[1:])} or {length}
+    if len(sizes) > 1 or len(steps) > 1 or 0 in steps:
+        return None
+    return sizes.pop(), steps.pop()
+
+
+def _casts(graph: Graph, number: int, kind: str) -> bool:
+    """Whether a node (-1: the outside) casts to ``kind``."""
+    node = graph.nodes[number]
+    return number >= 0 and node["op"] == "amp_cast" and node["attrs"]["dtype"] == kind
 
 
 def _leave_products_to_onednn(graph: Graph, types: Mapping[str, str], constants: Dict[str, mx.nd.NDArray]) -> None:

@@ -68,7 +68,7 @@ def operators(symbol):
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-@pytest.mark.parametrize("size", [(32, 48), (33, 47), (8, 8), (61, 20)])
+@pytest.mark.parametrize("size", [(32, 48), (33, 47), (8, 8), (61, 20), (32, 16)])
 def test_for_one_size_it_gives_what_it_gives_for_any(net, kind, size):
     form = Fused(net, kind, CPU)
     graphs = PerSize(lambda: Outer(form))
@@ -80,7 +80,29 @@ def test_for_one_size_it_gives_what_it_gives_for_any(net, kind, size):
     left = set(operators(list(graphs._graphs.values())[0](mx.sym.var("data"))))
     assert not left & {"_contrib_arange_like", "zeros_like", "dot", "BlockGrad", "Dropout", "_copy", "amp_multicast",
                        "relu", "sigmoid", "mean"}
-    assert ("_contrib_AdaptiveAvgPooling2D" in left) == any((n + 1) // 2 % c for n, c in zip(size, (2, 3)))
+    assert ("_contrib_AdaptiveAvgPooling2D" in left) == (size == (32, 16))  # 8 columns in 3 cells: 3, 4 and 3
+
+
+def test_cells_of_one_size_and_step():
+    for length in range(1, 40):
+        for cells in range(1, 10):
+            x = mx.nd.array(np.random.RandomState(length).normal(size=(1, 2, length, 3)))
+            wanted = mx.nd.contrib.AdaptiveAvgPooling2D(x, output_size=(cells, 1)).asnumpy()
+            found = passes._windows(length, cells)
+            if found is None:
+                assert length % cells
+            else:
+                got = mx.nd.Pooling(x, kernel=(found[0], 3), stride=(found[1], 3), pool_type="avg").asnumpy()
+                np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_means_of_a_bfloat16_map_are_taken_without_a_cast(net):
+    graphs = PerSize(lambda: Outer(Fused(net, "bfloat16", CPU)))
+    for _ in range(2):
+        graphs(picture((32, 48)))
+    symbol = list(graphs._graphs.values())[0](mx.sym.var("data"))
+    nodes = json.loads(symbol.tojson(remove_amp_cast=False))["nodes"]
+    assert any(node["op"] == "Pooling" and nodes[node["inputs"][0][0]]["op"] == "_sg_mkldnn_conv" for node in nodes)
 
 
 def test_what_depends_on_the_picture_stays(net):
