@@ -24,8 +24,9 @@ from .test_life import build, label, subjects
 
 # These learn where to look. At random values they look far away, into noise, and half a pixel beside is another
 # value; so of them only most predictions are compared.
-# The same holds for OCRNet at random values: it normalises five regions of two pictures by their own statistics.
-WANDERING = ("alignseg", "ocrnet", "ovenet")
+# The same holds for OCRNet and BiSeNet at random values: they normalise five regions of two pictures, and the means of
+# two pictures, by these few numbers' own statistics.
+WANDERING = ("alignseg", "bisenet", "ocrnet", "ovenet")
 
 
 def widened(operator):
