@@ -41,7 +41,7 @@ def main() -> None:
     run = (_inference if task["do"] == "infer" else _training)(net, task)
     for _ in range(task["warm_up"]):
         run()
-    serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run)
+    serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run, hot=True)
 
 
 def resize_as_mxnetseg() -> None:

@@ -10,16 +10,20 @@ import sys
 import time
 
 
-def serve(ready, run, end=dict) -> None:
+def serve(ready, run, end=dict, *, hot=False) -> None:
     """Take part: ``run()`` once for every line on standard input, each answer a line of JSON.
 
     Args:
         ready: what there is to say when warm: ``parameters`` and the like.
         run: one turn. It is timed; what numbers it returns, as a dict, go into the answer.
         end: what there is to say at the end, as a dict.
+        hot: begin a turn with a run that is not timed: while the others were at it, caches went cold and threads
+            to sleep, which says nothing of one picture or step after the other.
     """
     print(json.dumps(dict(ready)), flush=True)
     for _ in sys.stdin:
+        if hot:
+            run()
         began = time.perf_counter()
         noted = run() or {}
         print(json.dumps({"seconds": time.perf_counter() - began, **noted}), flush=True)

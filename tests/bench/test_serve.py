@@ -1,6 +1,9 @@
 """What a competitor says of itself."""
 import ast
+import json
 from pathlib import Path
+
+import pytest
 
 import mxnetseg.bench
 from mxnetseg.bench import serve
@@ -35,6 +38,21 @@ def test_waiting_for_items_is_counted_and_working_on_them_is_not(monkeypatch):
     for _ in waited(5):
         break
     assert waited.take() == 1
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_a_hot_turn_begins_with_a_run_that_is_not_timed(hot, monkeypatch, capsys):
+    clock, runs = [0.0], []
+    monkeypatch.setattr(serve.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(serve.sys, "stdin", ["\n", "\n"])
+
+    def run():
+        runs.append(clock[0])
+        clock[0] += 5 if len(runs) == 1 else 1
+    serve.serve({}, run, hot=hot)
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["seconds"] for answer in answers[1:3]] == ([1, 1] if hot else [5, 1])
+    assert len(runs) == (4 if hot else 2)
 
 
 def test_what_the_other_python_runs_imports_nothing_of_ours():
