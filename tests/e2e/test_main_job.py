@@ -97,9 +97,10 @@ class TestEvaluation:
         assert 0 <= report["miou"] <= 1 and str(folder / "scores.json") in result.out
         assert opened(folder / "confusion.png")[1].shape[0] > 100
 
-    # fused, a pixel on the edge between two classes may fall to the other side
-    @pytest.mark.parametrize("precision, tolerance", [("plain", 1e-9), ("float32", 2e-3)])
-    def test_one_scale_gives_the_number_of_the_training(self, trained, command, tmp_path, precision, tolerance):
+    # training validates a fused copy; through another graph, as on another device or at a size's first time, a pixel on
+    # the edge between two classes may fall to the other side
+    @pytest.mark.parametrize("precision", ["plain", "float32"])
+    def test_one_scale_gives_the_number_of_the_training(self, trained, command, tmp_path, precision):
         best, = trained.weights.glob("fcn/*_best.params")
         result = command("eval", "--weights", trained.weights, "--save-dir", tmp_path, "--ctx", "0", "1",
                          "--precision", precision)
@@ -107,7 +108,7 @@ class TestEvaluation:
         report = json.loads((tmp_path / best.stem / "val" / "scores.json").read_text())
         sidecar = json.loads(best.with_suffix(".json").read_text())
         assert report["precision"] == precision
-        assert report["miou"] == pytest.approx(sidecar["metrics"]["miou"], abs=tolerance)
+        assert report["miou"] == pytest.approx(sidecar["metrics"]["miou"], abs=1e-3)
 
     def test_the_long_form(self, trained, data, command, tmp_path):
         best, = trained.weights.glob("fcn/*_best.params")
