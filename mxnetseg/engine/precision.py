@@ -71,7 +71,7 @@ def choose_precision(asked: str, contexts: Sequence[mx.Context], *, where: str =
                           fix="float16 or float32 on a GPU")
     if not gpu and asked == "float16":
         raise ConfigError("MXNet computes float16 on GPUs only", where=where, received="float16 on a CPU",
-                          fix="bfloat16, int8 or float32 on a CPU")
+                          fix="bfloat16 or float32 on a CPU")
     return Choice(asked, "asked for")
 
 
