@@ -12,7 +12,7 @@ does, on the same weights, hybridised, with ``BilinearResize2D``.
 
 Both do the same job, which is GluonCV's, since its ``MultiEvalModel`` knows no other: the long side is ``base``, the
 windows are ``crop`` squared and step by two thirds of that, six scales, each window also mirrored, exp(logits)
-averaged. ``Protocol(gluoncv=True)`` gives its probabilities to rounding, so the mIoU is the same. Two other values of
+averaged. ``Protocol("gluoncv")`` gives its probabilities to rounding, so the mIoU is the same. Two other values of
 ``mode`` are what our configurations do: ``slide``, as many windows, moved inwards at the border where GluonCV fills
 them up with black, and softmax averaged; and ``whole``, every scale in one piece, without overlaps, half the work.
 
@@ -74,10 +74,8 @@ class _Part:
 
 def _ours(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float]]:
     """One turn, and the mIoU of all of them."""
-    gluoncv = task["mode"] == "gluoncv"
-    protocol = Protocol(mode="slide" if gluoncv else task["mode"], base_size=task["base"],
-                        crop_size=(task["crop"],) * 2, scales=tuple(task["scales"]), flip=task["flip"],
-                        batch=task["batch"], gluoncv=gluoncv)
+    protocol = Protocol(mode=task["mode"], base_size=task["base"], crop_size=(task["crop"],) * 2,
+                        scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
     calibration = ()
     if task["form"] == "int8":  # on pieces of the size that the network will see
         pictures = calibration_pictures(get_dataset(task["data"], split="train"), _CALIBRATION)

@@ -71,11 +71,13 @@ def _inference(net, task):
         rng = np.random.RandomState(1)
         calibration = [rng.randint(0, 256, (*task["size"], 3)).astype("uint8") for _ in range(2)]
         form = precision.fused(net, [mx.cpu()], task["form"], calibration=calibration if task["form"] == "int8" else ())
-        graph = PerSize(lambda: _Outer(form))
+        graph = PerSize(lambda: MainOutput(form))
     return lambda: _first(graph(x)).wait_to_read()
 
 
-class _Outer(mx.gluon.HybridBlock):
+class MainOutput(mx.gluon.HybridBlock):
+    """The first of a network's outputs."""
+
     def __init__(self, net):
         super().__init__()
         with self.name_scope():

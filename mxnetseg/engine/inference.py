@@ -32,16 +32,16 @@ class Protocol:
     """How pictures are shown to a network in evaluation.
 
     Attributes:
-        mode: ``'whole'``, or ``'slide'`` for windows of ``crop_size``.
+        mode: ``'whole'``; ``'slide'`` for windows of ``crop_size``; or ``'gluoncv'`` for windows exactly as in its
+            ``MultiEvalModel``, for comparison with what was published so, MXNetSeg's results among it: what lies beyond
+            the picture is black, corners are aligned in all resizing, and exp(logits) is averaged, of a mirrored window
+            exp(the sum of both logits).
         base_size: long side that a picture is scaled to, in pixels; None: its own.
         crop_size: (height, width) of the windows.
         stride: step of the windows, over their size, in (0, 1].
         scales: factors on ``base_size`` whose probabilities are averaged.
         flip: average over the mirrored picture too.
         batch: windows computed at once.
-        gluoncv: windows exactly as in GluonCV's ``MultiEvalModel``, for comparison with what was published so,
-            MXNetSeg's results among it: what lies beyond the picture is black, corners are aligned in all resizing, and
-            exp(logits) is averaged, of a mirrored window exp(the sum of both logits). ``mode`` does not matter then.
     """
 
     mode: str = "whole"
@@ -51,7 +51,6 @@ class Protocol:
     scales: Tuple[float, ...] = (1.0,)
     flip: bool = False
     batch: int = 1
-    gluoncv: bool = False
 
     @classmethod
     def of(cls, config: Config, *, ms: bool = False) -> "Protocol":
@@ -66,12 +65,12 @@ class Protocol:
                    stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
 
     def __str__(self):
-        shown = "whole images" if self.mode == "whole" and not self.gluoncv else \
+        shown = "whole images" if self.mode == "whole" else \
             "windows of %d x %d, step %.2f" % (*self.crop_size, self.stride)
         size = f"long side {self.base_size}" if self.base_size else "original size"
         scales = ", ".join(f"{s:g}" for s in self.scales)
         return f"{shown}, {size}, scale{'s' * (len(self.scales) > 1)} {scales}, " \
-               f"{'with' if self.flip else 'without'} flip" + ", as GluonCV does it" * self.gluoncv
+               f"{'with' if self.flip else 'without'} flip" + ", as GluonCV does it" * (self.mode == "gluoncv")
 
 
 class _Network(HybridBlock):
@@ -156,8 +155,8 @@ class Segmenter:
         protocol = protocol or Protocol()
         self.contexts, self.protocol = list(contexts), protocol
         self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
-            and protocol.base_size is None and protocol.scales[0] == 1 and not protocol.gluoncv
-        kind = _Exponentials if protocol.gluoncv else _Probabilities
+            and protocol.base_size is None and protocol.scales[0] == 1
+        kind = _Exponentials if protocol.mode == "gluoncv" else _Probabilities
         self._block = PerSize(lambda: self._with_input(kind(net, protocol.flip)))
         self._class_map = PerSize(lambda: self._with_input(_ClassMap(net)))
         self._resize = compile_outermost(_Resize())
@@ -176,13 +175,13 @@ class Segmenter:
     def probabilities(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
         """Averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W) on the device."""
         total = self._sum(image, context or self.contexts[0])
-        if self.protocol.gluoncv:
+        if self.protocol.mode == "gluoncv":
             return mx.nd.broadcast_div(total, total.sum(axis=2, keepdims=True)).transpose((2, 0, 1))
         return total.transpose((2, 0, 1)) / (len(self.protocol.scales) * (1 + self.protocol.flip))
 
     def _sum(self, image: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
         """(H, W, K) probabilities, added up over scales and mirrors."""
-        if self.protocol.gluoncv:
+        if self.protocol.mode == "gluoncv":
             parts = self._as_gluoncv(image, context)
         else:
             parts = (self._enlarged(self._one_scale(scaled, context), image.shape[:2])

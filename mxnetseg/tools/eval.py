@@ -146,5 +146,5 @@ def _protocol(args: Namespace, sidecar, checkpoint):
     if args.crop:
         protocol = replace(protocol, crop_size=(args.crop, args.crop), mode="slide")
     if args.gluoncv:
-        return replace(protocol, gluoncv=True)
+        return replace(protocol, mode="gluoncv")
     return replace(protocol, mode="whole") if args.whole else protocol

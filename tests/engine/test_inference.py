@@ -258,7 +258,7 @@ class TestAgainstPlainArithmetic:
                 return net(x)[0]
         x = ((image / 255 - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)
         wanted = MultiEvalModel(Theirs(), NCLASS, [mx.cpu()], flip=flip, scales=scales)(mx.nd.array(x))[0].asnumpy()
-        protocol = Protocol(base_size=base, crop_size=(24, 24), scales=scales, flip=flip, batch=batch, gluoncv=True)
+        protocol = Protocol("gluoncv", base_size=base, crop_size=(24, 24), scales=scales, flip=flip, batch=batch)
         segmenter = Segmenter(fused(net, [mx.cpu()], form), [mx.cpu()], protocol)
         np.testing.assert_allclose(segmenter.probabilities(image).asnumpy(), wanted / wanted.sum(0), atol=1e-5)
         assert (segmenter(image).asnumpy() == wanted.argmax(0)).mean() > 0.99  # a tie may fall either way
@@ -338,7 +338,7 @@ class TestProtocol:
 
     def test_says_what_it_is(self):
         assert str(Protocol()) == "whole images, original size, scale 1, without flip"
-        assert str(Protocol(gluoncv=True)) == \
+        assert str(Protocol("gluoncv")) == \
             "windows of 480 x 480, step 0.67, original size, scale 1, without flip, as GluonCV does it"
         assert str(Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), True)) == \
             "windows of 768 x 512, step 0.50, long side 2048, scales 0.5, 1, with flip"

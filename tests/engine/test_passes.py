@@ -4,8 +4,9 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import nn
 
+from mxnetseg.bench.ours import MainOutput
 from mxnetseg.engine import passes, precision
 from mxnetseg.engine.graph import PerSize
 from mxnetseg.engine.precision import Fused
@@ -40,16 +41,6 @@ class Network(SegModel):
         return (resize(F, self.head(self.drop(F.concat(*parts, dim=1))), x, align_corners=True),)
 
 
-class Outer(HybridBlock):
-    def __init__(self, net):
-        super().__init__()
-        with self.name_scope():
-            self.net = net
-
-    def hybrid_forward(self, F, x):
-        return self.net(x)[0]
-
-
 @pytest.fixture(scope="module")
 def net():
     mx.random.seed(3)
@@ -71,7 +62,7 @@ def operators(symbol):
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (8, 8), (61, 20), (32, 16)])
 def test_for_one_size_it_gives_what_it_gives_for_any(net, kind, size):
     form = Fused(net, kind, CPU)
-    graphs = PerSize(lambda: Outer(form))
+    graphs = PerSize(lambda: MainOutput(form))
     x = picture(size, batch=2)
     first, second, third = (graphs(x).asnumpy() for _ in range(3))
     np.testing.assert_array_equal(second, third)
@@ -97,7 +88,7 @@ def test_cells_of_one_size_and_step():
 
 
 def test_means_of_a_bfloat16_map_are_taken_without_a_cast(net):
-    graphs = PerSize(lambda: Outer(Fused(net, "bfloat16", CPU)))
+    graphs = PerSize(lambda: MainOutput(Fused(net, "bfloat16", CPU)))
     for _ in range(2):
         graphs(picture((32, 48)))
     symbol = list(graphs._graphs.values())[0](mx.sym.var("data"))
@@ -106,14 +97,14 @@ def test_means_of_a_bfloat16_map_are_taken_without_a_cast(net):
 
 
 def test_what_depends_on_the_picture_stays(net):
-    graphs = PerSize(lambda: Outer(Fused(net, "float32", CPU)))
+    graphs = PerSize(lambda: MainOutput(Fused(net, "float32", CPU)))
     for seed in range(3):
         x = mx.nd.array(np.random.RandomState(seed).normal(size=(1, 3, 32, 48)))
         np.testing.assert_allclose(graphs(x).asnumpy(), net(x)[0].asnumpy(), atol=1e-4)
 
 
 def test_a_plain_network_is_left_as_it_is(net):
-    graphs = PerSize(lambda: Outer(net))
+    graphs = PerSize(lambda: MainOutput(net))
     for _ in range(2):
         graphs(picture((32, 48)))
     assert "dot" in operators(list(graphs._graphs.values())[0](mx.sym.var("data")))

@@ -28,7 +28,7 @@ def protocol(*arguments, **trained):
     (["--crop", "768", "--base", "2048", "--ms"],
      Protocol("slide", 2048, (768, 768), scales=(0.5, 1.0), flip=True)),
     (["--crop", "768", "--whole"], Protocol("whole", 500, (768, 768))),
-    (["--crop", "768", "--gluoncv"], Protocol("slide", 500, (768, 768), gluoncv=True)),
+    (["--crop", "768", "--gluoncv"], Protocol("gluoncv", 500, (768, 768))),
 ])
 def test_options_change_the_protocol_of_the_training(arguments, wanted):
     assert protocol(*arguments) == wanted
