@@ -68,9 +68,9 @@ class BeforeMXNet(MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         """Prepare if ``fullname`` is mxnet; leave the finding to the finders after this one."""
         if fullname == "mxnet":
-            from ._amx import use_amx
             from ._cuda import use_gpu_build
             from ._memory import keep_freed_memory
+            from ._processor import use_amx
 
             keep_freed_memory()
             restore_numpy_aliases()

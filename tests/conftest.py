@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import mxnetseg  # noqa: F401  (so that a test file may import mxnet first: see mxnetseg/_compat.py)
+from mxnetseg._processor import has_bfloat16
 
 # Before anything imports mxnet. The arrays of the tests are small: more threads only wait for each other, the more so
 # on a machine that does other work.
@@ -15,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Machines that do other work at the same time must not make a test fail: nothing here is timed.
 settings.register_profile("mxnetseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mxnetseg")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("bfloat16") and not has_bfloat16():
+        pytest.skip("this processor has no AVX-512")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from .._amx import cpu_flags
 from .._memory import VARIABLE as KEEP_MEMORY
+from .._processor import multiplies_bfloat16
 from .turns import Column, Competitor, Measured
 
 # name -> backbone and output stride; PyTorch's twins are in theirs.py
@@ -150,7 +150,7 @@ def make_part(setting: Setting, *, torch: Optional[str] = None) -> Part:
 
 def halves() -> List[str]:
     """The precisions besides float32 that this processor multiplies; emulated ones are slower on both sides."""
-    return ["bfloat16"] if {"avx512_bf16", "amx_bf16"} & cpu_flags() else []
+    return ["bfloat16"] if multiplies_bfloat16() else []
 
 
 def ours(what: str) -> str:
@@ -192,7 +192,7 @@ def _script(torch: str, name: str) -> List[str]:
 
 def _infer(setting: Setting, torch: Optional[str]) -> Part:
     task = _task(setting)
-    forms = ["float32", "bfloat16", "int8"] if setting.finalists else ["plain", "float32", "bfloat16", "int8"]
+    forms = [*([] if setting.finalists else ["plain"]), "float32", *halves(), "int8"]
     found = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
     found += [Competitor(ours(form), _module("ours"), {**task, "form": form}) for form in forms]
     found += _theirs(task, torch, ["frozen", "compiled"] if setting.finalists else

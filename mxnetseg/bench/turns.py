@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .._amx import cpu_flags, has_amx
 from .._compat import cores, count_cores
+from .._processor import cpu_flags, has_amx
 from ..errors import EnvironmentProblem
 
 # an idle competitor's OpenMP threads spin on for so long after its turn

@@ -18,7 +18,7 @@ import numpy as np
 from mxnet.contrib import amp, quantization
 from mxnet.gluon import HybridBlock, SymbolBlock
 
-from .._amx import cpu_flags, has_amx
+from .._processor import has_amx, has_bfloat16, multiplies_bfloat16
 from ..errors import ConfigError, UsageError
 from ..nn.blocks import InputStep
 from .passes import activations, early_casts, even_inputs
@@ -61,17 +61,18 @@ def choose_precision(asked: str, contexts: Sequence[mx.Context], *, where: str =
     if asked == "auto":
         if gpu:
             return Choice("float16", "a GPU")
-        if has_amx():
-            return Choice("bfloat16", "the processor has AMX")
-        if "avx512_bf16" in cpu_flags():
-            return Choice("bfloat16", "the processor multiplies bfloat16")
+        if multiplies_bfloat16():
+            return Choice("bfloat16", "the processor has AMX" if has_amx() else "the processor multiplies bfloat16")
         return Choice("float32", "the processor has no bfloat16")
     if gpu and asked in ("bfloat16", "int8"):
         raise ConfigError(f"{asked} is for CPUs", where=where, received=f"{asked} on {contexts[0]}",
                           fix="float16 or float32 on a GPU")
     if not gpu and asked == "float16":
         raise ConfigError("MXNet computes float16 on GPUs only", where=where, received="float16 on a CPU",
-                          fix="bfloat16 or float32 on a CPU")
+                          fix=f"{'bfloat16 or ' * has_bfloat16()}float32 on a CPU")
+    if not gpu and asked == "bfloat16" and not has_bfloat16():
+        raise ConfigError("MXNet computes bfloat16 on processors with AVX-512 only, and this one has none, or "
+                          "DNNL_MAX_CPU_ISA forbids it", where=where, received=asked, fix="float32, or auto")
     return Choice(asked, "asked for")
 
 

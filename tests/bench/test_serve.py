@@ -1,6 +1,7 @@
 """What a competitor says of itself."""
 import ast
 import json
+import mmap
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ FOLDER = Path(mxnetseg.bench.__file__).parent
 
 
 def test_memory_is_told_in_mib():
-    before = serve.resident_mib()
-    block = bytearray(64 << 20)
-    block[::4096] = b"x" * len(block[::4096])
-    assert 32 < serve.resident_mib() - before < 128
-    del block
-    assert serve.peak_mib() >= before + 32
+    before, most = serve.resident_mib(), serve.peak_mib()
+    assert most >= before > 10
+    with mmap.mmap(-1, 64 << 20) as block:  # from the system, whatever this process has kept of its own
+        block[::4096] = b"x" * len(block[::4096])
+        held = serve.resident_mib()
+        assert 32 < held - before < 128
+    assert serve.resident_mib() < held - 32
+    assert serve.peak_mib() >= max(held, most) - 4  # Linux counts a few pages late
 
 
 def test_waiting_for_items_is_counted_and_working_on_them_is_not(monkeypatch):

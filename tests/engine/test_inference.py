@@ -238,7 +238,7 @@ class TestAgainstPlainArithmetic:
             np.testing.assert_allclose(got.asnumpy(), wanted, atol=2e-5)
             np.testing.assert_array_equal(segmenter(image, context).asnumpy(), got.asnumpy().argmax(0))
 
-    @pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+    @pytest.mark.parametrize("form", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16), "int8"])
     def test_the_last_resize_of_a_fused_network_is_found(self, form):
         net = get_model("toy", nclass=NCLASS)
         graph = fused(net, [mx.cpu()], form, calibration=[picture(32, 32)])

@@ -58,7 +58,7 @@ def operators(symbol):
     return [node["op"] for node in json.loads(symbol.tojson(remove_amp_cast=False))["nodes"]]
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (8, 8), (61, 20), (32, 16)])
 def test_for_one_size_it_gives_what_it_gives_for_any(net, kind, size):
     form = Fused(net, kind, CPU)
@@ -87,6 +87,7 @@ def test_cells_of_one_size_and_step():
                 np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
+@pytest.mark.bfloat16
 def test_means_of_a_bfloat16_map_are_taken_without_a_cast(net):
     graphs = PerSize(lambda: MainOutput(Fused(net, "bfloat16", CPU)))
     for _ in range(2):
@@ -140,6 +141,7 @@ def test_an_even_number_of_channels_changes_nothing(net):
         np.testing.assert_allclose(other, one, atol=1e-5)
 
 
+@pytest.mark.bfloat16
 def test_early_casts_are_exact_and_join_in_bfloat16(net, monkeypatch):
     x = picture((24, 32))
     early = Fused(net, "bfloat16", CPU)

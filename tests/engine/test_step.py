@@ -90,6 +90,8 @@ def cosine(a, b):
 
 
 class TestHalfPrecision:
+    """Marked are those that run the graph; the others look at it."""
+
     @pytest.fixture(scope="class")
     @classmethod
     def both(cls):
@@ -97,6 +99,7 @@ class TestHalfPrecision:
         return step, [gradients(step, TrainingGraph(step, [mx.cpu()], kind), [pictures])
                       for kind in ("float32", "bfloat16")]
 
+    @pytest.mark.bfloat16
     def test_loss_gradients_and_statistics_are_near_those_of_float32(self, both):
         _, ((loss, found, statistics), (loss_half, found_half, statistics_half)) = both
         assert loss_half != loss  # it was another computation
@@ -107,6 +110,7 @@ class TestHalfPrecision:
         start = {n: p.data().asnumpy() for n, p in both[0].net.collect_params().items() if "running" in n}
         assert np.abs(flat(statistics_half) - flat(start)).max() > 0.05  # they do move
 
+    @pytest.mark.bfloat16
     def test_parameters_and_their_gradients_stay_float32(self, both):
         step, (_, (_, found, _)) = both
         assert {p.dtype for p in step.net.collect_params().values()} <= {"float32", np.float32}
@@ -130,6 +134,7 @@ class TestHalfPrecision:
         assert {kind for name, kind in found.items() if "log_softmax" in name and "amp" not in name} == {np.float32}
         assert {kind for name, kind in found.items() if name.endswith(("_weight", "_gamma"))} == {np.float32}
 
+    @pytest.mark.bfloat16
     def test_grad_of_k_times_the_loss(self, both):
         step, (_, (_, found, _)) = both
         graph = TrainingGraph(step, [mx.cpu()], "bfloat16")

