@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Callable, Tuple
+from typing import Callable, Dict, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
@@ -47,6 +47,7 @@ class PerSize:
         self._seen: "OrderedDict[Tuple, None]" = OrderedDict()
         self._graphs: "OrderedDict[Tuple, HybridBlock]" = OrderedDict()  # the one used last is last
         self._calls, self._used = 0, {}
+        self._weights: Dict[mx.Context, Dict[str, mx.gluon.Parameter]] = {}  # what the graphs of all sizes share
 
     def __call__(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
         """The block's output; not waited for."""
@@ -56,7 +57,8 @@ class PerSize:
         if graph is None:
             if not self._has_a_place(size):
                 return self._any_size(x)
-            graph = compile_outermost(_for_size(self._make(), x), static_alloc=True, static_shape=True)
+            weights = self._weights.setdefault(x.context, {})
+            graph = compile_outermost(_for_size(self._make(), x, weights), static_alloc=True, static_shape=True)
         self._graphs[size], self._used[size] = graph, self._calls
         return graph(x)
 
@@ -79,13 +81,17 @@ class PerSize:
         return True
 
 
-def _for_size(block: HybridBlock, x: mx.nd.NDArray) -> HybridBlock:
+def _for_size(block: HybridBlock, x: mx.nd.NDArray, weights: Dict[str, mx.gluon.Parameter]) -> HybridBlock:
     if not _frozen(block):
         return block
     parameters = block.collect_params()
-    data = mx.sym.var("data", dtype=x.dtype)
-    symbol, constants = for_size(block(data), x.shape, x.dtype, {name: p.data(x.context) for name, p in
-                                                                 parameters.items()}, x.context)
+    data, values = mx.sym.var("data", dtype=x.dtype), {name: p.data(x.context) for name, p in parameters.items()}
+    shared = {name: p.data(x.context) for name, p in weights.items()}
+    symbol, constants = for_size(block(data), x.shape, x.dtype, values, x.context, shared)
+    for name in shared.keys() - weights.keys():
+        weights[name] = mx.gluon.Parameter(name, grad_req="null")
+        weights[name]._load_init(shared[name], [x.context])
+    parameters.update({name: weights[name] for name in weights if name in symbol.list_inputs()})
     graph = SymbolBlock(symbol, [data], parameters)
     for name, value in constants.items():
         graph.params[name]._load_init(value, [x.context])

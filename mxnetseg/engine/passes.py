@@ -4,16 +4,17 @@
 """
 from __future__ import annotations
 
-import json
 import re
 from types import MappingProxyType
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 import numpy as np
 
-# an output of a node: (number of the node, number of the output)
-Entry = Tuple[int, int]
+from .dilated import without_zeros
+from .rewiring import Entry, Graph
+from .winograd import winograd
+
 _BFLOAT16 = "bfloat16"
 # operators whose output is known once its shape is
 _OF_SHAPE = {"_contrib_arange_like": lambda shape: np.arange(*shape, dtype="float32"),
@@ -21,92 +22,6 @@ _OF_SHAPE = {"_contrib_arange_like": lambda shape: np.arange(*shape, dtype="floa
              "zeros_like": lambda shape: np.zeros(shape, "float32")}
 # operators into which an activation can be folded
 _LAYERS = {"Convolution", "BatchNorm", "elemwise_add"}
-# operators whose outputs are numbered
-_SEVERAL = {"amp_multicast", "SliceChannel", "split_v2"}
-
-
-class Graph:
-    """A symbol as a list of nodes that can be read and rewired.
-
-    Args:
-        symbol: what to read.
-
-    Attributes:
-        nodes: as in MXNet's JSON: ``op`` (``'null'`` for a variable), ``name``, ``attrs`` and ``inputs``, a list of
-            entries; inputs come before what reads them, but for nodes added later.
-        heads: the entries that are the symbol's outputs.
-    """
-
-    def __init__(self, symbol: mx.sym.Symbol):
-        graph = json.loads(symbol.tojson(remove_amp_cast=False))
-        self.nodes: List[dict] = graph["nodes"]
-        names: Set[str] = set()
-        for number, node in enumerate(self.nodes):
-            node["inputs"] = [(i, k) for i, k, _ in node["inputs"]]
-            node.setdefault("attrs", {})
-            if node["name"] in names and node["op"] != "null":  # a block that is called twice names its nodes alike
-                node["name"] += f"_again{number}"
-            names.add(node["name"])
-        self.heads: List[Entry] = [(i, k) for i, k, *_ in graph["heads"]]
-        self._attributes = graph.get("attrs", {})
-
-    def add(self, op: str, name: str, inputs: Sequence[Entry] = (), **attributes: str) -> Entry:
-        """A new node's first output."""
-        self.nodes.append({"op": op, "name": name, "attrs": attributes, "inputs": list(inputs)})
-        return len(self.nodes) - 1, 0
-
-    def replace(self, instead: Mapping[Entry, Entry]) -> None:
-        """Whoever reads an entry in ``instead`` reads the other from now on."""
-        def last(entry):
-            while entry in instead:
-                entry = instead[entry]
-            return entry
-        for node in self.nodes:
-            node["inputs"] = [last(entry) for entry in node["inputs"]]
-        self.heads = [last(entry) for entry in self.heads]
-
-    def output(self, entry: Entry) -> str:
-        """The name that MXNet has for it, if it is a variable or its node has one output, or several alike."""
-        number, k = entry
-        node = self.nodes[number]
-        return node["name"] if node["op"] == "null" else f"{node['name']}_output{k if node['op'] in _SEVERAL else ''}"
-
-    def readers(self) -> Dict[Entry, List[int]]:
-        """Who reads an entry; -1 stands for the outside."""
-        found: Dict[Entry, List[int]] = {}
-        for number, node in enumerate(self.nodes):
-            for entry in node["inputs"]:
-                found.setdefault(entry, []).append(number)
-        for entry in self.heads:
-            found.setdefault(entry, []).append(-1)
-        return found
-
-    def infer(self, what: str, **data) -> Dict[str, object]:
-        """``'shape'`` or ``'type'`` of the outputs, see :meth:`output`, for those of ``data``."""
-        internals = self.symbol().get_internals()
-        values = getattr(internals, f"infer_{what}")(**data)[1]
-        return {name: value if what == "shape" else _BFLOAT16 if "bfloat16" in str(value) else np.dtype(value).name
-                for name, value in zip(internals.list_outputs(), values)}
-
-    def symbol(self, heads: Optional[Sequence[Entry]] = None) -> mx.sym.Symbol:
-        """The graph of ``heads`` (by default its own), without what they do not need."""
-        heads = self.heads if heads is None else heads
-        order: Dict[int, int] = {}
-        waiting = [(number, False) for number, _ in reversed(heads)]
-        while waiting:
-            number, ready = waiting.pop()
-            if number in order:
-                continue
-            if ready:
-                order[number] = len(order)
-            else:
-                waiting.append((number, True))
-                waiting += [(i, False) for i, _ in reversed(self.nodes[number]["inputs"])]
-        nodes = [{**self.nodes[number], "inputs": [[order[i], k, 0] for i, k in self.nodes[number]["inputs"]]}
-                 for number in order]
-        return mx.sym.load_json(json.dumps({
-            "nodes": nodes, "arg_nodes": [i for i, node in enumerate(nodes) if node["op"] == "null"],
-            "heads": [[order[i], k, 0] for i, k in heads], "attrs": self._attributes}))
 
 
 def activations(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -186,7 +101,8 @@ def early_casts(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 
 
 def for_size(symbol: mx.sym.Symbol, shape: Sequence[int], dtype: str, values: Mapping[str, mx.nd.NDArray],
-             context: mx.Context) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
+             context: mx.Context, weights: Optional[Dict[str, mx.nd.NDArray]] = None,
+             ) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
     """The graph of an inference for inputs of one size.
 
     What depends on sizes and weights only, such as the weights of resizing, is computed here, once. Products with it
@@ -198,31 +114,32 @@ def for_size(symbol: mx.sym.Symbol, shape: Sequence[int], dtype: str, values: Ma
         shape, dtype: of ``data``.
         values: the parameters.
         context: where it will run.
+        weights: constants that do not depend on the size, by name, for the next one; what is missing is added.
 
     Returns:
-        the symbol, and the new constants that it reads.
+        the symbol, and the new constants that it reads; of ``weights`` it reads those of that name.
     """
-    graph = Graph(symbol)
+    graph, constants, weights = Graph(symbol), {}, {} if weights is None else weights
     shapes, types = graph.infer("shape", data=tuple(shape)), graph.infer("type", data=dtype)
     graph.replace(_idle(graph, types))
     if context.device_type == "cpu":
         _leave_pooling_to_onednn(graph, shapes, types)
+        without_zeros(graph, shapes, types, values, weights)
+        constants = winograd(graph, shapes, types, values, weights)
     fixed = _fixed(graph, types)
     wanted = [entry for entry, readers in graph.readers().items()
               if entry[0] in fixed and any(reader not in fixed for reader in readers)]
-    if not wanted:
-        return graph.symbol(), {}
     values = dict(values)
     for number in fixed:
         node = graph.nodes[number]
         if node["op"] in _OF_SHAPE:
             values[node["name"]] = mx.nd.array(_OF_SHAPE[node["op"]](shapes[graph.output((number, 0))]), ctx=context)
             node.update(op="null", inputs=[], attrs={})
-    sub = graph.symbol(wanted)
-    results = sub.eval(ctx=context, **{name: values[name] for name in sub.list_inputs()})
-    constants = {f"constant{i}": value for i, value in enumerate(results)}
-    places = {entry: graph.add("null", name) for entry, name in zip(wanted, constants)}
-    graph.replace(places)
+    if wanted:
+        sub = graph.symbol(wanted)
+        results = sub.eval(ctx=context, **{name: values[name] for name in sub.list_inputs()})
+        graph.replace({entry: graph.add("null", f"constant{i}") for i, entry in enumerate(wanted)})
+        constants.update({f"constant{i}": value for i, value in enumerate(results)})
     if context.device_type == "cpu":
         _leave_products_to_onednn(graph, types, constants)
     symbol = graph.symbol()

@@ -1,0 +1,173 @@
+"""Convolutions computed otherwise give what they gave: transformed tiles, and parts without zeros."""
+from contextlib import nullcontext
+
+import mxnet as mx
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mxnetseg.bench.ours import MainOutput
+from mxnetseg.engine import dilated, winograd
+from mxnetseg.engine.graph import PerSize
+from mxnetseg.engine.precision import Fused
+from mxnetseg.engine.rewiring import Graph
+from mxnetseg.models import get_model
+
+TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and relu": "nr", "norm, sum and relu": "nsr"}
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Every convolution that can be rewritten is."""
+    monkeypatch.setenv(winograd.VARIABLE, "1")
+    monkeypatch.delenv(dilated.VARIABLE, raising=False)
+    monkeypatch.setattr(winograd, "_PROMISE", float("inf"))
+    monkeypatch.setattr(dilated, "_FROM", (1, 1))
+    monkeypatch.setattr(dilated, "_FILTERS", 1)
+
+
+def network(shape, filters, dilation, tail):
+    """A convolution and what follows it, and values for all of it."""
+    rng = np.random.RandomState(0)
+    values = {"data": rng.normal(size=shape), "w": rng.normal(size=(filters, shape[1], 3, 3)),
+              "b": rng.normal(size=filters), "gamma": rng.uniform(0.5, 2, filters), "beta": rng.normal(size=filters),
+              "mean": rng.normal(size=filters), "var": rng.uniform(0.5, 2, filters),
+              "more": rng.normal(size=(shape[0], filters, *shape[2:]))}
+    v = {name: mx.sym.var(name) for name in values}
+    bias = [v["b"]] if "b" in tail else []
+    y = mx.sym.Convolution(v["data"], v["w"], *bias, no_bias=not bias, kernel=(3, 3), dilate=(dilation,) * 2,
+                           pad=(dilation,) * 2, num_filter=filters)
+    if "n" in tail:
+        y = mx.sym.BatchNorm(y, v["gamma"], v["beta"], v["mean"], v["var"], fix_gamma=False, eps=1e-5)
+    if "s" in tail:
+        y = mx.sym.elemwise_add(y, v["more"])
+    if "r" in tail:
+        y = mx.sym.Activation(y, act_type="relu")
+    return y, {name: mx.nd.array(value) for name, value in values.items()}
+
+
+def both(rewrite, shape, filters=5, dilation=1, tail=""):
+    """What the network gives, and what it gives rewritten; both over the largest number."""
+    symbol, values = network(shape, filters, dilation, tail)
+    graph, weights = Graph(symbol.get_backend_symbol("MKLDNN")), {}
+    known = {name: values[name].shape for name in symbol.list_inputs() if name in ("data", "more")}
+    constants = rewrite(graph, graph.infer("shape", **known), graph.infer("type", data="float32"), values, weights)
+    assert len(weights) >= 1
+    rewritten, values = graph.symbol(), {**values, **weights, **(constants or {})}
+    assert not any(node["op"].startswith("_sg_mkldnn") for node in graph.nodes if "subgraphs" in node)
+    got, wanted = (s.bind(mx.cpu(), {name: values[name] for name in s.list_arguments()}, aux_states={
+        name: values[name] for name in s.list_auxiliary_states()}).forward()[0].asnumpy() for s in (rewritten, symbol))
+    assert got.shape == wanted.shape
+    return got / np.abs(wanted).max(), wanted / np.abs(wanted).max()
+
+
+SIZES = st.integers(1, 40)
+
+
+class TestWinograd:
+    @settings(max_examples=40)
+    @given(n=st.integers(1, 2), height=SIZES, width=SIZES, dilation=st.sampled_from([1, 2, 3, 4, 12]),
+           longest=st.sampled_from([(8, 5), (96, 48)]))
+    @example(n=2, height=7, width=9, dilation=4, longest=(8, 5))
+    @example(n=2, height=13, width=5, dilation=12, longest=(8, 5))
+    def test_any_size_and_dilation(self, n, height, width, dilation, longest):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(winograd.VARIABLE, "1")
+            patch.setattr(winograd, "_PROMISE", float("inf"))
+            patch.setattr(winograd, "_LONGEST", longest[0])
+            patch.setattr(winograd, "_PIECE", longest[1])
+            got, wanted = both(winograd.winograd, (n, 3, height, width), dilation=dilation)
+        np.testing.assert_allclose(got, wanted, atol=2e-5)
+
+    @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
+    def test_what_was_fused_follows(self, always, tail):
+        got, wanted = both(winograd.winograd, (2, 4, 9, 14), dilation=2, tail=tail)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+    def test_the_identities_of_the_paper(self):
+        """F(4, 3) of one tile in exact numbers: A^T [G w * B^T x] is the correlation of x and w."""
+        rng = np.random.RandomState(0)
+        x, w = rng.randint(-9, 9, 6), rng.randint(-9, 9, 3)
+        found = winograd._AT @ ((winograd._G @ w) * (winograd._BT @ x))
+        np.testing.assert_allclose(found, np.correlate(x, w, "valid"), atol=1e-12)
+
+    def test_many_channels_round_little(self, always):
+        got, wanted = both(winograd.winograd, (1, 512, 16, 16), filters=64)
+        assert np.abs(got - wanted).max() < 2e-5
+
+    def test_only_what_gains_is_rewritten(self, monkeypatch):
+        monkeypatch.setenv(winograd.VARIABLE, "1")
+        with pytest.raises(AssertionError):
+            both(winograd.winograd, (1, 3, 16, 16))
+        both(winograd.winograd, (1, 512, 48, 48), filters=512)
+
+    @pytest.mark.parametrize("flags, said, rewritten", [
+        ("avx2", None, True), ("avx2 avx512f", None, False), ("avx2 avx512f", "1", True), ("avx2", "0", False)])
+    def test_where_it_is_done(self, always, monkeypatch, flags, said, rewritten):
+        monkeypatch.setattr(winograd, "cpu_flags", lambda: frozenset(flags.split()))
+        monkeypatch.delenv(winograd.VARIABLE)
+        if said is not None:
+            monkeypatch.setenv(winograd.VARIABLE, said)
+        with nullcontext() if rewritten else pytest.raises(AssertionError):
+            both(winograd.winograd, (1, 3, 8, 8))
+
+
+class TestDilated:
+    @settings(max_examples=40)
+    @given(n=st.integers(1, 2), height=SIZES, width=SIZES, dilation=st.integers(1, 45))
+    def test_any_size_and_dilation(self, n, height, width, dilation):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dilated, "_FROM", (1, 1))
+            patch.setattr(dilated, "_FILTERS", 1)
+            got, wanted = both(dilated.without_zeros, (n, 3, height, width), dilation=dilation)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+    @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
+    def test_what_was_fused_follows(self, always, tail):
+        got, wanted = both(dilated.without_zeros, (2, 4, 9, 14), dilation=6, tail=tail)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+    @given(length=st.integers(1, 99), dilation=st.integers(1, 99))
+    def test_every_weight_that_meets_the_axis_is_counted_once(self, length, dilation):
+        found = sorted((place, k) for part in dilated.parts(length, dilation) for place in range(part.begin, part.end)
+                       for k in range(part.first, part.last))
+        assert found == [(place, k) for place in range(length) for k in range(3)
+                         if 0 <= place + (k - 1) * dilation < length]
+
+    def test_it_can_be_switched_off(self, always, monkeypatch):
+        monkeypatch.setenv(dilated.VARIABLE, "0")
+        with pytest.raises(AssertionError):
+            both(dilated.without_zeros, (1, 3, 8, 8), dilation=2)
+
+
+@pytest.mark.parametrize("name", ["fcn", "deeplabv3plus"])
+def test_a_network_gives_what_it_gave_and_all_sizes_share_its_weights(always, monkeypatch, name):
+    monkeypatch.setattr(dilated, "_FROM", (4, 4))
+    net = get_model(name, backbone="resnet18", nclass=5, output_stride=8)
+    sizes = [(64, 96), (57, 75)]
+    pictures = [mx.nd.random.normal(shape=(1, 3, *size)) for size in sizes]
+    wanted = [net(x)[0].asnumpy() for x in pictures]
+    form = Fused(net, "float32", [mx.cpu()])
+    graphs = PerSize(lambda: MainOutput(form))
+    for _ in range(3):
+        for x, logits in zip(pictures, wanted):
+            np.testing.assert_allclose(graphs(x).asnumpy(), logits, atol=1e-4 * np.abs(logits).max())
+    held = [{name: p for name, p in graph.collect_params().items() if name.endswith("_winograd")}
+            for graph in graphs._graphs.values()]
+    assert len(held) == 2 and len(held[0]) > 10 and held[0].keys() == held[1].keys()
+    assert all(held[0][name] is held[1][name] for name in held[0])
+
+
+def test_int8_and_plain_networks_are_left_as_they_are(always):
+    net = get_model("fcn", backbone="resnet18", nclass=5)
+    x = mx.nd.random.normal(shape=(1, 3, 64, 64))
+    picture = np.random.RandomState(0).randint(0, 256, (64, 64, 3), "uint8")
+    net(x)
+    for form in (net, Fused(net, "int8", [mx.cpu()], calibration=[picture])):
+        graphs = PerSize(lambda form=form: MainOutput(form))
+        for _ in range(2):
+            graphs(x).wait_to_read()
+        names = list(list(graphs._graphs.values())[0].collect_params())
+        kept = len(getattr(form, "kept", ()))
+        assert sum(name.endswith("_winograd") for name in names) <= kept
