@@ -5,9 +5,9 @@ four neighbouring outputs need six inputs, and with ``B^T x`` of these (six numb
 and ``A^T`` they cost six multiplications instead of twelve. Of a map they are ``A^T [U * V] A`` with ``U = G w G^T``
 and ``V = B^T x B``; over all channels and tiles ``U * V`` is 36 matrix products.
 
-``B^T`` and ``A^T`` on all tiles of an axis are matrices, too, so that all of it is matrix products. A dilated convolution
-is an ordinary one on each of the maps of every ``d``-th row and column: its matrices act along the quotient of a
-position by ``d`` and leave the remainder alone.
+``B^T`` and ``A^T`` on all tiles of an axis are matrices, too, so that all of it is matrix products. A dilated
+convolution is an ordinary one on each of the maps of every ``d``-th row and column: its matrices act along the quotient
+of a position by ``d`` and leave the remainder alone.
 
 Rounding is some ten times that of a plain convolution, about 1e-5 of the largest output.
 

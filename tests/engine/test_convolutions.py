@@ -14,7 +14,8 @@ from mxnetseg.engine.precision import Fused
 from mxnetseg.engine.rewiring import Graph
 from mxnetseg.models import get_model
 
-TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and relu": "nr", "norm, sum and relu": "nsr"}
+TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and relu": "nr",
+         "norm, sum and relu": "nsr"}
 
 
 @pytest.fixture
