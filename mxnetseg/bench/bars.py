@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from .tasks import GLUONCV, MXNETSEG, growth, ours, waited
+from .tasks import GLUONCV, MXNETSEG, growth, ours, waited, whole
 
 Run = Mapping[str, Any]
 Results = Dict[str, Dict[str, Any]]  # of those who took part, by name
@@ -68,9 +68,11 @@ def _worst(number: Callable[[Dict[str, Any]], float]) -> Callable[[Results], Opt
     return lambda results: max((number(r) for n, r in results.items() if n.startswith("ours")), default=None)
 
 
-def _miou_apart(results: Results) -> Optional[float]:
-    mine, theirs = results.get(ours("float32")), results.get(GLUONCV)
-    return abs(mine["ended"]["miou"] - theirs["ended"]["miou"]) if mine and theirs else None
+def _miou_apart(form: str) -> Callable[[Results], Optional[float]]:
+    def value(results):
+        mine, theirs = results.get(ours(form)), results.get(GLUONCV)
+        return abs(mine["ended"]["miou"] - theirs["ended"]["miou"]) if mine and theirs else None
+    return value
 
 
 def _help(results: Results) -> Optional[float]:
@@ -96,7 +98,11 @@ BARS: Sequence[Bar] = (
     Bar("training peak bfloat16", "PyTorch's fastest, times its MiB", "train", 1.0, _peak("bfloat16"), most=True),
     Bar("evaluation float32", "GluonCV, times as fast", "evaluate", 4.0, _faster(ours("float32"), _named(GLUONCV))),
     Bar("evaluation bfloat16", "GluonCV, times as fast", "evaluate", 10.0, _faster(ours("bfloat16"), _named(GLUONCV))),
-    Bar("evaluation float32", "GluonCV, mIoU apart", "evaluate", 0.05, _miou_apart, most=True),
+    Bar("evaluation float32", "GluonCV, mIoU apart", "evaluate", 0.05, _miou_apart("float32"), most=True),
+    *(Bar(f"evaluation {whole(form)}", "GluonCV, times as fast", "evaluate", wanted,
+          _faster(ours(whole(form)), _named(GLUONCV))) for form, wanted in (("float32", 4.0), ("bfloat16", 10.0))),
+    Bar(f"evaluation {whole('float32')}", "GluonCV, mIoU apart", "evaluate", 0.05, _miou_apart(whole("float32")),
+        most=True),
     Bar("training waits for data", "share of an epoch", "epoch", 0.05, _worst(waited), most=True),
     Bar("evaluation's memory", "growth after a third", "memory", 0.02, _worst(growth), most=True),
     Bar("mxnetseg --help", "seconds", "start", 0.5, _help, most=True),

@@ -158,6 +158,11 @@ def ours(what: str) -> str:
     return f"ours, {what}"
 
 
+def whole(form: str) -> str:
+    """The form that evaluates pictures in one piece."""
+    return f"{form} whole"
+
+
 def pytorch(form: str, precision: str) -> str:
     """The name of PyTorch's competitor in a form and a precision."""
     return f"PyTorch, {form} {precision}"
@@ -265,6 +270,9 @@ def _evaluate(setting: Setting, torch: Optional[str]) -> Part:
     found = [Competitor(GLUONCV, _module("evaluation"), {**task, "form": "gluoncv"}, _UNTOUCHED)]
     found += [Competitor(ours(form), _module("evaluation"), {**task, "form": form})
               for form in ("float32", *halves(), "int8")]
+    # what `eval --ms` does by default, without windows that overlap
+    found += [Competitor(ours(whole(form)), _module("evaluation"), {**task, "form": form, "mode": "whole"})
+              for form in ("float32", *halves())]
 
     def prepare(folder):
         from .evaluation import prepare

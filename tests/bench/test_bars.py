@@ -56,8 +56,14 @@ def test_what_shall_be_small():
 def test_evaluation_counts_speed_and_score():
     run = a_run("evaluate", result("GluonCV", 10.0, ended={"miou": 50.0}),
                 result("ours, float32", 2.0, ended={"miou": 50.04}),
-                result("ours, bfloat16", 1.25, ended={"miou": 49.0}))
-    assert [row["reached"] for row in compare([run]) if row["value"] is not None] == [True, False, True]
+                result("ours, bfloat16", 1.25, ended={"miou": 49.0}),
+                result("ours, float32 whole", 1.0, ended={"miou": 50.2}))
+    found = rows(run)
+    assert {key: row["reached"] for key, row in found.items()} == {
+        ("evaluation float32", "GluonCV, times as fast"): True, ("evaluation bfloat16", "GluonCV, times as fast"): False,
+        ("evaluation float32", "GluonCV, mIoU apart"): True,
+        ("evaluation float32 whole", "GluonCV, times as fast"): True,
+        ("evaluation float32 whole", "GluonCV, mIoU apart"): False}
 
 
 def test_what_was_not_measured_stays_in_the_list():
