@@ -139,10 +139,10 @@ def _rows(bar: Bar, runs: Sequence[Run]) -> Iterator[Dict[str, Any]]:
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of :func:`compare` as text."""
-    lines = [f"{'':<25}{'against':<33}{'at':<26}{'reached':>8}{'bar':>9}"]
+    lines = [f"{'':<27}{'against':<33}{'at':<26}{'reached':>8}{'bar':>9}"]
     for row in rows:
         bar = f"{'<=' if row['most'] else '>='} {row['wanted']:g}"
         value = "-" if row["value"] is None else f"{row['value']:.3f}" if row["most"] else f"{row['value']:.2f}"
         verdict = {True: "yes", False: "NO", None: "not measured"}[row["reached"]]
-        lines.append(f"{row['what']:<25}{row['against']:<33}{row['where'] or '':<26}{value:>8}{bar:>9}  {verdict}")
+        lines.append(f"{row['what']:<27}{row['against']:<33}{row['where'] or '':<26}{value:>8}{bar:>9}  {verdict}")
     return "\n".join(lines)

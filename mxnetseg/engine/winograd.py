@@ -40,6 +40,8 @@ _LONGEST, _PIECE = 96, 48
 # Operations in the time in which a byte is moved, as measured, and how much of a plain convolution's time must be
 # promised by that.
 _PER_BYTE, _PROMISE = 16, 0.75
+# Of the transformed maps, in bytes, so that large pictures do not take a laptop's memory: 512 channels at 128 x 256.
+_LARGEST = 160 << 20
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def winograd(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[s
         dilation = convolution.dilation
         rows = Axis(height, dilation, apart=height % dilation == 0 or height > _LONGEST * dilation)
         columns = Axis(width, dilation, apart=False)
-        if _work(convolution, rows, columns) <= _PROMISE * convolution.operations:
+        if _work(convolution, rows, columns) <= _PROMISE * convolution.operations \
+                and 4 * _transformed_size(convolution, rows, columns) <= _LARGEST:
             tiles = _Tiles(graph, convolution, rows, columns, constants)
             replace(graph, convolution, lambda x, t=tiles, w=convolution.weight: t.convolved(x, values[w], weights))
     return constants
@@ -138,6 +141,13 @@ def _transformed(weight: mx.nd.NDArray) -> mx.nd.NDArray:
     """``U``: (K, C, 3, 3) -> (36, C, K)."""
     u = np.einsum("ax,kcxy,by->abck", _G, weight.asnumpy().astype("float64"), _G, optimize=True)
     return mx.nd.array(u.reshape(-1, *u.shape[2:]), ctx=weight.context, dtype="float32")
+
+
+def _transformed_size(convolution: Convolution, rows: Axis, columns: Axis) -> int:
+    """Numbers in the larger of ``V`` and ``U * V``."""
+    tiles = [axis.pieces * axis.tiles * axis.dilation for axis in (rows, columns)]
+    n, channels, *_ = convolution.shape
+    return n * max(channels, convolution.filters) * 36 * tiles[0] * tiles[1]
 
 
 def _work(convolution: Convolution, rows: Axis, columns: Axis) -> float:

@@ -15,7 +15,7 @@ from mxnetseg.engine.rewiring import Graph
 from mxnetseg.models import get_model
 
 TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and relu": "nr",
-         "norm, sum and relu": "nsr"}
+         "norm, sum and relu": "nsr", "sum with the other first": "nSr"}
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def network(shape, filters, dilation, tail):
                            pad=(dilation,) * 2, num_filter=filters)
     if "n" in tail:
         y = mx.sym.BatchNorm(y, v["gamma"], v["beta"], v["mean"], v["var"], fix_gamma=False, eps=1e-5)
-    if "s" in tail:
-        y = mx.sym.elemwise_add(y, v["more"])
+    if "s" in tail.lower():
+        y = mx.sym.elemwise_add(*((y, v["more"]) if "s" in tail else (v["more"], y)))
     if "r" in tail:
         y = mx.sym.Activation(y, act_type="relu")
     return y, {name: mx.nd.array(value) for name, value in values.items()}
@@ -102,6 +102,12 @@ class TestWinograd:
         with pytest.raises(AssertionError):
             both(winograd.winograd, (1, 3, 16, 16))
         both(winograd.winograd, (1, 512, 48, 48), filters=512)
+
+    def test_maps_that_would_take_much_memory_are_left(self, always, monkeypatch):
+        monkeypatch.setattr(winograd, "_LARGEST", 4 * 36 * 5 * 2 * 3)  # of two times three tiles for five filters
+        both(winograd.winograd, (1, 4, 8, 12), filters=5)
+        with pytest.raises(AssertionError):
+            both(winograd.winograd, (1, 4, 8, 13), filters=5)
 
     @pytest.mark.parametrize("flags, said, rewritten", [
         ("avx2", None, True), ("avx2 avx512f", None, False), ("avx2 avx512f", "1", True), ("avx2", "0", False)])
