@@ -66,14 +66,17 @@ class TrainingGraph:
             raise ConfigError("CPU contexts that share their batch norm run layer by layer, in float32",
                               where="train.precision", received=f"{precision} on {len(contexts)} contexts",
                               fix="one context (--ctx cpu), or --set model.norm=bn")
+        # A graph whose shape is fixed shares more of its memory (a seventh less at most, FCN-R18) and prepares its
+        # operators once; another shape is planned anew, and training has one.
+        fixed = {"static_alloc": True, "static_shape": True}
         if self.lockstep:
             self._run = step
         elif precision == "float32":
-            self._run = compile_outermost(step, static_alloc=True)
+            self._run = compile_outermost(step, **fixed)
         else:
             inputs = mx.sym.var("images"), mx.sym.var("labels")
             self.symbol = _in_half(step, inputs, precision)
-            block = compile_outermost(_block(self.symbol, inputs, step), static_alloc=True)
+            block = compile_outermost(_block(self.symbol, inputs, step), **fixed)
             self._run = lambda images, labels: _paired(block(images, labels))
 
     def __call__(self, shares) -> List[List[Part]]:

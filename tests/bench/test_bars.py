@@ -60,7 +60,8 @@ def test_evaluation_counts_speed_and_score():
                 result("ours, float32 whole", 1.0, ended={"miou": 50.2}))
     found = rows(run)
     assert {key: row["reached"] for key, row in found.items()} == {
-        ("evaluation float32", "GluonCV, times as fast"): True, ("evaluation bfloat16", "GluonCV, times as fast"): False,
+        ("evaluation float32", "GluonCV, times as fast"): True,
+        ("evaluation bfloat16", "GluonCV, times as fast"): False,
         ("evaluation float32", "GluonCV, mIoU apart"): True,
         ("evaluation float32 whole", "GluonCV, times as fast"): True,
         ("evaluation float32 whole", "GluonCV, mIoU apart"): False}

@@ -167,6 +167,19 @@ def test_turns_add_up_to_the_batch_whatever_is_unlabelled(options):
     assert np.abs(means - flat(whole)).max() > 1e-2 * np.abs(flat(whole)).max()
 
 
+def test_batches_of_other_shapes_in_turn():
+    """The compiled graph has a fixed shape; another is planned anew, and nothing of the one before is left in it."""
+    step, shapes = make(), [(4, 32, 48), (2, 48, 32), (4, 32, 48), (1, 16, 16), (2, 48, 32)]
+    graph = TrainingGraph(step, [mx.cpu()], "float32")
+    for n, shape in enumerate(shapes):
+        pair = batch(*shape, seed=n)
+        loss, found, statistics = gradients(step, graph, [pair])
+        wanted = gradients(step, lambda shares: [[Part(*part) for part in step(*share)] for share in shares], [pair])
+        assert loss == pytest.approx(wanted[0], rel=1e-5)
+        for got, plain in ((found, wanted[1]), (statistics, wanted[2])):
+            np.testing.assert_allclose(flat(got), flat(plain), rtol=1e-3, atol=1e-5 * np.abs(flat(plain)).max())
+
+
 class Nothing(nn.HybridBlock):
     """In place of a norm."""
 
