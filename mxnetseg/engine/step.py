@@ -24,6 +24,9 @@ from .precision import to_half
 # A convolution of so few input channels gives a plain layout in bfloat16, on which the batch norm behind it is ten
 # times as slow: the stem stays in float32.
 _FEW_CHANNELS = 4
+# A graph planned for one shape shares more of its memory (a seventh less at most, FCN-R18) and prepares its operators
+# once. Another shape is planned anew; all batches of a training have the same.
+_ONE_SHAPE = {"static_alloc": True, "static_shape": True}
 
 
 class Step(HybridBlock):
@@ -47,6 +50,9 @@ class Step(HybridBlock):
 class TrainingGraph:
     """A :class:`Step` compiled for some devices: ``graph(shares)`` gives each share's parts, nothing waited for.
 
+    Running statistics move in the backward pass, of which MXNet's engine is not told: whoever reads them must call
+    ``waitall()`` before, or may see those of a step ago.
+
     Args:
         step: all of it initialised on ``contexts``.
         contexts: where it will run.
@@ -66,17 +72,14 @@ class TrainingGraph:
             raise ConfigError("CPU contexts that share their batch norm run layer by layer, in float32",
                               where="train.precision", received=f"{precision} on {len(contexts)} contexts",
                               fix="one context (--ctx cpu), or --set model.norm=bn")
-        # A graph whose shape is fixed shares more of its memory (a seventh less at most, FCN-R18) and prepares its
-        # operators once; another shape is planned anew, and training has one.
-        fixed = {"static_alloc": True, "static_shape": True}
         if self.lockstep:
             self._run = step
         elif precision == "float32":
-            self._run = compile_outermost(step, **fixed)
+            self._run = compile_outermost(step, **_ONE_SHAPE)
         else:
             inputs = mx.sym.var("images"), mx.sym.var("labels")
             self.symbol = _in_half(step, inputs, precision)
-            block = compile_outermost(_block(self.symbol, inputs, step), **fixed)
+            block = compile_outermost(_block(self.symbol, inputs, step), **_ONE_SHAPE)
             self._run = lambda images, labels: _paired(block(images, labels))
 
     def __call__(self, shares) -> List[List[Part]]:

@@ -196,6 +196,7 @@ class Trainer:
                 batches.close()
             while pending:
                 self._note_loss(*pending.popleft())
+            mx.nd.waitall()  # running statistics, which are validated and saved next, move behind the engine's back
 
     def _backward(self, batch: Shares) -> mx.nd.NDArray:
         """The gradients of one global batch; its loss, (1,), not waited for."""

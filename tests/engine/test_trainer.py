@@ -13,6 +13,7 @@ from mxnet import gluon
 
 from mxnetseg.data import get_dataset
 from mxnetseg.engine.checkpoint import Checkpoint
+from mxnetseg.engine.interrupt import Interrupt
 from mxnetseg.engine.scaling import LossScale
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
@@ -297,6 +298,26 @@ class TestGoingOn:
         with pytest.raises(CheckpointError, match="other classes") as error:
             fit(configure(data=other), tmp_path / "w", validate=False, resume=Checkpoint(result.last.path))
         assert "3 classes, the data set other has 4" in str(error.value)
+
+
+def test_running_statistics_are_whole_when_an_epoch_ends(configure, tmp_path):
+    """The graph of a step moves them without telling MXNet's engine: reading alone would not wait for it."""
+    trainer = Trainer(configure({"train.batch_size": 6, "data.crop_size": [256, 256]}), [mx.cpu()], folder=tmp_path,
+                      validate=False, quiet=True)
+
+    def statistics():
+        return {name: p.data().asnumpy() for name, p in trainer.net.named_parameters().items() if "running" in name}
+    before = statistics()
+    for _ in range(5):
+        trainer._train_epoch(Interrupt())
+        read, trainer.progress.batch = statistics(), 0
+        mx.nd.waitall()
+        later = statistics()
+        assert len(read) == 2
+        for name, value in read.items():
+            np.testing.assert_array_equal(value, later[name], err_msg=name)
+            assert (value != before[name]).any(), name
+        before = later
 
 
 class TestPrecision:
