@@ -74,6 +74,10 @@ class Axis:
         return -(-self.quotients // (self.pieces * _TILE))
 
     @property
+    def all_tiles(self) -> int:
+        return self.pieces * self.tiles * self.dilation
+
+    @property
     def padding(self) -> Tuple[int, int]:
         """Zeros that it needs (before, after): pieces overlap, and all have one length."""
         if self.pieces == 1:
@@ -145,17 +149,15 @@ def _transformed(weight: mx.nd.NDArray) -> mx.nd.NDArray:
 
 def _transformed_size(convolution: Convolution, rows: Axis, columns: Axis) -> int:
     """Numbers in the larger of ``V`` and ``U * V``."""
-    tiles = [axis.pieces * axis.tiles * axis.dilation for axis in (rows, columns)]
     n, channels, *_ = convolution.shape
-    return n * max(channels, convolution.filters) * 36 * tiles[0] * tiles[1]
+    return n * max(channels, convolution.filters) * 36 * rows.all_tiles * columns.all_tiles
 
 
 def _work(convolution: Convolution, rows: Axis, columns: Axis) -> float:
     """Operations of the transformed convolution, and for every byte that it moves some more."""
     n, channels, height, width = convolution.shape
     maps = n * (channels + convolution.filters)
-    down, across = (axis.pieces * axis.tiles * axis.dilation for axis in (rows, columns))
-    plain, half, whole = height * width, 6 * height * across, 36 * down * across
+    plain, half, whole = height * width, 6 * height * columns.all_tiles, 36 * rows.all_tiles * columns.all_tiles
     piece_of_rows, piece_of_columns = rows.into_tiles().shape[1], columns.into_tiles().shape[1]
     transforms = 2.0 * maps * (half * piece_of_columns + whole * piece_of_rows)
     moved = 4.0 * (maps * (2 * plain + 4 * half + 3 * whole) + 36 * channels * convolution.filters)
