@@ -18,10 +18,10 @@ SLOW = ("train", "eval")
 COLOURS = np.array([(16, 32, 48), (0, 255, 0)], np.uint8)
 
 
-@pytest.fixture(scope="module")
-def yard(tmp_path_factory):
+@pytest.fixture
+def yard(tmp_path):
     """``pets``, folder data, and ``painted``, the same with masks in colours."""
-    yard, rng = tmp_path_factory.mktemp("yard"), np.random.default_rng(2)
+    yard, rng = tmp_path, np.random.default_rng(2)
     for folder, names in (("pets", "ground\ncat\n"), ("painted", "ground #102030\ncat #00ff00\n")):
         for kind in ("images", "masks"):
             (yard / folder / kind).mkdir(parents=True)
@@ -38,12 +38,15 @@ def yard(tmp_path_factory):
         yield yard
 
 
-@pytest.mark.parametrize("line", [pytest.param(line, marks=[pytest.mark.slow] * (line.split()[1] in SLOW))
-                                  for line in LINES])
-def test_command(yard, line, capsys):
-    command, *rest = shlex.split(line)[1:]
-    more = ["--epochs", "1", "--batch-size", "4", "--quiet"] if command == "train" else []
-    assert run_command(command, rest + more) == 0, capsys.readouterr()
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_commands_in_their_order(yard, slow, capsys):
+    """One test, for a command needs what another before it has made, and tests are dealt out among processes."""
+    for line in LINES:
+        command, *rest = shlex.split(line)[1:]
+        if command in SLOW and not slow:
+            continue
+        more = ["--epochs", "1", "--batch-size", "4", "--quiet"] if command == "train" else []
+        assert run_command(command, rest + more) == 0, (line, capsys.readouterr())
 
 
 def test_commands_and_preparations_named_exist():
