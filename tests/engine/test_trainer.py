@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mxnet import gluon
 
+from mxnetseg._processor import has_bfloat16
 from mxnetseg.data import get_dataset
 from mxnetseg.engine.checkpoint import Checkpoint
 from mxnetseg.engine.interrupt import Interrupt
@@ -343,6 +344,7 @@ class TestPrecision:
         with pytest.raises(ConfigError) as error:
             Trainer(configure({"train.precision": "float16"}), [mx.cpu()], folder=tmp_path)
         assert "train.precision" in str(error.value) and "float32 on a CPU" in str(error.value)
+        assert ("bfloat16" in str(error.value)) == has_bfloat16()
         assert not list(tmp_path.iterdir())
 
 
