@@ -2,10 +2,10 @@
 
 MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
 GPU build looks for CUDA libraries that pip puts where no loader looks. It also takes half of the
-processors for hyper-threads and leaves them idle, where they may be cores, and its oneDNN leaves the matrix
-unit of recent Intel processors idle, and it takes every array afresh from the system. All is mended at the moment
-when mxnet is imported, by whomever, rather than when mxnetseg is: so ``mxnetseg --help`` loads no
-CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
+processors for hyper-threads and leaves them idle, where they may be cores, its oneDNN leaves the matrix
+unit of recent Intel processors idle, it takes every array afresh from the system, and it writes a line on stderr
+whenever a graph is fused. All is mended at the moment when mxnet is imported, by whomever, rather than when mxnetseg
+is: so ``mxnetseg --help`` loads no CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
 """
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ class BeforeMXNet(MetaPathFinder):
             use_gpu_build()
             use_amx()
             os.environ.setdefault("OMP_NUM_THREADS", str(count_cores()))
+            os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
         return None
 
 

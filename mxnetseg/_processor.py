@@ -37,10 +37,15 @@ def has_amx() -> bool:
     return _TILES <= cpu_flags() and "AMX" in os.environ.get(_ISA_VARIABLE, "").upper()
 
 
-def has_bfloat16() -> bool:
-    """Whether oneDNN computes in bfloat16 in this process, be it emulated: it needs AVX-512, and leave to use it."""
+def has_avx512() -> bool:
+    """Whether oneDNN computes with AVX-512 in this process: the processor has it, and nobody forbids it."""
     limit = os.environ.get(_ISA_VARIABLE, "").upper()
     return _AVX512_CORE <= cpu_flags() and (limit in ("", "ALL", "DEFAULT") or limit.startswith("AVX512_CORE"))
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 in this process, be it emulated: it needs AVX-512."""
+    return has_avx512()
 
 
 def multiplies_bfloat16() -> bool:

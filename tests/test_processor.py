@@ -50,7 +50,8 @@ def test_otherwise_nothing_happens(machine, lack):
 def test_bfloat16_needs_avx512_and_leave_to_use_it(machine, monkeypatch, flags, limit, has, multiplies):
     machine(flags)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", limit)
-    assert (_processor.has_bfloat16(), _processor.multiplies_bfloat16()) == (has, multiplies)
+    assert (_processor.has_avx512(), _processor.has_bfloat16(), _processor.multiplies_bfloat16()) \
+        == (has, has, multiplies)
 
 
 def test_the_users_own_limit_is_left_alone(machine, monkeypatch):

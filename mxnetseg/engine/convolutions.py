@@ -3,14 +3,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from functools import lru_cache
+from itertools import product
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
+import numpy as np
 
 from .rewiring import Entry, Graph
 
 # what oneDNN's fusion calls a convolution with what follows it
 _FUSED = "_sg_mkldnn_conv"
+
+
+class Norm(NamedTuple):
+    """A batch norm behind a convolution: names of its parameters, and its ``eps``; ``gamma`` None stands for ones."""
+
+    gamma: Optional[str]
+    beta: str
+    mean: str
+    variance: str
+    eps: float
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,8 @@ class Convolution:
     Attributes:
         node: of the graph, with what is fused into it.
         weight: name of its weight, (K, C, 3, 3).
+        bias: name of its bias, if it has one.
+        norm: the batch norm that is fused into it, if there is one.
         shape: of its input.
         filters: ``K``.
         dilation: the same along both axes.
@@ -27,6 +42,8 @@ class Convolution:
 
     node: dict
     weight: str
+    bias: Optional[str]
+    norm: Optional[Norm]
     shape: Tuple[int, int, int, int]
     filters: int
     dilation: int
@@ -36,6 +53,26 @@ class Convolution:
         """Multiplications and additions."""
         n, channels, height, width = self.shape
         return 18.0 * n * channels * self.filters * height * width
+
+    @property
+    def name(self) -> str:
+        """Of what :meth:`folded` gives: the same wherever it is the same."""
+        return f"{self.weight}_{self.norm.beta}" if self.norm else self.weight
+
+    def folded(self, values: Mapping[str, mx.nd.NDArray]) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+        """Its weight with that of the norm, and what is to be added to its output, (1, K, 1, 1), or None.
+
+        Args:
+            values: the parameters.
+        """
+        weight = values[self.weight].asnumpy()
+        shift = values[self.bias].asnumpy() if self.bias else 0
+        if self.norm:
+            gamma, beta, mean, variance = (
+                1 if name is None else values[name].asnumpy() for name in self.norm[:4])
+            scale = gamma / np.sqrt(variance + self.norm.eps)
+            weight, shift = weight * scale[:, None, None, None], beta + (shift - mean) * scale
+        return weight, shift.reshape(1, -1, 1, 1) if self.bias or self.norm else None
 
 
 def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
@@ -47,14 +84,22 @@ def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mappi
         values: its parameters.
     """
     for node in list(graph.nodes):
-        inner = node.get("subgraphs", [{"nodes": []}])[0]["nodes"]
-        attrs = next((n["attrs"] for n in inner if n["op"] == "Convolution"), {})
-        dilation = _dilation(attrs)
+        parts = node.get("subgraphs", [{"nodes": []}])[0]["nodes"]
+        fused = {part["op"]: part for part in parts}
+        dilation = _dilation(fused.get("Convolution", {}).get("attrs", {}))
         if node["op"] != _FUSED or "quantized" in node["attrs"] or dilation is None:
             continue
-        data, weight = (graph.output(entry) for entry in node["inputs"][:2])
-        if weight in values and types.get(data) == "float32" and data in shapes:
-            yield Convolution(node, weight, tuple(shapes[data]), values[weight].shape[0], dilation)
+        outer = iter(graph.output(entry) for entry in node["inputs"])
+        names = [next(outer) if part["op"] == "null" else None for part in parts]
+
+        def inputs(op, names=names, fused=fused):
+            return [names[i] for i, *_ in fused[op]["inputs"]] if op in fused else []
+        (data, weight, *bias), norm = inputs("Convolution"), inputs("BatchNorm")
+        known = all(name in values for name in (weight, *bias, *norm[1:]))
+        if known and types.get(data) == "float32" and data in shapes:
+            yield Convolution(node, weight, bias[0] if bias else None,
+                              _norm(norm[1:], fused["BatchNorm"]["attrs"]) if norm else None,
+                              tuple(shapes[data]), values[weight].shape[0], dilation)
 
 
 def _dilation(attrs: Mapping[str, str]) -> Optional[int]:
@@ -66,47 +111,101 @@ def _dilation(attrs: Mapping[str, str]) -> Optional[int]:
     return dilation[0] if same and len(set(dilation)) == 1 and int(attrs.get("num_group", 1)) == 1 else None
 
 
-def replace(graph: Graph, convolution: Convolution, instead: Callable[[Entry], Entry]) -> None:
-    """Put ``instead(input)``, a plain convolution's output, in its place; what was fused into it follows unfused."""
-    node = convolution.node
-    outer, made = iter(node["inputs"]), []
-    for number, part in enumerate(node.pop("subgraphs")[0]["nodes"]):
-        inputs = [made[i] for i, *_ in part["inputs"]]
-        if part["op"] == "null":
-            made.append(next(outer))
-        elif part["op"] == "Convolution":
-            made.append(instead(inputs[0]))
-            if len(inputs) == 3:
-                bias = graph.add("Reshape", f"{node['name']}_bias", inputs[2:], shape="(1, -1, 1, 1)")
-                made[-1] = graph.add("broadcast_add", f"{node['name']}_biased", [made[-1], bias])
-        else:
-            made.append(graph.add(part["op"], f"{node['name']}_{number}", inputs, **part.get("attrs", {})))
-    # readers know the node by its number and its name
-    node.update(op="_copy", attrs={}, inputs=[made[-1]])
-    last = graph.nodes[made[-1][0]]
-    if last["name"].startswith(node["name"]):
-        node.update(op=last["op"], attrs=last["attrs"], inputs=last["inputs"])
+def _norm(names: Sequence[str], attrs: Mapping[str, str]) -> Norm:
+    fixed = attrs.get("fix_gamma", "True") == "True"
+    return Norm(None if fixed else names[0], *names[1:], float(attrs.get("eps", 1e-3)))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Outputs ``[begin, end)`` along an axis."""
+
+    begin: int
+    end: int
+
+    @property
+    def reads(self) -> Tuple[int, int]:
+        """The inputs [begin, end) that they need; along the pictures of a batch the same."""
+        return self.begin, self.end
 
 
 class Writer:
-    """Adds operators to a graph.
+    """Writes other operators into a graph, in the place of a convolution.
 
     Args:
         graph: where to.
-        stem: begins their names.
+        convolution: which one.
+        values: the parameters.
+        weights: what is made of weights, by name, for all sizes; what is missing is added.
     """
 
-    def __init__(self, graph: Graph, stem: str):
-        self.graph, self._stem, self._count = graph, stem, 0
+    def __init__(self, graph: Graph, convolution: Convolution, values: Mapping[str, mx.nd.NDArray],
+                 weights: Dict[str, mx.nd.NDArray]):
+        self.convolution = convolution
+        self._graph, self._weights, self._count = graph, weights, 0
+        self._folded = lru_cache(None)(lambda: convolution.folded(values))
 
     def add(self, op: str, *inputs: Entry, **attributes) -> Entry:
         """A new operator's output."""
         self._count += 1
-        return self.graph.add(op, f"{self._stem}{self._count}", inputs,
-                              **{key: str(value) for key, value in attributes.items()})
+        return self._graph.add(op, f"{self.convolution.node['name']}_instead{self._count}", inputs,
+                               **{key: str(value) for key, value in attributes.items()})
 
-    def constant(self, name: str, constants: Dict[str, mx.nd.NDArray], make: Callable[[], mx.nd.NDArray]) -> Entry:
-        """A constant, which is made where there is none of its name yet."""
+    def constant(self, name: str, constants: Dict[str, mx.nd.NDArray], make: Callable[[], np.ndarray]) -> Entry:
+        """A float32 constant, which is made where there is none of its name yet."""
         if name not in constants:
-            constants[name] = make()
-        return self.graph.add("null", name)
+            constants[name] = mx.nd.array(make(), dtype="float32")
+        return self._graph.variable(name)
+
+    def weight(self, kind: str, make: Callable[[np.ndarray], np.ndarray]) -> Entry:
+        """What ``make`` makes of the weight (K, C, 3, 3) with the norm folded in."""
+        return self.constant(f"{self.convolution.name}_{kind}", self._weights, lambda: make(self._folded()[0]))
+
+    def replace(self, pictures: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
+                block: Callable[[Any, Any, Entry], Entry]) -> None:
+        """Put blocks in the place of the convolution and its norm; what else was fused into it follows unfused.
+
+        Args:
+            pictures, rows, columns: spans of the outputs.
+            block: makes one without bias: ``block(row, column, what they read of some pictures)``.
+        """
+        node = self.convolution.node
+        outer, made = iter(node["inputs"]), []
+        for part in node.pop("subgraphs")[0]["nodes"]:
+            inputs = [made[i] for i, *_ in part["inputs"]]
+            if part["op"] == "null":
+                made.append(next(outer))
+            elif part["op"] == "Convolution":
+                made.append(self._shifted(self._in_blocks(pictures, rows, columns, block, inputs[0])))
+            elif part["op"] == "BatchNorm":
+                made.append(inputs[0])
+            else:
+                made.append(self.add(part["op"], *inputs, **part.get("attrs", {})))
+        # readers know the node by its number and its name
+        last = self._graph.nodes[made[-1][0]]
+        node.update(op=last["op"], attrs=last["attrs"], inputs=last["inputs"])
+
+    def _shifted(self, x: Entry) -> Entry:
+        if not self.convolution.bias and not self.convolution.norm:
+            return x
+        return self.add("broadcast_add", x, self.constant(
+            f"{self.convolution.name}_shift", self._weights, lambda: self._folded()[1]))
+
+    def _in_blocks(self, pictures: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
+                   block: Callable[[Any, Any, Entry], Entry], x: Entry) -> Entry:
+        """(N, C, H, W) -> (N, K, H, W), block after block; one that is done takes memory in the whole only."""
+        shape, filters = self.convolution.shape, self.convolution.filters
+        one = len(pictures) == len(rows) == len(columns) == 1
+        whole = None
+        if not one:
+            x = self.add("Reshape", x, shape=shape)  # lays it out plainly, once, or else every slice would do it again
+            whole = self.add("_zeros", shape=(shape[0], filters, *shape[2:]), dtype="float32")
+        for row, picture, column in product(rows, pictures, columns):
+            begin, end = zip(picture.reads, (0, shape[1]), row.reads, column.reads)
+            part = block(row, column, x if end == shape and not any(begin) else
+                         self.add("slice", x, begin=begin, end=end))
+            whole = part if one else self.add(  # in place
+                "_slice_assign", whole, part, begin=(picture.begin, 0, row.begin, column.begin),
+                end=(picture.end, filters, row.end, column.end))
+        # MXNet prepares gradients for any graph, and _slice_assign has none
+        return whole if one else self.add("BlockGrad", whole)

@@ -11,12 +11,13 @@ weights that do.
 from __future__ import annotations
 
 import os
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import mxnet as mx
 
-from .._processor import cpu_flags
-from .convolutions import Convolution, Writer, convolutions, replace
+from .._processor import has_avx512
+from .convolutions import Span, Writer, convolutions
 from .rewiring import Entry, Graph
 
 VARIABLE = "MXNETSEG_DILATED"
@@ -24,17 +25,18 @@ VARIABLE = "MXNETSEG_DILATED"
 _FROM, _FILTERS = (12, 6), 64
 
 
-class Part(NamedTuple):
-    """Outputs ``[begin, end)`` along an axis that the weights ``[first, last)`` of three reach."""
+@dataclass(frozen=True)
+class Part(Span):
+    """Outputs that the weights ``[first, last)`` of three reach."""
 
-    begin: int
-    end: int
     first: int
     last: int
+    dilation: int
 
-    def reads(self, dilation: int):
+    @property
+    def reads(self) -> Tuple[int, int]:
         """The inputs [begin, end)."""
-        return self.begin + (self.first - 1) * dilation, self.end + (self.last - 2) * dilation
+        return self.begin + (self.first - 1) * self.dilation, self.end + (self.last - 2) * self.dilation
 
 
 def parts(length: int, dilation: int) -> List[Part]:
@@ -43,7 +45,7 @@ def parts(length: int, dilation: int) -> List[Part]:
     found = []
     for begin, end in zip(cuts, cuts[1:]):
         met = [k for k in range(3) if begin + (k - 1) * dilation >= 0 and end + (k - 1) * dilation <= length]
-        found.append(Part(begin, end, met[0], met[-1] + 1))
+        found.append(Part(begin, end, met[0], met[-1] + 1, dilation))
     return found
 
 
@@ -59,31 +61,19 @@ def without_zeros(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapp
     """
     if os.environ.get(VARIABLE) == "0":
         return
-    least = _FROM[0 if "avx512f" in cpu_flags() else 1]
+    least = _FROM[0 if has_avx512() else 1]
     for convolution in convolutions(graph, shapes, types, values):
         if convolution.dilation >= least and convolution.filters >= _FILTERS:
-            replace(graph, convolution, lambda x, c=convolution: _in_parts(graph, c, x, values[c.weight], weights))
+            _replace(Writer(graph, convolution, values, weights))
 
 
-def _in_parts(graph: Graph, convolution: Convolution, x: Entry, weight: mx.nd.NDArray,
-              weights: Dict[str, mx.nd.NDArray]) -> Entry:
-    writer, dilation = Writer(graph, f"{convolution.node['name']}_part"), convolution.dilation
-    rows, columns = (parts(length, dilation) for length in convolution.shape[2:])
+def _replace(writer: Writer) -> None:
+    n, _, *size = writer.convolution.shape
+    dilation, filters = writer.convolution.dilation, writer.convolution.filters
 
-    def cut(x, axis, part):
-        begin, end = part.reads(dilation)
-        return x if (begin, end) == (0, convolution.shape[axis]) else writer.add("slice_axis", x, axis=axis,
-                                                                                  begin=begin, end=end)
-
-    def one(x, row, column):
-        weight_part = writer.constant(
-            f"{convolution.weight}_{row.first}{row.last}{column.first}{column.last}", weights,
-            lambda: mx.nd.array(weight.asnumpy()[:, :, row.first:row.last, column.first:column.last],
-                                ctx=weight.context))
-        return writer.add("Convolution", cut(x, 3, column), weight_part, num_filter=convolution.filters, no_bias=True,
+    def block(row: Part, column: Part, x: Entry) -> Entry:
+        rows, columns = slice(row.first, row.last), slice(column.first, column.last)
+        weight = writer.weight(f"{row.first}{row.last}{column.first}{column.last}", lambda w: w[:, :, rows, columns])
+        return writer.add("Convolution", x, weight, num_filter=filters, no_bias=True,
                           kernel=(row.last - row.first, column.last - column.first), dilate=(dilation, dilation))
-
-    def joined(entries, axis):
-        return entries[0] if len(entries) == 1 else writer.add("Concat", *entries, dim=axis, num_args=len(entries))
-    strips = [(cut(x, 2, row), row) for row in rows]
-    return joined([joined([one(strip, row, column) for column in columns], 3) for strip, row in strips], 2)
+    writer.replace([Span(0, n)], *(parts(length, dilation) for length in size), block)

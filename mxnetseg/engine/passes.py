@@ -138,7 +138,7 @@ def for_size(symbol: mx.sym.Symbol, shape: Sequence[int], dtype: str, values: Ma
     if wanted:
         sub = graph.symbol(wanted)
         results = sub.eval(ctx=context, **{name: values[name] for name in sub.list_inputs()})
-        graph.replace({entry: graph.add("null", f"constant{i}") for i, entry in enumerate(wanted)})
+        graph.replace({entry: graph.variable(f"constant{i}") for i, entry in enumerate(wanted)})
         constants.update({f"constant{i}": value for i, value in enumerate(results)})
     if context.device_type == "cpu":
         _leave_products_to_onednn(graph, types, constants)
@@ -232,6 +232,6 @@ def _leave_products_to_onednn(graph: Graph, types: Mapping[str, str], constants:
             continue
         if name not in turned:
             constants[f"{name}_turned"] = value.T
-            turned[name] = graph.add("null", f"{name}_turned")
+            turned[name] = graph.variable(f"{name}_turned")
         node.update(op="FullyConnected", inputs=[x, turned[name]],
                     attrs={"num_hidden": str(value.shape[1]), "no_bias": "True", "flatten": "False"})

@@ -9,7 +9,6 @@ activations by what real pictures gave (Jacob et al. 2018, section 2); layers th
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -230,7 +229,6 @@ class _Quantiser:
 
     def _calibrate(self):
         """Smallest and largest value of every layer's output on the pictures, as MXNet's collector has them."""
-        os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on stderr for every picture
         *_, collector = self._quantise([])
         for x in self._batches:
             module = mx.mod.Module(self._symbol, context=mx.cpu(), data_names=["data"], label_names=None)

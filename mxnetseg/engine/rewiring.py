@@ -43,6 +43,12 @@ class Graph:
         self.nodes.append({"op": op, "name": name, "attrs": attributes, "inputs": list(inputs)})
         return len(self.nodes) - 1, 0
 
+    def variable(self, name: str) -> Entry:
+        """The variable of that name, which is made where there is none."""
+        known = (number for number, node in enumerate(self.nodes) if (node["op"], node["name"]) == ("null", name))
+        number = next(known, None)
+        return self.add("null", name) if number is None else (number, 0)
+
     def replace(self, instead: Mapping[Entry, Entry]) -> None:
         """Whoever reads an entry in ``instead`` reads the other from now on."""
         def last(entry):

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Dict, Mapping, Sequence, Tuple
+from itertools import product
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from .._processor import cpu_flags
-from .convolutions import Convolution, Writer, convolutions, replace
+from .._processor import has_avx512
+from .convolutions import Convolution, Span, Writer, convolutions
 from .rewiring import Entry, Graph
 
 VARIABLE = "MXNETSEG_WINOGRAD"
@@ -35,82 +36,84 @@ _G = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
                [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]], "float64")
 _AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], "float64")
 _TILE, _POINTS = _AT.shape
-# A longer axis is cut into pieces of about the second length, for the work grows with the square of a piece.
-_LONGEST, _PIECE = 96, 48
+# A longer axis is cut into spans of about the second length, for the work grows with the square of a span.
+_LONGEST, _SPAN = 96, 48
 # Operations in the time in which a byte is moved, as measured, and how much of a plain convolution's time must be
 # promised by that.
 _PER_BYTE, _PROMISE = 16, 0.75
-# Of the transformed maps, in bytes, so that large pictures do not take a laptop's memory: 512 channels at 128 x 256.
-_LARGEST = 160 << 20
+# Of the transformed maps of a block, in bytes: so that a large picture does not take a laptop's memory.
+_LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
-class Axis:
-    """How tiles of four outputs lie on an axis.
+class TiledSpan(Span):
+    """Outputs in tiles of four.
 
     Attributes:
-        length: in positions.
-        dilation: ``d``; tiles are of positions with one remainder by it.
+        length: of the whole axis.
+        dilation: ``d``; tiles are of positions with one remainder by it. ``begin`` is a multiple of it.
         apart: its matrices act along the quotients alone, and remainders go with what lies behind the axis; else
-            along the positions, where the many zeros are multiplied, too.
+            along the positions, where the many zeros are multiplied, too. It wants an axis that ``d`` divides.
     """
 
     length: int
     dilation: int
-    apart: bool
+    apart: bool = False
 
     @property
-    def quotients(self) -> int:
-        return -(-self.length // self.dilation)
-
-    @property
-    def pieces(self) -> int:
-        length = self.quotients if self.apart else self.length
-        return 1 if length <= _LONGEST else -(-length // _PIECE)
+    def reads(self) -> Tuple[int, int]:
+        """The inputs [begin, end); beyond the axis there are zeros."""
+        return max(self.begin - self.dilation, 0), min(self.end + self.dilation, self.length)
 
     @property
     def tiles(self) -> int:
-        """Of a piece, for each remainder."""
-        return -(-self.quotients // (self.pieces * _TILE))
+        """For each remainder."""
+        return -(-(self.end - self.begin) // (_TILE * self.dilation))
 
     @property
     def all_tiles(self) -> int:
-        return self.pieces * self.tiles * self.dilation
-
-    @property
-    def padding(self) -> Tuple[int, int]:
-        """Zeros that it needs (before, after): pieces overlap, and all have one length."""
-        if self.pieces == 1:
-            return 0, 0
-        return self.dilation, (self.pieces * self.tiles * _TILE + 1) * self.dilation - self.length
+        return self.tiles * self.dilation
 
     @property
     def inner(self) -> int:
         """How many remainders lie behind it."""
         return self.dilation if self.apart else 1
 
+    @property
+    def inputs(self) -> int:
+        """How many its matrices act on."""
+        begin, end = self.reads
+        return (end - begin) // self.inner
+
+    @property
+    def outputs(self) -> int:
+        return (self.end - self.begin) // self.inner
+
     def into_tiles(self) -> np.ndarray:
-        """``B^T`` on all tiles of a piece: (6 * tiles, inputs), the point before the tile."""
+        """``B^T`` on all tiles: (6 * tiles, inputs), the point before the tile."""
         matrix = np.zeros((_POINTS, self.tiles, self.tiles * _TILE + 2))
         for tile in range(self.tiles):
             matrix[:, tile, tile * _TILE:tile * _TILE + _POINTS] = _BT
-        if self.pieces == 1:  # it knows itself that there are zeros around the axis
-            matrix = matrix[:, :, 1:1 + self.quotients]
         matrix = self._for_remainders(matrix.reshape(-1, matrix.shape[2]))
-        return matrix[:, :self.length] if self.pieces == 1 else matrix
+        beyond = (self.dilation - self.begin + self.reads[0]) // self.inner
+        return matrix[:, beyond:beyond + self.inputs]
 
     def out_of_tiles(self) -> np.ndarray:
-        """``A^T`` on all tiles of a piece: (outputs, 6 * tiles)."""
+        """``A^T`` on all tiles: (outputs, 6 * tiles)."""
         matrix = np.zeros((self.tiles * _TILE, _POINTS, self.tiles))
         for tile in range(self.tiles):
             matrix[tile * _TILE:(tile + 1) * _TILE, :, tile] = _AT
-        if self.pieces == 1:
-            matrix = matrix[:self.quotients]
-        matrix = self._for_remainders(matrix.reshape(len(matrix), -1))
-        return matrix[:self.length] if self.pieces == 1 else matrix
+        return self._for_remainders(matrix.reshape(len(matrix), -1))[:self.outputs]
 
     def _for_remainders(self, matrix: np.ndarray) -> np.ndarray:
         return matrix if self.apart else np.kron(matrix, np.eye(self.dilation))
+
+
+def spans(length: int, dilation: int, longest: int, *, apart: bool = False) -> List[TiledSpan]:
+    """An axis in spans of one length, but for the last; none is longer than ``longest``, or else of one tile."""
+    grain = _TILE * dilation
+    step = max(-(-length // max(-(-length // longest), 1) // grain) * grain, grain)
+    return [TiledSpan(begin, min(begin + step, length), length, dilation, apart) for begin in range(0, length, step)]
 
 
 def winograd(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
@@ -127,140 +130,94 @@ def winograd(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[s
         the other new constants that it reads, by name.
     """
     constants: Dict[str, mx.nd.NDArray] = {}
-    if os.environ.get(VARIABLE, "0" if "avx512f" in cpu_flags() else "1") == "0":
+    if os.environ.get(VARIABLE, "0" if has_avx512() else "1") == "0":
         return constants
     for convolution in convolutions(graph, shapes, types, values):
-        height, width = convolution.shape[2:]
-        dilation = convolution.dilation
-        rows = Axis(height, dilation, apart=height % dilation == 0 or height > _LONGEST * dilation)
-        columns = Axis(width, dilation, apart=False)
-        if _work(convolution, rows, columns) <= _PROMISE * convolution.operations \
-                and 4 * _transformed_size(convolution, rows, columns) <= _LARGEST:
-            tiles = _Tiles(graph, convolution, rows, columns, constants)
-            replace(graph, convolution, lambda x, t=tiles, w=convolution.weight: t.convolved(x, values[w], weights))
+        rows, columns = _blocks(convolution)
+        if _work(convolution, rows, columns) <= _PROMISE * convolution.operations:
+            tiles = _Tiles(graph, convolution, values, weights, constants)
+            # a picture after the other, so that the points of its tiles can be the first axes
+            tiles.replace([Span(i, i + 1) for i in range(convolution.shape[0])], rows, columns, tiles.block)
     return constants
 
 
-def _transformed(weight: mx.nd.NDArray) -> mx.nd.NDArray:
-    """``U``: (K, C, 3, 3) -> (36, C, K)."""
-    u = np.einsum("ax,kcxy,by->abck", _G, weight.asnumpy().astype("float64"), _G, optimize=True)
-    return mx.nd.array(u.reshape(-1, *u.shape[2:]), ctx=weight.context, dtype="float32")
+def _blocks(convolution: Convolution) -> Tuple[List[TiledSpan], List[TiledSpan]]:
+    """Rows and columns of the blocks of a picture, which are computed one after the other."""
+    (_, channels, height, width), dilation = convolution.shape, convolution.dilation
+    columns = spans(width, dilation, width if width <= _LONGEST else _SPAN)
+    apart = height % dilation == 0
+    of_matrix = dilation if apart else 1
+    longest = height if height <= _LONGEST * of_matrix else _SPAN * of_matrix
+    a_row_of_tiles = 4 * max(channels, convolution.filters) * _POINTS ** 2 * columns[0].all_tiles * dilation
+    longest = min(longest, _LARGEST // a_row_of_tiles * _TILE * dilation)
+    return spans(height, dilation, max(longest, 1), apart=apart), columns
 
 
-def _transformed_size(convolution: Convolution, rows: Axis, columns: Axis) -> int:
-    """Numbers in the larger of ``V`` and ``U * V``."""
-    n, channels, *_ = convolution.shape
-    return n * max(channels, convolution.filters) * 36 * rows.all_tiles * columns.all_tiles
+def _transformed(weight: np.ndarray) -> np.ndarray:
+    """``U``: (K, C, 3, 3) -> (36, C, K), the columns' points before the rows'."""
+    g = _G.astype(weight.dtype)
+    return np.einsum("ax,kcxy,by->back", g, weight, g, optimize=True).reshape(_POINTS ** 2, *weight.shape[1::-1])
 
 
-def _work(convolution: Convolution, rows: Axis, columns: Axis) -> float:
+def _work(convolution: Convolution, rows: Sequence[TiledSpan], columns: Sequence[TiledSpan]) -> float:
     """Operations of the transformed convolution, and for every byte that it moves some more."""
-    n, channels, height, width = convolution.shape
-    maps = n * (channels + convolution.filters)
-    plain, half, whole = height * width, 6 * height * columns.all_tiles, 36 * rows.all_tiles * columns.all_tiles
-    piece_of_rows, piece_of_columns = rows.into_tiles().shape[1], columns.into_tiles().shape[1]
-    transforms = 2.0 * maps * (half * piece_of_columns + whole * piece_of_rows)
-    moved = 4.0 * (maps * (2 * plain + 4 * half + 3 * whole) + 36 * channels * convolution.filters)
-    return 2.0 * n * whole * channels * convolution.filters + transforms + _PER_BYTE * moved
+    n, channels, *_ = convolution.shape
+    filters, total = convolution.filters, 0.0
+    for row, column in product(rows, columns):
+        plain, half = row.inputs * row.inner * column.inputs, 6 * row.inputs * row.inner * column.all_tiles
+        whole = 36 * row.all_tiles * column.all_tiles
+        transforms = 2.0 * (channels + filters) * (half * column.inputs + whole * row.inputs)
+        moved = 4.0 * ((channels + filters) * (2 * plain + 4 * half + 2 * whole) + 36 * channels * filters)
+        total += 2.0 * whole * channels * filters + transforms + _PER_BYTE * moved
+    return n * total
 
 
 class _Tiles(Writer):
     """Writes the operators of one convolution.
 
     Args:
-        graph: where to.
-        convolution: which one.
-        rows, columns: how its tiles lie.
+        graph, convolution, values, weights: see :class:`~.convolutions.Writer`.
         constants: the matrices of all convolutions, by name.
     """
 
-    def __init__(self, graph: Graph, convolution: Convolution, rows: Axis, columns: Axis,
-                 constants: Dict[str, mx.nd.NDArray]):
-        super().__init__(graph, f"{convolution.node['name']}_winograd")
-        self._convolution, self._rows, self._columns, self._constants = convolution, rows, columns, constants
+    def __init__(self, graph: Graph, convolution: Convolution, values: Mapping[str, mx.nd.NDArray],
+                 weights: Dict[str, mx.nd.NDArray], constants: Dict[str, mx.nd.NDArray]):
+        super().__init__(graph, convolution, values, weights)
+        self._constants = constants
 
-    def convolved(self, x: Entry, weight: mx.nd.NDArray, weights: Dict[str, mx.nd.NDArray]) -> Entry:
-        """(N, C, H, W) -> (N, K, H, W)."""
-        (n, channels, *_), filters = self._convolution.shape, self._convolution.filters
-        rows, columns = self._rows, self._columns
-        padding = (*rows.padding, *columns.padding)
-        if any(padding):
-            x = self.add("Pad", x, mode="constant", pad_width=(0, 0, 0, 0, *padding))
-        # A map between is (pieces of rows, 6, tiles of rows, pieces of columns, 6, tiles of columns); the first of
-        # them go with the pictures, and remainders with the tiles.
-        height, outer = rows.length + sum(rows.padding), n * rows.pieces
-        middle, last = rows.tiles * rows.dilation * columns.pieces, columns.tiles * columns.dilation
-        across = columns.pieces * 6 * last
-        x = self._columns_into_tiles(x, (n, channels, height, across), columns)
-        x = self.add("transpose", x, axes=(0, 2, 3, 1))
-        x = self._rows_into_tiles(x, n, rows, across * channels)
-        x = self._swapped(x, 1, outer, 6, middle * 6 * last * channels)
-        x = self._swapped(x, 6, outer * middle, 6, last * channels)
-        x = self._reshaped(x, 36, outer * middle * last, channels)
-        u = self.constant(f"{self._convolution.weight}_winograd", weights, lambda: _transformed(weight))
-        x = self.add("batch_dot", x, u)
-        x = self._swapped(x, 6, 6, outer * middle, last * filters)
-        x = self._swapped(x, 1, 6, outer, middle * 6 * last * filters)
-        x = self._rows_out_of_tiles(x, n, rows, across * filters)
-        x = self.add("transpose", self._reshaped(x, n, rows.length, across, filters), axes=(0, 3, 1, 2))
-        return self._columns_out_of_tiles(x, (n, filters, rows.length), columns)
+    def block(self, rows: TiledSpan, columns: TiledSpan, x: Entry) -> Entry:
+        """(1, C, read rows, read columns) -> (1, K, rows, columns)."""
+        channels, filters = self.convolution.shape[1], self.convolution.filters
+        height, last = rows.inputs * rows.inner, columns.all_tiles
+        x = self._dense(columns.into_tiles(), "into_columns", columns, x)
+        x = self.add("transpose", self._reshaped(x, channels, height, _POINTS, last), axes=(2, 1, 3, 0))
+        x = self._product(rows.into_tiles(), "into_rows", rows, x, rows.inner * last * channels)
+        x = self._reshaped(x, _POINTS ** 2, rows.all_tiles * last, channels)
+        x = self.add("batch_dot", x, self.weight("winograd", _transformed))
+        x = self._product(rows.out_of_tiles(), "out_of_rows", rows, x, rows.inner * last * filters)
+        height = rows.end - rows.begin
+        # in two steps, for oneDNN takes four times as long for both in one where lengths are powers of two
+        x = self.add("transpose", self._reshaped(x, _POINTS, height, last, filters), axes=(1, 0, 2, 3))
+        x = self.add("transpose", self._reshaped(x, 1, height, _POINTS * last, filters), axes=(0, 3, 1, 2))
+        x = self._dense(columns.out_of_tiles(), "out_of_columns", columns, x)
+        return self._reshaped(x, 1, filters, height, columns.end - columns.begin)
 
-    def _columns_into_tiles(self, x: Entry, shape: Sequence[int], axis: Axis) -> Entry:
-        """(N, C, H, padded W) -> ``shape``: (N, C, H, pieces * 6 * tiles)."""
-        matrix = axis.into_tiles()
-        x = self._cut(x, axis, matrix.shape[1], 3)
-        return self._reshaped(self._dense(matrix, f"into_columns_{axis.length}_{axis.dilation}", x), *shape)
-
-    def _columns_out_of_tiles(self, x: Entry, shape: Sequence[int], axis: Axis) -> Entry:
-        """(N, K, H, pieces * 6 * tiles) -> ``shape`` + (W,)."""
-        matrix = axis.out_of_tiles()
-        x = self._dense(matrix, f"out_of_columns_{axis.length}_{axis.dilation}", self._reshaped(x, -1, matrix.shape[1]))
-        x = self._reshaped(x, *shape, axis.pieces * len(matrix))
-        return self.add("slice_axis", x, axis=3, begin=0, end=axis.length) if axis.pieces > 1 else x
-
-    def _rows_into_tiles(self, x: Entry, n: int, axis: Axis, rest: int) -> Entry:
-        """(N, padded H, rest) -> (N, pieces * 6 * tiles * remainders, rest)."""
-        matrix = axis.into_tiles()
-        x = self._cut(self._reshaped(x, n, -1, axis.inner * rest), axis, matrix.shape[1], 1)
-        return self._product(matrix, f"into_rows_{axis.length}_{axis.dilation}", x, n * axis.pieces, axis.inner * rest)
-
-    def _rows_out_of_tiles(self, x: Entry, n: int, axis: Axis, rest: int) -> Entry:
-        """(N, pieces * 6 * tiles * remainders, rest) -> (N, H, rest)."""
-        matrix = axis.out_of_tiles()
-        x = self._product(matrix, f"out_of_rows_{axis.length}_{axis.dilation}", x, n * axis.pieces, axis.inner * rest)
-        if axis.pieces == 1:
-            return x
-        x = self._reshaped(x, n, axis.pieces * len(matrix) * axis.inner, rest)
-        return self.add("slice_axis", x, axis=1, begin=0, end=axis.length)
-
-    def _cut(self, x: Entry, axis: Axis, inputs: int, place: int) -> Entry:
-        """Pieces of so many inputs that overlap, as a new axis at ``place``, before the one that is cut."""
-        if axis.pieces == 1:
-            return x
-        step = axis.tiles * _TILE * (1 if axis.apart else axis.dilation)
-        pieces = [self.add("slice_axis", x, axis=place, begin=step * piece, end=step * piece + inputs)
-                  for piece in range(axis.pieces)]
-        return self.add("stack", *pieces, axis=place, num_args=axis.pieces)
-
-    def _dense(self, matrix: np.ndarray, kind: str, x: Entry) -> Entry:
+    def _dense(self, matrix: np.ndarray, kind: str, span: TiledSpan, x: Entry) -> Entry:
         """``matrix`` (outputs, inputs) times each row of (..., inputs), by oneDNN."""
-        name = self._matrix(matrix, kind)
-        return self.add("FullyConnected", self._reshaped(x, -1, matrix.shape[1]), name, num_hidden=len(matrix),
-                         no_bias=True, flatten=False)
+        return self.add("FullyConnected", self._reshaped(x, -1, matrix.shape[1]), self._matrix(matrix, kind, span),
+                        num_hidden=len(matrix), no_bias=True, flatten=False)
 
-    def _product(self, matrix: np.ndarray, kind: str, x: Entry, batch: int, rest: int) -> Entry:
-        """``matrix`` (outputs, inputs) times each of (batch, inputs, rest)."""
-        name = self._matrix(np.broadcast_to(matrix, (batch, *matrix.shape)), kind)
-        return self.add("batch_dot", name, self._reshaped(x, batch, matrix.shape[1], rest))
+    def _product(self, matrix: np.ndarray, kind: str, span: TiledSpan, x: Entry, rest: int) -> Entry:
+        """``matrix`` (outputs, inputs) times each of (6, inputs, rest)."""
+        matrix = np.broadcast_to(matrix, (_POINTS, *matrix.shape))
+        x = self._reshaped(x, _POINTS, matrix.shape[2], rest)
+        return self.add("batch_dot", self._matrix(matrix, kind, span), x)
 
-    def _matrix(self, matrix: np.ndarray, kind: str) -> Entry:
-        # the name tells all axes of a network apart
-        name = f"winograd_{kind}_{'x'.join(map(str, matrix.shape))}"
-        return self.constant(name, self._constants, lambda: mx.nd.array(matrix, dtype="float32"))
-
-    def _swapped(self, x: Entry, *shape: int) -> Entry:
-        """The second of four axes behind the third; oneDNN turns four axes, more are turned by MXNet, slowly."""
-        return x if 1 in shape[1:3] else self.add("transpose", self._reshaped(x, *shape), axes=(0, 2, 1, 3))
+    def _matrix(self, matrix: np.ndarray, kind: str, span: TiledSpan) -> Entry:
+        # the name tells all spans of a network apart
+        place = f"{span.begin}_{span.end}_{span.length}_{span.dilation}"
+        name = f"winograd_{kind}_{place}_{'x'.join(map(str, matrix.shape))}"
+        return self.constant(name, self._constants, lambda: matrix)
 
     def _reshaped(self, x: Entry, *shape: int) -> Entry:
         return self.add("Reshape", x, shape=tuple(shape))

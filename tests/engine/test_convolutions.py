@@ -69,17 +69,25 @@ SIZES = st.integers(1, 40)
 class TestWinograd:
     @settings(max_examples=40)
     @given(n=st.integers(1, 2), height=SIZES, width=SIZES, dilation=st.sampled_from([1, 2, 3, 4, 12]),
-           longest=st.sampled_from([(8, 5), (96, 48)]))
-    @example(n=2, height=7, width=9, dilation=4, longest=(8, 5))
-    @example(n=2, height=13, width=5, dilation=12, longest=(8, 5))
-    def test_any_size_and_dilation(self, n, height, width, dilation, longest):
+           longest=st.sampled_from([(8, 5), (96, 48)]), largest=st.sampled_from([1, 1 << 14, 1 << 30]))
+    @example(n=2, height=7, width=9, dilation=4, longest=(8, 5), largest=1)
+    @example(n=2, height=13, width=5, dilation=12, longest=(8, 5), largest=1)
+    def test_any_size_and_dilation_in_any_blocks(self, n, height, width, dilation, longest, largest):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(winograd.VARIABLE, "1")
             patch.setattr(winograd, "_PROMISE", float("inf"))
             patch.setattr(winograd, "_LONGEST", longest[0])
-            patch.setattr(winograd, "_PIECE", longest[1])
+            patch.setattr(winograd, "_SPAN", longest[1])
+            patch.setattr(winograd, "_LARGEST", largest)
             got, wanted = both(winograd.winograd, (n, 3, height, width), dilation=dilation)
         np.testing.assert_allclose(got, wanted, atol=2e-5)
+
+    @given(length=st.integers(1, 99), dilation=st.integers(1, 12), longest=st.integers(1, 99))
+    def test_spans_cover_an_axis_and_begin_with_a_tile(self, length, dilation, longest):
+        found = winograd.spans(length, dilation, longest)
+        assert [place for span in found for place in range(span.begin, span.end)] == list(range(length))
+        assert all(span.begin % (4 * dilation) == 0 for span in found)
+        assert all(span.end - span.begin < longest + 4 * dilation for span in found)
 
     @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
     def test_what_was_fused_follows(self, always, tail):
@@ -103,16 +111,20 @@ class TestWinograd:
             both(winograd.winograd, (1, 3, 16, 16))
         both(winograd.winograd, (1, 512, 48, 48), filters=512)
 
-    def test_maps_that_would_take_much_memory_are_left(self, always, monkeypatch):
+    def test_maps_that_would_take_much_memory_are_cut(self, always, monkeypatch):
+        def blocks():
+            symbol, values = network((1, 4, 16, 12), 5, 1, "")
+            graph, data = Graph(symbol.get_backend_symbol("MKLDNN")), {"data": (1, 4, 16, 12)}
+            winograd.winograd(graph, graph.infer("shape", **data), graph.infer("type", data="float32"), values, {})
+            return len(graph.readers()[graph.variable("w_winograd")])
+        assert blocks() == 1
         monkeypatch.setattr(winograd, "_LARGEST", 4 * 36 * 5 * 2 * 3)  # of two times three tiles for five filters
-        both(winograd.winograd, (1, 4, 8, 12), filters=5)
-        with pytest.raises(AssertionError):
-            both(winograd.winograd, (1, 4, 8, 13), filters=5)
+        assert blocks() == 2
 
-    @pytest.mark.parametrize("flags, said, rewritten", [
-        ("avx2", None, True), ("avx2 avx512f", None, False), ("avx2 avx512f", "1", True), ("avx2", "0", False)])
-    def test_where_it_is_done(self, always, monkeypatch, flags, said, rewritten):
-        monkeypatch.setattr(winograd, "cpu_flags", lambda: frozenset(flags.split()))
+    @pytest.mark.parametrize("avx512, said, rewritten", [
+        (False, None, True), (True, None, False), (True, "1", True), (False, "0", False)])
+    def test_where_it_is_done(self, always, monkeypatch, avx512, said, rewritten):
+        monkeypatch.setattr(winograd, "has_avx512", lambda: avx512)
         monkeypatch.delenv(winograd.VARIABLE)
         if said is not None:
             monkeypatch.setenv(winograd.VARIABLE, said)
