@@ -4,8 +4,8 @@ TASK is JSON: ``{"do": "evaluate", "form": "float32", "checkpoint": ".../fcn.par
 rest has defaults, see :data:`DEFAULTS`. One turn is one picture from file to confusion matrix, finished before the
 turn ends, so that competitors alternate picture by picture; ``"per_turn": n`` makes it n pictures, between which
 reading, network and metric may overlap. What ours compiles belongs to its first turn; ``"warm_up": n`` puts n turns
-before, which are not timed. At the end each competitor says its mIoU of all pictures it saw, in percent, over the
-classes that occur.
+before, which are neither timed nor scored. At the end each competitor says its mIoU of all pictures of its turns, in
+percent, over the classes that occur.
 
 Forms: those of ``--precision``, and ``gluoncv``: its ``MultiEvalModel`` and ``SegmentationMetric``, used as MXNetSeg
 does, on the same weights, hybridised, with ``BilinearResize2D``.
@@ -72,7 +72,7 @@ class _Part:
         return self._dataset.mask_path(self._indices[k])
 
 
-def _ours(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float]]:
+def _ours(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]:
     """One turn, and the mIoU of all of them."""
     protocol = Protocol(mode=task["mode"], base_size=task["base"], crop_size=(task["crop"],) * 2,
                         scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
@@ -83,15 +83,16 @@ def _ours(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float]]:
     segmenter = Segmenter(fused(net, [mx.cpu()], task["form"], calibration=calibration), [mx.cpu()], protocol)
     counted, turns = ConfusionMatrix(dataset.nclass), 0
 
-    def run():
+    def run(counts=True):
         nonlocal turns
-        part = _Part(dataset, turns * task["per_turn"], task["per_turn"])
-        counted.merge(evaluate(segmenter, part)[0])
-        turns += 1
+        matrix = evaluate(segmenter, _Part(dataset, turns * task["per_turn"], task["per_turn"]))[0]
+        if counts:
+            counted.merge(matrix)
+            turns += 1
     return run, counted.miou
 
 
-def _gluoncv(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float]]:
+def _gluoncv(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]:
     """One turn, and the mIoU of all of them."""
     from gluoncv.model_zoo.segbase import MultiEvalModel
     from gluoncv.utils.metrics.segmentation import SegmentationMetric
@@ -102,7 +103,7 @@ def _gluoncv(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(net.mean, net.std)])
     metric, turns = SegmentationMetric(net.nclass), 0
 
-    def run():
+    def run(counts=True):
         nonlocal turns
         part = _Part(dataset, turns * task["per_turn"], task["per_turn"])
         for k in range(len(part)):
@@ -112,7 +113,10 @@ def _gluoncv(net, dataset, task) -> Tuple[Callable[[], None], Callable[[], float
             scores = evaluator.parallel_forward(transform(mx.nd.array(sample.image, dtype="uint8")).expand_dims(0))[0]
             metric.update(mx.nd.array(mask[None]), scores)
             metric.get()
-        turns += 1
+        if counts:
+            turns += 1
+        else:
+            metric.reset()
 
     def miou():  # metric.get() counts absent classes as 0
         occurs = metric.total_union > 0
@@ -189,7 +193,7 @@ def main() -> None:
     dataset = get_dataset(task["data"], split="val")
     run, miou = (_gluoncv if task["form"] == "gluoncv" else _ours)(net, dataset, task)
     for _ in range(task["warm_up"]):
-        run()
+        run(counts=False)
     serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run,
           end=lambda: {"miou": 100 * miou()})
 

@@ -14,8 +14,8 @@ from mxnetseg.engine.precision import Fused
 from mxnetseg.engine.rewiring import Graph
 from mxnetseg.models import get_model
 
-TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and relu": "nr",
-         "norm, sum and relu": "nsr", "sum with the other first": "nSr"}
+TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and relu": "nr", "bias and norm": "bn",
+         "norm of fixed scale": "nf", "norm, sum and relu": "nsr", "sum with the other first": "nSr"}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def network(shape, filters, dilation, tail):
     y = mx.sym.Convolution(v["data"], v["w"], *bias, no_bias=not bias, kernel=(3, 3), dilate=(dilation,) * 2,
                            pad=(dilation,) * 2, num_filter=filters)
     if "n" in tail:
-        y = mx.sym.BatchNorm(y, v["gamma"], v["beta"], v["mean"], v["var"], fix_gamma=False, eps=1e-5)
+        y = mx.sym.BatchNorm(y, v["gamma"], v["beta"], v["mean"], v["var"], fix_gamma="f" in tail, eps=1e-2)
     if "s" in tail.lower():
         y = mx.sym.elemwise_add(*((y, v["more"]) if "s" in tail else (v["more"], y)))
     if "r" in tail:
@@ -50,7 +50,11 @@ def network(shape, filters, dilation, tail):
 
 def both(rewrite, shape, filters=5, dilation=1, tail=""):
     """What the network gives, and what it gives rewritten; both over the largest number."""
-    symbol, values = network(shape, filters, dilation, tail)
+    return both_of(rewrite, *network(shape, filters, dilation, tail))
+
+
+def both_of(rewrite, symbol, values):
+    """The same for any network of convolutions."""
     graph, weights = Graph(symbol.get_backend_symbol("MKLDNN")), {}
     known = {name: values[name].shape for name in symbol.list_inputs() if name in ("data", "more")}
     constants = rewrite(graph, graph.infer("shape", **known), graph.infer("type", data="float32"), values, weights)
@@ -92,6 +96,14 @@ class TestWinograd:
     @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
     def test_what_was_fused_follows(self, always, tail):
         got, wanted = both(winograd.winograd, (2, 4, 9, 14), dilation=2, tail=tail)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+    def test_one_weight_before_two_norms(self, always):
+        first, values = network((1, 4, 9, 14), 4, 1, "n")
+        others = {name: mx.nd.random.uniform(0.5, 2, 4) for name in ("gamma2", "beta2", "mean2", "var2")}
+        y = mx.sym.Convolution(first, first.get_internals()["w"], no_bias=True, kernel=(3, 3), pad=(1, 1), num_filter=4)
+        y = mx.sym.BatchNorm(y, *map(mx.sym.var, others), fix_gamma=False)
+        got, wanted = both_of(winograd.winograd, y, {**values, **others})
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
     def test_the_identities_of_the_paper(self):

@@ -1,11 +1,13 @@
 """A compiled block gives what the block gives, at any size, in any order, after its weights have changed."""
+import os
+
 import mxnet as mx
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet.gluon import nn
 
-from mxnetseg.engine.graph import PerSize
+from mxnetseg.engine.graph import PerSize, device_memory
 
 SIZES = [(8, 8), (9, 12), (16, 8)]
 
@@ -66,6 +68,27 @@ def test_a_graph_that_is_not_used_makes_place():
     for size in [SIZES[0]] * 3 + [SIZES[1]] * 7:
         graphs(picture(size))
     assert len(made) == 1 + 2 and [shape[2:] for shape, _ in graphs._graphs] == [SIZES[1]]
+
+
+def test_graphs_together_take_no_more_memory_than_they_may():
+    net, largest = block(), 4 * 4 * 16 * 8  # one of three maps at the last size, in bytes; at the first half as much
+    graphs = PerSize(lambda: wrapped(net), memory=4 * largest)
+    for size in [SIZES[2]] * 3 + [SIZES[0]] * 3:
+        graphs(picture(size))
+    assert [shape[2:] for shape, _ in graphs._graphs] == [SIZES[2]]
+    for _ in range(40):  # until the larger one is idle
+        graphs(picture(SIZES[0]))
+    assert [shape[2:] for shape, _ in graphs._graphs] == [SIZES[0]]
+    small = PerSize(lambda: wrapped(net), memory=largest)
+    for size in [SIZES[2]] * 40 + [SIZES[0]] * 40:
+        np.testing.assert_allclose(small(picture(size)).asnumpy(), net(picture(size)).asnumpy(), atol=1e-5)
+    assert not small._graphs
+
+
+def test_a_computer_says_how_much_memory_it_has(monkeypatch):
+    assert 1 << 28 < device_memory(mx.cpu()) < 1 << 46
+    monkeypatch.delattr(os, "sysconf")
+    assert device_memory(mx.cpu()) == 8 << 30
 
 
 def test_new_weights_reach_every_graph():
