@@ -46,11 +46,10 @@ class PerSize:
 
     def __init__(self, make: Callable[[], HybridBlock], *, keep: int = 8, memory: Optional[int] = None):
         self._make, self._keep, self._memory = make, keep, memory
-        self._needs: Dict[Tuple, int] = {}  # bytes by size, of those that came again
         self._any_size = compile_outermost(make(), static_alloc=True)
-        self._seen: "OrderedDict[Tuple, None]" = OrderedDict()
+        self._seen: "OrderedDict[Tuple, Optional[int]]" = OrderedDict()  # with its graph's memory, once it came again
         self._graphs: "OrderedDict[Tuple, HybridBlock]" = OrderedDict()  # the one used last is last
-        self._calls, self._used = 0, {}
+        self._calls, self._used, self._needs = 0, {}, {}  # of each graph: its last call, and its memory
         self._weights: Dict[mx.Context, Dict[str, mx.gluon.Parameter]] = {}  # what the graphs of all sizes share
 
     def __call__(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
@@ -72,21 +71,23 @@ class PerSize:
         if size not in self._seen:
             self._seen[size] = None
             if len(self._seen) > 64 * self._keep:
-                self._needs.pop(self._seen.popitem(last=False)[0], None)
+                self._seen.popitem(last=False)
             return False
-        if size not in self._needs:
-            self._needs[size] = _memory_of(self._any_size, x)
+        needed = self._seen[size]
+        if needed is None:
+            needed = self._seen[size] = _memory_of(self._any_size, x)
         memory = device_memory(x.context) // 4 if self._memory is None else self._memory
         idle = [held for held in self._graphs if self._calls - self._used[held] > 4 * self._keep]
-        while len(self._graphs) == self._keep or sum(map(self._needs.get, (*self._graphs, size))) > memory:
+        while len(self._graphs) == self._keep or sum(self._needs.values()) + needed > memory:
             if not idle:
                 return False
             self._give_up(idle.pop(0))
+        self._needs[size] = needed
         return True
 
     def _give_up(self, size: Tuple) -> None:
         graph = self._graphs.pop(size)
-        del self._used[size]
+        del self._used[size], self._needs[size]
         # its memory goes now; the block itself, of cycles, would wait for Python's collector of garbage
         graph._clear_cached_op()
         give_back_freed_memory()  # or the heap that its weights leave is cut to pieces

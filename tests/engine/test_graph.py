@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet.gluon import nn
 
+from mxnetseg.engine import graph
 from mxnetseg.engine.graph import PerSize, device_memory
 
 SIZES = [(8, 8), (9, 12), (16, 8)]
@@ -83,6 +84,17 @@ def test_graphs_together_take_no_more_memory_than_they_may():
     for size in [SIZES[2]] * 40 + [SIZES[0]] * 40:
         np.testing.assert_allclose(small(picture(size)).asnumpy(), net(picture(size)).asnumpy(), atol=1e-5)
     assert not small._graphs
+
+
+def test_a_graph_outlives_the_memory_of_its_size(monkeypatch):
+    traced, net = [], block()
+    monkeypatch.setattr(graph, "_memory_of", lambda block, x: traced.append(x.shape[2:]) or 1)
+    graphs = PerSize(lambda: wrapped(net), keep=2, memory=2)
+    others = [(4, width) for width in range(4, 4 + 64 * 2)]
+    for size in [SIZES[0]] * 2 + others + [SIZES[1]] * 2 + [SIZES[2]] * 2 + [SIZES[0]] * 4:
+        np.testing.assert_allclose(graphs(picture(size)).asnumpy(), net(picture(size)).asnumpy(), atol=1e-5)
+    assert [shape[2:] for shape, _ in graphs._graphs] == [SIZES[1], SIZES[2]]
+    assert traced == [*SIZES, SIZES[0]]  # once, though it then asked for a place three times
 
 
 def test_a_computer_says_how_much_memory_it_has(monkeypatch):
