@@ -3,7 +3,7 @@
 TASK is JSON: ``{"do": "evaluate", "form": "float32", "checkpoint": ".../fcn.params", "data": ".../pictures"}``; the
 rest has defaults, see :data:`DEFAULTS`. One turn is one picture from file to confusion matrix, finished before the
 turn ends, so that competitors alternate picture by picture; ``"per_turn": n`` makes it n pictures, between which
-reading, network and metric may overlap. What ours compiles belongs to its first turn; ``"warm_up": n`` puts n turns
+reading, network and metric may overlap. What ours compiles belongs to its first turns; ``"warm_up": n`` puts n turns
 before, which are neither timed nor scored. At the end each competitor says its mIoU of all pictures of its turns, in
 percent, over the classes that occur.
 

@@ -59,8 +59,8 @@ class Convolution:
         """Of what :meth:`folded` gives: the same wherever it is the same."""
         return f"{self.weight}_{self.norm.beta}" if self.norm else self.weight
 
-    def folded(self, values: Mapping[str, mx.nd.NDArray]) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-        """Its weight with that of the norm, and what is to be added to its output, (1, K, 1, 1), or None.
+    def folded(self, values: Mapping[str, mx.nd.NDArray]) -> Tuple[np.ndarray, np.ndarray]:
+        """Its weight with that of the norm, and what bias and norm add to its output, (1, K, 1, 1).
 
         Args:
             values: the parameters.
@@ -72,7 +72,7 @@ class Convolution:
                 1 if name is None else values[name].asnumpy() for name in self.norm[:4])
             scale = gamma / np.sqrt(variance + self.norm.eps)
             weight, shift = weight * scale[:, None, None, None], beta + (shift - mean) * scale
-        return weight, shift.reshape(1, -1, 1, 1) if self.bias or self.norm else None
+        return weight, np.reshape(shift, (1, -1, 1, 1))
 
 
 def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
@@ -195,17 +195,15 @@ class Writer:
                    block: Callable[[Any, Any, Entry], Entry], x: Entry) -> Entry:
         """(N, C, H, W) -> (N, K, H, W), block after block; one that is done takes memory in the whole only."""
         shape, filters = self.convolution.shape, self.convolution.filters
-        one = len(pictures) == len(rows) == len(columns) == 1
-        whole = None
-        if not one:
-            x = self.add("Reshape", x, shape=shape)  # lays it out plainly, once, or else every slice would do it again
-            whole = self.add("_zeros", shape=(shape[0], filters, *shape[2:]), dtype="float32")
+        if len(pictures) == len(rows) == len(columns) == 1:
+            return block(rows[0], columns[0], x)
+        x = self.add("Reshape", x, shape=shape)  # lays it out plainly, once, or else every slice would do it again
+        whole = self.add("_zeros", shape=(shape[0], filters, *shape[2:]), dtype="float32")
         for row, picture, column in product(rows, pictures, columns):
             begin, end = zip(picture.reads, (0, shape[1]), row.reads, column.reads)
-            part = block(row, column, x if end == shape and not any(begin) else
-                         self.add("slice", x, begin=begin, end=end))
-            whole = part if one else self.add(  # in place
-                "_slice_assign", whole, part, begin=(picture.begin, 0, row.begin, column.begin),
-                end=(picture.end, filters, row.end, column.end))
+            part = block(row, column, self.add("slice", x, begin=begin, end=end))
+            whole = self.add("_slice_assign", whole, part,  # in place
+                             begin=(picture.begin, 0, row.begin, column.begin),
+                             end=(picture.end, filters, row.end, column.end))
         # MXNet prepares gradients for any graph, and _slice_assign has none
-        return whole if one else self.add("BlockGrad", whole)
+        return self.add("BlockGrad", whole)

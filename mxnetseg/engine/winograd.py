@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from itertools import product
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -89,8 +89,13 @@ class TiledSpan(Span):
     def outputs(self) -> int:
         return (self.end - self.begin) // self.inner
 
+    @property
+    def points(self) -> int:
+        """How many its matrices make of these, and take back."""
+        return _POINTS * self.all_tiles // self.inner
+
     def into_tiles(self) -> np.ndarray:
-        """``B^T`` on all tiles: (6 * tiles, inputs), the point before the tile."""
+        """``B^T`` on all tiles: (points, inputs), the point before the tile."""
         matrix = np.zeros((_POINTS, self.tiles, self.tiles * _TILE + 2))
         for tile in range(self.tiles):
             matrix[:, tile, tile * _TILE:tile * _TILE + _POINTS] = _BT
@@ -99,7 +104,7 @@ class TiledSpan(Span):
         return matrix[:, beyond:beyond + self.inputs]
 
     def out_of_tiles(self) -> np.ndarray:
-        """``A^T`` on all tiles: (outputs, 6 * tiles)."""
+        """``A^T`` on all tiles: (outputs, points)."""
         matrix = np.zeros((self.tiles * _TILE, _POINTS, self.tiles))
         for tile in range(self.tiles):
             matrix[tile * _TILE:(tile + 1) * _TILE, :, tile] = _AT
@@ -112,7 +117,8 @@ class TiledSpan(Span):
 def spans(length: int, dilation: int, longest: int, *, apart: bool = False) -> List[TiledSpan]:
     """An axis in spans of one length, but for the last; none is longer than ``longest``, or else of one tile."""
     grain = _TILE * dilation
-    step = max(-(-length // max(-(-length // longest), 1) // grain) * grain, grain)
+    count = -(-length // longest)
+    step = -(-length // count // grain) * grain
     return [TiledSpan(begin, min(begin + step, length), length, dilation, apart) for begin in range(0, length, step)]
 
 
@@ -189,35 +195,44 @@ class _Tiles(Writer):
         """(1, C, read rows, read columns) -> (1, K, rows, columns)."""
         channels, filters = self.convolution.shape[1], self.convolution.filters
         height, last = rows.inputs * rows.inner, columns.all_tiles
-        x = self._dense(columns.into_tiles(), "into_columns", columns, x)
+        x = self._dense("into_columns", columns, x)
         x = self.add("transpose", self._reshaped(x, channels, height, _POINTS, last), axes=(2, 1, 3, 0))
-        x = self._product(rows.into_tiles(), "into_rows", rows, x, rows.inner * last * channels)
+        x = self._product("into_rows", rows, x, rows.inner * last * channels)
         x = self._reshaped(x, _POINTS ** 2, rows.all_tiles * last, channels)
         x = self.add("batch_dot", x, self.weight("winograd", _transformed))
-        x = self._product(rows.out_of_tiles(), "out_of_rows", rows, x, rows.inner * last * filters)
+        x = self._product("out_of_rows", rows, x, rows.inner * last * filters)
         height = rows.end - rows.begin
         # in two steps, for oneDNN takes four times as long for both in one where lengths are powers of two
         x = self.add("transpose", self._reshaped(x, _POINTS, height, last, filters), axes=(1, 0, 2, 3))
         x = self.add("transpose", self._reshaped(x, 1, height, _POINTS * last, filters), axes=(0, 3, 1, 2))
-        x = self._dense(columns.out_of_tiles(), "out_of_columns", columns, x)
+        x = self._dense("out_of_columns", columns, x)
         return self._reshaped(x, 1, filters, height, columns.end - columns.begin)
 
-    def _dense(self, matrix: np.ndarray, kind: str, span: TiledSpan, x: Entry) -> Entry:
-        """``matrix`` (outputs, inputs) times each row of (..., inputs), by oneDNN."""
-        return self.add("FullyConnected", self._reshaped(x, -1, matrix.shape[1]), self._matrix(matrix, kind, span),
-                        num_hidden=len(matrix), no_bias=True, flatten=False)
+    def _dense(self, kind: str, span: TiledSpan, x: Entry) -> Entry:
+        """The matrix (outputs, inputs) times each row of (..., inputs), by oneDNN."""
+        outputs, inputs = _shape(kind, span)
+        return self.add("FullyConnected", self._reshaped(x, -1, inputs), self._matrix(kind, span), num_hidden=outputs,
+                        no_bias=True, flatten=False)
 
-    def _product(self, matrix: np.ndarray, kind: str, span: TiledSpan, x: Entry, rest: int) -> Entry:
-        """``matrix`` (outputs, inputs) times each of (6, inputs, rest)."""
-        matrix = np.broadcast_to(matrix, (_POINTS, *matrix.shape))
-        x = self._reshaped(x, _POINTS, matrix.shape[2], rest)
-        return self.add("batch_dot", self._matrix(matrix, kind, span), x)
+    def _product(self, kind: str, span: TiledSpan, x: Entry, rest: int) -> Entry:
+        """The matrix (outputs, inputs) times each of (6, inputs, rest)."""
+        outputs, inputs = _shape(kind, span)
+        matrix = self._matrix(kind, span, (_POINTS, outputs, inputs))
+        return self.add("batch_dot", matrix, self._reshaped(x, _POINTS, inputs, rest))
 
-    def _matrix(self, matrix: np.ndarray, kind: str, span: TiledSpan) -> Entry:
+    def _matrix(self, kind: str, span: TiledSpan, shape: Optional[Tuple[int, ...]] = None) -> Entry:
+        """That of ``into_...`` or ``out_of_...``, broadcast to ``shape``; made once for all blocks and pictures."""
+        def make():
+            matrix = span.into_tiles() if kind.startswith("into") else span.out_of_tiles()
+            return np.broadcast_to(matrix, shape or matrix.shape)
         # the name tells all spans of a network apart
-        place = f"{span.begin}_{span.end}_{span.length}_{span.dilation}"
-        name = f"winograd_{kind}_{place}_{'x'.join(map(str, matrix.shape))}"
-        return self.constant(name, self._constants, lambda: matrix)
+        name = f"winograd_{kind}_{span.begin}_{span.end}_{span.length}_{span.dilation}"
+        return self.constant(name, self._constants, make)
 
     def _reshaped(self, x: Entry, *shape: int) -> Entry:
         return self.add("Reshape", x, shape=tuple(shape))
+
+
+def _shape(kind: str, span: TiledSpan) -> Tuple[int, int]:
+    """Of the matrix of that kind: (outputs, inputs)."""
+    return (span.points, span.inputs) if kind.startswith("into") else (span.outputs, span.points)
