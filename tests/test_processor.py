@@ -15,13 +15,15 @@ def machine(monkeypatch):
     """A Linux machine whose processor and kernel are as the test says."""
     asked = []
 
-    def make(flags="amx_tile amx_bf16 amx_int8 avx512f", answer=0, system="linux", architecture="x86_64"):
+    def make(flags="amx_tile amx_bf16 amx_int8 avx512f", answer=0, system="linux", architecture="x86_64",
+             vendor="AuthenticAMD"):
         class Library:
             def syscall(self, *arguments):
                 asked.append(arguments)
                 return answer
         monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
         monkeypatch.setattr(_processor, "cpu_flags", lambda: frozenset(flags.split()))
+        monkeypatch.setattr(_processor, "cpu_vendor", lambda: vendor)
         monkeypatch.setattr(sys, "platform", system)
         monkeypatch.setattr(platform, "machine", lambda: architecture)
         monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
@@ -31,9 +33,9 @@ def machine(monkeypatch):
 
 def test_it_is_switched_on_where_processor_and_kernel_have_it(machine):
     asked = machine()
-    assert not _processor.has_amx()
+    assert _processor.has_amx()  # before mxnet is imported, which calls:
     assert _processor.use_amx() and _processor.has_amx()
-    assert asked == [(158, 0x1023, 18)]
+    assert _processor.os.environ["DNNL_MAX_CPU_ISA"] == "AVX512_CORE_AMX" and set(asked) == {(158, 0x1023, 18)}
 
 
 @pytest.mark.parametrize("lack", [{"flags": "avx512f avx512_bf16"}, {"flags": "amx_tile amx_bf16"}, {"answer": -1},
@@ -54,6 +56,24 @@ def test_bfloat16_needs_avx512_and_leave_to_use_it(machine, monkeypatch, flags, 
         == (has, has, multiplies)
 
 
+def test_on_intels_avx512_alone_bfloat16_gains_nothing(machine, monkeypatch):
+    machine(f"{AVX512} avx512_bf16 amx_tile amx_bf16 amx_int8", vendor="GenuineIntel")
+    assert _processor.has_bfloat16() and _processor.multiplies_bfloat16()
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert _processor.has_bfloat16() and not _processor.multiplies_bfloat16()
+
+
+def test_a_new_program_asks_again(machine, monkeypatch):
+    """It inherits the variable, but not the leave, without which Linux ends it with SIGILL."""
+    asked = machine()
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_AMX")
+    assert _processor.use_amx() and asked == [(158, 0x1023, 18)]
+    machine(answer=-1)
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "avx512_core_amx")
+    assert not _processor.use_amx() and not _processor.has_amx()
+    assert _processor.os.environ["DNNL_MAX_CPU_ISA"] == "AVX512_CORE_BF16"
+
+
 def test_the_users_own_limit_is_left_alone(machine, monkeypatch):
     asked = machine()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_BF16")
@@ -66,8 +86,9 @@ def test_a_library_without_the_call_is_no_disaster(machine, monkeypatch):
     assert not _processor.use_amx()
 
 
-def test_flags_are_read_from_linux(tmp_path):
+def test_the_processor_is_read_from_linux(tmp_path):
     file = tmp_path / "cpuinfo"
-    file.write_text("processor\t: 0\nflags\t\t: fpu amx_tile avx512_bf16\n")
+    file.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu amx_tile avx512_bf16\n")
     assert _processor.cpu_flags(file) == {"fpu", "amx_tile", "avx512_bf16"}
-    assert _processor.cpu_flags(tmp_path / "none") == frozenset()
+    assert _processor.cpu_vendor(file) == "GenuineIntel"
+    assert _processor.cpu_flags(tmp_path / "none") == frozenset() and _processor.cpu_vendor(tmp_path / "none") == ""

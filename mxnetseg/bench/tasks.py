@@ -7,6 +7,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -45,6 +46,7 @@ class Setting:
         pictures: in one turn, where a task reads files.
         finalists: only the forms that were the fastest wherever all were measured, for sizes that take long.
         kind: of the files that are read.
+        whole: the precision in which pictures are evaluated in one piece; None: in windows, in all precisions.
     """
 
     do: str
@@ -56,6 +58,7 @@ class Setting:
     pictures: int = 0
     finalists: bool = False
     kind: str = "png"
+    whole: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ def settings(do: str, *, networks: Sequence[str], size: Optional[Tuple[int, int]
             yield from (replace(setting, kind=kind) for kind in ("png", "jpg"))
             return  # it has no network
         yield setting
+        if do == "evaluate":
+            yield from _in_one_piece(setting)
+
+
+def _in_one_piece(setting: Setting) -> Iterator[Setting]:
+    """A part of its own each: six scales of a large picture take twelve GiB, which two at once may not find."""
+    return (replace(setting, rounds=1, whole=form) for form in ("float32", *halves()))
 
 
 def the_whole(networks: Sequence[str]) -> Iterator[Setting]:
@@ -121,7 +131,7 @@ def the_whole(networks: Sequence[str]) -> Iterator[Setting]:
             yield replace(train, network=network)
             yield replace(train, network=network, size=(256, 256), batch=8)
     yield replace(DEFAULTS["epoch"], rounds=3, pictures=40)
-    yield DEFAULTS["evaluate"]
+    yield from settings("evaluate", networks=networks[:1])
     yield DEFAULTS["memory"]
     yield from settings("loader", networks=networks)
 
@@ -133,7 +143,7 @@ def the_quick(networks: Sequence[str]) -> Iterator[Setting]:
         yield replace(DEFAULTS["infer"], network=network, rounds=3, finalists=True)
         yield replace(DEFAULTS["train"], network=network, rounds=3, warm_up=2, size=(256, 256), finalists=True)
     yield replace(DEFAULTS["epoch"], rounds=2, pictures=16)
-    yield replace(DEFAULTS["evaluate"], rounds=1, size=(256, 512))
+    yield from settings("evaluate", networks=networks[:1], rounds=1, size=(256, 512))
     yield replace(DEFAULTS["memory"], pictures=20)
     yield from settings("loader", networks=networks, rounds=2)
 
@@ -268,20 +278,21 @@ def _evaluate(setting: Setting, torch: Optional[str]) -> Part:
     backbone, stride = NETWORKS[setting.network]
     task = {"do": "evaluate", "base": setting.size[1], "crop": _crop(setting)}
     found = [Competitor(GLUONCV, _module("evaluation"), {**task, "form": "gluoncv"}, _UNTOUCHED)]
-    found += [Competitor(ours(form), _module("evaluation"), {**task, "form": form})
-              for form in ("float32", *halves(), "int8")]
-    # What `eval --ms` does by default, without windows that overlap. Each of its sizes is compiled when it comes again,
-    # so it is at its speed from the third picture on; one of windows is in the first.
-    pieces = {**task, "mode": "whole", "warm_up": 2}
-    found += [Competitor(ours(whole(form)), _module("evaluation"), {**pieces, "form": form})
-              for form in ("float32", *halves())]
+    if setting.whole:
+        # What `eval --ms` does by default, without windows that overlap. Each of its sizes is compiled when it comes
+        # again, so it is at its speed from the third picture on; one of windows is in the first.
+        found.append(Competitor(ours(whole(setting.whole)), _module("evaluation"),
+                                {**task, "form": setting.whole, "mode": "whole", "warm_up": 2}))
+    else:
+        found += [Competitor(ours(form), _module("evaluation"), {**task, "form": form})
+                  for form in ("float32", *halves(), "int8")]
 
     def prepare(folder):
-        from .evaluation import prepare
+        return _apart("evaluation", "prepare", folder, network=setting.network, backbone=backbone,
+                      output_stride=stride, size=setting.size, pictures=setting.rounds)
 
-        return _apart(prepare, folder, network=setting.network, backbone=backbone, output_stride=stride,
-                      size=setting.size, pictures=setting.rounds)
-    return Part(f"{TASKS['evaluate']}: {_network(setting)}, {setting.size[0]} x {setting.size[1]}", found, GLUONCV,
+    return Part(f"{TASKS['evaluate']}, in {'one piece' if setting.whole else 'windows'}: {_network(setting)}, "
+                f"{setting.size[0]} x {setting.size[1]}", found, GLUONCV,
                 [("mIoU", lambda r: f"{r.ended['miou']:.2f}")], prepare=prepare)
 
 
@@ -332,15 +343,18 @@ def _start(setting: Setting, torch: Optional[str]) -> Part:
 
 
 def _pictures(folder: Path, sizes: Sequence[Tuple[int, int]], kind: str) -> Dict[str, Any]:
-    from .pictures import make_pictures
-
-    return {"data": str(_apart(make_pictures, folder / "pictures", sizes, kind=kind))}
+    return {"data": str(_apart("pictures", "make_pictures", folder / "pictures", sizes, kind=kind))}
 
 
-def _apart(function, *args, **kwargs):
-    """Its result, from a process of its own: the referee stays small and its cores free."""
+def _apart(module: str, function: str, *args, **kwargs):
+    """A result of ``mxnetseg.bench``, from a process of its own: the referee, whose settings all competitors inherit,
+    stays small and never imports MXNet."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *args, **kwargs).result()
+        return process.submit(_call, module, function, args, kwargs).result()
+
+
+def _call(module: str, function: str, args: Sequence[Any], kwargs: Dict[str, Any]):
+    return getattr(import_module(f".{module}", __package__), function)(*args, **kwargs)
 
 
 _MAKERS = {"infer": _infer, "train": _train, "epoch": _epoch, "loader": _loader, "evaluate": _evaluate,

@@ -154,6 +154,8 @@ class _Process:
         killed = -self._process.returncode
         if killed == signal.SIGKILL:
             return "killed, as the system does where memory runs out"
+        if killed > 0:
+            return f"ended by {signal.Signals(killed).name}"
         errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b", line)]
         return (errors or said or ["no word"])[-1]
 

@@ -9,12 +9,14 @@ from mxnetseg.bench import turns
 from mxnetseg.bench.turns import Competitor, Measured, machine, table, take_turns
 
 WORKER = """
-import json, sys
+import json, os, signal, sys
 from mxnetseg.bench.serve import serve
 task = json.loads(sys.argv[1])
 print("chatter of a library")
 if task.get("dies") == "at once":
     raise SystemExit("no such network")
+if task.get("dies") == "of a signal":
+    os.kill(os.getpid(), signal.SIGILL)
 turn = 0
 def run():
     global turn
@@ -49,13 +51,15 @@ def test_they_take_turns(competitor, tmp_path):
 
 
 def test_one_that_fails_says_why_and_the_others_go_on(competitor, tmp_path):
-    first, absent, quitter, nowhere, tired = take_turns(
+    first, absent, quitter, nowhere, tired, crashed = take_turns(
         [competitor("A"), competitor("B", dies="at once"), competitor("C", dies="later"),
-         Competitor("D", ["/no/such/python"], {}), competitor("E", dies="at the end")], rounds=3, threads=1)
+         Competitor("D", ["/no/such/python"], {}), competitor("E", dies="at the end"),
+         competitor("F", dies="of a signal")], rounds=3, threads=1)
     assert first.failure is None and len(first.seconds) == 3
     assert "/no/such/python" in nowhere.failure and "exhausted" in tired.failure
     assert absent.failure == "no such network" and absent.seconds == []
     assert "out of luck" in quitter.failure and len(quitter.seconds) == 1
+    assert crashed.failure == "ended by SIGILL"
     text = table([first, absent, quitter], against="A")
     assert "did not run: no such network" in text
 

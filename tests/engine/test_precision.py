@@ -114,12 +114,15 @@ def test_two_contexts_give_the_same():
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("flags,isa,wanted", [
-    ("avx2", "", "float32"), (AVX512, "", "float32"), (f"{AVX512} avx512_bf16", "", "bfloat16"),
-    (f"{AVX512} avx512_bf16", "AVX2", "float32"),
-    (f"{AVX512} avx512_bf16 amx_tile amx_bf16 amx_int8", "AVX512_CORE_AMX", "bfloat16")])
-def test_auto_takes_what_the_processor_is_fast_in(monkeypatch, flags, isa, wanted):
+@pytest.mark.parametrize("flags,vendor,isa,wanted", [
+    ("avx2", "AuthenticAMD", "", "float32"), (AVX512, "AuthenticAMD", "", "float32"),
+    (f"{AVX512} avx512_bf16", "AuthenticAMD", "", "bfloat16"), (f"{AVX512} avx512_bf16", "GenuineIntel", "", "float32"),
+    (f"{AVX512} avx512_bf16", "AuthenticAMD", "AVX2", "float32"),
+    (f"{AVX512} avx512_bf16 amx_tile amx_bf16 amx_int8", "GenuineIntel", "AVX512_CORE_AMX", "bfloat16")])
+def test_auto_takes_what_the_processor_is_fast_in(monkeypatch, flags, vendor, isa, wanted):
     monkeypatch.setattr(_processor, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(_processor, "cpu_vendor", lambda: vendor)
+    monkeypatch.setattr(_processor, "_ask_for_tiles", lambda: True)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", isa)
     assert choose_precision("auto", CPU).precision == wanted
     assert choose_precision("auto", [mx.gpu(0)]).precision == "float16"

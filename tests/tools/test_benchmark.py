@@ -140,6 +140,13 @@ def test_the_sets_have_every_task_and_network():
     assert infer == [((512, 512), 1), ((1024, 2048), 1), ((512, 512), 8)]
 
 
+def test_pictures_in_one_piece_have_a_part_of_their_own():
+    """Their memory: two of them, or one beside all the forms with windows, may find too little."""
+    names = [[c.name for c in make_part(s).competitors] for s in settings("evaluate", networks=["fcn"])]
+    assert names[0][:2] == ["GluonCV", "ours, float32"] and not any("whole" in name for name in names[0])
+    assert names[1] == ["GluonCV", "ours, float32 whole"] and all(len(part) == 2 for part in names[1:])
+
+
 def test_pytorch_takes_part_in_what_it_can_do():
     for do in TASKS:
         (part, *_) = [make_part(s, torch="/its/python") for s in settings(do, networks=["fcn"])]
