@@ -15,7 +15,7 @@ import logging
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,12 @@ CUDA_LIBRARIES: Dict[str, str] = {
     "libnccl.so.2": "nvidia-nccl-cu11",
     "libnvToolsExt.so.1": "nvidia-nvtx-cu11",
 }
+
+# cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_CAPABILITY = (75, 76)
+# libmxnet.so of mxnet-cu112 1.9.1 holds machine code for 5.0, 6.0, 7.0, 8.0 and 8.6 and, as its section .nv_fatbin
+# shows, no PTX. Such code runs on later GPUs of the same generation (7.5, 8.9) and on no other.
+_GENERATIONS = (5, 8)
 
 
 def use_gpu_build() -> None:
@@ -88,6 +94,24 @@ def can_load(library: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def compute_capability(index: int) -> Optional[Tuple[int, int]]:
+    """What NVIDIA calls the generation of a GPU, (9, 0) for Hopper; None where the driver does not say."""
+    device, numbers = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
+    try:
+        driver = ctypes.CDLL(DRIVER)
+        failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index) or any(
+            driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+            for number, attribute in zip(numbers, _CAPABILITY))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else (numbers[0].value, numbers[1].value)
+
+
+def computes_on(capability: Optional[Tuple[int, int]]) -> bool:
+    """Whether the GPU build has code for such a GPU. One that does not say is given the benefit of the doubt."""
+    return capability is None or _GENERATIONS[0] <= capability[0] <= _GENERATIONS[1]
 
 
 def has_distribution(name: str) -> bool:

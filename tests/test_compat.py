@@ -1,4 +1,5 @@
 """What happens when mxnet is imported: NumPy's old names, NumPy 2, the choice of the GPU build."""
+import ctypes
 import os
 import subprocess
 import sys
@@ -95,6 +96,40 @@ def test_without_the_gpu_build_not_even_the_driver_is_touched(loaded, monkeypatc
 
 def test_missing_cuda_libraries_are_those_that_nothing_provides(site, loaded):
     assert set(_cuda.missing_cuda_libraries()) == set(_cuda.CUDA_LIBRARIES) - {"libcudnn.so.8"}
+
+
+class Driver:
+    """NVIDIA's, of a machine with one GPU."""
+
+    def __init__(self, capability=(9, 0), starts=True):
+        self._attributes, self._starts = dict(zip((75, 76), capability)), starts
+
+    def cuInit(self, flags):
+        return 0 if self._starts else 999
+
+    def cuDeviceGet(self, device, index):
+        device._obj.value = 40 + index
+        return 0 if index == 0 else 101
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        assert device.value == 40
+        value._obj.value = self._attributes[attribute]
+        return 0
+
+
+def test_a_gpu_says_its_generation(monkeypatch):
+    for index, driver, expected in ((0, Driver(), (9, 0)), (1, Driver(), None), (0, Driver(starts=False), None),
+                                    (0, object(), None)):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, driver=driver: driver)
+        assert _cuda.compute_capability(index) == expected
+    monkeypatch.undo()
+    assert _cuda.compute_capability(99) is None  # no driver, or no such GPU
+
+
+@pytest.mark.parametrize("capability, fits", [((3, 7), False), ((5, 2), True), ((7, 5), True), ((8, 9), True),
+                                              ((9, 0), False), ((12, 0), False), (None, True)])
+def test_the_generations_that_the_gpu_build_has_code_for(capability, fits):
+    assert _cuda.computes_on(capability) == fits
 
 
 def test_loading(tmp_path):

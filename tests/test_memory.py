@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mxnetseg._memory import VARIABLE, keep_freed_memory
+from mxnetseg._memory import VARIABLE, keep_freed_memory, total_memory
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
 
@@ -52,3 +52,30 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
                           env={**os.environ, VARIABLE: "1" if kept else "0"})
     pages = 20 * (64 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert (int(done.stdout) < pages / 2) is kept, done.stderr
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("groups, limits, expected", [
+    ("0::/\n", {"memory.max": "max"}, 16), ("0::/\n", {"memory.max": "4294967296"}, 4),
+    ("0::/user/job\n", {"user/job/memory.max": "max", "user/memory.max": str(3 * GIB)}, 3),
+    ("9:cpu:/job\n4:memory:/job\n", {"memory/job/memory.limit_in_bytes": str(2 * GIB),
+                                     "cpu/job/memory.limit_in_bytes": "1"}, 2),
+    # seen from inside of a container: named as outside, but there it is the outermost
+    ("4:memory:/docker/1a2b\n", {"memory/memory.limit_in_bytes": str(5 * GIB)}, 5),
+    ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, 16), ("", {}, 16)])
+def test_a_container_has_less_than_the_machine(tmp_path, monkeypatch, groups, limits, expected):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 16 * GIB // 4096}.__getitem__)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, limit in limits.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(limit + "\n")
+    assert total_memory(tmp_path) == expected * GIB
+
+
+def test_a_system_that_says_nothing(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sysconf")
+    assert total_memory(tmp_path) is None

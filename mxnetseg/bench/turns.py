@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._compat import cores, count_cores
+from .._memory import total_memory
 from .._processor import cpu_flags, has_amx
 from ..errors import EnvironmentProblem
 
@@ -229,7 +230,7 @@ def machine() -> Dict[str, Any]:
             model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+    memory = (total_memory() or 0) / 2 ** 30
     flags = cpu_flags()
     return {"processor": model, "cores": count_cores(), "memory_gib": round(memory, 1),
             "load": round(os.getloadavg()[0], 2),

@@ -8,6 +8,7 @@ from typing import List, Optional, Sequence, Union
 import mxnet as mx
 import numpy as np
 
+from .._cuda import compute_capability, computes_on
 from ..errors import DeviceError
 
 log = logging.getLogger(__name__)
@@ -21,15 +22,20 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
                            one warning
     ``cpu``                the CPU, one context
     ``cpu0 cpu1``          two CPU contexts (data parallelism without a GPU, for tests)
-    None                   GPU 0 if there is one, else the CPU
+    None                   GPU 0 if there is one that MXNet can use, else the CPU
     =====================  =====================================================================
 
     Raises:
-        DeviceError: a GPU that is not among those present, a context named twice, or no such thing.
+        DeviceError: a GPU that is not among those present or that MXNet has no code for, a context named twice, or
+            no such thing.
     """
     present = mx.context.num_gpus()
     if not wanted:
-        return [mx.gpu(0) if present else mx.cpu()]
+        if present and computes_on(compute_capability(0)):
+            return [mx.gpu(0)]
+        if present:
+            log.warning("GPU 0 is %s: working on the CPU", _too_new(0))
+        return [mx.cpu()]
     contexts = [_parse(str(text), present) for text in wanted]
     if len({(c.device_type, c.device_id) for c in contexts}) < len(contexts):
         raise DeviceError("a device is named twice", where="--ctx", received=" ".join(map(str, wanted)),
@@ -42,7 +48,16 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
                     "For GPUs: pip install 'mxnetseg[cu112]'; `mxnetseg doctor` tells what is missing",
                     mx.__version__, " ".join(map(str, wanted)), len(contexts), "s" * (len(contexts) > 1))
         return [mx.cpu(i) for i in range(len(contexts))]
+    for context in contexts:
+        if context.device_type == "gpu" and not computes_on(compute_capability(context.device_id)):
+            raise DeviceError(f"GPU {context.device_id} is {_too_new(context.device_id)}", where="--ctx",
+                              received=" ".join(map(str, wanted)),
+                              fix="--ctx cpu, or a GPU from Maxwell (5.0) to Ada (8.9)")
     return contexts
+
+
+def _too_new(index: int) -> str:
+    return "of compute capability {}.{}, for which MXNet 1.9.1 holds no code".format(*compute_capability(index))
 
 
 def _parse(text: str, present: int) -> mx.Context:

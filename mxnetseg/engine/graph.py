@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import OrderedDict
 from typing import Callable, Dict, Optional, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
 
-from .._memory import give_back_freed_memory
+from .._memory import give_back_freed_memory, total_memory
 from .passes import for_size
 
 
@@ -94,13 +93,10 @@ class PerSize:
 
 
 def device_memory(context: mx.Context) -> int:
-    """What a device has in all, in bytes; of a computer that does not say it, 8 GiB."""
+    """What a device has in all, in bytes; 8 GiB where a computer does not say it."""
     if context.device_type == "gpu":
         return mx.context.gpu_memory_info(context.device_id)[1]
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not Unix
-        return 8 << 30
+    return total_memory() or 8 << 30
 
 
 def _memory_of(block: HybridBlock, x: mx.nd.NDArray) -> int:

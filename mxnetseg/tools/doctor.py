@@ -25,9 +25,12 @@ from .._cuda import (
     DRIVER,
     GPU_DISTRIBUTIONS,
     can_load,
+    computes_on,
     has_distribution,
     missing_cuda_libraries,
 )
+from .._memory import total_memory
+from .._processor import cpu_flags
 
 # pip name -> (module to import, what to give to pip)
 NEEDED: Dict[str, Tuple[str, str]] = {
@@ -136,14 +139,15 @@ def examine() -> Machine:
     names = [*NEEDED, *OPTIONAL, *OPENCV_WHEELS, *GPU_DISTRIBUTIONS, "setuptools"]
     driver = can_load(DRIVER)
     gpu_build = any(map(has_distribution, GPU_DISTRIBUTIONS))
+    memory, flags = total_memory(), cpu_flags()
     return Machine(
         python=tuple(sys.version_info[:3]),
         executable=sys.executable,
         platform=platform.platform(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_gib=_memory_gib(),
+        memory_gib=None if memory is None else memory / 2**30,
         shm_gib=_shm_gib(),
-        cpu_flags=_cpu_flags(),
+        cpu_flags=[flag for flag in _INTERESTING_FLAGS if flag in flags],
         versions={name: metadata.version(name) for name in dict.fromkeys(names) if has_distribution(name)},
         trials={
             "numpy": try_import("numpy"),
@@ -157,9 +161,11 @@ def examine() -> Machine:
     )
 
 
-_MXNET_FACTS = ("features = m.runtime.Features()\n"
+_MXNET_FACTS = ("from mxnetseg._cuda import compute_capability\n"
+                "features = m.runtime.Features()\n"
                 "facts.update(gpus=m.context.num_gpus(), cuda=features.is_enabled('CUDA'),\n"
-                "             onednn=features.is_enabled('MKLDNN'))")
+                "             onednn=features.is_enabled('MKLDNN'),\n"
+                "             capabilities=[compute_capability(i) for i in range(m.context.num_gpus())])")
 
 
 def try_import(module: str, more: str = "") -> Trial:
@@ -209,29 +215,12 @@ def _libmxnet_in_place() -> Optional[str]:
     return None
 
 
-def _memory_gib() -> Optional[float]:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return None
-
-
 def _shm_gib() -> Optional[float]:
     try:
         shm = os.statvfs("/dev/shm")
     except (AttributeError, OSError):
         return None
     return shm.f_frsize * shm.f_blocks / 2**30
-
-
-def _cpu_flags() -> List[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    flags = set(found[1].split()) if found else set()
-    return [flag for flag in _INTERESTING_FLAGS if flag in flags]
 
 
 # ---- judging -------------------------------------------------------------------------------
@@ -330,6 +319,10 @@ def _gpu(machine: Machine) -> List[Finding]:
     if gpu_build and machine.driver and machine.trials["mxnet"].facts.get("gpus") == 0:
         found.append(Finding("there is an NVIDIA driver, but MXNet sees no GPU",
                              "look at nvidia-smi, and at CUDA_VISIBLE_DEVICES", needed=False))
+    for index, capability in enumerate(machine.trials["mxnet"].facts.get("capabilities", ())):
+        if not computes_on(capability):
+            found.append(Finding(f"GPU {index} is of compute capability {_dots(capability)}; MXNet 1.9.1 holds "
+                                 "no code for it", "--ctx cpu, or a GPU from Maxwell (5.0) to Ada (8.9)", needed=False))
     return found
 
 

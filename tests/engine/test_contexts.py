@@ -5,6 +5,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from mxnetseg.engine import contexts
 from mxnetseg.engine.contexts import resolve_contexts, to_device
 from mxnetseg.errors import DeviceError
 
@@ -12,6 +13,7 @@ from mxnetseg.errors import DeviceError
 @pytest.fixture
 def gpus(monkeypatch):
     """``gpus(2)``: a machine with two GPUs."""
+    monkeypatch.setattr(contexts, "compute_capability", lambda index: (8, 6))
     return lambda count: monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
 
 
@@ -48,6 +50,16 @@ def test_a_gpu_missing_among_present_ones_is_an_error(gpus, count, wanted, missi
     with pytest.raises(DeviceError, match=f"{missing} is not there") as error:
         resolve_contexts(wanted)
     assert present in str(error.value) and "--ctx" in str(error.value) and error.value.exit_code == 2
+
+
+def test_a_gpu_that_mxnet_has_no_code_for(gpus, caplog, monkeypatch):
+    gpus(2)
+    monkeypatch.setattr(contexts, "compute_capability", {0: (9, 0), 1: (8, 9)}.__getitem__)
+    assert resolve_contexts(["1"]) == [mx.gpu(1)] and not caplog.records
+    with pytest.raises(DeviceError, match="GPU 0 is of compute capability 9.0") as error:
+        resolve_contexts(["0", "1"])
+    assert "--ctx cpu" in str(error.value)
+    assert resolve_contexts() == [mx.cpu()] and "9.0" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 2])

@@ -1,5 +1,4 @@
 """A compiled block gives what the block gives, at any size, in any order, after its weights have changed."""
-import os
 
 import mxnet as mx
 import numpy as np
@@ -99,7 +98,7 @@ def test_a_graph_outlives_the_memory_of_its_size(monkeypatch):
 
 def test_a_computer_says_how_much_memory_it_has(monkeypatch):
     assert 1 << 28 < device_memory(mx.cpu()) < 1 << 46
-    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.setattr(graph, "total_memory", lambda: None)
     assert device_memory(mx.cpu()) == 8 << 30
 
 

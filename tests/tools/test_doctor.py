@@ -153,6 +153,13 @@ def test_driver_that_shows_no_gpu(machine):
     assert "nvidia-smi" in finding.fix and not finding.needed
 
 
+def test_a_gpu_that_is_too_new(machine):
+    machine.driver, machine.versions["mxnetseg-cu112"] = True, "1.9.1"
+    machine.trials["mxnet"].facts.update(gpus=3, capabilities=[[8, 9], [9, 0], None])
+    [finding] = diagnose(machine)
+    assert "GPU 1" in finding.what and "9.0" in finding.what and "--ctx cpu" in finding.fix and not finding.needed
+
+
 def test_two_builds_in_one_folder(machine):
     machine.versions["mxnet-cu112"], machine.libmxnet, machine.driver = "1.9.1", "cpu", True
     machine.trials["mxnet"].facts["gpus"] = 1
