@@ -11,12 +11,11 @@ of a position by ``d`` and leave the remainder alone.
 
 Rounding is some ten times that of a plain convolution, about 1e-5 of the largest output.
 
-It is done on processors without AVX-512, where it was measured: with AVX-512 multiplications take half of the time, and
-moving memory takes as long. ``MXNETSEG_WINOGRAD=1`` does it anywhere, ``MXNETSEG_WINOGRAD=0`` nowhere.
+It is done on processors without AVX-512. With it FCN-R18 takes 942 ms instead of 507, PSPNet-R50 2520 instead of 1907.
+``MXNETSEG_WINOGRAD=1`` does it anywhere, ``MXNETSEG_WINOGRAD=0`` nowhere.
 """
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from itertools import product
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
@@ -24,8 +23,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
-from .._processor import has_avx512
-from .convolutions import Convolution, Span, Writer, convolutions
+from .convolutions import Convolution, Span, Writer, convolutions, rewriting_pays
 from .rewiring import Entry, Graph
 
 VARIABLE = "MXNETSEG_WINOGRAD"
@@ -136,7 +134,7 @@ def winograd(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[s
         the other new constants that it reads, by name.
     """
     constants: Dict[str, mx.nd.NDArray] = {}
-    if os.environ.get(VARIABLE, "0" if has_avx512() else "1") == "0":
+    if not rewriting_pays(VARIABLE):
         return constants
     for convolution in convolutions(graph, shapes, types, values):
         rows, columns = _blocks(convolution)

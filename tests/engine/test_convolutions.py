@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mxnetseg.bench.ours import MainOutput
-from mxnetseg.engine import dilated, winograd
+from mxnetseg.engine import convolutions, dilated, winograd
 from mxnetseg.engine.graph import PerSize
 from mxnetseg.engine.precision import Fused
 from mxnetseg.engine.rewiring import Graph
@@ -22,9 +22,9 @@ TAILS = {"alone": "", "bias": "b", "bias and relu": "br", "norm": "n", "norm and
 def always(monkeypatch):
     """Every convolution that can be rewritten is."""
     monkeypatch.setenv(winograd.VARIABLE, "1")
-    monkeypatch.delenv(dilated.VARIABLE, raising=False)
+    monkeypatch.setenv(dilated.VARIABLE, "1")
     monkeypatch.setattr(winograd, "_PROMISE", float("inf"))
-    monkeypatch.setattr(dilated, "_FROM", (1, 1))
+    monkeypatch.setattr(dilated, "_FROM", 1)
     monkeypatch.setattr(dilated, "_FILTERS", 1)
 
 
@@ -133,15 +133,18 @@ class TestWinograd:
         monkeypatch.setattr(winograd, "_LARGEST", 4 * 36 * 5 * 2 * 3)  # of two times three tiles for five filters
         assert blocks() == 2
 
-    @pytest.mark.parametrize("avx512, said, rewritten", [
-        (False, None, True), (True, None, False), (True, "1", True), (False, "0", False)])
-    def test_where_it_is_done(self, always, monkeypatch, avx512, said, rewritten):
-        monkeypatch.setattr(winograd, "has_avx512", lambda: avx512)
-        monkeypatch.delenv(winograd.VARIABLE)
-        if said is not None:
-            monkeypatch.setenv(winograd.VARIABLE, said)
-        with nullcontext() if rewritten else pytest.raises(AssertionError):
-            both(winograd.winograd, (1, 3, 8, 8))
+
+@pytest.mark.parametrize("rewrite, variable", [(winograd.winograd, winograd.VARIABLE),
+                                               (dilated.without_zeros, dilated.VARIABLE)])
+@pytest.mark.parametrize("avx512, said, rewritten", [
+    (False, None, True), (True, None, False), (True, "1", True), (False, "0", False)])
+def test_where_it_is_done(always, monkeypatch, rewrite, variable, avx512, said, rewritten):
+    monkeypatch.setattr(convolutions, "has_avx512", lambda: avx512)
+    monkeypatch.delenv(variable)
+    if said is not None:
+        monkeypatch.setenv(variable, said)
+    with nullcontext() if rewritten else pytest.raises(AssertionError):
+        both(rewrite, (1, 3, 8, 8), dilation=2)
 
 
 class TestDilated:
@@ -149,7 +152,8 @@ class TestDilated:
     @given(n=st.integers(1, 2), height=SIZES, width=SIZES, dilation=st.integers(1, 45))
     def test_any_size_and_dilation(self, n, height, width, dilation):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dilated, "_FROM", (1, 1))
+            patch.setenv(dilated.VARIABLE, "1")
+            patch.setattr(dilated, "_FROM", 1)
             patch.setattr(dilated, "_FILTERS", 1)
             got, wanted = both(dilated.without_zeros, (n, 3, height, width), dilation=dilation)
         np.testing.assert_allclose(got, wanted, atol=1e-5)
@@ -166,15 +170,10 @@ class TestDilated:
         assert found == [(place, k) for place in range(length) for k in range(3)
                          if 0 <= place + (k - 1) * dilation < length]
 
-    def test_it_can_be_switched_off(self, always, monkeypatch):
-        monkeypatch.setenv(dilated.VARIABLE, "0")
-        with pytest.raises(AssertionError):
-            both(dilated.without_zeros, (1, 3, 8, 8), dilation=2)
-
 
 @pytest.mark.parametrize("name", ["fcn", "deeplabv3plus"])
 def test_a_network_gives_what_it_gave_and_all_sizes_share_its_weights(always, monkeypatch, name):
-    monkeypatch.setattr(dilated, "_FROM", (4, 4))
+    monkeypatch.setattr(dilated, "_FROM", 4)
     net = get_model(name, backbone="resnet18", nclass=5, output_stride=8)
     sizes = [(64, 96), (57, 75)]
     pictures = [mx.nd.random.normal(shape=(1, 3, *size)) for size in sizes]
