@@ -49,6 +49,7 @@ _CAPABILITY = (75, 76)
 # libmxnet.so of mxnet-cu112 1.9.1 holds machine code for 5.0, 6.0, 7.0, 8.0 and 8.6 and, as its section .nv_fatbin
 # shows, no PTX. Such code runs on later GPUs of the same generation (7.5, 8.9) and on no other.
 _GENERATIONS = (5, 8)
+USABLE = "from Maxwell (5.0) to Ada (8.9)"
 
 
 def use_gpu_build() -> None:

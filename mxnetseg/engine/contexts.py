@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence, Union
 import mxnet as mx
 import numpy as np
 
-from .._cuda import compute_capability, computes_on
+from .._cuda import USABLE, compute_capability, computes_on
 from ..errors import DeviceError
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
         if present and computes_on(compute_capability(0)):
             return [mx.gpu(0)]
         if present:
-            log.warning("GPU 0 is %s: working on the CPU", _too_new(0))
+            log.warning("GPU 0 is %s: working on the CPU", _no_code_for(0))
         return [mx.cpu()]
     contexts = [_parse(str(text), present) for text in wanted]
     if len({(c.device_type, c.device_id) for c in contexts}) < len(contexts):
@@ -50,13 +50,12 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
         return [mx.cpu(i) for i in range(len(contexts))]
     for context in contexts:
         if context.device_type == "gpu" and not computes_on(compute_capability(context.device_id)):
-            raise DeviceError(f"GPU {context.device_id} is {_too_new(context.device_id)}", where="--ctx",
-                              received=" ".join(map(str, wanted)),
-                              fix="--ctx cpu, or a GPU from Maxwell (5.0) to Ada (8.9)")
+            raise DeviceError(f"GPU {context.device_id} is {_no_code_for(context.device_id)}", where="--ctx",
+                              received=" ".join(map(str, wanted)), fix=f"--ctx cpu, or a GPU {USABLE}")
     return contexts
 
 
-def _too_new(index: int) -> str:
+def _no_code_for(index: int) -> str:
     return "of compute capability {}.{}, for which MXNet 1.9.1 holds no code".format(*compute_capability(index))
 
 

@@ -24,6 +24,7 @@ from .._cuda import (
     CUDA_LIBRARIES,
     DRIVER,
     GPU_DISTRIBUTIONS,
+    USABLE,
     can_load,
     computes_on,
     has_distribution,
@@ -322,7 +323,7 @@ def _gpu(machine: Machine) -> List[Finding]:
     for index, capability in enumerate(machine.trials["mxnet"].facts.get("capabilities", ())):
         if not computes_on(capability):
             found.append(Finding(f"GPU {index} is of compute capability {_dots(capability)}; MXNet 1.9.1 holds "
-                                 "no code for it", "--ctx cpu, or a GPU from Maxwell (5.0) to Ada (8.9)", needed=False))
+                                 "no code for it", f"--ctx cpu, or a GPU {USABLE}", needed=False))
     return found
 
 
