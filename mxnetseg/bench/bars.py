@@ -63,9 +63,12 @@ def _peak(precision: str) -> Callable[[Results], Optional[float]]:
     return value
 
 
-def _worst(number: Callable[[Dict[str, Any]], float]) -> Callable[[Results], Optional[float]]:
+def _worst(number: Callable[[Dict[str, Any]], Optional[float]]) -> Callable[[Results], Optional[float]]:
     """The largest number among our forms."""
-    return lambda results: max((number(r) for n, r in results.items() if n.startswith("ours")), default=None)
+    def value(results):
+        numbers = [number(r) for name, r in results.items() if name.startswith("ours")]
+        return max((n for n in numbers if n is not None), default=None)
+    return value
 
 
 def _miou_apart(form: str) -> Callable[[Results], Optional[float]]:

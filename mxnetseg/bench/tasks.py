@@ -305,14 +305,16 @@ def _memory(setting: Setting, torch: Optional[str]) -> Part:
     columns = [(f"after {(i + 1) * setting.pictures}", lambda r, i=i: f"{r.noted['resident_mib'][i]:.0f}")
                for i in range(setting.rounds)]
     title = f"{TASKS['memory']}: {_network(setting)}, twelve sizes from {height} x {width} on; MiB"
-    return Part(title, found, None, [*columns, ("growth", lambda r: f"{growth(vars(r)):.1%}")],
+    if setting.rounds > 1:
+        columns.append(("growth", lambda r: f"{growth(vars(r)):.1%}"))
+    return Part(title, found, None, columns,
                 prepare=lambda folder: _pictures(folder, sizes, setting.kind))
 
 
-def growth(result: Dict[str, Any]) -> float:
-    """How much more evaluation holds at the end than after the first third."""
+def growth(result: Dict[str, Any]) -> Optional[float]:
+    """How much more evaluation holds at the end than after the first third; None of one turn, which does not say."""
     held = result["noted"]["resident_mib"]
-    return held[-1] / held[(len(held) - 1) // 3] - 1
+    return held[-1] / held[(len(held) - 1) // 3] - 1 if len(held) > 1 else None
 
 
 def _start(setting: Setting, torch: Optional[str]) -> Part:

@@ -53,6 +53,10 @@ def test_what_shall_be_small():
     assert by_what["mxnetseg --help"]["reached"]
 
 
+def test_one_turn_says_nothing_of_growth():
+    assert not rows(a_run("memory", result("ours, float32", 1.0, noted={"resident_mib": [100]})))
+
+
 def test_evaluation_counts_speed_and_score():
     run = a_run("evaluate", result("GluonCV", 10.0, ended={"miou": 50.0}),
                 result("ours, float32", 2.0, ended={"miou": 50.04}),
