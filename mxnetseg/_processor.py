@@ -35,6 +35,11 @@ def cpu_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return _said("vendor_id", cpuinfo)
 
 
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processor is sold as; empty where Linux does not say."""
+    return _said("model name", cpuinfo)
+
+
 def _said(key: str, cpuinfo: Path) -> str:
     try:
         for line in cpuinfo.read_text().splitlines():

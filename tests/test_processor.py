@@ -88,7 +88,8 @@ def test_a_library_without_the_call_is_no_disaster(machine, monkeypatch):
 
 def test_the_processor_is_read_from_linux(tmp_path):
     file = tmp_path / "cpuinfo"
-    file.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu amx_tile avx512_bf16\n")
+    file.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\nmodel\t\t: 143\nmodel name\t: Xeon: 8481\n"
+                    "flags\t\t: fpu amx_tile avx512_bf16\n")
     assert _processor.cpu_flags(file) == {"fpu", "amx_tile", "avx512_bf16"}
-    assert _processor.cpu_vendor(file) == "GenuineIntel"
+    assert _processor.cpu_vendor(file) == "GenuineIntel" and _processor.cpu_model(file) == "Xeon: 8481"
     assert _processor.cpu_flags(tmp_path / "none") == frozenset() and _processor.cpu_vendor(tmp_path / "none") == ""

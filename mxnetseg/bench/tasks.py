@@ -106,13 +106,8 @@ def settings(do: str, *, networks: Sequence[str], size: Optional[Tuple[int, int]
             yield from (replace(setting, kind=kind) for kind in ("png", "jpg"))
             return  # it has no network
         yield setting
-        if do == "evaluate":
-            yield from _in_one_piece(setting)
-
-
-def _in_one_piece(setting: Setting) -> Iterator[Setting]:
-    """A part of its own each: six scales of a large picture take twelve GiB, which two at once may not find."""
-    return (replace(setting, rounds=1, whole=form) for form in ("float32", *halves()))
+        if do == "evaluate":  # parts of their own: six scales take twelve GiB, which two at once may not find
+            yield from (replace(setting, rounds=rounds or 1, whole=form) for form in ("float32", *halves()))
 
 
 def the_whole(networks: Sequence[str]) -> Iterator[Setting]:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._compat import cores, count_cores
 from .._memory import total_memory
-from .._processor import cpu_flags, has_amx
+from .._processor import cpu_flags, cpu_model, has_amx
 from ..errors import EnvironmentProblem
 
 # an idle competitor's OpenMP threads spin on for so long after its turn
@@ -224,12 +224,7 @@ def take_turns(competitors: Sequence[Competitor], *, rounds: int = 9, threads: O
 
 def machine() -> Dict[str, Any]:
     """Where it was measured."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-    except OSError:
-        pass
+    model = cpu_model() or platform.processor() or platform.machine()
     memory = (total_memory() or 0) / 2 ** 30
     flags = cpu_flags()
     return {"processor": model, "cores": count_cores(), "memory_gib": round(memory, 1),

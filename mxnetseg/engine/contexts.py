@@ -31,11 +31,10 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
     """
     present = mx.context.num_gpus()
     if not wanted:
-        if present and computes_on(compute_capability(0)):
-            return [mx.gpu(0)]
-        if present:
-            log.warning("GPU 0 is %s: working on the CPU", _no_code_for(0))
-        return [mx.cpu()]
+        problem = _no_code_for(0) if present else None
+        if problem:
+            log.warning("%s: working on the CPU", problem)
+        return [mx.gpu(0) if present and not problem else mx.cpu()]
     contexts = [_parse(str(text), present) for text in wanted]
     if len({(c.device_type, c.device_id) for c in contexts}) < len(contexts):
         raise DeviceError("a device is named twice", where="--ctx", received=" ".join(map(str, wanted)),
@@ -49,14 +48,19 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
                     mx.__version__, " ".join(map(str, wanted)), len(contexts), "s" * (len(contexts) > 1))
         return [mx.cpu(i) for i in range(len(contexts))]
     for context in contexts:
-        if context.device_type == "gpu" and not computes_on(compute_capability(context.device_id)):
-            raise DeviceError(f"GPU {context.device_id} is {_no_code_for(context.device_id)}", where="--ctx",
-                              received=" ".join(map(str, wanted)), fix=f"--ctx cpu, or a GPU {USABLE}")
+        problem = _no_code_for(context.device_id) if context.device_type == "gpu" else None
+        if problem:
+            raise DeviceError(problem, where="--ctx", received=" ".join(map(str, wanted)),
+                              fix=f"--ctx cpu, or a GPU {USABLE}")
     return contexts
 
 
-def _no_code_for(index: int) -> str:
-    return "of compute capability {}.{}, for which MXNet 1.9.1 holds no code".format(*compute_capability(index))
+def _no_code_for(index: int) -> Optional[str]:
+    """Why MXNet cannot use a GPU, if it cannot."""
+    capability = compute_capability(index)
+    if computes_on(capability):
+        return None
+    return "GPU {} is of compute capability {}.{}, for which MXNet 1.9.1 holds no code".format(index, *capability)
 
 
 def _parse(text: str, present: int) -> mx.Context:

@@ -1,5 +1,4 @@
 """A compiled block gives what the block gives, at any size, in any order, after its weights have changed."""
-
 import mxnet as mx
 import numpy as np
 from hypothesis import given, settings
