@@ -96,8 +96,8 @@ def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mappi
     for node in list(graph.nodes):
         parts = node.get("subgraphs", [{"nodes": []}])[0]["nodes"]
         fused = {part["op"]: part for part in parts}
-        dilation = _dilation(fused.get("Convolution", {}).get("attrs", {}))
-        if node["op"] != _FUSED or "quantized" in node["attrs"] or dilation is None:
+        dilation = dilation_of(fused.get("Convolution", {}).get("attrs", {}))
+        if node["op"] != _FUSED or "quantized" in node["attrs"] or not dilation:
             continue
         outer = iter(graph.output(entry) for entry in node["inputs"])
         names = [next(outer) if part["op"] == "null" else None for part in parts]
@@ -112,13 +112,13 @@ def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mappi
                               tuple(shapes[data]), values[weight].shape[0], dilation)
 
 
-def _dilation(attrs: Mapping[str, str]) -> Optional[int]:
-    """Of a 3x3 convolution that keeps the size of its map; None for others."""
+def dilation_of(attrs: Mapping[str, str]) -> int:
+    """Of a 3x3 convolution of one group that keeps the size of its map; 0 for others."""
     def pair(key, default):
         return [int(number) for number in re.findall(r"\d+", attrs.get(key, default))]
     dilation = pair("dilate", "(1, 1)")
     same = pair("kernel", "") == [3, 3] and pair("stride", "(1, 1)") == [1, 1] and pair("pad", "(0, 0)") == dilation
-    return dilation[0] if same and len(set(dilation)) == 1 and int(attrs.get("num_group", 1)) == 1 else None
+    return dilation[0] if same and len(set(dilation)) == 1 and int(attrs.get("num_group", 1)) == 1 else 0
 
 
 def _norm(names: Sequence[str], attrs: Mapping[str, str]) -> Norm:
@@ -171,13 +171,11 @@ class Writer:
         """What ``make`` makes of the weight (K, C, 3, 3) with the norm folded in."""
         return self.constant(f"{self.convolution.name}_{kind}", self._weights, lambda: make(self._folded()[0]))
 
-    def replace(self, pictures: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
-                block: Callable[[Any, Any, Entry], Entry]) -> None:
-        """Put blocks in the place of the convolution and its norm; what else was fused into it follows unfused.
+    def replace(self, compute: Callable[[Entry], Entry]) -> None:
+        """Put operators in the place of the convolution and its norm; what else was fused into it follows unfused.
 
         Args:
-            pictures, rows, columns: spans of the outputs.
-            block: makes one without bias: ``block(row, column, what they read of some pictures)``.
+            compute: writes them, without bias: map -> map.
         """
         node = self.convolution.node
         outer, made = iter(node["inputs"]), []
@@ -186,7 +184,7 @@ class Writer:
             if part["op"] == "null":
                 made.append(next(outer))
             elif part["op"] == "Convolution":
-                made.append(self._shifted(self._in_blocks(pictures, rows, columns, block, inputs[0])))
+                made.append(self._shifted(compute(inputs[0])))
             elif part["op"] == "BatchNorm":
                 made.append(inputs[0])
             else:
@@ -195,15 +193,14 @@ class Writer:
         last = self._graph.nodes[made[-1][0]]
         node.update(op=last["op"], attrs=last["attrs"], inputs=last["inputs"])
 
-    def _shifted(self, x: Entry) -> Entry:
-        if not self.convolution.bias and not self.convolution.norm:
-            return x
-        return self.add("broadcast_add", x, self.constant(
-            f"{self.convolution.name}_shift", self._weights, lambda: self._folded()[1]))
+    def in_blocks(self, pictures: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
+                  block: Callable[[Any, Any, Entry], Entry], x: Entry) -> Entry:
+        """(N, C, H, W) -> (N, K, H, W), block after block; one that is done takes memory in the whole only.
 
-    def _in_blocks(self, pictures: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
-                   block: Callable[[Any, Any, Entry], Entry], x: Entry) -> Entry:
-        """(N, C, H, W) -> (N, K, H, W), block after block; one that is done takes memory in the whole only."""
+        Args:
+            pictures, rows, columns: spans of the outputs.
+            block: makes one without bias: ``block(row, column, what they read of some pictures)``.
+        """
         shape, filters = self.convolution.shape, self.convolution.filters
         if len(pictures) == len(rows) == len(columns) == 1:
             return block(rows[0], columns[0], x)
@@ -217,3 +214,9 @@ class Writer:
                              end=(picture.end, filters, row.end, column.end))
         # MXNet prepares gradients for any graph, and _slice_assign has none
         return self.add("BlockGrad", whole)
+
+    def _shifted(self, x: Entry) -> Entry:
+        if not self.convolution.bias and not self.convolution.norm:
+            return x
+        return self.add("broadcast_add", x, self.constant(
+            f"{self.convolution.name}_shift", self._weights, lambda: self._folded()[1]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
@@ -17,9 +17,11 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from ..errors import ConfigError
 from ..losses import Part
 from ..nn.blocks import InputStep
+from .dilated import wide_convolutions, without_zeros_in_training
 from .graph import compile_outermost
 from .parallel import forward, needs_lockstep
 from .precision import to_half
+from .rewiring import Graph
 
 # A convolution of so few input channels gives a plain layout in bfloat16, on which the batch norm behind it is ten
 # times as slow: the stem stays in float32.
@@ -60,47 +62,65 @@ class TrainingGraph:
 
     Attributes:
         lockstep: whether the contexts run layer by layer, un-hybridised, so that their batch norms can meet.
-        symbol: the graph where it is in half precision, else None.
 
     Raises:
         ConfigError: half precision over several CPU contexts whose batch norm is synchronised.
     """
 
     def __init__(self, step: Step, contexts: Sequence[mx.Context], precision: str):
-        self.lockstep, self.symbol = needs_lockstep(step.net), None
+        self.lockstep = needs_lockstep(step.net)
         if self.lockstep and precision == "bfloat16":
             raise ConfigError("CPU contexts that share their batch norm run layer by layer, in float32",
                               where="train.precision", received=f"{precision} on {len(contexts)} contexts",
                               fix="one context (--ctx cpu), or --set model.norm=bn")
-        if self.lockstep:
-            self._run = step
-        elif precision == "float32":
-            self._run = compile_outermost(step, **_ONE_SHAPE)
-        else:
-            inputs = mx.sym.var("images"), mx.sym.var("labels")
-            self.symbol = _in_half(step, inputs, precision)
-            block = compile_outermost(_block(self.symbol, inputs, step), **_ONE_SHAPE)
-            self._run = lambda images, labels: _paired(block(images, labels))
+        self._step, self._precision = step, precision
+        self._inputs = mx.sym.var("images"), mx.sym.var("labels")
+        # un-hybridised, a network need not be one graph
+        self._network = None if self.lockstep else mx.sym.Group(list(step.net(step.input(self._inputs[0]))))
+        on_cpus = all(context.device_type == "cpu" for context in contexts)
+        self._of_size = on_cpus and not self.lockstep and bool(wide_convolutions(Graph(self._network)))
+        self._compiled: Dict[Optional[Tuple[int, ...]], HybridBlock] = {}
+
+    def symbol(self, shape: Optional[Tuple[int, ...]] = None) -> mx.sym.Symbol:
+        """(images, labels) -> sum, count, sum, count, ...: the network at the precision, the loss on top as it is.
+
+        Args:
+            shape: of the images, which wide convolutions are rewritten for; None for a graph of any.
+        """
+        network = self._network
+        if shape is not None and self._of_size:
+            graph = Graph(network)
+            without_zeros_in_training(graph, graph.infer("shape", images=shape))
+            network = graph.symbol()
+        if self._precision != "float32":
+            network = _in_half(network, self._step, self._precision)
+        parts = self._step.loss([network[i] for i in range(len(network.list_outputs()))], self._inputs[1])
+        return mx.sym.Group([number for part in parts for number in part])
 
     def __call__(self, shares) -> List[List[Part]]:
         """The parts of each (images, labels), one a context, recorded if the caller records."""
         parts = forward(lambda pair: self._run(*pair), shares, in_step=self.lockstep)
         return [[Part(*part) for part in one] for one in parts]
 
+    def _run(self, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> List[Sequence[mx.nd.NDArray]]:
+        if self.lockstep:
+            return self._step(images, labels)
+        shape = images.shape if self._of_size else None
+        if shape not in self._compiled:
+            block = _block(self.symbol(shape), self._inputs, self._step)
+            self._compiled[shape] = compile_outermost(block, **_ONE_SHAPE)
+        numbers = self._compiled[shape](images, labels)
+        return list(zip(numbers[::2], numbers[1::2]))
 
-def _in_half(step: Step, inputs: Sequence[mx.sym.Symbol], precision: str) -> mx.sym.Symbol:
-    """(images, labels) -> sum, count, sum, count, ...: the network in half precision, the loss on top as it is."""
-    images, labels = inputs
-    network = mx.sym.Group(list(step.net(step.input(images))))
 
+def _in_half(network: mx.sym.Symbol, step: Step, precision: str) -> mx.sym.Symbol:
+    """The network in half precision, but for its stem in bfloat16."""
     def half(stay_float32=()):
-        return to_half(network, precision, data_name=images.name, excluded_sym_names=stay_float32)
+        return to_half(network, precision, data_name="images", excluded_sym_names=stay_float32)
     try:
-        outputs = half(_narrow_convolutions(network, step.collect_params()) if precision == "bfloat16" else ())
+        return half(_narrow_convolutions(network, step.collect_params()) if precision == "bfloat16" else ())
     except mx.MXNetError:  # MXNet's pass loses track where a network joins the stem with what follows (DenseNet)
-        outputs = half()
-    parts = step.loss([outputs[i] for i in range(len(outputs.list_outputs()))], labels)
-    return mx.sym.Group([number for part in parts for number in part])
+        return half()
 
 
 def _block(symbol: mx.sym.Symbol, inputs: Sequence[mx.sym.Symbol], step: Step) -> SymbolBlock:
@@ -108,10 +128,6 @@ def _block(symbol: mx.sym.Symbol, inputs: Sequence[mx.sym.Symbol], step: Step) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it guesses types before it has the parameters, which tell them
         return SymbolBlock(symbol, list(inputs), params=step.collect_params())
-
-
-def _paired(numbers: Sequence[mx.nd.NDArray]) -> List[Sequence[mx.nd.NDArray]]:
-    return list(zip(numbers[::2], numbers[1::2]))
 
 
 def _narrow_convolutions(symbol: mx.sym.Symbol, parameters) -> List[str]:

@@ -165,10 +165,65 @@ class TestDilated:
 
     @given(length=st.integers(1, 99), dilation=st.integers(1, 99))
     def test_every_weight_that_meets_the_axis_is_counted_once(self, length, dilation):
-        found = sorted((place, k) for part in dilated.parts(length, dilation) for place in range(part.begin, part.end)
-                       for k in range(part.first, part.last))
+        found = sorted((place, met.weight) for met in dilated.meetings(length, dilation)
+                       for place in range(met.begin, met.end))
         assert found == [(place, k) for place in range(length) for k in range(3)
                          if 0 <= place + (k - 1) * dilation < length]
+
+
+class TestDilatedInTraining:
+    @settings(max_examples=30)
+    @given(n=st.integers(1, 2), height=SIZES, width=SIZES, dilation=st.integers(1, 45))
+    def test_outputs_and_gradients(self, n, height, width, dilation):
+        symbol, values = network((n, 3, height, width), 5, dilation, "")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(dilated.VARIABLE, "1")
+            patch.setattr(dilated, "_FROM", 1)
+            patch.setattr(dilated, "_FILTERS", 1)
+            rewritten = in_training(symbol, values)
+        assert '"dilate"' not in rewritten.tojson()
+        for got, wanted in zip(*(with_gradients(s, values) for s in (rewritten, symbol))):
+            np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+    @pytest.mark.parametrize("tail", ["b", ""])
+    def test_only_wide_ones_without_bias(self, always, monkeypatch, tail):
+        monkeypatch.setattr(dilated, "_FROM", 6)
+        for dilation in (5, 6):
+            rewritten = in_training(*network((1, 4, 9, 14), 5, dilation, tail))
+            assert ('"dilate"' not in rewritten.tojson()) == (dilation == 6 and not tail)
+
+    @pytest.mark.parametrize("avx512, said, dilation, rewritten", [
+        (False, None, 6, True), (True, None, 6, False), (True, None, 12, True), (True, "1", 6, True),
+        (False, "0", 6, False)])
+    def test_where_it_is_done(self, always, monkeypatch, avx512, said, dilation, rewritten):
+        monkeypatch.setattr(convolutions, "has_avx512", lambda: avx512)
+        monkeypatch.delenv(dilated.VARIABLE)
+        if said is not None:
+            monkeypatch.setenv(dilated.VARIABLE, said)
+        assert ('"dilate"' not in in_training(*network((1, 4, 16, 16), 5, dilation, "")).tojson()) == rewritten
+
+    @given(height=SIZES, width=SIZES, dilation=st.integers(1, 45))
+    def test_the_share_that_is_left_is_that_of_the_definition(self, height, width, dilation):
+        reached = [sum(0 <= place + shift < length for place in range(length) for shift in (-dilation, 0, dilation))
+                   for length in (height, width)]
+        assert dilated.left((height, width), dilation) == pytest.approx(
+            reached[0] * reached[1] / (9 * height * width))
+
+
+def in_training(symbol, values):
+    graph = Graph(symbol)
+    dilated.without_zeros_in_training(graph, graph.infer("shape", data=values["data"].shape))
+    return graph.symbol()
+
+
+def with_gradients(symbol, values):
+    """The output, and the gradients of a sum over it with other weights at every place."""
+    names = symbol.list_arguments()
+    gradients = {name: mx.nd.zeros_like(values[name]) for name in names}
+    bound = symbol.bind(mx.cpu(), {name: values[name] for name in names}, args_grad=gradients)
+    output = bound.forward(is_train=True)[0]
+    bound.backward(mx.nd.array(np.random.RandomState(1).normal(size=output.shape)))
+    return [value.asnumpy() for value in (output, *gradients.values())]
 
 
 @pytest.mark.parametrize("name", ["fcn", "deeplabv3plus"])

@@ -7,9 +7,11 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
+from mxnetseg.engine import dilated
 from mxnetseg.engine.step import Divisors, Step, TrainingGraph
 from mxnetseg.errors import ConfigError
 from mxnetseg.losses import Mining, Part, global_backward
+from mxnetseg.models import get_model
 from mxnetseg.models.base import SegModel
 from mxnetseg.nn.blocks import ConvModule2d, FCNHead
 from mxnetseg.nn.norm import CrossContextBatchNorm
@@ -119,7 +121,7 @@ class TestHalfPrecision:
 
     def test_convolutions_compute_in_it_and_the_stem_does_not(self):
         step = make()
-        inside = TrainingGraph(step, [mx.cpu()], "bfloat16").symbol.get_internals()
+        inside = TrainingGraph(step, [mx.cpu()], "bfloat16").symbol().get_internals()
         _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
         found = {name: kind for name, kind in zip(inside.list_outputs(), kinds)
                  if re.search(r"conv\d+_fwd_output$", name)}
@@ -128,7 +130,7 @@ class TestHalfPrecision:
         assert {name for name, kind in found.items() if kind is np.float32} == {f"{stem}_fwd_output"}
 
     def test_for_gpus_all_convolutions_are_float16_and_the_losses_float32(self):
-        inside = TrainingGraph(make(), [mx.gpu(0)], "float16").symbol.get_internals()  # it is not run
+        inside = TrainingGraph(make(), [mx.gpu(0)], "float16").symbol().get_internals()  # it is not run
         _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
         found = dict(zip(inside.list_outputs(), kinds))
         assert {kind for name, kind in found.items() if re.search(r"conv\d+_fwd_output$", name)} == {np.float16}
@@ -179,6 +181,23 @@ def test_batches_of_other_shapes_in_turn():
         assert loss == pytest.approx(wanted[0], rel=1e-5)
         for got, plain in ((found, wanted[1]), (statistics, wanted[2])):
             np.testing.assert_allclose(flat(got), flat(plain), rtol=1e-3, atol=1e-5 * np.abs(flat(plain)).max())
+
+
+def test_wide_convolutions_without_zeros_for_each_shape(monkeypatch):
+    net = get_model("deeplabv3plus", backbone="resnet18", nclass=4, output_stride=8)
+    step, found = ready(net), {}
+    for said in "01":
+        monkeypatch.setenv(dilated.VARIABLE, said)
+        graph = TrainingGraph(step, [mx.cpu()], "float32")
+        found[said] = []
+        for n, shape in enumerate([(2, 64, 96), (2, 64, 96), (1, 96, 64), (2, 64, 96)]):
+            found[said].append(gradients(step, graph, [batch(*shape, seed=n)]))
+        inside = graph.symbol((2, 64, 96, 3)).tojson()
+        assert inside.count('"dilate": "(12, 12)"') == 1 - int(said)
+    for (loss, grads, statistics), (wanted, plain, others) in zip(found["1"], found["0"]):
+        assert loss == pytest.approx(wanted, rel=1e-5)
+        assert cosine(flat(grads), flat(plain)) > 1 - 1e-6
+        np.testing.assert_allclose(flat(statistics), flat(others), rtol=1e-3, atol=1e-4)
 
 
 class Nothing(nn.HybridBlock):

@@ -35,7 +35,7 @@ def make(subject):
 @pytest.mark.parametrize("subject", list(cases(HARD)))
 @pytest.mark.parametrize("precision, device", [("bfloat16", mx.cpu()), ("float16", mx.gpu(0))])
 def test_the_graph_has_its_types(subject, precision, device):
-    inside = TrainingGraph(make(subject), [device], precision).symbol.get_internals()  # it is not run
+    inside = TrainingGraph(make(subject), [device], precision).symbol().get_internals()  # it is not run
     _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
     found = [str(kind) for name, kind in zip(inside.list_outputs(), kinds) if re.search(r"conv\d+_fwd_output$", name)]
     assert sum(precision in kind for kind in found) > 0.8 * len(found)
