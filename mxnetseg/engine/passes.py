@@ -124,8 +124,8 @@ def for_size(symbol: mx.sym.Symbol, shape: Sequence[int], dtype: str, values: Ma
     graph.replace(_idle(graph, types))
     if context.device_type == "cpu":
         _leave_pooling_to_onednn(graph, shapes, types)
-        without_zeros(graph, shapes, types, values, weights)
         constants = winograd(graph, shapes, types, values, weights)
+        without_zeros(graph, shapes, types, values, weights)
     fixed = _fixed(graph, types)
     wanted = [entry for entry, readers in graph.readers().items()
               if entry[0] in fixed and any(reader not in fixed for reader in readers)]

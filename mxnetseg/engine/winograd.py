@@ -25,6 +25,7 @@ import mxnet as mx
 import numpy as np
 
 from .convolutions import Convolution, Span, Writer, convolutions, rewriting_pays
+from .dilated import share
 from .rewiring import Entry, Graph
 
 VARIABLE = "MXNETSEG_WINOGRAD"
@@ -123,7 +124,7 @@ def spans(length: int, dilation: int, longest: int, *, apart: bool = False) -> L
 
 def winograd(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
              values: Mapping[str, mx.nd.NDArray], weights: Dict[str, mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
-    """Rewrite those of the fused convolutions of ``graph`` that gain by it.
+    """Rewrite those of the fused convolutions of ``graph`` that gain by it, and more than by :mod:`.dilated`.
 
     Args:
         graph: of an inference on a CPU.
@@ -139,7 +140,9 @@ def winograd(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[s
         return constants
     for convolution in convolutions(graph, shapes, types, values):
         rows, columns = _blocks(convolution)
-        if _work(convolution, rows, columns) <= _PROMISE * convolution.operations:
+        weight_by_weight = share(convolution)
+        promise = weight_by_weight if weight_by_weight < 1 else _PROMISE
+        if _work(convolution, rows, columns) <= promise * convolution.operations:
             tiles = _Tiles(graph, convolution, values, weights, constants)
             # a picture after the other, so that the points of its tiles can be the first axes
             pictures = [Span(i, i + 1) for i in range(convolution.shape[0])]

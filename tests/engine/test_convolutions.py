@@ -24,8 +24,13 @@ def always(monkeypatch):
     monkeypatch.setenv(winograd.VARIABLE, "1")
     monkeypatch.setenv(dilated.VARIABLE, "1")
     monkeypatch.setattr(winograd, "_PROMISE", float("inf"))
-    monkeypatch.setattr(dilated, "_FROM", 1)
-    monkeypatch.setattr(dilated, "_FILTERS", 1)
+    monkeypatch.setattr(winograd, "share", lambda convolution: 1.0)
+    whatever_is_dilated(monkeypatch)
+
+
+def whatever_is_dilated(monkeypatch):
+    for name, value in (("_FROM", 1), ("_FILTERS", 1), ("_MOVING", 0), ("_MOVING_IN_TRAINING", 0)):
+        monkeypatch.setattr(dilated, name, value)
 
 
 def network(shape, filters, dilation, tail):
@@ -123,6 +128,17 @@ class TestWinograd:
             both(winograd.winograd, (1, 3, 16, 16))
         both(winograd.winograd, (1, 512, 48, 48), filters=512)
 
+    @pytest.mark.parametrize("size, dilation, rewritten", [((128, 256), 12, True), ((64, 64), 24, False)])
+    def test_widely_dilated_ones_where_weight_by_weight_would_take_longer(self, monkeypatch, size, dilation, rewritten):
+        monkeypatch.setenv(winograd.VARIABLE, "1")
+        data, weight = (1, 2048, *size), (256, 2048, 3, 3)
+        y = mx.sym.Convolution(mx.sym.var("data"), mx.sym.var("w"), no_bias=True, kernel=(3, 3), num_filter=256,
+                               dilate=(dilation, dilation), pad=(dilation, dilation))
+        graph, weights = Graph(y.get_backend_symbol("MKLDNN")), {}
+        winograd.winograd(graph, graph.infer("shape", data=data), graph.infer("type", data="float32"),
+                          {"w": mx.nd.zeros(weight)}, weights)
+        assert bool(weights) == rewritten
+
     def test_maps_that_would_take_much_memory_are_cut(self, always, monkeypatch):
         def blocks():
             symbol, values = network((1, 4, 16, 12), 5, 1, "")
@@ -153,8 +169,7 @@ class TestDilated:
     def test_any_size_and_dilation(self, n, height, width, dilation):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(dilated.VARIABLE, "1")
-            patch.setattr(dilated, "_FROM", 1)
-            patch.setattr(dilated, "_FILTERS", 1)
+            whatever_is_dilated(patch)
             got, wanted = both(dilated.without_zeros, (n, 3, height, width), dilation=dilation)
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
@@ -178,8 +193,7 @@ class TestDilatedInTraining:
         symbol, values = network((n, 3, height, width), 5, dilation, "")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(dilated.VARIABLE, "1")
-            patch.setattr(dilated, "_FROM", 1)
-            patch.setattr(dilated, "_FILTERS", 1)
+            whatever_is_dilated(patch)
             rewritten = in_training(symbol, values)
         assert '"dilate"' not in rewritten.tojson()
         for got, wanted in zip(*(with_gradients(s, values) for s in (rewritten, symbol))):
@@ -195,12 +209,21 @@ class TestDilatedInTraining:
     @pytest.mark.parametrize("avx512, said, dilation, rewritten", [
         (False, None, 6, True), (True, None, 6, False), (True, None, 12, True), (True, "1", 6, True),
         (False, "0", 6, False)])
-    def test_where_it_is_done(self, always, monkeypatch, avx512, said, dilation, rewritten):
+    def test_on_which_processor(self, always, monkeypatch, avx512, said, dilation, rewritten):
         monkeypatch.setattr(convolutions, "has_avx512", lambda: avx512)
         monkeypatch.delenv(dilated.VARIABLE)
         if said is not None:
             monkeypatch.setenv(dilated.VARIABLE, said)
         assert ('"dilate"' not in in_training(*network((1, 4, 16, 16), 5, dilation, "")).tojson()) == rewritten
+
+    @pytest.mark.parametrize("shape, dilation, rewritten", [
+        ((2, 128, 64, 64), 12, False), ((2, 256, 64, 64), 12, False), ((2, 1024, 64, 64), 12, True),
+        ((2, 2048, 32, 32), 12, True), ((2, 128, 16, 16), 12, True)])
+    def test_only_what_gains(self, monkeypatch, shape, dilation, rewritten):
+        monkeypatch.setenv(dilated.VARIABLE, "1")
+        y = mx.sym.Convolution(mx.sym.var("data"), mx.sym.var("w"), no_bias=True, kernel=(3, 3), num_filter=128,
+                               dilate=(dilation, dilation), pad=(dilation, dilation))
+        assert ('"dilate"' not in in_training(y, {"data": mx.nd.empty(shape)}).tojson()) == rewritten
 
     @given(height=SIZES, width=SIZES, dilation=st.integers(1, 45))
     def test_the_share_that_is_left_is_that_of_the_definition(self, height, width, dilation):
@@ -229,6 +252,7 @@ def with_gradients(symbol, values):
 @pytest.mark.parametrize("name", ["fcn", "deeplabv3plus"])
 def test_a_network_gives_what_it_gave_and_all_sizes_share_its_weights(always, monkeypatch, name):
     monkeypatch.setattr(dilated, "_FROM", 4)
+    monkeypatch.setattr(winograd, "share", dilated.share)
     net = get_model(name, backbone="resnet18", nclass=5, output_stride=8)
     sizes = [(64, 96), (57, 75)]
     pictures = [mx.nd.random.normal(shape=(1, 3, *size)) for size in sizes]

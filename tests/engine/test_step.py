@@ -183,20 +183,19 @@ def test_batches_of_other_shapes_in_turn():
             np.testing.assert_allclose(flat(got), flat(plain), rtol=1e-3, atol=1e-5 * np.abs(flat(plain)).max())
 
 
-def test_wide_convolutions_without_zeros_for_each_shape(monkeypatch):
-    net = get_model("deeplabv3plus", backbone="resnet18", nclass=4, output_stride=8)
-    step, found = ready(net), {}
+@pytest.mark.parametrize("name", ["deeplabv3plus", "acfnet", "denseaspp", "seenet"])
+def test_wide_convolutions_without_zeros_for_each_shape(monkeypatch, name):
+    monkeypatch.setattr(dilated, "_MOVING_IN_TRAINING", 0)
+    net = get_model(name, backbone="resnet18", nclass=4)
+    step, shapes, found = ready(net), [(2, 64, 96), (2, 64, 96), (1, 96, 64), (2, 64, 96)], {}
     for said in "01":
         monkeypatch.setenv(dilated.VARIABLE, said)
         graph = TrainingGraph(step, [mx.cpu()], "float32")
-        found[said] = []
-        for n, shape in enumerate([(2, 64, 96), (2, 64, 96), (1, 96, 64), (2, 64, 96)]):
-            found[said].append(gradients(step, graph, [batch(*shape, seed=n)]))
-        inside = graph.symbol((2, 64, 96, 3)).tojson()
-        assert inside.count('"dilate": "(12, 12)"') == 1 - int(said)
+        found[said] = [gradients(step, graph, [batch(*shape, seed=n)]) for n, shape in enumerate(shapes)]
+        assert graph.symbol((2, 64, 96, 3)).tojson().count('"dilate": "(12, 12)"') == 1 - int(said)
     for (loss, grads, statistics), (wanted, plain, others) in zip(found["1"], found["0"]):
-        assert loss == pytest.approx(wanted, rel=1e-5)
-        assert cosine(flat(grads), flat(plain)) > 1 - 1e-6
+        assert loss == pytest.approx(wanted, rel=1e-4)
+        assert cosine(flat(grads), flat(plain)) > 1 - 1e-5
         np.testing.assert_allclose(flat(statistics), flat(others), rtol=1e-3, atol=1e-4)
 
 
