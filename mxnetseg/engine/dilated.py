@@ -52,9 +52,10 @@ class Meeting(Span):
 
 def meetings(length: int, dilation: int) -> List[Meeting]:
     """Of each weight that meets an axis at all; the middle one, which meets all of it, is the first."""
-    middle, before, after = Meeting(0, length, 1, dilation), Meeting(dilation, length, 0, dilation), Meeting(
-        0, length - dilation, 2, dilation)
-    return [middle, before, after] if dilation < length else [middle]
+    middle = Meeting(0, length, 1, dilation)
+    if dilation >= length:
+        return [middle]
+    return [middle, Meeting(dilation, length, 0, dilation), Meeting(0, length - dilation, 2, dilation)]
 
 
 def left(size: Sequence[int], dilation: int) -> float:
