@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import count, product
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -139,6 +139,16 @@ class Span:
         return self.begin, self.end
 
 
+def instead_of(node: dict, graph: Graph) -> Callable[..., Entry]:
+    """``add(op, *inputs, **attributes)``: writes an operator, named after the node that it replaces; its output."""
+    numbers = count(1)
+
+    def add(op: str, *inputs: Entry, **attributes) -> Entry:
+        return graph.add(op, f"{node['name']}_instead{next(numbers)}", inputs,
+                         **{key: str(value) for key, value in attributes.items()})
+    return add
+
+
 class Writer:
     """Writes other operators into a graph, in the place of a convolution.
 
@@ -147,19 +157,17 @@ class Writer:
         convolution: which one.
         values: the parameters.
         weights: what is made of weights, by name, for all sizes; what is missing is added.
+
+    Attributes:
+        add: writes an operator, see :func:`instead_of`.
     """
 
     def __init__(self, graph: Graph, convolution: Convolution, values: Mapping[str, mx.nd.NDArray],
                  weights: Dict[str, mx.nd.NDArray]):
         self.convolution = convolution
-        self._graph, self._weights, self._count = graph, weights, 0
+        self.add = instead_of(convolution.node, graph)
+        self._graph, self._weights = graph, weights
         self._folded = lru_cache(None)(lambda: convolution.folded(values))
-
-    def add(self, op: str, *inputs: Entry, **attributes) -> Entry:
-        """A new operator's output."""
-        self._count += 1
-        return self._graph.add(op, f"{self.convolution.node['name']}_instead{self._count}", inputs,
-                               **{key: str(value) for key, value in attributes.items()})
 
     def constant(self, name: str, constants: Dict[str, mx.nd.NDArray], make: Callable[[], np.ndarray]) -> Entry:
         """A float32 constant, which is made where there is none of its name yet."""

@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from math import prod
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from .convolutions import Convolution, Span, Writer, convolutions, dilation_of, rewriting_pays
+from .convolutions import Convolution, Span, Writer, convolutions, dilation_of, instead_of, rewriting_pays
 from .rewiring import Entry, Graph
 
 VARIABLE = "MXNETSEG_DILATED"
@@ -123,12 +122,8 @@ def without_zeros_in_training(graph: Graph, shapes: Mapping[str, Sequence[int]])
 
 
 def _replace_in_training(graph: Graph, number: int, shape: Sequence[int]) -> None:
-    node, written = graph.nodes[number], count(1)
-    filters = int(node["attrs"]["num_filter"])
-
-    def add(op: str, *inputs: Entry, **attributes) -> Entry:
-        return graph.add(op, f"{node['name']}_instead{next(written)}", inputs,
-                         **{key: str(value) for key, value in attributes.items()})
+    node = graph.nodes[number]
+    add, filters = instead_of(node, graph), int(node["attrs"]["num_filter"])
     x, weight = node["inputs"]
     # as (9 K, C, 1, 1), of which the pieces' gradients make one whole without adding nine
     turned = add("Reshape", add("transpose", weight, axes=(2, 3, 0, 1)), shape=(9 * filters, shape[1], 1, 1))

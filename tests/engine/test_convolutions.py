@@ -33,6 +33,11 @@ def whatever_is_dilated(monkeypatch):
         monkeypatch.setattr(dilated, name, value)
 
 
+def convolution(filters, dilation, *bias):
+    return mx.sym.Convolution(mx.sym.var("data"), mx.sym.var("w"), *bias, no_bias=not bias, kernel=(3, 3),
+                              dilate=(dilation,) * 2, pad=(dilation,) * 2, num_filter=filters)
+
+
 def network(shape, filters, dilation, tail):
     """A convolution and what follows it, and values for all of it."""
     rng = np.random.RandomState(0)
@@ -41,9 +46,7 @@ def network(shape, filters, dilation, tail):
               "mean": rng.normal(size=filters), "var": rng.uniform(0.5, 2, filters),
               "more": rng.normal(size=(shape[0], filters, *shape[2:]))}
     v = {name: mx.sym.var(name) for name in values}
-    bias = [v["b"]] if "b" in tail else []
-    y = mx.sym.Convolution(v["data"], v["w"], *bias, no_bias=not bias, kernel=(3, 3), dilate=(dilation,) * 2,
-                           pad=(dilation,) * 2, num_filter=filters)
+    y = convolution(filters, dilation, *([v["b"]] if "b" in tail else []))
     if "n" in tail:
         y = mx.sym.BatchNorm(y, v["gamma"], v["beta"], v["mean"], v["var"], fix_gamma="f" in tail, eps=1e-2)
     if "s" in tail.lower():
@@ -132,9 +135,7 @@ class TestWinograd:
     def test_widely_dilated_ones_where_weight_by_weight_would_take_longer(self, monkeypatch, size, dilation, rewritten):
         monkeypatch.setenv(winograd.VARIABLE, "1")
         data, weight = (1, 2048, *size), (256, 2048, 3, 3)
-        y = mx.sym.Convolution(mx.sym.var("data"), mx.sym.var("w"), no_bias=True, kernel=(3, 3), num_filter=256,
-                               dilate=(dilation, dilation), pad=(dilation, dilation))
-        graph, weights = Graph(y.get_backend_symbol("MKLDNN")), {}
+        graph, weights = Graph(convolution(256, dilation).get_backend_symbol("MKLDNN")), {}
         winograd.winograd(graph, graph.infer("shape", data=data), graph.infer("type", data="float32"),
                           {"w": mx.nd.zeros(weight)}, weights)
         assert bool(weights) == rewritten
@@ -221,9 +222,8 @@ class TestDilatedInTraining:
         ((2, 2048, 32, 32), 12, True), ((2, 128, 16, 16), 12, True)])
     def test_only_what_gains(self, monkeypatch, shape, dilation, rewritten):
         monkeypatch.setenv(dilated.VARIABLE, "1")
-        y = mx.sym.Convolution(mx.sym.var("data"), mx.sym.var("w"), no_bias=True, kernel=(3, 3), num_filter=128,
-                               dilate=(dilation, dilation), pad=(dilation, dilation))
-        assert ('"dilate"' not in in_training(y, {"data": mx.nd.empty(shape)}).tojson()) == rewritten
+        graph = in_training(convolution(128, dilation), {"data": mx.nd.empty(shape)})
+        assert ('"dilate"' not in graph.tojson()) == rewritten
 
     @given(height=SIZES, width=SIZES, dilation=st.integers(1, 45))
     def test_the_share_that_is_left_is_that_of_the_definition(self, height, width, dilation):
