@@ -22,7 +22,12 @@ HOME_VARIABLE = "MXNETSEG_HOME"
 
 def home() -> Path:
     """Folder for what mxnetseg keeps between runs: ``$MXNETSEG_HOME`` or ``~/.mxnetseg``."""
-    return Path(os.environ.get(HOME_VARIABLE) or "~/.mxnetseg").expanduser()
+    return expand(os.environ.get(HOME_VARIABLE) or "~/.mxnetseg")
+
+
+def expand(path: PathLike) -> Path:
+    """Return a path that a user gave, a leading ``~`` being the home folder. A ``~name`` of no user stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 @contextmanager

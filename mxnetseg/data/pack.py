@@ -23,7 +23,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, UnknownNameError
-from ..files import atomic_write
+from ..files import atomic_write, expand
 from .base import Pair, PathLike, SegDataset, check_sizes, decode_image
 
 SUFFIX = ".pack"
@@ -64,6 +64,7 @@ class PackDataset(SegDataset):
         if root is None or not packs_in(root):
             raise DataNotFoundError("there are no packs", where=root,
                                     fix=f"name their folder: --data pack:PATH\n{self.layout}")
+        root = expand(root)
         self.splits = tuple(path.stem for path in packs_in(root))
         if split not in self.splits:
             raise UnknownNameError("split of this pack", split, self.splits, where=root)
@@ -129,7 +130,7 @@ class PackDataset(SegDataset):
 
 def packs_in(folder: PathLike) -> List[Path]:
     """The packs of a folder, sorted."""
-    return sorted(Path(folder).glob("*" + SUFFIX))
+    return sorted(expand(folder).glob("*" + SUFFIX))
 
 
 def write_pack(dataset: SegDataset, path: PathLike,

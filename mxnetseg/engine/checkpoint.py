@@ -26,7 +26,7 @@ import mxnet as mx
 from .. import __version__
 from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
-from ..files import atomic_write, sha256
+from ..files import atomic_write, expand, sha256
 from ..models import MODELS, get_model
 from ..models.weights import Skipped, assign, read_params
 
@@ -79,7 +79,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: Union[str, Path]):
-        path = Path(path)
+        path = expand(path)
         self.path = path if path.suffix == _PARAMS else path.parent / (path.name + _PARAMS)
 
     def _file(self, suffix: str) -> Path:

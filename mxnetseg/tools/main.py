@@ -15,9 +15,11 @@ import sys
 import traceback
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Dict, Iterator, Optional, Sequence, Tuple
 
 from ..errors import MXNetSegError, UnknownNameError, nearest
+from ..files import expand
 
 # command -> (module, what it does), in the order that --help shows them
 COMMANDS: Dict[str, Tuple[str, str]] = {
@@ -80,6 +82,7 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
         parser.add_argument("--debug", action="store_true",
                             help="log more, and show where in the program an error arose")
         args = parser.parse_args(argv)
+        _expand_paths(args)
         with _logging(debug):
             code = module.run(args)
         sys.stdout.flush()  # here, where a closed pipe is understood
@@ -97,6 +100,15 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
         return 0
     except SystemExit as stop:  # argparse ends so: after --help with 0, after a usage error with 2
         return stop.code if isinstance(stop.code, int) else 2
+
+
+def _expand_paths(args: argparse.Namespace) -> None:
+    """Take a leading ``~`` for the home folder: shells leave that of ``--out=~/x`` alone."""
+    for key, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, key, expand(value))
+        elif isinstance(value, list):
+            setattr(args, key, [expand(item) if isinstance(item, Path) else item for item in value])
 
 
 def overview() -> str:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,21 @@ def test_errors_of_ours_are_messages_not_tracebacks(command, capsys, kind, code)
     assert err == "mxnetseg try: the mask is odd\n  where:    a.png\n  fix:      straighten it\n"
     assert main(["try", "--debug"]) == code
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_paths_may_begin_at_the_home_folder(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+
+    def add_arguments(parser):
+        parser.add_argument("--out", type=Path)
+        parser.add_argument("files", nargs="+", type=Path)
+        parser.add_argument("--name")
+
+    command(lambda args: seen.append((args.out, args.files, args.name)) or 0)
+    monkeypatch.setattr(sys.modules["try_command"], "add_arguments", add_arguments)
+    assert run_command("try", ["--out=~/x", "~/a", "b", "--name", "~c"]) == 0
+    assert seen == [(tmp_path / "x", [tmp_path / "a", Path("b")], "~c")]
 
 
 def test_errors_of_the_program_are_not_hidden(command):
