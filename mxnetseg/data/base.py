@@ -6,6 +6,7 @@ The label ids of the files become train ids here and nowhere else.
 """
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError
+from ..files import expand
 from .decoding import (  # noqa: F401  re-exported: the data sets import them from here
     IGNORE,
     IMAGE_SUFFIXES,
@@ -24,6 +26,7 @@ from .decoding import (  # noqa: F401  re-exported: the data sets import them fr
     read_image,
     read_mask,
 )
+from .listing import is_plain, list_files, read_list  # noqa: F401  likewise
 
 DATA_VARIABLE = "MXNETSEG_DATA"
 
@@ -63,7 +66,7 @@ class SegDataset:
     Raises:
         UnknownNameError: the split does not exist.
         DataNotFoundError: the data set, or a file named by its lists, is not there.
-        DataError: the split is empty.
+        DataError: the split is empty, or the data set has a single class.
 
     Attributes:
         name: as users write it.
@@ -75,6 +78,7 @@ class SegDataset:
             A file value of 255 is IGNORE unless the map says otherwise.
         subdir: folder below the data folder, ``/`` between its parts; ``a|b``: one of them.
         markers: paths below the root by which the data set is recognised; ``a|b``: one of them.
+        split_markers: the same for a folder that holds a single split: split -> paths.
         home_page, licence: where it comes from and what one may do with it.
         layout: picture of the expected folders, shown when they are not found.
         label_hint: what to do about a label outside the classes.
@@ -84,6 +88,7 @@ class SegDataset:
         prepared: whether ``mxnetseg prepare`` makes the layout, which is not that of any download.
         problems: mistakes of its lists that :meth:`find_pairs` could go on after. The constructor raises
             the first; :mod:`mxnetseg.data.audit` tells all.
+        held_out: whether ``train`` and ``val`` were divided by a hash of the names, because the user did not.
     """
 
     name: str = ""
@@ -94,6 +99,7 @@ class SegDataset:
     label_map: Optional[Mapping[int, int]] = None
     subdir: str = ""
     markers: Tuple[str, ...] = ()
+    split_markers: Mapping[str, Tuple[str, ...]] = {}
     home_page: str = ""
     licence: str = ""
     layout: str = ""
@@ -106,11 +112,14 @@ class SegDataset:
         if split not in self.splits:
             raise UnknownNameError(f"split of {self.name}", split, self.splits)
         self.split = split
-        self.root = self._find_root(root)
         self.problems: List[MXNetSegError] = []
+        self.held_out = False
+        self.root = self._find_root(root)
         self._prepare()
+        refuse_one_class(self.classes, where=self.root.absolute())
         self._train_ids = _label_table(self.label_map, self.nclass)
         self._pairs = self.find_pairs()
+        self._check_names()
         self._check_pairs()
         self._compare_count()
 
@@ -238,6 +247,12 @@ class SegDataset:
                 table[self.label_map[raw]] = raw
         return table[class_map]
 
+    @property
+    def names_digest(self) -> str:
+        """SHA-256 of the names of the split, in any order, as hexadecimal digits: which images it holds."""
+        names = "\n".join(sorted(pair.name for pair in self._pairs))
+        return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
     def info(self) -> Dict[str, object]:
         """What a checkpoint must remember of its data set, fit for JSON.
 
@@ -291,7 +306,7 @@ class SegDataset:
         else:
             bases = [os.environ[DATA_VARIABLE]] if os.environ.get(DATA_VARIABLE) else []
             bases.append("dataset")
-        places = [Path(base).expanduser() / folder for base in bases for folder in below]
+        places = [expand(base) / folder for base in bases for folder in below]
         return list(dict.fromkeys(places))
 
     @classmethod
@@ -301,17 +316,27 @@ class SegDataset:
 
     def _find_root(self, root: Optional[PathLike]) -> Path:
         places = self.places(root)
-        for place in places:
-            if self.is_at(place):
-                return place
+        for markers in filter(None, (self.markers or ("",), self.split_markers.get(self.split))):
+            for place in places:
+                if place.is_dir() and not _lacking(place, markers):
+                    return place
         looked = "\n".join(f"{p.absolute()}  ({_why_not(p, self.markers)})" for p in places)
-        fix = f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}"
+        fix = (f"give the folder that holds it: {self.name}:PATH; in place of the folder that a checkpoint or a "
+               "configuration names: --root PATH") if not self.subdir else (
+            f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}")
         if self.home_page:
             fix += f"\nto be had from {self.home_page}"
         if self.prepared:
             fix += f"\nthen: {self.preparation()}"
         raise DataNotFoundError(f"the data set {self.name} was not found",
                                 where=f"looked in\n{looked}", fix=f"{fix}\nlayout expected:\n{self.layout}")
+
+    def _check_names(self) -> None:
+        """Refuse names that leave a folder: predictions are written to files of these names."""
+        for pair in self._pairs:
+            if not is_plain(pair.name):
+                raise DataError(f"a name of the split {self.split!r} of {self.name} is no path below a folder",
+                                where=pair.image, received=pair.name, fix="correct it in the list that names it")
 
     def _check_pairs(self) -> None:
         """Refuse a split that is not whole; the audit, which wants to see all of it, leaves this out."""
@@ -350,39 +375,23 @@ class SegDataset:
                          self.name, self.split, len(self), published, self.root)
 
 
-# ---- lists and colours ------------------------------------------------------------------------
+# ---- colours ----------------------------------------------------------------------------------
 
 
-def read_list(path: PathLike) -> List[str]:
-    """The lines of a list file that are not blank, stripped.
+def refuse_one_class(classes: Sequence[str], *, where: object) -> None:
+    """Refuse classes that every network would score 100 % on.
 
     Raises:
-        DataNotFoundError: there is no such file.
-        DataError: it is no text, or has no lines.
+        DataError: there are fewer than two.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataNotFoundError("a list of files is missing", where=path,
-                                fix="restore the list; it belongs to the data set") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("a list of files cannot be read", where=path, received=error,
-                        fix="save it as plain UTF-8 text, one entry per line") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise DataError("a list of files is empty", where=path, fix="write one entry per line")
-    return lines
-
-
-def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
-    """Files below ``folder`` at any depth with one of the ``suffixes``, sorted, without hidden ones."""
-    found = []
-    for place, folders, names in os.walk(folder):  # three times as fast as Path.rglob
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        parts = Path(place).relative_to(folder).parts
-        found += [(*parts, name) for name in names
-                  if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes]
-    return [folder.joinpath(*parts) for parts in sorted(found)]
+    if len(classes) < 2:
+        name = classes[0] if classes else "object"
+        raise DataError(
+            "a data set needs two classes or more: with one, every prediction is right", where=where,
+            received=", ".join(classes) or "none",
+            fix=f"add a class for everything else: the lines 'background' and {name!r} in classes.txt, with 0 and 1 "
+                f"in the masks.\nMasks of 0 and 255: mxnetseg prepare colours SRC DST, with the lines "
+                f"'background #000000' and '{name} #ffffff' in SRC/classes.txt")
 
 
 def voc_palette(n: int) -> np.ndarray:

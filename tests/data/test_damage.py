@@ -285,10 +285,10 @@ def list_that_is_no_text(case):
 
 @kind(DataNotFoundError, when=by_list)
 def list_of_an_image_that_is_not_there(case):
-    line = "train/nothing.png trainannot/nothing.png" if case.mini.pairs else "nothing"
+    line = "train/nowhere.png trainannot/nowhere.png" if case.mini.pairs else "nowhere"
     lines = case.list.read_text().splitlines()
     case.list.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
-    return "nothing" if case.name != "folder" else case.list
+    return "nowhere" if case.name != "folder" else case.list
 
 
 @kind(DataError, when=by_list)

@@ -213,7 +213,7 @@ def test_labelme_with_classes_of_one_s_own(labelled, tmp_path, text):
     mask = png(tmp_path / "out" / "masks" / "home" / "a.png")
     assert mask[2, 3] == 0 and mask[12, 15] == 1 and mask[0, 0] == IGNORE  # no background: it does not count
     assert (tmp_path / "out" / "classes.txt").read_text() == "dog\ncat #00ff00\n"
-    text(labelled / "classes.txt", "dog")
+    text(labelled / "classes.txt", "dog", "bird")
     with pytest.raises(DataError, match="1 labels are no classes") as error:
         prepare("labelme", labelled, tmp_path / "other")
     assert error.value.received == "cat"
@@ -311,7 +311,7 @@ def test_coco_json_with_classes_of_one_s_own(annotated, tmp_path, text):
     prepare("coco-json", annotated, tmp_path / "out", classes=names)
     mask = png(tmp_path / "out" / "masks" / "train" / "a.png")
     assert mask[13, 13] == 1 and mask[11, 11] == 0 and mask[0, 0] == IGNORE
-    text(tmp_path / "names.txt", "dog")
+    text(tmp_path / "names.txt", "dog", "bird")
     with pytest.raises(DataError, match="no class") as error:
         prepare("coco-json", annotated, tmp_path / "other", classes=names)
     assert error.value.received == "cat"
