@@ -1,9 +1,10 @@
 """A network over a split: scores against the masks, or predictions as files."""
 from __future__ import annotations
 
+import logging
 from collections import deque
 from pathlib import Path
-from typing import Callable, Deque, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png
 from .inference import Segmenter
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -31,6 +34,33 @@ def check_classes(net_classes: List[str], dataset: SegDataset, *, where: object)
             received=f"{count}: {', '.join(net_classes[:6])} ... against {', '.join(dataset.classes[:6])} ...",
             fix=f"evaluate on the data set it was trained on, or fine-tune it on {dataset.name} first "
                 "(--set train.init_from=PATH)")
+
+
+def contents(dataset: SegDataset) -> Dict[str, Any]:
+    """Return what a sidecar keeps of a split, to notice when it holds other images: their number and a digest."""
+    return {"split": dataset.split, "images": len(dataset), "names": dataset.names_digest}
+
+
+def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, where: object) -> None:
+    """Warn if a split holds other images than when the checkpoint was written.
+
+    Args:
+        sidecar: of the checkpoint. One that keeps nothing of the splits is older than the choice by a hash.
+        dataset: a split of the data set that the checkpoint was trained on.
+        where: the checkpoint, for the message.
+    """
+    recorded = sidecar.get("contents")
+    if not isinstance(recorded, dict):
+        if dataset.held_out:
+            log.warning("the checkpoint does not record which images it was trained on. The split %r of %s is held out "
+                        "by a hash of the names now, so scores are too high if it was trained on some of them (%s)",
+                        dataset.split, dataset.name, where)
+        return
+    for then in recorded.values():
+        if isinstance(then, dict) and then.get("split") == dataset.split and then.get("names") != dataset.names_digest:
+            log.warning("the split %r of %s holds other images than when the checkpoint was written: %s then, %d now. "
+                        "Scores are not comparable, and too high if it was trained on some of those that it is "
+                        "validated on (%s)", dataset.split, dataset.name, then.get("images"), len(dataset), where)
 
 
 def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,

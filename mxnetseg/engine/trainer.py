@@ -34,7 +34,7 @@ from .checkpoint import (
     take_normalisation,
 )
 from .contexts import to_device
-from .evaluator import check_classes, evaluate
+from .evaluator import check_classes, contents, evaluate, warn_of_other_images
 from .inference import Protocol, Segmenter
 from .interrupt import Interrupt
 from .loggers import RunLog, Wandb
@@ -385,6 +385,7 @@ class Trainer:
             "data": self.train_set.info(),
             "normalisation": {"mean": list(self.net.mean), "std": list(self.net.std)},
             "protocol": {"splits": {"train": self.config.data.train_split, "val": self.config.data.val_split}},
+            "contents": {"train": contents(self.train_set), "val": self.val_set and contents(self.val_set)},
             "metrics": self.scores.to_dict() if self.scores else self._metrics,
             "progress": vars(self.progress).copy(),
             "steps_per_epoch": len(self.loader),
@@ -399,6 +400,8 @@ class Trainer:
     def _restore(self, sidecar: Dict[str, Any]) -> None:
         """Take over parameters, optimiser and position from the checkpoint ``self.last``."""
         check_classes(sidecar["data"]["classes"], self.train_set, where=self.last.path)
+        for dataset in filter(None, (self.train_set, self.val_set)):
+            warn_of_other_images(sidecar, dataset, where=self.last.path)
         if sidecar["steps_per_epoch"] != len(self.loader):
             raise ConfigError("an epoch of the resumed run has another number of steps", where=self.last.path,
                               received=f"{sidecar['steps_per_epoch']} then, {len(self.loader)} now",

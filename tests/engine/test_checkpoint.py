@@ -107,6 +107,9 @@ class TestRoundTrip:
             assert sidecar["data"] == get_dataset(str(pictures)).info()
             assert sidecar["normalisation"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
             assert sidecar["protocol"]["splits"] == {"train": "train", "val": "val"}
+            assert sidecar["contents"] == {split: {
+                "split": split, "images": count, "names": get_dataset(str(pictures), split=split).names_digest}
+                for split, count in (("train", 6), ("val", 3))}
             assert sidecar["metrics"]["miou"] == trained.scores.miou
             assert [c["name"] for c in sidecar["metrics"]["classes"]] == ["red", "green", "blue"]
             assert Config.from_dict(sidecar["config"]).model.name == "toy"
@@ -230,6 +233,11 @@ class TestFinding:
         checkpoint = copy()
         for text in (checkpoint.path, str(checkpoint.path)[:-len(".params")]):
             assert find_checkpoint(text, folder).path == checkpoint.path
+
+    def test_by_path_from_the_home_folder(self, copy, folder, monkeypatch):
+        checkpoint = copy()
+        monkeypatch.setenv("HOME", str(checkpoint.path.parent))
+        assert find_checkpoint(f"~/{checkpoint.path.name}", folder).path == checkpoint.path
 
     def test_by_name_below_the_folder(self, copy, folder):
         checkpoint = copy()

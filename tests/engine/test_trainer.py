@@ -293,6 +293,19 @@ class TestGoingOn:
         with pytest.raises(CheckpointError, match="without _best"):
             fit(configure(), tmp_path, resume=Checkpoint(result.best.path))
 
+    @pytest.mark.parametrize("split, old, new", [("train", "train5", "val2"), ("val", "val2", "train5")])
+    def test_other_images_are_reported(self, fit, configure, painting, tmp_path, caplog, split, old, new):
+        data = painting(tmp_path / "tiles")
+        _, result = fit(configure({"train.epochs": 1}, data=data), tmp_path / "w")
+        config, said = configure({"train.epochs": 2}, data=data), "holds other images than when"
+        fit(config, tmp_path / "w", resume=Checkpoint(result.last.path))
+        assert said not in caplog.text
+        listed = data / f"{split}.txt"
+        listed.write_text(listed.read_text().replace(old, new))
+        fit(config, tmp_path / "w", resume=Checkpoint(result.last.path))
+        assert f"the split {split!r} of tiles {said} the checkpoint was written: " in caplog.text
+        assert caplog.text.count(said) == 1 and str(result.last.path) in caplog.text
+
     def test_other_classes_are_refused(self, fit, configure, painting, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path / "w", validate=False)
         other = painting(tmp_path / "other", classes=("red", "green", "blue", "black"))
