@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Tuple, Type
 
 from ..errors import UnknownNameError, UsageError
+from ..files import expand
 from ..registry import Registry
 
 if TYPE_CHECKING:
@@ -115,13 +116,19 @@ def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[
     return get_dataset_class(kind), folder
 
 
+def without_folder(name: str) -> str:
+    """Return ``'folder'`` for ``'folder:PATH'`` or a path, and other names as they are: for a root given later."""
+    kind, folder = _place_in(name)
+    return name if folder is None else kind
+
+
 def _place_in(name: str) -> Tuple[str, Optional[Path]]:
     """The data set that ``name`` stands for, and its folder if it names that, too."""
     kind, colon, path = name.partition(":")
     if colon and kind in _BY_PATH:
-        return kind, Path(path)
-    if "/" in name or os.sep in name:  # surely a path, even if nothing is there
-        return "folder", Path(name)
+        return kind, expand(path)
+    if "/" in name or os.sep in name or name.startswith("~"):  # surely a path, even if nothing is there
+        return "folder", expand(name)
     try:
         return DATASETS.resolve(name), None  # a data set's name goes before a folder of the same name
     except UnknownNameError:

@@ -90,11 +90,12 @@ def _check(args: Namespace) -> None:
 def _open(args: Namespace):
     """The configuration and the split to show."""
     from ..config import load_config
-    from ..data import get_dataset
+    from ..data import get_dataset, without_folder
     from ..errors import DataError
 
     config = load_config(args.config, overrides=args.overrides)
-    name, root = (args.name, args.root) if args.name else (config.data.name, args.root or config.data.root)
+    recorded = without_folder(config.data.name) if args.root else config.data.name
+    name, root = (args.name, args.root) if args.name else (recorded, args.root or config.data.root)
     dataset = get_dataset(name, split=args.split or config.data.train_split, root=root)
     if dataset.mask_path(0) is None:
         raise DataError("this split has no masks, so it is not trained on", where=repr(dataset),

@@ -46,10 +46,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ..data import get_dataset
+    from ..data import get_dataset, without_folder
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
-    from ..engine.evaluator import check_classes, evaluate, write_predictions
+    from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
     from ..engine.precision import choose_precision, fused
     from ..files import atomic_write
@@ -60,12 +60,15 @@ def run(args: Namespace) -> int:
     net, sidecar = restore_network(checkpoint, contexts)
     _check_names(args, net, checkpoint)
     data = sidecar["config"]["data"]
-    name = args.data or data["name"]
+    # a root takes the place of a recorded folder: it may have been given below another working directory
+    name = args.data or (without_folder(data["name"]) if args.root else data["name"])
     # a root belongs to the data set it was given for
     root = args.root or (data["root"] if _same_data(name, data["name"]) else None)
     split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
     dataset = get_dataset(name, split=split, root=root)
     check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
+    if not args.data or dataset.name == sidecar["data"]["name"]:
+        warn_of_other_images(sidecar, dataset, where=checkpoint.path)
     protocol = _protocol(args, sidecar, checkpoint)
     out = args.save_dir / checkpoint.stem / args.mode
 

@@ -89,12 +89,20 @@ def _configuration(args: Namespace):
         wanted = load_config(args.config, model=model, overrides=overrides)
         resume = _newest_like(wanted, args.weights)
     if resume is None:
-        return load_config(args.config, model=model, overrides=overrides), None
+        return _moved(load_config(args.config, model=model, overrides=overrides), args), None
     config = Config.from_dict(resume.read_sidecar()["config"], where=resume.sidecar_path)
     for text in overrides:
         key, value = parse_override(text)
         config = config.replace({key: value}, where=f"--set {text}")
-    return config, resume
+    return _moved(config, args), resume
+
+
+def _moved(config, args: Namespace):
+    """Let ``--root`` take the place of the folder that a configuration or a checkpoint names: ``folder:PATH``."""
+    from ..data import without_folder
+
+    moved = args.root and not args.data
+    return config.replace({"data.name": without_folder(config.data.name)}) if moved else config
 
 
 def _refuse_another(args: Namespace, model, resume) -> None:
