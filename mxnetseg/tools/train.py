@@ -101,7 +101,7 @@ def _moved(config, args: Namespace):
     """Let ``--root`` take the place of the folder that a configuration or a checkpoint names: ``folder:PATH``."""
     from ..data import without_folder
 
-    moved = args.root and not args.data
+    moved = args.root and not args.data and not any(text.startswith("data.name=") for text in args.overrides)
     return config.replace({"data.name": without_folder(config.data.name)}) if moved else config
 
 

@@ -118,6 +118,26 @@ class TestEvaluation:
         assert result.code == 0, result.err
         assert "windows of 32 x 32, step 0.67, long side 64, scales 0.5" in result.out
 
+    def test_data_that_moved_are_found_by_root(self, own_weights, own_data, command, tmp_path, monkeypatch):
+        """The advice of the message, from another working directory than that of the training."""
+        elsewhere = own_data.rename(tmp_path / "moved")
+        sidecar = json.loads(own_weights.best.with_suffix(".json").read_text())
+        sidecar["config"]["data"]["name"] = "folder:data/tiles"
+        del sidecar["sha256"]
+        path = own_weights.best.with_suffix(".json")
+        path.unlink()  # a link
+        path.write_text(json.dumps(sidecar))
+        monkeypatch.chdir(tmp_path)
+        options = ("--weights", own_weights.weights, "--save-dir", tmp_path / "out", "--checkpoint", own_weights.best)
+        result = command("eval", *options)
+        assert result.code == 2 and "--root PATH" in result.err
+        result = command("eval", *options, "--root", "moved")
+        assert result.code == 0 and "moved, val: 3 images" in result.out, result.err
+        assert "holds other images" not in result.err
+        (elsewhere / "val.txt").write_text("val0\nval1\ntrain0\n")
+        result = command("eval", *options, "--root", "moved")
+        assert result.code == 0 and "holds other images than when" in result.err and "3 then, 3 now" in result.err
+
     @pytest.mark.parametrize("mode, split", [("testval", "val"), ("test", "test")])
     def test_predictions_as_pictures(self, trained, data, command, tmp_path, mode, split):
         result = command("eval", "--mode", mode, "--weights", trained.weights, "--save-dir", tmp_path)

@@ -38,6 +38,8 @@ def test_root_takes_the_place_of_the_folder_in_a_configuration(tmp_path):
     assert (data.name, data.root) == ("folder", "/moved/pets")
     data = configuration("--data", "folder:data/pets", "--root", "/moved/pets")[0].data
     assert data.name == "folder:data/pets"  # both were given now: refused when it is opened
+    data = configuration("--set", "data.name=folder:data/pets", "--root", "/moved/pets")[0].data
+    assert data.name == "folder:data/pets"
 
 
 def test_without_options_it_is_the_default(tmp_path):
