@@ -15,7 +15,8 @@ from ..registry import Registry
 if TYPE_CHECKING:
     from .base import PathLike, SegDataset
 
-__all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset"]
+__all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset",
+           "without_folder"]
 
 # A new data set is one file and one line here; its module is imported when it is asked for.
 DATASETS = Registry(
@@ -108,7 +109,7 @@ def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[
         return get_dataset_class(kind), root
     if root is not None:
         raise UsageError("folder data was given two folders", received=f"{name} and root {root}",
-                         fix=f"give one: --data {kind}:PATH, or --data {kind} --root PATH")
+                         fix=f"give one: {kind}:PATH, or {kind} with --root PATH")
     if kind == "pack":  # no data set of its own, but another form of any
         from .pack import PackDataset
 

@@ -320,7 +320,10 @@ class SegDataset:
             for place in places:
                 if place.is_dir() and not _lacking(place, markers):
                     return place
-        looked = "\n".join(f"{p.absolute()}  ({_why_not(p, self.markers)})" for p in places)
+        alone = ", ".join(self.split_markers.get(self.split, ())).replace("|", " or ")
+        alone = f"; or {alone} for the split {self.split!r} alone" if alone else ""
+        looked = "\n".join(f"{place.absolute()}  ({_why_not(place, self.markers)}{alone if place.is_dir() else ''})"
+                           for place in places)
         fix = (f"give the folder that holds it: {self.name}:PATH; in place of the folder that a checkpoint or a "
                "configuration names: --root PATH") if not self.subdir else (
             f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}")

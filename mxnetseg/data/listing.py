@@ -15,8 +15,9 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
     """Return the files below ``folder`` at any depth with one of the ``suffixes``, sorted.
 
     Hidden names are left out: those with a leading dot, such as ``.DS_Store`` and the ``._x.jpg`` that macOS writes
-    beside ``x.jpg``. Links to folders are followed, and each folder is entered once: a circle of links ends, and no
-    file is listed twice. A folder that several paths reach is listed under its own path, else under the first link.
+    beside ``x.jpg``. Links to folders are followed, except links back to a folder above them, and each folder is
+    entered once: a circle of links ends, and no file is listed twice. A folder that several paths reach is listed
+    under its own path, else under the first link.
 
     A broken link is listed like a file if its name has one of the suffixes: the reader reports it by its name.
 
@@ -39,7 +40,9 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
             if entry.is_dir(follow_symlinks=False):
                 folders.append((inner, entry.path))
             elif entry.is_symlink() and os.path.isdir(entry.path):
-                heapq.heappush(links, (inner, os.path.realpath(entry.path)))
+                target = os.path.realpath(entry.path)
+                if os.path.commonpath([target, real]) != target:  # else it leads back to a folder above it
+                    heapq.heappush(links, (inner, target))
             elif os.path.splitext(entry.name)[1].lower() in suffixes:
                 found.append(inner)
             elif entry.is_symlink() and not os.path.exists(entry.path):

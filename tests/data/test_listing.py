@@ -36,6 +36,8 @@ def test_a_circle_of_links_ends(tmp_path):
     (tmp_path / "b" / "back").symlink_to("../a")
     assert listed(tmp_path) == ["a/1.png", "b/2.png"]
     assert listed(tmp_path / "a") == ["1.png", "across/2.png"]
+    (tmp_path / "a" / "across").unlink()
+    assert listed(tmp_path / "a") == ["1.png"]  # b is not below a: up leads back
 
 
 def test_a_folder_that_is_reached_twice_is_listed_once(tmp_path):
