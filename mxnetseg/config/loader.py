@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 import yaml
 
 from ..errors import ConfigError, UnknownNameError, canonical
+from ..files import expand
 from .legacy import from_mxnetseg, is_flat, unwrap_wandb
 from .options import check_mapping
 from .schema import Config, merge, nested
@@ -130,7 +131,7 @@ def find_config(source: Union[str, Path], relative_to: Optional[Path] = None) ->
         UnknownNameError: no configuration of that name, with the nearest ones.
     """
     if Path(source).suffix in _SUFFIXES:
-        path = Path(relative_to or "", Path(source).expanduser())
+        path = Path(relative_to or "", expand(source))
         if path.is_file():
             return path
         raise ConfigError("there is no such configuration file", received=path,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ...errors import DataError, DataNotFoundError, MXNetSegError, UsageError
-from ...files import PathLike, atomic_write
+from ...files import PathLike, atomic_write, expand
 from ..audit import Audit, audit
 from ..base import list_files
 from ..folder import read_classes
@@ -152,7 +152,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
     from . import PREPARATIONS
 
     kind, name = PREPARATIONS.get(name), PREPARATIONS.resolve(name)
-    source, target = Path(source).expanduser(), Path(target).expanduser()
+    source, target = expand(source), expand(target)
     options: Dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
     for option in options:
         if option not in kind.options:

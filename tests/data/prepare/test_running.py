@@ -172,3 +172,10 @@ def test_writing_a_picture_and_a_mask(tmp_path, rng):
         array = rng.integers(0, 256, shape, dtype=np.uint8)
         running.write_png(array, tmp_path / "new" / "a.png")
         assert (np.array(Image.open(tmp_path / "new" / "a.png")) == array).all()
+
+
+def test_paths_of_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("~/nowhere", "~nobody-of-this-name/x"):
+        with pytest.raises(DataNotFoundError):
+            prepare("labelme", source, "~/out")
