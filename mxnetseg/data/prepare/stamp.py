@@ -82,7 +82,7 @@ class Stamp:
         outputs: path below the target -> the file as it was made, of the files that are up to date.
         unfinished: files of this run that are still to be made.
         notes: sentences about what has changed since the last run.
-        remade, removed: files that are made again, and that are made no more.
+        remade, removed: outdated files that are made again, and those that are made no more.
     """
 
     def __init__(self, target: Path, preparation: str, source: Path, classes: Sequence[str]):
@@ -114,18 +114,18 @@ class Stamp:
             before, outputs, unfinished, known = {}, {}, set(), set()
         self._check_kinship(before, force)
 
+        replaced = []
         for name, output in outputs.items():
-            up_to_date = output.origin == origins.get(name) and (output.state is None) == (name not in present)
-            if up_to_date and not force:
+            outdated = output.origin != origins.get(name) or (output.state is None) == (name in present)
+            if not outdated and not force:
                 self.outputs[name] = output
-            elif name in origins:
-                self.remade += [name] * (name in present)
             elif name in present:
-                self.removed.append(name)
-        changed = [*self.remade, *self.removed]
+                replaced.append(name)
+                if outdated:
+                    (self.remade if name in origins else self.removed).append(name)
         strangers = present - known
-        self._check_losses([name for name in changed if outputs[name].edited(self.target / name)], strangers, force)
-        if changed and not force and before.get("source") != self._now["source"]:
+        self._check_losses([name for name in replaced if outputs[name].edited(self.target / name)], strangers, force)
+        if replaced and not force and before.get("source") != self._now["source"]:
             raise UsageError(
                 "the target was made from another source", where=self.target.absolute(),
                 received=f"made from {before.get('source')}\nnow {self._now['source']}\n"
@@ -134,9 +134,9 @@ class Stamp:
         self._check_classes(before, known | set(origins))
 
         self.unfinished = [name for name in origins if name not in self.outputs]
-        if self.unfinished or changed:
+        if self.unfinished or replaced:
             self._write()
-            self._remove([*changed, *strangers])
+            self._remove([*replaced, *strangers])
 
     def note(self, name: str, origin: str) -> bool:
         """Record that a file is made, from any thread. Return False if it was left out."""
@@ -161,7 +161,8 @@ class Stamp:
         """Close the journal, however the run ended."""
         journal, self._journal = self._journal, None
         if journal is not None:
-            journal.close()
+            with suppress(OSError):  # a full disk, which has been reported
+                journal.close()
 
     # ---- refusals -------------------------------------------------------------------------------
 
@@ -249,15 +250,17 @@ def _read(target: Path) -> tuple[dict[str, Any], dict[str, Output], set[str]]:
     """
     try:
         content = json.loads((target / STAMP).read_bytes())
+        if isinstance(content, dict) and "form" not in content:
+            raise ValueError("an older version wrote it, which kept no origins")
         header = {key: content[key] for key in ("form", "preparation", "source", "classes")}
         outputs = {_safe(name): _output(values) for name, values in content["outputs"].items()}
         unfinished = {_safe(name) for name in content["unfinished"]}
         if header["form"] != _FORM or not isinstance(header["classes"], list):
-            raise ValueError(f"form {header['form']}, classes {header['classes']}")
+            raise ValueError(f"form {header['form']!r}, classes {header['classes']!r}"[:200])
     except (FileNotFoundError, NotADirectoryError):
         return {}, {}, set()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
-        return {"damage": f"{type(error).__name__}: {error}"}, {}, set()
+        return {"damage": f"{error}" if isinstance(error, ValueError) else repr(error)}, {}, set()
     with suppress(OSError):
         for line in (target / JOURNAL).read_bytes().splitlines():
             with suppress(ValueError, TypeError, ArithmeticError):  # a killed run's last line: the file is made again

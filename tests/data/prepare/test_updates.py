@@ -1,12 +1,13 @@
 """A second run into the same target: what has changed is made again, what was edited is not lost, nothing is stale."""
+import errno
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 from mxnetseg.data import get_dataset
 from mxnetseg.data.prepare import base, prepare
 from mxnetseg.data.prepare.stamp import JOURNAL, STAMP
-from mxnetseg.errors import DataError, MXNetSegError, UsageError
+from mxnetseg.errors import DataError, EnvironmentProblem, MXNetSegError, UsageError
 from mxnetseg.tools.main import main
 
 
@@ -162,7 +163,8 @@ def test_another_source_does_not_replace_the_first(draw, source, target, tmp_pat
         prepare("labelme", tmp_path / "moved", target)
     assert "again: 0, to be removed: 6" in error.value.received
     assert str(source) in error.value.received and str(tmp_path / "moved") in error.value.received
-    assert len(prepare("labelme", tmp_path / "moved", target, force=True).removed) == 6
+    done = prepare("labelme", tmp_path / "moved", target, force=True)
+    assert len(done.removed) == 6 and done.made == 6 and done.remade == ()  # the others were up to date
 
 
 def test_files_that_were_there_before(source, target, text, picture, tmp_path):
@@ -361,10 +363,14 @@ def painted_wrongly(tmp_path, picture, text, ids):
     return source
 
 
-def test_a_stamp_of_a_run_that_made_nothing_binds_nobody(source, target, voc_and_sbd):
+@pytest.mark.parametrize("stamp", [
+    {"form": 2, "preparation": "pascalvocaug", "source": "/x", "classes": ["a"], "outputs": {},
+     "unfinished": ["img_aug/v1.jpg"]},
+    {"preparation": "pascalvocaug", "classes": "a\n"},
+])
+def test_a_stamp_of_a_run_that_made_nothing_binds_nobody(source, target, stamp):
     target.mkdir()
-    (target / STAMP).write_text(json.dumps({"form": 2, "preparation": "pascalvocaug", "source": "/x", "classes": ["a"],
-                                            "outputs": {}, "unfinished": ["img_aug/v1.jpg"]}))
+    (target / STAMP).write_text(json.dumps(stamp))
     assert prepare("labelme", source, target).audit.passed
 
 
@@ -379,8 +385,27 @@ def test_the_stamp_is_written_a_few_times_only(source, target, monkeypatch):
     assert len(written) == 2
 
 
-def test_a_source_that_goes_and_comes_back(draw, source, target, caplog):
-    caplog.set_level(logging.WARNING)
+def test_a_full_disk_at_the_journal(source, target, monkeypatch):
+    from mxnetseg.data.prepare import stamp
+
+    class Full(StringIO):
+        def flush(self):
+            if not self.closed:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            super().close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stamp, "open", lambda *_, **__: Full(), raising=False)
+        with pytest.raises(EnvironmentProblem, match="record of the files made") as error:
+            prepare("labelme", source, target)
+    assert "No space left" in error.value.received
+    assert prepare("labelme", source, target).audit.passed
+
+
+def test_a_source_that_goes_and_comes_back(source, target):
     prepare("labelme", source, target)
     file = source / "0.json"
     text = file.read_text()
