@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import DataError, DataNotFoundError, MXNetSegError, UsageError
 from ...files import PathLike, atomic_write
 from ..audit import Audit, audit
-from ..base import list_files
+from ..base import list_files, read_list
 from ..folder import read_classes
 from ..parallel import in_parallel
 from .stamp import STAMP, Stamp, fingerprint
@@ -142,7 +142,7 @@ class Preparation:
         file = self.given_classes()
         return read_classes(file)[0] if file else None
 
-    def write_list(self, name: str, lines: Sequence[str]) -> None:
+    def write_list(self, name: str, lines: Iterable[str]) -> None:
         """Add a list, to be written below the target, one entry a line."""
         self.texts[name] = "".join(f"{line}\n" for line in lines)
 
@@ -150,7 +150,7 @@ class Preparation:
         """Take over train.txt, val.txt and test.txt if the source has them."""
         for split in ("train", "val", "test"):
             if (self.source / f"{split}.txt").is_file():
-                self.texts[f"{split}.txt"] = composed((self.source / f"{split}.txt").read_text(encoding="utf-8-sig"))
+                self.write_list(f"{split}.txt", map(composed, read_list(self.source / f"{split}.txt")))
 
 
 def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[PathLike] = None, force: bool = False,

@@ -114,7 +114,8 @@ class Stamp:
             before, outputs, unfinished, known = {}, {}, set(), set()
         self._check_kinship(before, force)
 
-        replaced = []
+        replaced = [name for name in sorted(unfinished - set(origins)) if name in present]
+        self.removed += replaced
         for name, output in outputs.items():
             outdated = output.origin != origins.get(name) or (output.state is None) == (name in present)
             if not outdated and not force:
@@ -123,8 +124,9 @@ class Stamp:
                 replaced.append(name)
                 if outdated:
                     (self.remade if name in origins else self.removed).append(name)
-        strangers = present - known
-        self._check_losses([name for name in replaced if outputs[name].edited(self.target / name)], strangers, force)
+        strangers = sorted(present - known)
+        edited = [name for name in replaced if name in outputs and outputs[name].edited(self.target / name)]
+        self._check_losses(edited, strangers, force)
         if replaced and not force and before.get("source") != self._now["source"]:
             raise UsageError(
                 "the target was made from another source", where=self.target.absolute(),
@@ -135,7 +137,7 @@ class Stamp:
 
         self.unfinished = [name for name in origins if name not in self.outputs]
         if self.unfinished or replaced:
-            self._write()
+            self._write(replaced)
             self._remove([*replaced, *strangers])
 
     def note(self, name: str, origin: str) -> bool:
@@ -180,7 +182,7 @@ class Stamp:
                 received=f"made by {before['preparation']!r}, now {self._now['preparation']!r}",
                 fix="choose another DST, or --force to replace what is there")
 
-    def _check_losses(self, edited: list[str], strangers: set[str], force: bool) -> None:
+    def _check_losses(self, edited: list[str], strangers: list[str], force: bool) -> None:
         if edited and not force:
             raise UsageError(
                 "the target holds files that were edited and whose sources or classes have changed since",
@@ -189,7 +191,7 @@ class Stamp:
         if strangers and not force:
             raise UsageError(
                 "the target holds files that this preparation did not make and would overwrite",
-                where=self.target.absolute(), received=_some(sorted(strangers)),
+                where=self.target.absolute(), received=_some(strangers),
                 fix="choose another DST, or --force to overwrite them")
 
     def _check_classes(self, before: dict[str, Any], known: set[str]) -> None:
@@ -224,9 +226,14 @@ class Stamp:
                 for folder in list(PurePosixPath(name).parents)[:-1]:
                     (self.target / folder).rmdir()
 
-    def _write(self) -> None:
-        """Write the stamp, unless it is there already; what the journal holds is then part of it."""
-        content = {**self._now, "outputs": dict(sorted(self.outputs.items())), "unfinished": self.unfinished}
+    def _write(self, doomed: Sequence[str] = ()) -> None:
+        """Write the stamp, unless it is there already; what the journal holds is then part of it.
+
+        Args:
+            doomed: files about to be removed, which a later run must know if this one is killed before.
+        """
+        content = {**self._now, "outputs": dict(sorted(self.outputs.items())),
+                   "unfinished": sorted({*self.unfinished, *doomed})}
         text, path = json.dumps(content) + "\n", self.target / STAMP
         with suppress(OSError, ValueError):
             if path.read_text(encoding="utf-8") == text:

@@ -300,6 +300,26 @@ def test_an_interrupted_update_leaves_nothing_stale(draw, source, target, monkey
     assert all(rows(target, i)[:2] == ["cat", "dog"] for i in range(6))
 
 
+def test_a_run_stopped_before_it_removes_what_is_outdated(draw, source, target, monkeypatch):
+    from mxnetseg.data.prepare.stamp import Stamp
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    prepare("labelme", source, target)
+    draw("6", "bird", "cat")
+    (source / "0.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Stamp, "_remove", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("labelme", source, target)
+    (source / "1.json").unlink()
+    done = prepare("labelme", source, target)
+    assert set(done.removed) == {f"{kind}/{i}.png" for kind in ("images", "masks") for i in "01"}
+    assert sorted(p.name for p in (target / "masks").iterdir()) == [f"{i}.png" for i in (2, 3, 4, 5, 6)]
+    assert all(rows(target, i)[:2] == ["cat", "dog"] for i in (2, 3, 4, 5))
+
+
 @pytest.mark.parametrize("change", [False, True])
 def test_a_killed_run_is_resumed(tmp_path, draw, source, target, change):
     """SIGKILL in the middle, several times; then classes change before it is resumed."""
