@@ -113,10 +113,10 @@ class Labelme(Preparation):
                                 received="\n".join(map(str, found[:_SHOWN])), fix="put the right one beside the JSON")
         received = f"imagePath {file.image[:200]!r}: {os.path.normpath(file.path.parent / file.image)[:400]!r}"
         if named.startswith("../"):
-            raise UsageError("the image of a labelme file is outside the source", where=file.path,
-                             received=received,
-                             fix="name a SRC that holds the images as well as the JSON files, or put the image beside "
-                                 "its JSON file")
+            above = os.path.commonpath([self.source.absolute(), os.path.abspath(file.path.parent / file.image)])
+            raise UsageError("the image of a labelme file is outside the source", where=file.path, received=received,
+                             fix="put the image beside its JSON file, or name a SRC that holds the images as well as "
+                                 f"the JSON files{f': {above}' * (above != os.sep)}")
         raise DataError("the image of a labelme file is neither in the source nor inside the file", where=file.path,
                         received=received,
                         fix=f"put the image there, as one of {', '.join(IMAGE_SUFFIXES)}")

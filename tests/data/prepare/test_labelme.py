@@ -215,7 +215,8 @@ def test_an_image_outside_the_source_is_refused(tmp_path, picture, text, path, c
     text(tmp_path / "labelled" / "json" / "a.json", content(CAT, image=path))
     assert main(arguments) == 2
     err = capsys.readouterr().err
-    assert "outside the source" in err and str(precious) in err and "SRC that holds the images" in err
+    assert "outside the source" in err and str(precious) in err
+    assert f"SRC that holds the images as well as the JSON files: {tmp_path}\n" in err
     assert not (tmp_path / "out").exists() and precious.stat().st_nlink == 1
     if path != str(precious):  # the way out that it names
         out = tmp_path.parent / f"{tmp_path.name}-out"
