@@ -171,8 +171,9 @@ class DAPPM(nn.HybridBlock):
             self.scale0 = pre_activation(branch_channels, in_channels=in_channels, **norm)
             for i in (1, 2, 3):  # windows of 5, 9, 17; zeros of the padding count in the mean
                 pool = nn.AvgPool2D(2 ** (i + 1) + 1, 2 ** i, 2 ** i)
-                setattr(self, f"scale{i}", pre_activation(branch_channels, in_channels=in_channels, before=pool, **norm))
-            self.scale4 = pre_activation(branch_channels, in_channels=in_channels, before=nn.GlobalAvgPool2D(), **norm)
+                setattr(self, f"scale{i}", pre_activation(branch_channels, before=pool, in_channels=in_channels,
+                                                          **norm))
+            self.scale4 = pre_activation(branch_channels, before=nn.GlobalAvgPool2D(), in_channels=in_channels, **norm)
             self._add_processes(branch_channels, norm)
             self.compression = pre_activation(channels, in_channels=5 * branch_channels, **norm)
             self.shortcut = pre_activation(channels, in_channels=in_channels, **norm)
@@ -235,7 +236,8 @@ class ResidualBlock(nn.HybridBlock):
         self._depth, before = len(plan), in_channels
         with self.name_scope():
             for i, (width, kernel, step) in enumerate(plan, 1):
-                setattr(self, f"conv{i}", nn.Conv2D(width, kernel, step, kernel // 2, in_channels=before, use_bias=False))
+                setattr(self, f"conv{i}", nn.Conv2D(width, kernel, step, kernel // 2, in_channels=before,
+                                                    use_bias=False))
                 setattr(self, f"bn{i}", norm_layer(in_channels=width, **(norm_kwargs or {})))
                 before = width
             self.downsample = None

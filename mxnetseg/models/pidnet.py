@@ -1,4 +1,5 @@
-"""PIDNet: a real-time semantic segmentation network inspired by PID controllers. Xu, Xiong & Bhattacharyya, CVPR 2023."""
+"""PIDNet: a real-time semantic segmentation network inspired by PID controllers. Xu, Xiong & Bhattacharyya, CVPR
+2023."""
 from __future__ import annotations
 
 import re
@@ -38,8 +39,8 @@ FORMS = ("paper", "mmseg")
 class PIDNet(SegModel):
     """Three branches: for detail (P), for context (I) and for boundaries (D), which decides between the two (figure 4).
 
-    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the logits of the P branch (N, nclass, H, W)
-    and those of a boundary (N, 1, H, W).
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the logits of the P branch
+    (N, nclass, H, W) and those of a boundary (N, 1, H, W).
 
     The original takes only sizes that 8 divides; this network takes any, and equals it at those.
 

@@ -1,5 +1,5 @@
-"""SegFormer: simple and efficient design for semantic segmentation with transformers. Xie, Wang, Yu, Anandkumar, Alvarez
-& Luo, NeurIPS 2021."""
+"""SegFormer: simple and efficient design for semantic segmentation with transformers. Xie, Wang, Yu, Anandkumar,
+Alvarez & Luo, NeurIPS 2021."""
 from __future__ import annotations
 
 import re
