@@ -1,9 +1,10 @@
 """One competitor in PyTorch, run by a Python that has it: ``python theirs.py TASK``, where TASK is JSON.
 
-The networks of the benchmark that have a twin, written here from the same papers with the same layers as ours, so that both
-sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded, in
-float32 also fused by oneDNN) or ``compiled`` (Inductor, for inference with folded weights); ``precision``: ``float32``
-or ``bfloat16``: for inference the whole network, cast once, which is never slower than autocast; autocast to train.
+The networks of the benchmark that have a twin, written here from the same papers with the same layers as ours, so that
+both sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded,
+in float32 also fused by oneDNN) or ``compiled`` (Inductor, for inference with folded weights); ``precision``:
+``float32`` or ``bfloat16``: for inference the whole network, cast once, which is never slower than autocast; autocast
+to train.
 
 This file imports nothing of mxnetseg but its neighbour serve.py, for that Python need not have it.
 """
