@@ -16,9 +16,11 @@ from .._memory import VARIABLE as KEEP_MEMORY
 from .._processor import multiplies_bfloat16
 from .turns import Column, Competitor, Measured
 
-# name -> backbone and output stride; PyTorch's twins are in theirs.py
+# name -> backbone and output stride
 NETWORKS = {"fcn": ("resnet18", 8), "bisenet": ("resnet18", 32), "pspnet": ("resnet50", 8),
-            "deeplabv3plus": ("resnet50", 8)}
+            "deeplabv3plus": ("resnet50", 8), "ddrnet": (None, None), "pidnet": (None, None),
+            "segformer": ("mit_b0", None)}
+NO_TWIN = ("pidnet", "segformer")  # of all others theirs.py has one in PyTorch
 TASKS = {
     "infer": "pictures through a network", "train": "one training step",
     "epoch": "one training epoch of the whole program, with its loader", "loader": "reading training pictures",
@@ -181,7 +183,7 @@ def _task(setting: Setting) -> Dict[str, Any]:
 
 def _network(setting: Setting) -> str:
     backbone, stride = NETWORKS[setting.network]
-    return f"{setting.network} on {backbone}, output stride {stride}"
+    return setting.network + (f" on {backbone}" if backbone else "") + (f", output stride {stride}" if stride else "")
 
 
 def _shape(setting: Setting) -> str:
@@ -225,7 +227,8 @@ def _train(setting: Setting, torch: Optional[str]) -> Part:
 def _theirs(task: Dict[str, Any], torch: Optional[str], forms: Sequence[str]) -> List[Competitor]:
     return [Competitor(pytorch(form, precision), _script(torch, "theirs.py"),
                        {**task, "form": form, "precision": precision}, _KEEPING)
-            for precision in ("float32", *halves()) for form in forms] if torch else []
+            for precision in ("float32", *halves()) for form in forms
+            ] if torch and task["network"] not in NO_TWIN else []
 
 
 def _epoch(setting: Setting, torch: Optional[str]) -> Part:

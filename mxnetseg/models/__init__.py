@@ -20,6 +20,7 @@ MODELS = Registry("model", {
     "canet": "mxnetseg.models.canet:CANet",
     "canetv2": "mxnetseg.models.canetv2:CANetv2",
     "danet": "mxnetseg.models.danet:DANet",
+    "ddrnet": "mxnetseg.models.ddrnet:DDRNet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
     "denseaspp": "mxnetseg.models.denseaspp:DenseASPP",
@@ -34,8 +35,10 @@ MODELS = Registry("model", {
     "ladderdensenet": "mxnetseg.models.ladderdensenet:LadderDenseNet",
     "ocrnet": "mxnetseg.models.ocrnet:OCRNet",
     "ovenet": "mxnetseg.models.ovenet:OVeNet",
+    "pidnet": "mxnetseg.models.pidnet:PIDNet",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
     "seenet": "mxnetseg.models.seenet:SeENet",
+    "segformer": "mxnetseg.models.segformer:SegFormer",
     "semanticfpn": "mxnetseg.models.semanticfpn:SemanticFPN",
     "setr": "mxnetseg.models.setr:SETR",
     "sfnet": "mxnetseg.models.sfnet:SFNet",
@@ -85,7 +88,9 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
     net = MODELS.get(name)(**arguments)
     backbone = inspect.signature(type(net).__init__).parameters.get("backbone")
     net.model_name = MODELS.resolve(name)
-    net.backbone_name = BACKBONES.resolve(arguments.get("backbone", backbone.default)) if backbone else net.model_name
+    if not net.backbone_name:  # the network has not chosen it by another argument
+        net.backbone_name = BACKBONES.resolve(arguments.get("backbone", backbone.default)) if backbone else \
+            net.model_name
     return net
 
 

@@ -24,6 +24,7 @@ class SegModel(HybridBlock):
         nclass: classes.
 
     Attributes:
+        model_name, backbone_name: as the registries write them; set by :func:`~mxnetseg.models.build_model`.
         mean, std: of the pixels in [0, 1] that the weights expect; saved with every checkpoint.
         needs_batch: images that a norm must see at once in training (on one device, or on all together
             where norms are synchronised), for networks that normalise a map of one place: over a single
@@ -44,6 +45,7 @@ class SegModel(HybridBlock):
     ours has. What names cannot say, :meth:`adapt_foreign` does to the tensors.
     """
 
+    backbone_name: str = ""
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     needs_batch: int = 1

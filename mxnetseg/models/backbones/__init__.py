@@ -23,6 +23,7 @@ BACKBONES = Registry("backbone", {
                                                                             "ecaresnet50_v1d", "ecaresnet101_v1d")},
     "efficientnet_lite0": "mxnetseg.models.backbones.efficientnet:EfficientNetLite0",
     **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
+    **{f"mit_b{size}": f"mxnetseg.models.backbones.mit:mit_b{size}" for size in range(6)},
     **{name: f"mxnetseg.models.backbones.vit:{name}"
        for name in ("vit_base_16", "vit_large_16", "vit_huge_16", "vit_reduced")},
     "xception39": "mxnetseg.models.backbones.xception39:xception39",
