@@ -6,7 +6,6 @@ import re
 import textwrap
 from typing import Iterable, List, Optional
 
-
 _LISTED = 40  # names that a message lists, where a command lists them too
 
 

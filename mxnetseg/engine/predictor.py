@@ -22,7 +22,6 @@ from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
 from .precision import choose_precision, fused
 
-
 _RGB_MODES = ("RGB", "L", "P", "1")  # that convert to 8-bit RGB without loss
 
 

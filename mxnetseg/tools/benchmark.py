@@ -21,14 +21,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="with --do all: less of everything, in some minutes")
     parser.add_argument("--model", "--network", choices=NETWORKS, nargs="+", metavar="NAME", dest="network",
                         help=f"of {', '.join(NETWORKS)} (default: fcn; of the whole set these four)")
-    parser.add_argument("--size", type=whole_number(), nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: 512 512, and of "
-                        "what reads files its own")
-    parser.add_argument("--batch", type=whole_number(), metavar="N", help="default: 1 to infer, 2 to train, 8 in an epoch")
+    parser.add_argument("--size", type=whole_number(), nargs=2, metavar=("HEIGHT", "WIDTH"),
+                        help="default: 512 512, and of what reads files its own")
+    parser.add_argument("--batch", type=whole_number(), metavar="N",
+                        help="default: 1 to infer, 2 to train, 8 in an epoch")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch, for the comparison (`make bench` "
                         "makes one); without it only MXNet competes")
     parser.add_argument("--rounds", type=whole_number(), metavar="N", help="turns of each (default: 3 to 9)")
-    parser.add_argument("--threads", type=whole_number(), metavar="N", help="of each, on as many cores (default: one a physical "
-                        "core)")
+    parser.add_argument("--threads", type=whole_number(), metavar="N",
+                        help="of each, on as many cores (default: one a physical core)")
     parser.add_argument("--json", type=Path, nargs="?", const=_PRINT, metavar="FILE",
                         help="write all figures to FILE too; without FILE, print them as JSON in the end")
 

@@ -14,7 +14,7 @@ def whole_number(low: int = 1, high: Optional[int] = None) -> Callable[[str], in
 
     For options that set no configuration key. Those that do are checked by the schema.
     """
-    wanted = f">= {low}" if high is None else f"{low} to {high}"
+    wanted = f"at least {low}" if high is None else f"{low} to {high}"
 
     def parse(text: str) -> int:
         try:
@@ -89,12 +89,13 @@ def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[st
         return find_checkpoint(named, weights)
     found = newest(weights / model if model else weights)
     if found is None:
+        ways = {"mxnetseg demo": "trains one on the built-in images, in minutes",
+                f"mxnetseg train --model {model or 'fcn'}": "trains any network; --data folder:DIR for own images",
+                f"mxnetseg convert SRC DST --model {model or 'fcn'}": "takes over weights that you have",
+                "mxnetseg predict --checkpoint PATH": "uses a checkpoint from another folder"}
+        width = max(map(len, ways))
         raise CheckpointError("there is no checkpoint yet", where=weights.absolute(),
-                              fix="mxnetseg demo                      trains one on the built-in images, in minutes\n"
-                                  f"mxnetseg train --model {model or 'fcn':<12} the same for any network; --data "
-                                  "folder:PATH for your own images\n"
-                                  f"mxnetseg convert SRC DST --model {model or 'fcn'}   takes weights that you have\n"
-                                  "mxnetseg predict --checkpoint PATH  uses a checkpoint that is elsewhere")
+                              fix="\n".join(f"{command:<{width}}  {effect}" for command, effect in ways.items()))
     return found
 
 

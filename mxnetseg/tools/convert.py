@@ -36,7 +36,7 @@ def run(args: Namespace) -> int:
     from ..config import Config
     from ..config.loader import parse_override
     from ..engine.checkpoint import Checkpoint, all_finite, model_record
-    from ..errors import CheckpointError, ConfigError
+    from ..errors import CheckpointError
     from ..models import MODELS, get_model
     from ..models.foreign import FORMS, read_tensors, recognise, set_parameters
 

@@ -146,7 +146,8 @@ def _configuration(args: Namespace, sidecar, checkpoint):
     from ..config.loader import parse_override
 
     config = Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path)
-    changes = [(f"--base {args.base}", "eval.base_size", args.base), (f"--crop {args.crop}", "eval.crop_size", args.crop),
+    changes = [(f"--base {args.base}", "eval.base_size", args.base),
+               (f"--crop {args.crop}", "eval.crop_size", args.crop),
                (f"--workers {args.workers}", "data.workers", args.workers)]
     if args.crop is not None:
         changes.append(("--crop", "eval.mode", "slide"))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
@@ -72,7 +73,7 @@ def run(args: Namespace) -> int:
     print(f"{len(named) - len(failures)} of {len(named)} images predicted. "
           f"In {args.out}: NAME_classes.png (class ids with their colours), NAME_overlay.png (to look at)")
     if failures:
-        print("not predicted:", *failures, sep="\n")
+        print("not predicted:", *failures, sep="\n", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -151,15 +152,16 @@ def _name(found: dict[Path, Path]) -> dict[str, Path]:
     if left:
         raise UsageError("results of two images would have one name", received=" and ".join(map(str, left[:2])),
                          fix="predict them one after the other, each with its own --out")
-    return {name: file for name, file in sorted(names.items(), key=lambda item: list(found).index(item[1]))}
+    by_file = {file: name for name, file in names.items()}
+    return {by_file[file]: file for file in found}  # in the order of the files
 
 
 def _nothing_there(folder: Path, others: Counter):
     from ..data.base import IMAGE_SUFFIXES
     from ..errors import DataNotFoundError
 
-    return DataNotFoundError("the folder holds no image", where=folder.absolute(),
-                             received=", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items())) or None,
+    received = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    return DataNotFoundError("the folder holds no image", where=folder.absolute(), received=received or None,
                              fix=_convert(next(iter(others))) if others else
                              f"name an image or a folder of them ({', '.join(IMAGE_SUFFIXES)})")
 

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="network (`mxnetseg models` lists them)")
     parser.add_argument("--backbone", help="feature extractor (default: the network's own)")
     parser.add_argument("--nclass", type=whole_number(), default=19, metavar="N", help="classes (default: %(default)s)")
-    parser.add_argument("--output-stride", type=whole_number(), metavar="N", help="8, 16 or 32, where the network has a choice")
+    parser.add_argument("--output-stride", type=whole_number(), metavar="N",
+                        help="8, 16 or 32, where the network has a choice")
     parser.add_argument("--aux", action="store_true", help="with the auxiliary heads that only training needs")
     add_set_argument(parser, "an argument that only this network takes: --set width=18, or as in a configuration, "
                      "--set model.options.width=18")
