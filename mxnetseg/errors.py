@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from typing import Iterable, List, Optional
+
+_LISTED = 40  # names that a message lists, where a command lists them too
 
 
 class MXNetSegError(Exception):
@@ -47,13 +50,25 @@ class UsageError(MXNetSegError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not in its registry: model, backbone, data set, configuration key, ..."""
+    """A name that is not in its registry: model, backbone, data set, configuration key, ...
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: Optional[object] = None):
+    Args:
+        kind: what is named, as the message calls it.
+        name: as it was given.
+        known: all names there are.
+        listed_by: the command that lists them; without it, the message lists them itself.
+        where: file, key or option that the name comes from.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listed_by: Optional[str] = None,
+                 where: Optional[object] = None):
         known = list(known)
         close = nearest(name, known)
         fix = "did you mean " + " or ".join(map(repr, close)) + "? " if close else ""
-        fix += f"known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known"
+        if listed_by and len(known) > _LISTED:
+            fix += f"`{listed_by}` lists all {len(known)}"
+        else:
+            fix += textwrap.fill(f"known: {', '.join(known)}", 110, break_long_words=False, break_on_hyphens=False)
         super().__init__(f"unknown {kind} {name!r}", where=where, fix=fix)
 
 

@@ -17,6 +17,8 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
 
 
+_TRIAL_BYTES = 1 << 16  # more than a full disk has left in the last block of some file
+
 HOME_VARIABLE = "MXNETSEG_HOME"
 
 
@@ -78,6 +80,19 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
             raise _explained(error, target) from error
         raise
     _sync_folder(folder)
+
+
+def check_writable(folder: PathLike) -> None:
+    """Make a folder, and write a file to it on trial, so that a long computation does not end at its results.
+
+    Raises:
+        UsageError: the folder cannot be made or written to.
+        EnvironmentProblem: the disk is full.
+    """
+    trial = Path(folder) / f".{uuid.uuid4().hex}.trial"
+    with atomic_write(trial) as stream:
+        stream.write(bytes(_TRIAL_BYTES))
+    trial.unlink()
 
 
 def sha256(path: PathLike) -> str:

@@ -139,7 +139,8 @@ def find_config(source: Union[str, Path], relative_to: Optional[Path] = None) ->
     try:
         return _shipped()[canonical(str(source))]
     except KeyError:
-        raise UnknownNameError("configuration", str(source), list_configs()) from None
+        raise UnknownNameError("configuration", str(source), list_configs(),
+                               listed_by="mxnetseg config --list") from None
 
 
 def read_layers(path: Path, _chain: Tuple[Path, ...] = ()) -> Dict[str, Any]:

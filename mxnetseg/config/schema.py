@@ -170,6 +170,15 @@ class Eval(Section):
     batch: int = option(1, "images or windows that a device computes at once", low=1)
 
 
+# arguments of every network, which model.options would override in silence -> where they belong
+_NOT_OPTIONS = {
+    **{key: f"set model.{key}" for key in ("name", "backbone", "output_stride", "aux", "norm", "pretrained_base")},
+    "pretrained": "set model.pretrained_base", "root": "set model.pretrained_path",
+    "nclass": "leave it out: the data set has its number of classes", "ctx": "leave it out: --ctx names the devices",
+    "norm_layer": "set model.norm", "norm_kwargs": "set model.norm",
+}
+
+
 @dataclass(frozen=True)
 class Config(Section):
     """A whole configuration. Immutable; :meth:`replace` gives a changed copy.
@@ -204,6 +213,8 @@ class Config(Section):
                 yield (f"data.recipe {self.data.recipe} sets data.{', data.'.join(own)} itself",
                        "leave out data.recipe, or these keys; where another file gives them, give their defaults: " +
                        ", ".join(f"data.{key}={_inline(getattr(plain, key))}" for key in own))
+        for key in sorted({*_NOT_OPTIONS} & {*self.model.options}):
+            yield f"model.options.{key} is no option of one network", _NOT_OPTIONS[key]
         loss = self.loss
         if not (loss.ce or loss.focal or loss.dice or loss.lovasz):
             yield "every loss has weight 0", "give one of loss.ce, loss.focal, loss.dice and loss.lovasz a weight"

@@ -60,6 +60,7 @@ DATASETS = Registry(
              "pascalcontext59": "pascalcontext", "mscoco": "coco", "cocostuff": "cocostuff10k", "bdd": "bdd100k",
              "ade": "ade20k", "nyu": "nyuv2", "mhp": "mhpv1", "mapillaryvistas": "mapillary", "vistas": "mapillary",
              "stanford10": "stanfordbackground", "weizhorses": "weizmannhorses"},
+    listed_by="mxnetseg datasets",
 )
 _BY_PATH = ("folder", "list", "pack")  # data sets that are named by where they lie: folder:PATH
 

@@ -11,6 +11,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
+from PIL import Image
 
 from ..config.schema import Config
 from ..data.base import read_image
@@ -20,6 +21,8 @@ from ..viz.palette import colorize, save_color_png, save_rgb_png
 from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
 from .precision import choose_precision, fused
+
+_RGB_MODES = ("RGB", "L", "P", "1")  # that convert to 8-bit RGB without loss
 
 
 class Prediction:
@@ -93,20 +96,51 @@ class Predictor:
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
         protocol = Protocol.of(Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path), ms=ms)
         self.precision, _ = choose_precision(precision, contexts)
-        pictures = [read_image(p) if not isinstance(p, np.ndarray) else p for p in calibration]
-        self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=pictures), contexts, protocol)
+        images = [as_rgb(image) for image in calibration]
+        self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=images), contexts, protocol)
 
-    def __call__(self, image: Union[str, Path, np.ndarray]) -> Prediction:
-        """Segment a file, or a uint8 (H, W, 3) RGB array.
+    def __call__(self, image):
+        """Segment an image, or a list of images.
+
+        Args:
+            image: a file; a uint8 (H, W, 3) RGB array of NumPy or MXNet; a PIL image; or a list or tuple of these.
+
+        Returns:
+            a :class:`Prediction`; for a list, a list of them.
 
         Raises:
-            DataError, DataNotFoundError: the file is missing or no picture.
-            UsageError: an array of another type or shape.
+            DataError, DataNotFoundError: a file is missing or holds no image.
+            UsageError: anything else, or an array of another type or shape.
         """
-        name = "image"
-        if not isinstance(image, np.ndarray):
-            name, image = Path(image).stem, read_image(image)
-        elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UsageError("a picture is a uint8 array (H, W, 3), RGB", received=f"{image.dtype} {image.shape}",
-                             fix="convert it: gray[..., None].repeat(3, 2), (float_image * 255).astype('uint8')")
+        if isinstance(image, (list, tuple)):
+            return [self(one) for one in image]
+        name = Path(image).stem if isinstance(image, (str, Path)) else "image"
+        image = as_rgb(image)
         return Prediction(image, self._segmenter(image).asnumpy(), self.classes, self.palette, name)
+
+
+def as_rgb(image) -> np.ndarray:
+    """Return an image, in any form that :class:`Predictor` takes, as a uint8 (H, W, 3) RGB array.
+
+    Raises:
+        DataError, DataNotFoundError: a file is missing or holds no image.
+        UsageError: a value that is no 8-bit RGB image and cannot be read as one without loss.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        if image.mode not in _RGB_MODES:
+            raise UsageError("the PIL image is not RGB, grey or a palette image", received=f"mode {image.mode}",
+                             fix="convert it first: image.convert('RGB') drops alpha; 16-bit and float images need "
+                                 "scaling to 0..255")
+        return np.asarray(image.convert("RGB"))
+    if isinstance(image, mx.nd.NDArray):
+        image = image.asnumpy()
+    if not isinstance(image, np.ndarray):
+        raise UsageError("not an image", received=type(image).__name__,
+                         fix="give a path, a NumPy or MXNet array, a PIL image, or a list of these")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError("an image must be a uint8 array (H, W, 3), RGB", received=f"{image.dtype} {image.shape}",
+                         fix="convert it: gray[..., None].repeat(3, 2), (float_image * 255).astype('uint8'), "
+                             "chw.transpose(1, 2, 0)")
+    return image

@@ -53,7 +53,7 @@ MODELS = Registry("model", {
     "SwiftResNet": "swiftnet",
     "SwiftResNetPr": "swiftnetpr",
     "CANetv1": "canet",
-})
+}, listed_by="mxnetseg models")
 
 
 def list_models() -> List[str]:
@@ -82,7 +82,8 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
     known = model_arguments(name)
     for key in arguments:
         if key not in known:
-            raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key, known)
+            raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key,
+                                   list(dict.fromkeys([*known, *_COMMON])))
     if norm_layer is not None:
         arguments.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
     net = MODELS.get(name)(**arguments)
@@ -92,6 +93,10 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
         net.backbone_name = BACKBONES.resolve(arguments.get("backbone", backbone.default)) if backbone else \
             net.model_name
     return net
+
+
+# what get_model() takes for every network; GluonCV's ``pretrained`` leads to ``pretrained_base``
+_COMMON = ("nclass", "backbone", "norm", "pretrained_base", "root", "ctx")
 
 
 def get_model(name: str, *, nclass: int = 19, backbone: Optional[str] = None, norm: str = "auto",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator
 
 from ..data.audit import KINDS, SHOWN, Audit, audit
-from .common import add_data_arguments, add_quiet_argument, progress_bar
+from .common import add_data_arguments, add_quiet_argument, progress_bar, whole_number
 
 _SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops that --write-config suggests
 _SIZES = 3  # sizes shown of a split
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--write-config", type=Path, metavar="FILE",
                         help="write a configuration for `train --config` if the check passes")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
     add_quiet_argument(parser)
 
 
@@ -47,8 +47,6 @@ def run(args: Namespace) -> int:
 def _check_output(args: Namespace) -> None:
     from ..errors import UsageError
 
-    if args.workers is not None and args.workers < 1:
-        raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
     if args.write_config and args.write_config.suffix not in (".yaml", ".yml"):
         raise UsageError("a configuration is a YAML file", where="--write-config", received=args.write_config,
                          fix=f"--write-config {args.write_config.with_suffix('.yaml')}")

@@ -2,11 +2,29 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 WEIGHTS = Path("weights")
+
+
+def whole_number(low: int = 1, high: Optional[int] = None) -> Callable[[str], int]:
+    """Return a parser for an option whose value is a whole number in a range; a usage error names the range.
+
+    For options that set no configuration key. Those that do are checked by the schema.
+    """
+    wanted = f"at least {low}" if high is None else f"{low} to {high}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < low or (high is not None and number > high):
+            raise ArgumentTypeError(f"must be a whole number, {wanted} | received: {text}")
+        return number
+    return parse
 
 
 def add_device_argument(parser: ArgumentParser) -> None:
@@ -30,11 +48,25 @@ def add_quiet_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def add_root_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--root", "--data-root", metavar="DIR",
+                        help="folder of the data set (default: look in $MXNETSEG_DATA, then in ./dataset)")
+
+
+def add_out_argument(parser: ArgumentParser, default: str, what: str) -> None:
+    parser.add_argument("--out", "--save-dir", type=Path, default=Path(default), metavar="DIR",
+                        help=f"folder for {what} (default: %(default)s)")
+
+
+def add_set_argument(parser: ArgumentParser, help: str) -> None:
+    """Add ``--set KEY=VALUE``. The parser also takes ``--KEY=VALUE`` for any dotted KEY, see :class:`.main.Parser`."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=help)
+
+
 def add_data_arguments(parser: ArgumentParser, *, optional: bool = False) -> None:
     parser.add_argument("name", metavar="NAME|PATH", nargs="?" if optional else None,
                         help="a data set (`mxnetseg datasets`), or a folder of your own")
-    parser.add_argument("--root", "--data-root", metavar="FOLDER",
-                        help="look for it here instead of in $MXNETSEG_DATA and ./dataset")
+    add_root_argument(parser)
 
 
 def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[str] = None):
@@ -57,13 +89,29 @@ def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[st
         return find_checkpoint(named, weights)
     found = newest(weights / model if model else weights)
     if found is None:
+        ways = {"mxnetseg demo": "trains one on the built-in images, in minutes",
+                f"mxnetseg train --model {model or 'fcn'}": "trains any network; --data folder:DIR for own images",
+                f"mxnetseg convert SRC DST --model {model or 'fcn'}": "takes over weights that you have",
+                "mxnetseg predict --checkpoint PATH": "uses a checkpoint from another folder"}
+        width = max(map(len, ways))
         raise CheckpointError("there is no checkpoint yet", where=weights.absolute(),
-                              fix=f"train one: python train.py --model {model or 'fcn'}")
+                              fix="\n".join(f"{command:<{width}}  {effect}" for command, effect in ways.items()))
     return found
 
 
+def chance_level(control) -> str:
+    """Describe the score of the same predictions against other images' masks, in percent.
+
+    Args:
+        control: the second matrix that :func:`~mxnetseg.engine.evaluator.evaluate` returns.
+    """
+    if not control.pixels:
+        return "chance level not computed: it takes two images of one size"
+    return f"chance level (the same predictions against other images' masks): mIoU {100 * control.miou():.2f} %"
+
+
 def progress_bar(description: str, quiet: bool):
-    """A wrapper for a stream of pictures: ``bar(items, count)``."""
+    """Return a wrapper for a stream of images: ``bar(items, count)``."""
     from tqdm import tqdm
 
     def bar(items, count):

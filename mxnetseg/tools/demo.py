@@ -5,15 +5,22 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from .common import add_device_argument, add_quiet_argument, add_weights_argument, progress_bar
+from .common import (
+    add_device_argument,
+    add_out_argument,
+    add_quiet_argument,
+    add_weights_argument,
+    chance_level,
+    progress_bar,
+    whole_number,
+)
 
 _SHOWN = 4  # validation pictures in the sheet, spread over the split
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=int, metavar="N", help="default: as configs/fcn.yaml says")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
-                        help="where the pictures go (default: %(default)s)")
+    parser.add_argument("--epochs", type=whole_number(), metavar="N", help="default: as configs/fcn.yaml says")
+    add_out_argument(parser, "out/demo", "the images")
     add_device_argument(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
@@ -48,7 +55,7 @@ def run(args: Namespace) -> int:
                                progress=progress_bar("evaluate", args.quiet))
     print(f"{dataset.name}, {config.data.val_split}: {len(dataset)} images; {protocol}")
     print(matrix.result(dataset.classes).table())
-    print(f"control: the same predictions against other pictures' masks: mIoU {100 * control.miou():.2f}")
+    print(chance_level(control))
 
     print("3. pictures", flush=True)
     for what, path in _draw(args.out, dataset, segmenter, matrix).items():

@@ -16,7 +16,7 @@ import traceback
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Dict, Iterator, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import MXNetSegError, UnknownNameError, nearest
 from ..files import expand
@@ -128,19 +128,50 @@ def overview() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes options only as they are spelt, and knows what a typo meant."""
+    """An argument parser without abbreviations, which suggests the nearest option for a typo.
+
+    It also takes options as wandb's sweep agent writes them: ``--batch_size=4`` as ``--batch-size=4``, and, where
+    there is a ``--set``, ``--optimizer.lr=0.001`` as ``--set optimizer.lr=0.001``.
+    """
 
     def __init__(self, **settings):
         super().__init__(allow_abbrev=False, **settings)
 
+    def parse_known_args(self, args=None, namespace=None):
+        return super().parse_known_args(self._as_declared(sys.argv[1:] if args is None else args), namespace)
+
+    def _as_declared(self, args: Sequence[str]) -> List[str]:
+        """Rewrite underscores in options and dotted keys into the options that are declared."""
+        known, declared, rest = self._option_string_actions, [], iter(args)
+        for text in rest:
+            option, equals, value = text.partition("=")
+            if text == "--":  # whatever follows is no option
+                declared += [text, *rest]
+            elif not option.startswith("--") or option in known:
+                declared.append(text)
+            elif option.replace("_", "-") in known:
+                declared.append(option.replace("_", "-") + equals + value)
+            elif "--set" in known and "." in option:
+                declared += ["--set", f"{option[2:]}={value if equals else next(rest, '')}"]
+            else:
+                declared.append(text)
+        return declared
+
+    def format_usage_line(self) -> str:
+        """Return the usage on one line: every option is in ``--help``, not here."""
+        shapes = {"?": "[{}]", "*": "[{} ...]", "+": "{} [...]"}
+        words = [shapes.get(action.nargs, "{}").format(action.metavar or action.dest)
+                 for action in self._get_positional_actions()]
+        return " ".join(["usage:", self.prog, "[options]", *words]) + f"   (all options: {self.prog} --help)\n"
+
     def error(self, message: str):
-        """Print usage, the message and the nearest options; exit with 2."""
+        """Print one line of usage, the message and the nearest options; exit with 2."""
         options = [option for option in self._option_string_actions if option.startswith("--")]
         for option in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
             close = nearest(option, options, n=2)
             if close:
                 message += f"\n  fix:      for {option}, did you mean {' or '.join(close)}?"
-        super().error(message)
+        self.exit(2, f"{self.format_usage_line()}{self.prog}: {message}\n")
 
 
 @contextmanager

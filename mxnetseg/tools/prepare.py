@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Sequence
 
-from .common import add_quiet_argument, progress_bar
+from .common import add_quiet_argument, progress_bar, whole_number
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="names of the classes, one a line, for data of your own (default: SRC/classes.txt)")
     parser.add_argument("--force", action="store_true",
                         help="make all files again, those included that were edited or come from elsewhere")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
     add_quiet_argument(parser)
 
 
@@ -34,8 +34,6 @@ def run(args: Namespace) -> int:
     name = PREPARATIONS.resolve(args.name)
     if args.source is None or args.target is None:
         raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
-    if args.workers is not None and args.workers < 1:
-        raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
                    progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""

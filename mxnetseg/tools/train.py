@@ -6,7 +6,13 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from typing import List
 
-from .common import add_device_argument, add_quiet_argument, add_weights_argument
+from .common import (
+    add_device_argument,
+    add_quiet_argument,
+    add_root_argument,
+    add_set_argument,
+    add_weights_argument,
+)
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +25,12 @@ _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", help="network (`mxnetseg models` lists them); its configuration is the default")
+    parser.add_argument("--model", "--network", metavar="NAME",
+                        help="network (`mxnetseg models` lists them); its configuration is the default")
     parser.add_argument("--config", metavar="NAME|FILE", help="configuration: a name from configs/, or a YAML file")
     parser.add_argument("--backbone", help="feature extractor")
     parser.add_argument("--data", help="data set (`mxnetseg datasets`), or folder:PATH, list:PATH")
-    parser.add_argument("--root", metavar="DIR", help="folder of the data set")
+    add_root_argument(parser)
     add_device_argument(parser)
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=int, metavar="N", help="over all devices together")
@@ -38,8 +45,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read pictures")
     parser.add_argument("--log-interval", type=int, metavar="STEPS", help="steps between two log rows")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="any configuration key: --set optimizer.name=adamw (`mxnetseg config --describe`)")
+    add_set_argument(parser, "any configuration key: --set optimizer.name=adamw, or --optimizer.name=adamw "
+                     "(`mxnetseg config --describe` lists them)")
     parser.add_argument("--resume", metavar="auto|PATH",
                         help="go on from a run's last checkpoint; auto: the newest that fits, else start afresh")
     parser.add_argument("--wandb", metavar="NAME", help="log to Weights & Biases under this name")

@@ -88,7 +88,7 @@ class TestEvaluation:
         result = command("eval", "--ms", "--weights", trained.weights, "--save-dir", tmp_path)
         assert result.code == 0, result.err
         for words in (str(best), "fcn on resnet18", "tiles, val: 3 images", "whole images, original size",
-                      "scales 0.5, 1, 1.5, with flip", "cpu(0)", "mIoU", "control"):
+                      "scales 0.5, 1, 1.5, with flip", "cpu(0)", "mIoU", "chance level"):
             assert words in result.out, words
         folder = tmp_path / best.stem / "val"
         report = json.loads((folder / "scores.json").read_text())

@@ -92,3 +92,27 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
 def test_is_to_be_had_from_the_package():
     import mxnetseg
     assert mxnetseg.Predictor is Predictor
+
+
+def test_every_usual_form_of_an_image_gives_the_same(predictor, pictures):
+    path = pictures / "images" / "val0.png"
+    image = np.array(Image.open(path))
+    wanted = predictor(path).class_map
+    for form in (str(path), image, Image.open(path), mx.nd.array(image, dtype="uint8"), image[:, ::-1][:, ::-1]):
+        np.testing.assert_array_equal(predictor(form).class_map, wanted)
+    several = predictor([path, image, Image.open(path)])
+    assert [p.name for p in several] == ["val0", "image", "image"] and predictor([]) == []
+    for prediction in several:
+        np.testing.assert_array_equal(prediction.class_map, wanted)
+    grey = Image.open(path).convert("L")
+    np.testing.assert_array_equal(predictor(grey).image, np.array(grey)[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize("form, word", [
+    (Image.new("RGBA", (64, 48)), "RGBA"), (Image.new("I;16", (64, 48)), "I;16"), (Image.new("F", (64, 48)), "mode F"),
+    (mx.nd.zeros((48, 64, 3)), "float32"), (np.zeros((3, 48, 64), np.uint8), "(3, 48, 64)"), (None, "NoneType"),
+    ([[0, 0], [1, 1]], "int"), (b"bytes", "bytes")])
+def test_a_form_that_would_lose_something_is_refused(predictor, form, word):
+    with pytest.raises(UsageError) as error:
+        predictor(form)
+    assert word in str(error.value) and error.value.fix

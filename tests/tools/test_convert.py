@@ -145,7 +145,7 @@ def test_damaged_hostile_and_missing_sources(convert, source, tmp_path):
 
 def test_wrong_use(convert, source, tmp_path):
     (tmp_path / "file").touch()
-    for options, said in ((["--nclass", 0], "at least one class"), (["--from", "caffe"], "own, mxnetseg"),
+    for options, said in ((["--nclass", 0], "at least 1"), (["--from", "caffe"], "own, mxnetseg"),
                           (["--backbone", "resnet19"], "resnet18"), (["--set", "model.optoins.x=1"], "options"),
                           (["--set", "model.options.widht=1"], "widht"), (["--data", "camvid"], "11; weights.pth: 19"),
                           (["--data", "citiscapes"], "cityscapes")):

@@ -68,6 +68,73 @@ def test_wrong_options(command, capsys, arguments, words):
     assert words in captured.err and "usage: mxnetseg try" in captured.err and captured.out == ""
 
 
+def test_a_usage_error_prints_one_line_of_usage(capsys):
+    assert run_command("train", ["--epoch", "3"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[0] == "usage: mxnetseg train [options]   (all options: mxnetseg train --help)"
+    assert run_command("predict", []) == 2
+    assert "usage: mxnetseg predict [options] IMAGE|FOLDER|GLOB [...]" in capsys.readouterr().err
+
+
+@pytest.fixture
+def parser():
+    parser = Parser(prog="p")
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    return parser
+
+
+@pytest.mark.parametrize("arguments, batch_size, overrides, files", [
+    (["--batch_size=4"], 4, [], []), (["--batch_size", "4"], 4, [], []),
+    (["--optimizer.lr=0.001", "a"], None, ["optimizer.lr=0.001"], ["a"]),
+    (["--optimizer.lr", "0.001", "a"], None, ["optimizer.lr=0.001"], ["a"]),
+    (["--set", "a.b=1", "--data.name=x=y"], None, ["a.b=1", "data.name=x=y"], []),
+    (["--", "--optimizer.lr=1", "--batch_size=4"], None, [], ["--optimizer.lr=1", "--batch_size=4"]),
+])
+def test_options_as_a_sweep_agent_writes_them(parser, arguments, batch_size, overrides, files):
+    args = parser.parse_args(arguments)
+    assert (args.batch_size, args.overrides, args.files) == (batch_size, overrides, files)
+
+
+def test_a_sweep_cannot_reach_a_key_that_is_not_there(capsys):
+    assert run_command("train", ["--optimizer.lrr=1"]) == 2
+    assert "optimizer.lr" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # where there is no --set it is an unknown option
+        Parser(prog="p").parse_args(["--optimizer.lr=1"])
+
+
+ONE_SPELLING = {"--root": "--data-root", "--out": "--save-dir", "--model": "--network"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_is_spelt_alike_in_all_commands_and_its_old_spelling_stays(name):
+    parser = Parser(prog=name)
+    console.import_module(COMMANDS[name][0]).add_arguments(parser)
+    for action in parser._actions:
+        for new, old in ONE_SPELLING.items():
+            assert (new in action.option_strings) == (old in action.option_strings), (name, action.option_strings)
+        if "--set" in action.option_strings:
+            assert action.dest == "overrides" and action.metavar == "KEY=VALUE"
+        if action.type is int:  # its range is a key's: the schema has it
+            assert name in ("train", "eval"), (name, action.option_strings)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["browse", "sample", "--count", "0"], ["browse", "sample", "--crops", "-1"],
+    ["browse", "sample", "--seed", "-1"],
+    ["check-data", "sample", "--workers", "0"], ["prepare", "--workers", "-2"], ["demo", "--epochs", "0"],
+    ["summary", "fcn", "--size", "31"], ["summary", "fcn", "--nclass", "0"], ["summary", "fcn", "--depth", "x"],
+    ["benchmark", "--rounds", "0"], ["benchmark", "--batch", "-1"], ["benchmark", "--threads", "0"],
+    ["convert", "a", "b", "--model", "fcn", "--nclass", "-1"], ["train", "--epochs", "0"], ["train", "--workers", "0"],
+    ["train", "--crop", "-8"], ["train", "--base", "0"], ["train", "--log-interval", "0"], ["train", "--seed", "-1"],
+    ["train", "--batch-size", "0"], ["train", "--accumulate", "-1"], ["train", "--lr", "0"], ["train", "--wd", "-1"]])
+def test_numbers_out_of_range_are_refused_with_the_range(capsys, arguments):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert (arguments[-2] in err or "--set" in err) and any(word in err for word in (">=", "> 0", "at least")), err
+
+
 def test_a_value_that_looks_like_an_option_is_no_typo(capsys):
     parser = Parser(prog="p")
     parser.add_argument("--epochs")
