@@ -30,6 +30,7 @@ class TestRunLog:
     def test_rows_come_as_they_were_given_and_the_curves_are_drawn(self, tmp_path, monkeypatch):
         monkeypatch.setattr("mxnetseg.engine.loggers.curves", curves)
         run_log = filled(tmp_path / "run")
+        run_log.draw()
         assert run_log.path == tmp_path / "run.jsonl" and run_log.picture == tmp_path / "run_curves.png"
         assert [(r["kind"], r["step"]) for r in rows(run_log.path)] == \
             [("step", 1), ("step", 2), ("epoch", 2), ("step", 3), ("step", 4), ("epoch", 4), ("step", 5), ("step", 6),
@@ -63,6 +64,7 @@ class TestRunLog:
         monkeypatch.setattr("mxnetseg.engine.loggers.curves", lambda epochs, path: drawn.append(list(epochs)))
         run_log = RunLog(tmp_path / "run", resume_step=4)
         run_log.epoch({"step": 6, "epoch": 3, "train_loss": 9})
+        run_log.draw()
         run_log.close()
         assert [[r["train_loss"] for r in epochs] for epochs in drawn] == [[1, 1 / 2, 9]]
 

@@ -253,7 +253,7 @@ class TestGoingOn:
         validate = Trainer._validate
 
         def signalled(self):
-            if self.progress.epoch == 1:
+            if self.progress.epoch == 0:
                 signal.raise_signal(signal.SIGINT)
             return validate(self)
         monkeypatch.setattr(Trainer, "_validate", signalled)
@@ -391,11 +391,12 @@ class TestLossScaling:
     def test_a_resumed_run_has_its_scale(self, configure, tmp_path):
         trainer = self.trainer(configure, tmp_path, LossScale(2.0 ** 5, good_steps=7))
         trainer._save_last()  # before the first update
+        trainer.close()
         assert trainer.last.read_sidecar()["loss_scale"] == {"value": 32.0, "good_steps": 7}
         resumed = Trainer(configure(), [mx.cpu()], folder=tmp_path, resume=trainer.last, validate=False, quiet=True)
         assert resumed._scale is None  # of float32
         resumed._scale = LossScale()
-        resumed._restore(trainer.last.read_sidecar())
+        resumed._restore(trainer.last.read(state=True))
         assert vars(resumed._scale) == {"value": 32.0, "good_steps": 7}
 
 
