@@ -217,12 +217,11 @@ class Checkpoint:
             try:
                 return sidecar, {suffix: self._take(suffix, expected, loaders.get(suffix))
                                  for suffix, expected in files.items()}
-            except CheckpointError as problem:
+            except CheckpointError:
                 if attempts_same == _ATTEMPTS_SAME:
                     raise
-                error = problem
             time.sleep(_PAUSE * attempts_same)
-        raise error
+        raise self._overtaken()
 
     def _take(self, suffix: str, expected: Mapping[str, Any], load: Optional[Callable[[Path], Any]]) -> Any:
         """Check one file, in its place or still ``.new``; return what ``load`` makes of it."""
@@ -241,8 +240,11 @@ class Checkpoint:
                 raise CheckpointError("a file of the checkpoint cannot be read", where=path,
                                       received=error.strerror, fix="check its permissions and its disk") from None
         self._check(self._file(suffix), expected)
-        raise CheckpointError("the checkpoint was replaced again and again while it was read", where=self.path,
-                              fix="repeat the command, or copy the run's .params and .json elsewhere first")
+        raise self._overtaken()
+
+    def _overtaken(self) -> CheckpointError:
+        return CheckpointError("the checkpoint was replaced again and again while it was read", where=self.path,
+                               fix="repeat the command when the training saves less often, or has ended")
 
     def _peek(self) -> Dict[str, Any]:
         if not self.has_sidecar():
