@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import time
 from collections import deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -21,8 +20,7 @@ from ..data import get_dataset
 from ..data.base import SegDataset
 from ..data.loader import Batch, Loader
 from ..data.recipes import make_transform
-from ..errors import CheckpointError, ConfigError, EnvironmentProblem, MXNetSegError, TrainingDiverged
-from ..files import sweep
+from ..errors import ConfigError, MXNetSegError, TrainingDiverged
 from ..losses import Mining, global_backward
 from ..metrics import Scores
 from ..models import get_model
@@ -47,6 +45,7 @@ from .loggers import RunLog, Wandb
 from .optimizers import get_states, make_trainer, set_states
 from .pace import Pace
 from .precision import choose_precision, fused
+from .recovery import clear_leftovers, save_before_raising, until_error, warn_of_a_jump
 from .scaling import LossScale
 from .schedules import LearningRate
 from .step import Divisors, Step, TrainingGraph
@@ -158,7 +157,7 @@ class Trainer:
             self._cleanup.callback(RunLock(self.last.path).release)
         else:
             self._restore(contents)
-            self._clear_leftovers()
+            clear_leftovers(self.last, self.best)
         config.dump(self.last.path.with_suffix(".yaml"))
         resumed_at = None if resume is None else self._steps_done()
         self.run_log = RunLog(self.last.path.with_suffix(""), resume_step=resumed_at)
@@ -203,12 +202,12 @@ class Trainer:
         """The rest of the current epoch, or until a signal."""
         p, config = self.progress, self.config
         pending: Deque[Tuple[int, mx.nd.NDArray]] = deque()
-        failure: List[Exception] = []
+        failures: List[Exception] = []
         began, seconds_before = time.time(), p.seconds
         with tqdm(total=len(self.loader), initial=p.batch, disable=self._no_bar, leave=False, dynamic_ncols=True,
                   desc=f"epoch {p.epoch + 1}/{config.train.epochs}", bar_format=_BAR) as bar:
             batches = self.loader.epoch(p.epoch, start_batch=p.batch)
-            dealt = _until_error(map(self._deal, batches), failure)
+            dealt = until_error(map(self._deal, batches), failures)
             try:
                 shares = next(dealt, None)
                 while shares is not None and interrupt.received is None:
@@ -231,8 +230,8 @@ class Trainer:
             while pending:
                 self._note_loss(*pending.popleft())
             mx.nd.waitall()  # running statistics, which are validated and saved next, move behind the engine's back
-        if failure:
-            raise self._saved_before(failure[0])
+        if failures:
+            raise self._save_before_raising(failures[0])
 
     def _backward(self, batch: Shares) -> mx.nd.NDArray:
         """The gradients of one global batch; its loss, (1,), not waited for."""
@@ -267,7 +266,7 @@ class Trainer:
         try:
             row = self._score_epoch()
         except (MXNetSegError, OSError) as error:
-            raise self._saved_before(error) from error
+            raise self._save_before_raising(error) from error
         # A run that is killed before it has saved drops this row when it resumes; one that is missing would stay so.
         self.run_log.epoch(row)
         self._save_epoch(row.get("val_miou"))
@@ -311,22 +310,11 @@ class Trainer:
         log.info("epoch %d/%d: %s", row["epoch"], self.config.train.epochs, "  ".join(
             f"{k} {v:.4g}" for k, v in row.items() if k in ("train_loss", "lr", "val_pa", "val_miou")))
 
-    def _saved_before(self, error: Exception) -> MXNetSegError:
-        """Save the state at an error of the data; return the error, with the way to resume in its fix."""
-        if not isinstance(error, MXNetSegError):
-            error = EnvironmentProblem("the data cannot be read", where=getattr(error, "filename", None),
-                                       received=f"{type(error).__name__}: {error}",
-                                       fix="check the disk or network share")
-        try:
+    def _save_before_raising(self, error: Exception) -> MXNetSegError:
+        def save():
             if self._steps_done() > self._began_at:
                 self._save_last()
-        except (MXNetSegError, OSError) as problem:
-            error.fix = f"{error.fix or ''}\nthe state could not be saved: {problem}".strip()
-        if self.last.has_sidecar():
-            devices = " ".join("cpu" if c.device_type == "cpu" else str(c.device_id) for c in self.contexts)
-            error.fix = (f"{error.fix or ''}\nthen resume: mxnetseg train --resume {shlex.quote(str(self.last.path))} "
-                         f"--ctx {devices}").strip()
-        return error
+        return save_before_raising(error, save, self.last, self.contexts)
 
     def _validate(self) -> Scores:
         """Score the validation split on whole pictures, by the configuration's protocol."""
@@ -491,34 +479,10 @@ class Trainer:
             self._scale = LossScale(**sidecar["loss_scale"])
         self._metrics = sidecar["metrics"]
         log.info("resumed from %s: epoch %d, batch %d", self.last.path, self.progress.epoch + 1, self.progress.batch)
-        self._warn_of_a_jump(Config.from_dict(sidecar["config"], where=self.last.sidecar_path))
-
-    def _warn_of_a_jump(self, before: Config) -> None:
-        """Say that the learning rate does not go on where it was, because the configuration has changed."""
-        old = LearningRate(before.schedule, before.optimizer.lr, len(self.loader), before.train.epochs)
-        done = self._steps_done()
-        if done and old(done - 1) != self.rate(done - 1) and not self._finished():
-            log.warning("the learning rate jumps from %.3g to %.3g at step %d: the schedule was over %d epochs and is "
-                        "now over %d", old(done - 1), self.rate(done), done + 1, before.train.epochs,
-                        self.config.train.epochs)
-
-    def _clear_leftovers(self) -> None:
-        """Remove what a killed process has left of this run's files; the run must be locked."""
-        for checkpoint in (self.last, self.best):
-            with suppress(CheckpointError):
-                checkpoint.recover()
-        sweep(self.last.path.with_suffix(".yaml"))
-
-
-def _until_error(items: Iterable, failure: List[Exception]) -> Iterator:
-    """Yield the items; an error of the library or the system ends them, and is put into ``failure``.
-
-    It comes while a step is being computed, which has to be finished first.
-    """
-    try:
-        yield from items
-    except (MXNetSegError, OSError) as error:
-        failure.append(error)
+        before = Config.from_dict(sidecar["config"], where=self.last.sidecar_path)
+        if self._steps_done() and not self._finished():
+            warn_of_a_jump(LearningRate(before.schedule, before.optimizer.lr, len(self.loader), before.train.epochs),
+                           self.rate, self._steps_done())
 
 
 def _mix(seed: int, step: int) -> int:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -73,7 +74,7 @@ def newest_run(wanted, weights: Path, *, overrides: Sequence[str]):
         raise UsageError(
             "the run to resume has another configuration", where=other.path,
             received=_table(list(_differences(sidecar["config"], wanted, allowed))),
-            fix=f"to resume that run as it is: mxnetseg train --resume {other.path}\n"
+            fix=f"to resume that run as it is: mxnetseg train --resume {shlex.quote(str(other.path))}\n"
                 "to resume it with changes: the same with --set KEY=VALUE\n"
                 "to start a new run with the wanted configuration: leave --resume out")
     log.info("nothing to resume below %s: starting afresh", folder)
@@ -82,13 +83,14 @@ def newest_run(wanted, weights: Path, *, overrides: Sequence[str]):
 
 def finished(checkpoint, config) -> Optional[str]:
     """The message for a run that has nothing left to do, None for one that has."""
-    progress = checkpoint.read_sidecar()["progress"]
-    if progress["epoch"] < config.train.epochs:
+    sidecar = checkpoint.read_sidecar()
+    done = sidecar["progress"]["epoch"]
+    if done < config.train.epochs or ".state" not in sidecar["files"]:  # the trainer refuses the latter
         return None
-    return (f"that run is finished: {progress['epoch']} epochs are done, {config.train.epochs} are wanted. "
+    return (f"that run is finished: {done} epochs are done, {config.train.epochs} are wanted. "
             f"Nothing was trained.\n"
             f"  checkpoint:           {checkpoint.path}\n"
-            f"  to train it longer:   mxnetseg train --resume {checkpoint.path} --epochs N\n"
+            f"  to train it longer:   mxnetseg train --resume {shlex.quote(str(checkpoint.path))} --epochs N\n"
             f"  to start a new run:   leave --resume out")
 
 

@@ -298,7 +298,7 @@ class TestGoingOn:
                           resume=result.last)
         said, = (r.getMessage() for r in caplog.records if "jumps" in r.getMessage())
         assert f"from {first.rate(step - 1):.3g} to {trainer.rate(step):.3g} at step {step + 1}" in said
-        assert "over 3 epochs" in said and "over 9" in said
+        assert "lr 0.05 over 3 epochs" in said and "lr 0.05 over 9" in said
 
     @pytest.mark.parametrize("changes", [{}, {"schedule.name": "constant", "train.epochs": 9}])
     def test_the_same_schedule_says_nothing(self, fit, configure, tmp_path, caplog, changes):

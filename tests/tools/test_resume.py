@@ -152,3 +152,11 @@ class TestAFinishedRun:
         assert "that run is finished: 30 epochs are done" in out and "Nothing was trained" in out
         assert f"mxnetseg train --resume {checkpoint.path} --epochs N" in out
         assert {path.name: path.read_bytes() for path in checkpoint.path.parent.iterdir()} == before
+
+    def test_its_best_checkpoint_cannot_be_trained_longer_and_is_not_said_to(self, write, weights, capsys):
+        checkpoint = write(epoch=30)
+        best = Checkpoint(checkpoint.path.with_name(checkpoint.stem + "_best.params"))
+        best.write(Net, {key: value for key, value in checkpoint.read_sidecar().items()
+                         if key in ("model", "data", "normalisation", "config", "progress")})
+        assert run_command("train", ["--resume", str(best.path), "--weights", str(weights)]) == 1
+        assert "without _best" in capsys.readouterr().err
