@@ -49,7 +49,7 @@ def save_before_raising(error: Exception, save: Callable[[], None], last: Checkp
     except (MXNetSegError, OSError) as problem:
         advice.append(f"the state could not be saved: {problem}")
     if last.has_sidecar():
-        advice.append(f"then resume: {resume_command(last.path, contexts)}")
+        advice.append(f"when the data can be read again, resume: {resume_command(last.path, contexts)}")
     error.fix = "\n".join(advice) or None
     return error
 
