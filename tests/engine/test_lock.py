@@ -94,6 +94,20 @@ class TestTheLock:
         lock.release()
         assert not list(run.parent.iterdir())
 
+    def test_is_not_taken_on_a_file_that_its_holder_has_just_deleted(self, run, monkeypatch):
+        """Or the next process would lock a new file of that name, and there would be two holders."""
+        plain, calls = module.fcntl.flock, []
+
+        def flock(descriptor, how):
+            calls.append(how)
+            if len(calls) == 1:
+                run.with_suffix(".lock").unlink()
+            plain(descriptor, how)
+        monkeypatch.setattr(module.fcntl, "flock", flock)
+        lock = RunLock(run)
+        assert len(calls) == 2 and os.path.samestat(os.fstat(lock._descriptor), run.with_suffix(".lock").stat())
+        lock.release()
+
     def test_holds_within_one_process_too(self, run):
         lock = RunLock(run)
         with pytest.raises(UsageError, match=str(os.getpid())):
