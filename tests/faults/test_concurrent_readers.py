@@ -126,7 +126,7 @@ class TestReaders:
     """Without a second process: what a reader finds between two steps of a writer."""
 
     @staticmethod
-    def write(folder, value):
+    def write(folder, value, *, with_state=True):
         class Net:
             @staticmethod
             def named_parameters():
@@ -134,7 +134,8 @@ class TestReaders:
                 parameter.initialize(mx.init.Constant(value), ctx=mx.cpu())
                 return {"weight": parameter}
         record = {"model": {}, "data": {}, "normalisation": {}, "config": {}, "generation": value}
-        Checkpoint(folder / NAME).write(Net, record, {"momentum": mx.nd.full((5,), value)})
+        state = {"momentum": mx.nd.full((5,), value)} if with_state else None  # a best checkpoint has none
+        Checkpoint(folder / NAME).write(Net, record, state)
 
     def test_contents_that_were_not_moved_yet_are_read_where_they_are(self, tmp_path):
         self.write(tmp_path, 1)
@@ -151,12 +152,12 @@ class TestReaders:
     def test_tensors_are_those_of_the_sidecar_although_the_set_is_replaced_in_between(self, tmp_path, monkeypatch,
                                                                                       with_state):
         from mxnetseg.engine import checkpoint as module
-        self.write(tmp_path, 1)
+        self.write(tmp_path, 1, with_state=with_state)
         plain, left = module.read_params, [2, 3]
 
         def overtaken(path):
             if left:
-                self.write(tmp_path, left.pop(0))
+                self.write(tmp_path, left.pop(0), with_state=with_state)
             return plain(path)
         monkeypatch.setattr(module, "read_params", overtaken)
         assert read_once(tmp_path / NAME, with_state=with_state) == 3 and not left
