@@ -60,13 +60,12 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
         raise UsageError("a file cannot be written where a folder is", where=target,
                          fix="name a file inside that folder")
     folder = os.path.dirname(target)
-    # Not built from the file's own name: a long one would exceed what the file system allows.
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(folder, f"{_temporary_prefix(target)}{uuid.uuid4().hex[:16]}.tmp")
     try:
         os.makedirs(folder, exist_ok=True)
         stream = _create(temporary, mode)
     except OSError as error:
-        raise _explained(error, target) from error
+        raise explained(error, target) from error
     try:
         with stream:
             yield stream
@@ -77,7 +76,7 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise _explained(error, target) from error
+            raise explained(error, target) from error
         raise
     _sync_folder(folder)
 
@@ -95,17 +94,38 @@ def check_writable(folder: PathLike) -> None:
     trial.unlink()
 
 
+def sweep(path: PathLike) -> None:
+    """Delete the temporary files that killed processes have left of :func:`atomic_write` to ``path``.
+
+    Call it only while no other process can be writing ``path``.
+    """
+    target = os.path.realpath(path)
+    for leftover in Path(target).parent.glob(f"{_temporary_prefix(target)}*.tmp"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def _temporary_prefix(target: str) -> str:
+    # A digest of the name, because a long name with a suffix would exceed what the file system allows.
+    return f".{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:16]}."
+
+
 def sha256(path: PathLike) -> str:
     """The SHA-256 checksum of a file as 64 hexadecimal digits; reads 1 MiB at a time."""
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+        return sha256_of(stream)
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """The SHA-256 checksum of the rest of an open file, as :func:`sha256`."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(block)
     return digest.hexdigest()
 
 
-def _explained(error: OSError, target: str) -> MXNetSegError:
-    """What a user can do about a file that cannot be made."""
+def explained(error: OSError, target: PathLike) -> MXNetSegError:
+    """Return the error that says what a user can do about a file that cannot be made."""
     if error.errno in _DISK_FULL:
         return EnvironmentProblem("the disk is full: the file was not written", where=target,
                                   received=error.strerror, fix="make room on that disk")

@@ -7,7 +7,11 @@ the same with ``.state``                                                        
 The sidecar holds the SHA-256 of the other files and its own. So that a crash at any moment leaves a set that fits
 together, new files are first written beside the old ones (``.new``), then the sidecar is replaced, in
 one atomic step, by one that names the new contents, and only then the ``.new`` files take their
-places. Whoever opens a checkpoint completes what a crash left between the last two steps.
+places. A crash between the last two steps leaves contents in ``.new`` files: readers find them there by their
+checksum, and the next writer moves them.
+
+One process writes a run (:mod:`mxnetseg.engine.lock`); any number read it meanwhile. Readers change nothing on the
+disk. When the files are replaced while they read, they start again.
 """
 from __future__ import annotations
 
@@ -16,19 +20,20 @@ import json
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import mxnet as mx
 
 from .. import __version__
 from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
-from ..files import atomic_write, expand, sha256
+from ..files import atomic_write, expand, sha256, sha256_of, sweep
 from ..models import MODELS, get_model
-from ..models.weights import Skipped, assign, read_params
+from ..models.weights import assign, read_params
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,10 @@ _PARAMS, _STATE, _SIDECAR = ".params", ".state", ".json"
 _SECTIONS = ("model", "data", "normalisation", "config")  # what every sidecar has
 _CHECKSUM = "sha256"  # of the sidecar itself
 _AT_ONCE = 200  # arrays that multi_all_finite() takes; given more, it writes beyond its own memory
+# A reader whom a writer overtakes starts again: so often in all, so often while the sidecar stays the same. The writer
+# renames within milliseconds, so files that still do not fit the same sidecar are damaged.
+_ATTEMPTS, _ATTEMPTS_SAME = 100, 4
+_PAUSE = 0.01  # seconds; before the n-th further attempt, n times as long
 
 
 def model_record(config: Model, nclass: int) -> Dict[str, Any]:
@@ -59,16 +68,24 @@ def restore_network(checkpoint: "Checkpoint", contexts: Sequence[mx.Context]):
     Raises:
         CheckpointError: a file is missing or damaged, or does not fit the network it names.
     """
-    sidecar = checkpoint.read_sidecar()
+    sidecar, params, _ = checkpoint.read()
     net = get_model(**sidecar["model"], norm="bn", ctx=list(contexts))
     take_normalisation(net, sidecar)
-    checkpoint.load_into(net)
+    assign(net, params, where=checkpoint.path)
     return net, sidecar
 
 
 def take_normalisation(net, sidecar: Dict[str, Any]) -> None:
     """Let the network scale pixels as the checkpoint's did; before anything is built that does it."""
     net.mean, net.std = (tuple(sidecar["normalisation"][k]) for k in ("mean", "std"))
+
+
+class Contents(NamedTuple):
+    """A checkpoint in memory; all of it was written at once."""
+
+    sidecar: Dict[str, Any]
+    params: Dict[str, mx.nd.NDArray]
+    state: Optional[Dict[str, mx.nd.NDArray]]  # the tensors to resume from, if asked for
 
 
 class Checkpoint:
@@ -112,18 +129,33 @@ class Checkpoint:
         contents = {_PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
         if state is not None:
             contents[_STATE] = dict(state)
-        files = {}
-        for suffix, tensors in contents.items():
-            new = self._new(suffix)
-            _save(new, tensors)
-            files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
-        sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
-                   "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
-        sidecar = json.loads(json.dumps(sidecar, allow_nan=False))  # as whoever reads it will see it
-        text = json.dumps({**sidecar, _CHECKSUM: _digest(sidecar)}, indent=1)
-        with atomic_write(self.sidecar_path, "w") as file:  # from here on the new set is the valid one
-            file.write(text)
+        try:
+            files = {}
+            for suffix, tensors in contents.items():
+                new = self._new(suffix)
+                _save(new, tensors)
+                files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
+            sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
+                       "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
+            sidecar = json.loads(json.dumps(sidecar, allow_nan=False))  # as whoever reads it will see it
+            text = json.dumps({**sidecar, _CHECKSUM: _digest(sidecar)}, indent=1)
+            with atomic_write(self.sidecar_path, "w") as file:  # from here on the new set is the valid one
+                file.write(text)
+        except BaseException:
+            self._delete_unnamed()  # on a full disk they would be in the way of everything else
+            raise
         self._settle(files)
+
+    def recover(self) -> None:
+        """Finish or undo what a killed writer has left. Call it only while no other process writes this checkpoint.
+
+        Raises:
+            CheckpointError: the sidecar is damaged; nothing was changed.
+        """
+        if self.has_sidecar():
+            self._settle(self._peek()["files"])
+        self._delete_unnamed()
+        sweep(self.sidecar_path)
 
     def _new(self, suffix: str) -> Path:
         return self._file(suffix + ".new")
@@ -132,8 +164,18 @@ class Checkpoint:
         """Move ``.new`` files to their places, where they are what the sidecar names."""
         for suffix, expected in files.items():
             new = self._new(suffix)
-            if new.exists() and sha256(new) == expected["sha256"]:
-                os.replace(new, self._file(suffix))
+            with suppress(FileNotFoundError):  # an older mxnetseg that reads the checkpoint moves it, too
+                if sha256(new) == expected["sha256"]:
+                    os.replace(new, self._file(suffix))
+
+    def _delete_unnamed(self) -> None:
+        """Delete the ``.new`` files that are not what the sidecar names; all of them stay if it is damaged."""
+        with suppress(OSError, CheckpointError):
+            files = self._peek()["files"] if self.has_sidecar() else {}
+            for suffix in (_PARAMS, _STATE):
+                new = self._new(suffix)
+                if new.exists() and sha256(new) != files.get(suffix, {}).get("sha256"):
+                    new.unlink()
 
     # ---- reading ------------------------------------------------------------------------------
 
@@ -146,18 +188,70 @@ class Checkpoint:
         Raises:
             CheckpointError: a file is missing, truncated or changed; or the sidecar itself is damaged.
         """
-        if not self.path.exists() and not self.has_sidecar():
-            raise CheckpointError("the checkpoint is not there", where=self.path, fix=self._look_alikes())
-        if not self.has_sidecar():
-            raise CheckpointError("the checkpoint has no sidecar, so nothing tells what network it is",
-                                  where=self.sidecar_path, fix="keep the .json that was written with it beside it")
-        sidecar = self._peek()
-        self._settle(sidecar["files"])
-        for suffix, expected in sidecar["files"].items():
-            self._check(self._file(suffix), expected)
-        return sidecar
+        return self._read({})[0]
+
+    def read(self, *, state: bool = False) -> Contents:
+        """The sidecar and the tensors that belong to it, also while a training replaces the files.
+
+        Args:
+            state: read the training state too.
+
+        Raises:
+            CheckpointError: as :meth:`read_sidecar`; or ``state`` is asked for and there is none, as in a best
+                checkpoint.
+        """
+        sidecar, tensors = self._read({_PARAMS: read_params, **({_STATE: _load_state} if state else {})})
+        return Contents(sidecar, tensors[_PARAMS], tensors[_STATE] if state else None)
+
+    def _read(self, loaders: Mapping[str, Callable[[Path], Any]]):
+        """The sidecar, and by suffix what the loaders return for the files that it names."""
+        files, attempts_same = None, 0
+        for _ in range(_ATTEMPTS):
+            sidecar = self._peek()
+            attempts_same = attempts_same + 1 if sidecar["files"] == files else 1
+            files = sidecar["files"]
+            if _STATE in loaders and _STATE not in files:
+                raise CheckpointError("this checkpoint cannot be resumed: it has no training state", where=self.path,
+                                      fix="resume from the run's last checkpoint (without _best), or fine-tune from "
+                                          "this one with --set train.init_from=PATH")
+            try:
+                return sidecar, {suffix: self._take(suffix, expected, loaders.get(suffix))
+                                 for suffix, expected in files.items()}
+            except CheckpointError:
+                if attempts_same == _ATTEMPTS_SAME:
+                    raise
+            time.sleep(_PAUSE * attempts_same)
+        raise self._overtaken()
+
+    def _take(self, suffix: str, expected: Mapping[str, Any], load: Optional[Callable[[Path], Any]]) -> Any:
+        """Check one file, in its place or still ``.new``; return what ``load`` makes of it."""
+        for path in (self._file(suffix), self._new(suffix)):
+            try:
+                with open(path, "rb") as file:  # while it is open, no other file gets its inode
+                    before = _identity(os.fstat(file.fileno()))
+                    if before[2] != expected["bytes"] or sha256_of(file) != expected["sha256"]:
+                        continue
+                    tensors = load(path) if load else None
+                    if _identity(os.stat(path)) == before:
+                        return tensors
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise CheckpointError("a file of the checkpoint cannot be read", where=path,
+                                      received=error.strerror, fix="check its permissions and its disk") from None
+        self._check(self._file(suffix), expected)
+        raise self._overtaken()
+
+    def _overtaken(self) -> CheckpointError:
+        return CheckpointError("the checkpoint was replaced again and again while it was read", where=self.path,
+                               fix="repeat the command when the training saves less often, or has ended")
 
     def _peek(self) -> Dict[str, Any]:
+        if not self.has_sidecar():
+            if not self.path.exists():
+                raise CheckpointError("the checkpoint is not there", where=self.path, fix=self._look_alikes())
+            raise CheckpointError("the checkpoint has no sidecar, so nothing tells what network it is",
+                                  where=self.sidecar_path, fix="keep the .json that was written with it beside it")
         try:
             sidecar = json.loads(self.sidecar_path.read_text(encoding="utf-8"))
             files = sidecar["files"]
@@ -196,29 +290,6 @@ class Checkpoint:
         names = [p.name for p in sorted(self.path.parent.glob("*" + _PARAMS))]
         close = nearest(self.path.name, names)
         return "did you mean " + " or ".join(close) + "?" if close else "train first, or check the path"
-
-    def load_into(self, net, *, skip: bool = False) -> List[Skipped]:
-        """Set the parameters of ``net``; call :meth:`read_sidecar` first, which checks the file.
-
-        Args:
-            skip: leave out what does not fit, and return it (fine-tuning).
-
-        Raises:
-            CheckpointError: the parameters do not fit, and ``skip`` is off.
-        """
-        return assign(net, read_params(self.path), where=self.path, skip=skip)
-
-    def read_state(self) -> Dict[str, mx.nd.NDArray]:
-        """The tensors to resume from.
-
-        Raises:
-            CheckpointError: this checkpoint has none (the best one never has).
-        """
-        if _STATE not in self._peek()["files"]:
-            raise CheckpointError("this checkpoint cannot be resumed: it has no training state", where=self.path,
-                                  fix="resume from the run's last checkpoint (without _best), or fine-tune from "
-                                      "this one with --set train.init_from=PATH")
-        return mx.nd.load(str(self._file(_STATE)))
 
 
 def new_stem(folder: Path, model: str, backbone: str, data: str) -> str:
@@ -274,7 +345,8 @@ def newest(folder: Path, *, resumable: bool = False,
     found: List[Checkpoint] = []
     for path in Path(folder).glob(f"**/*{_SIDECAR}"):
         checkpoint = Checkpoint(path.with_suffix(_PARAMS))
-        if not checkpoint.path.exists() and not checkpoint._new(_PARAMS).exists():
+        places = checkpoint.path, checkpoint._new(_PARAMS), checkpoint.path  # a writer may rename it meanwhile
+        if not any(place.exists() for place in places):
             continue  # others write .json files too: wandb
         try:
             sidecar = checkpoint._peek()
@@ -298,6 +370,20 @@ def finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
     """Whether no number in ``arrays``, all on one device, is NaN or infinite."""
     some = [arrays[i:i + _AT_ONCE] for i in range(0, len(arrays), _AT_ONCE)]
     return all(bool(mx.nd.multi_all_finite(*a, num_arrays=len(a)).asnumpy().all()) for a in some)
+
+
+def _identity(status: os.stat_result) -> tuple:
+    """What tells one file, unchanged, from all others."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _load_state(path: Path) -> Dict[str, mx.nd.NDArray]:
+    try:
+        return mx.nd.load(str(path))
+    except mx.MXNetError as error:
+        raise CheckpointError("the training state cannot be read", where=path,
+                              received=str(error).strip().splitlines()[-1],
+                              fix="use another checkpoint of the run") from None
 
 
 def _digest(sidecar: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """``mxnetseg train``: train a network from a configuration."""
 from __future__ import annotations
 
-import logging
 import shlex
 from argparse import ArgumentParser, Namespace
 from typing import List
@@ -13,8 +12,6 @@ from .common import (
     add_set_argument,
     add_weights_argument,
 )
-
-log = logging.getLogger(__name__)
 
 # option -> configuration key; --set reaches all the others
 _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root", "epochs": "train.epochs",
@@ -48,7 +45,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_set_argument(parser, "any configuration key: --set optimizer.name=adamw, or --optimizer.name=adamw "
                      "(`mxnetseg config --describe` lists them)")
     parser.add_argument("--resume", metavar="auto|PATH",
-                        help="go on from a run's last checkpoint; auto: the newest that fits, else start afresh")
+                        help="resume a run from its last checkpoint; auto: the newest run of this configuration, "
+                             "or a new one if there is none of this network and data set")
     parser.add_argument("--wandb", metavar="NAME", help="log to Weights & Biases under this name")
     parser.add_argument("--no-val", action="store_true", help="train without validation")
     add_weights_argument(parser)
@@ -58,14 +56,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from ..engine.contexts import resolve_contexts
     from ..engine.trainer import Trainer
+    from .resume import finished
 
     config, resume = _configuration(args)
+    message = finished(resume, config) if resume is not None else None
+    if message:
+        print(message)
+        return 0
     trainer = Trainer(config, resolve_contexts(args.ctx), folder=args.weights, wandb=args.wandb, resume=resume,
                       validate=not args.no_val, quiet=args.quiet)
     result = trainer.fit()
     if result.signal is not None:
         ctx = f" --ctx {' '.join(map(shlex.quote, args.ctx))}" if args.ctx else ""
-        print(f"\nstopped by signal {result.signal}; all that was learnt is saved. To go on:\n"
+        print(f"\nstopped by signal {result.signal}; the training state is saved. To resume:\n"
               f"  mxnetseg train --resume {shlex.quote(str(result.last.path))}{ctx}")
         return 128 + result.signal
     if result.scores is not None:
@@ -80,28 +83,21 @@ def run(args: Namespace) -> int:
 
 def _configuration(args: Namespace):
     """The run's configuration and the checkpoint it resumes, if any."""
-    from ..config import Config, load_config
-    from ..config.loader import parse_override
-    from ..engine.checkpoint import find_checkpoint
+    from ..config import load_config
     from ..models import MODELS
+    from .resume import named_run, newest_run
 
     model = MODELS.resolve(args.model) if args.model else None
     overrides: List[str] = [f"{key}={value}" for option, key in _SHORT.items()
                             if (value := getattr(args, option)) is not None] + args.overrides
-    resume = None
     if args.resume and args.resume != "auto":
-        resume = find_checkpoint(args.resume, args.weights)
-        _refuse_another(args, model, resume)
-    elif args.resume:
-        wanted = load_config(args.config, model=model, overrides=overrides)
-        resume = _newest_like(wanted, args.weights)
-    if resume is None:
-        return _moved(load_config(args.config, model=model, overrides=overrides), args), None
-    config = Config.from_dict(resume.read_sidecar()["config"], where=resume.sidecar_path)
-    for text in overrides:
-        key, value = parse_override(text)
-        config = config.replace({key: value}, where=f"--set {text}")
-    return _moved(config, args), resume
+        resume, config = named_run(args.resume, args.weights, model=model, config_given=args.config,
+                                    overrides=overrides)
+        return _moved(config, args), resume
+    config, resume = _moved(load_config(args.config, model=model, overrides=overrides), args), None
+    if args.resume:
+        resume, config = newest_run(config, args.weights, overrides=overrides)
+    return config, resume
 
 
 def _moved(config, args: Namespace):
@@ -110,34 +106,3 @@ def _moved(config, args: Namespace):
 
     moved = args.root and not args.data and not any(text.startswith("data.name=") for text in args.overrides)
     return config.replace({"data.name": without_folder(config.data.name)}) if moved else config
-
-
-def _refuse_another(args: Namespace, model, resume) -> None:
-    """A run that is resumed by its path has a network and a configuration of its own.
-
-    Raises:
-        UsageError: the options name others.
-    """
-    from ..errors import UsageError
-
-    if args.config:
-        raise UsageError("a resumed run goes on with its own configuration", where=resume.path,
-                         received=f"--config {args.config}", fix="leave --config out; --set changes single keys")
-    have = resume.read_sidecar()["model"]["name"]
-    if model not in (None, have):
-        raise UsageError("the run to resume is not of that network", where=resume.path,
-                         received=f"--model {model}; the run is of {have}", fix="leave --model out, or --resume")
-
-
-def _newest_like(config, folder):
-    """The newest resumable checkpoint of the network and data set of ``config``, None if there is none."""
-    from ..engine.checkpoint import newest
-    from ..models import MODELS
-
-    name = MODELS.resolve(config.model.name)
-    found = newest(folder / name, resumable=True,
-                   matches=lambda sidecar: sidecar["config"]["data"]["name"] == config.data.name and
-                   sidecar["config"]["model"]["backbone"] == config.model.backbone)
-    if found is None:
-        log.info("nothing to resume below %s: starting afresh", folder / name)
-    return found
