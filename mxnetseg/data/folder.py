@@ -136,7 +136,8 @@ class FolderDataset(OwnDataset):
             at_all = "" if (self.root / "masks").is_dir() else " (there is no folder masks)"
             raise DataNotFoundError(
                 f"{len(bare)} of {len(self._pairs)} images of the split {self.split!r} have no mask{at_all}",
-                where="\n".join(str(pair.image) for pair in bare[:3]), received=f"{bare[0].mask} {no_file(bare[0].mask)}",
+                where="\n".join(str(pair.image) for pair in bare[:3]),
+                received=f"{bare[0].mask} {no_file(bare[0].mask)}",
                 fix=f"add the masks (one of {', '.join(MASK_SUFFIXES)}), or remove the images\n"
                     f"layout expected:\n{self.layout}",
             )

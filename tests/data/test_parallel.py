@@ -20,7 +20,8 @@ from mxnetseg.tools.common import add_timeout_argument
 from mxnetseg.tools.main import Parser
 
 
-@given(count=st.integers(0, 30), workers=st.integers(0, 5), ahead=st.none() | st.integers(1, 7), seed=st.integers(0, 99))
+@given(count=st.integers(0, 30), workers=st.integers(0, 5), ahead=st.none() | st.integers(1, 7),
+       seed=st.integers(0, 99))
 def test_results_come_in_order_and_not_too_early(count, workers, ahead, seed):
     rng, begun = np.random.default_rng(seed), []
     delays = rng.random(count) / 2000
