@@ -70,6 +70,7 @@ class Data(Section):
         0.0, "share of the crop's height and width that an ignored grey box covers at most; 0 is none",
         low=0, high=1)
     workers: int = option(2, "threads that read and augment images", low=1, high=256)
+    timeout: float = option(120.0, "time to wait for one image before reading counts as hung", unit="seconds", above=0)
 
 
 @dataclass(frozen=True)

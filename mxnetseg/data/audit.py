@@ -19,8 +19,9 @@ from PIL import Image
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UsageError, nearest
 from . import locate_dataset
 from .base import IGNORE, IMAGE_SUFFIXES, PathLike, SegDataset, check_sizes
+from .listing import no_file
 from .pack import PackDataset
-from .parallel import in_parallel
+from .parallel import TIMEOUT, in_parallel
 
 
 class Kind(NamedTuple):
@@ -220,7 +221,8 @@ def enet(stats: SplitStats) -> np.ndarray:
 
 
 def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = None,
-          workers: Optional[int] = None, allow: Sequence[str] = (), progress: Optional[Progress] = None) -> Audit:
+          workers: Optional[int] = None, allow: Sequence[str] = (), timeout: float = TIMEOUT,
+          progress: Optional[Progress] = None) -> Audit:
     """Look at every pair of a data set.
 
     Args:
@@ -228,6 +230,7 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
         splits: default: those of train, val and test that are there; if it has none of these, all.
         root: where it lies.
         workers: threads; default one for each core.
+        timeout: seconds to wait for one file.
         allow: kinds of findings (:data:`KINDS`) that are told but do not make the audit fail.
         progress: wraps a stream of items: ``progress(items, count)``, as a progress bar does.
 
@@ -275,10 +278,11 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
                 f"the split {dataset.split!r} is empty", where=dataset.root.absolute(),
                 fix=f"layout expected:\n{dataset.layout}"), asked=dataset.split in splits)
     bar = progress or (lambda items, count: items)
-    told = {dataset.split: _look_at_headers(result, dataset, bar, workers) for dataset in whole}
+    crew = {"workers": workers, "timeout": timeout}
+    told = {dataset.split: _look_at_headers(result, dataset, bar, **crew) for dataset in whole}
     digests: Dict[bytes, Tuple[str, Path]] = {}
     for dataset in whole:
-        _look_at_contents(result, dataset, told[dataset.split], digests, bar, workers)
+        _look_at_contents(result, dataset, told[dataset.split], digests, bar, **crew)
     _look_at_whole(result, whole)
     return result
 
@@ -352,23 +356,24 @@ class _Told(NamedTuple):
     size: Set[int]
 
 
-def _look_at_headers(result: Audit, dataset: SegDataset, bar: Progress, workers: Optional[int]) -> _Told:
+def _look_at_headers(result: Audit, dataset: SegDataset, bar: Progress, **crew) -> _Told:
     """Find missing files, sizes that differ and unusual images."""
     stats = result.splits[dataset.split] = SplitStats.empty(len(dataset), dataset.nclass)
     told = _Told(set(), set())
 
     def look(i: int):
         paths = [dataset.image_path(i), dataset.mask_path(i)]
-        there = [p is None or p.exists() for p in paths]
-        return i, there, [_header(p) if p is not None and ok else None for p, ok in zip(paths, there)]
+        problems = [None if p is None else no_file(p) for p in paths]
+        return i, problems, [None if p is None or problem else _header(p) for p, problem in zip(paths, problems)]
 
-    for i, there, (image, mask) in bar(in_parallel(look, range(len(dataset)), workers=workers), len(dataset)):
+    looks = in_parallel(look, range(len(dataset)), where=dataset.image_path, **crew)
+    for i, problems, (image, mask) in bar(looks, len(dataset)):
         pair = dataset.pair(i)
-        for path, kind, ok in zip(pair[1:], ("image", "mask"), there):
-            if not ok:
+        for path, kind, problem in zip(pair[1:], ("image", "mask"), problems):
+            if problem:
                 told.missing.add(i)
                 result.add("missing", dataset.split, DataNotFoundError(
-                    f"the {kind} of a pair is not there", where=path,
+                    f"the {kind} of a pair {problem}", where=path,
                     fix="restore it, or take the pair out of the split"))
         if image:
             stats.sizes[image.shown_size] += 1
@@ -419,10 +424,10 @@ class _Content(NamedTuple):
 
 
 def _look_at_contents(result: Audit, dataset: SegDataset, told: _Told, digests: Dict[bytes, Tuple[str, Path]],
-                      bar: Progress, workers: Optional[int]) -> None:
+                      bar: Progress, **crew) -> None:
     stats = result.splits[dataset.split]
     whole = (i for i in range(len(dataset)) if i not in told.missing)
-    read = in_parallel(lambda i: _read(dataset, i, sized=i in told.size), whole, workers=workers)
+    read = in_parallel(lambda i: _read(dataset, i, sized=i in told.size), whole, where=dataset.image_path, **crew)
     for content in bar(read, len(dataset) - len(told.missing)):
         path = dataset.image_path(content.index)
         for kind, error in content.errors:

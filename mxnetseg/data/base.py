@@ -26,7 +26,7 @@ from .decoding import (  # noqa: F401  re-exported: the data sets import them fr
     read_image,
     read_mask,
 )
-from .listing import is_plain, list_files, read_list  # noqa: F401  likewise
+from .listing import is_plain, list_files, no_file, read_list  # noqa: F401  likewise
 
 DATA_VARIABLE = "MXNETSEG_DATA"
 
@@ -354,9 +354,10 @@ class SegDataset:
         if missing:
             shown = "\n".join(str(p) for p in missing[:3])
             more = f"\nand {len(missing) - 3} more" if len(missing) > 3 else ""
+            first = no_file(missing[0])
             raise DataNotFoundError(
-                f"{len(missing)} of the files of the split {self.split!r} of {self.name} are missing",
-                where=shown + more,
+                f"{len(missing)} of the files of the split {self.split!r} of {self.name} are missing, or no regular "
+                "files", where=shown + more, received=f"the first {first}",
                 fix=f"restore them, or take their lines out of the lists\nlayout expected:\n{self.layout}",
             )
 

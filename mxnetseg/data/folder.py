@@ -25,7 +25,7 @@ from .base import (
 )
 from .draft import draft_classes
 from .layouts import hold_out
-from .listing import nfc
+from .listing import nfc, no_file
 from .splits import split_of
 
 _COLOR = re.compile(r"\s+#([0-9a-fA-F]{6})$")
@@ -136,7 +136,8 @@ class FolderDataset(OwnDataset):
             at_all = "" if (self.root / "masks").is_dir() else " (there is no folder masks)"
             raise DataNotFoundError(
                 f"{len(bare)} of {len(self._pairs)} images of the split {self.split!r} have no mask{at_all}",
-                where="\n".join(str(pair.image) for pair in bare[:3]), received=f"expected {bare[0].mask}",
+                where="\n".join(str(pair.image) for pair in bare[:3]),
+                received=f"{bare[0].mask} {no_file(bare[0].mask)}",
                 fix=f"add the masks (one of {', '.join(MASK_SUFFIXES)}), or remove the images\n"
                     f"layout expected:\n{self.layout}",
             )

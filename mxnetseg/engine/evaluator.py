@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
 from ..data.loader import stream
+from ..data.parallel import TIMEOUT
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png
@@ -63,7 +64,7 @@ def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, whe
                         "validated on (%s)", dataset.split, dataset.name, then.get("images"), len(dataset), where)
 
 
-def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
+def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
              progress: Progress = lambda items, count: items) -> Tuple[ConfusionMatrix, ConfusionMatrix]:
     """Score every picture of a split at its own size.
 
@@ -71,6 +72,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
         segmenter: network and protocol.
         dataset: a split with masks.
         workers: threads that read ahead.
+        timeout: seconds to wait for one image.
         progress: wraps the stream of pictures: ``progress(items, count)``.
 
     Returns:
@@ -86,7 +88,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
     matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
     previous: Optional[np.ndarray] = None
     scored = 0
-    for sample, prediction in _predictions(segmenter, dataset, workers, progress):
+    for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
         matrix.update(prediction, sample.mask)
         if previous is not None and previous.shape == sample.mask.shape:
             control.update(previous, sample.mask)
@@ -98,7 +100,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
-                      progress: Progress = lambda items, count: items) -> List[Path]:
+                      timeout: float = TIMEOUT, progress: Progress = lambda items, count: items) -> List[Path]:
     """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
 
     The ids are those of the data set's own files (Cityscapes: 7 for road), where they differ from the
@@ -108,7 +110,7 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
         the colour pictures.
     """
     written = []
-    for sample, prediction in _predictions(segmenter, dataset, workers, progress):
+    for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
         color = folder / "color" / f"{sample.name}.png"
         save_color_png(prediction, dataset.palette, color)
         save_id_png(dataset.to_raw_ids(prediction), folder / "id" / f"{sample.name}.png")
@@ -116,13 +118,13 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
     return written
 
 
-def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int,
+def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int, timeout: float,
                  progress: Progress) -> Iterator[Tuple[Sample, np.ndarray]]:
     # The segmenter runs a few pictures ahead of its answers; these wait here. (tee() would keep up to 57.)
     asked: Deque[Sample] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for sample in stream(dataset, workers=workers):
+        for sample in stream(dataset, workers=workers, timeout=timeout):
             asked.append(sample)
             yield sample.image
     for prediction in progress(segmenter.stream(images()), len(dataset)):

@@ -323,7 +323,8 @@ class Trainer:
                         dynamic_ncols=True)
         # a copy of its own: what inference does to the layout of weights would slow training down
         segmenter = Segmenter(fused(self.net, self.contexts), self.contexts, Protocol.of(self.config))
-        matrix, _ = evaluate(segmenter, self.val_set, workers=self.config.data.workers, progress=bar)
+        data = self.config.data
+        matrix, _ = evaluate(segmenter, self.val_set, workers=data.workers, timeout=data.timeout, progress=bar)
         return matrix.result(self.val_set.classes)
 
     # ---- the loss's numbers -----------------------------------------------------------------------
@@ -391,7 +392,7 @@ class Trainer:
                               received=f"{train.batch_size} images, {len(self.contexts)} devices{turns}",
                               fix=f"a multiple of {shares}: --batch-size {-(-train.batch_size // shares) * shares}")
         return Loader(self.train_set, batch_size=train.batch_size, transform=make_transform(data), seed=train.seed,
-                      workers=data.workers)
+                      workers=data.workers, timeout=data.timeout)
 
     def _check_batch(self) -> None:
         """Refuse a batch on which this network's batch norm would silently give zeros."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator
 
 from ..data.audit import KINDS, SHOWN, Audit, audit
-from .common import add_data_arguments, add_quiet_argument, progress_bar, whole_number
+from .common import add_data_arguments, add_quiet_argument, add_timeout_argument, progress_bar, whole_number
 
 _SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops that --write-config suggests
 _SIZES = 3  # sizes shown of a split
@@ -25,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--write-config", type=Path, metavar="FILE",
                         help="write a configuration for `train --config` if the check passes")
     parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
+    add_timeout_argument(parser)
     add_quiet_argument(parser)
 
 
@@ -32,6 +33,7 @@ def run(args: Namespace) -> int:
     """Print what was found; 0 if the data set can be trained on, else 1."""
     _check_output(args)
     result = audit(args.name, splits=args.split, root=args.root, workers=args.workers, allow=args.allow,
+                   timeout=args.timeout,
                    progress=progress_bar("check", args.quiet))
     print(json.dumps(result.to_dict(), indent=1) if args.json else "\n".join(report(result)))
     if args.write_config and result.passed:

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 from __future__ import annotations
 
+import math
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
@@ -46,6 +47,23 @@ def add_weights_argument(parser: ArgumentParser) -> None:
 
 def add_quiet_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def seconds(text: str) -> float:
+    """Parse an option whose value is a time above 0, in seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"must be a number of seconds above 0 | received: {text}")
+    return value
+
+
+def add_timeout_argument(parser: ArgumentParser) -> None:
+    # spelled out, since importing it would load OpenCV before --help is printed; a test compares
+    parser.add_argument("--timeout", type=seconds, default=120.0, metavar="SECONDS",
+                        help="time to wait for one file before reading counts as hung (default: %(default)g)")
 
 
 def add_root_argument(parser: ArgumentParser) -> None:

@@ -86,10 +86,12 @@ def run(args: Namespace) -> int:
     segmenter = Segmenter(fused(net, contexts, precision, calibration=calibration), contexts, protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
     if args.mode != "val":
-        written = write_predictions(segmenter, dataset, out, workers=config.data.workers, progress=bar)
+        written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
+                                    timeout=config.data.timeout, progress=bar)
         print(f"{len(written)} predictions in {out}/color (to look at) and {out}/id (the data set's own ids)")
         return 0
-    matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, progress=bar)
+    matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, timeout=config.data.timeout,
+                               progress=bar)
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
     print(scores.table())
     report = {"checkpoint": str(checkpoint.path), "data": dataset.name, "split": split, "protocol": str(protocol),

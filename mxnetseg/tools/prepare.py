@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Sequence
 
-from .common import add_quiet_argument, progress_bar, whole_number
+from .common import add_quiet_argument, add_timeout_argument, progress_bar, whole_number
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true",
                         help="make all files again, those included that were edited or come from elsewhere")
     parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
+    add_timeout_argument(parser)
     add_quiet_argument(parser)
 
 
@@ -35,7 +36,7 @@ def run(args: Namespace) -> int:
     if args.source is None or args.target is None:
         raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
-                   progress=progress_bar(name, args.quiet))
+                   timeout=args.timeout, progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""
     print(f"{done.made} files made, {done.kept} were there{left_out}")
     if done.remade:

@@ -17,7 +17,7 @@ from ...files import PathLike, atomic_write, expand
 from ..audit import Audit, audit
 from ..base import list_files, read_list
 from ..folder import read_classes
-from ..parallel import in_parallel
+from ..parallel import TIMEOUT, in_parallel
 from .stamp import STAMP, Stamp, fingerprint
 
 __all__ = ["Job", "Preparation", "Prepared", "STAMP", "composed", "files_by_name", "fingerprint", "place", "prepare",
@@ -154,7 +154,8 @@ class Preparation:
 
 
 def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[PathLike] = None, force: bool = False,
-            workers: Optional[int] = None, progress: Optional[Progress] = None) -> Prepared:
+            workers: Optional[int] = None, timeout: float = TIMEOUT,
+            progress: Optional[Progress] = None) -> Prepared:
     """Convert a source into what its data set reads, and audit the result.
 
     The source is not changed. Images that need no change are hard links to the source's where the file system
@@ -168,6 +169,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
         classes: file with the classes, for those that take one.
         force: make all files again, those that were edited included.
         workers: threads; default one for each core.
+        timeout: seconds to wait for one file.
         progress: wraps a stream of items: ``progress(items, count)``.
 
     Raises:
@@ -212,7 +214,9 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
     counts = {True: 0, False: 0, None: 0}
     bar = progress or (lambda items, count: items)
     try:
-        for made in bar(in_parallel(lambda item: make(*item), jobs.items(), workers=workers), len(jobs)):
+        done = in_parallel(lambda item: make(*item), jobs.items(), workers=workers, timeout=timeout,
+                           where=lambda item: item[1].target)
+        for made in bar(done, len(jobs)):
             counts[made] += 1
         for file, job in lists.items():
             make(file, job)
@@ -220,7 +224,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
     finally:
         stamp.close()
     dataset, root = preparation.audited()
-    result = audit(dataset, root=root, workers=workers, progress=progress)
+    result = audit(dataset, root=root, workers=workers, timeout=timeout, progress=progress)
     return Prepared(counts[True], counts[False], counts[None], result, tuple(n for n in stamp.remade if n in jobs),
                     tuple(stamp.removed), (*stamp.notes, *preparation.notes))
 
