@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..config.schema import Config
 from ..data import get_dataset
 from ..data.base import SegDataset
+from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch, Loader
 from ..data.recipes import make_transform
 from ..errors import ConfigError, MXNetSegError, TrainingDiverged
@@ -49,6 +50,7 @@ from .recovery import clear_leftovers, save_before_raising, until_error, warn_of
 from .scaling import LossScale
 from .schedules import LearningRate
 from .step import Divisors, Step, TrainingGraph
+from .watch import LabelWatch, warn_of_one_class
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,8 @@ class Trainer:
         self.train_set = get_dataset(config.data.name, split=config.data.train_split, root=config.data.root)
         self.val_set = self._validation_set() if validate else None
         self.loader = self._make_loader()
+        refuse_unlabelled(self.train_set, timeout=config.data.timeout)
+        self._labels = LabelWatch(self.train_set.classes, len(self.loader))
 
         mx.random.seed(config.train.seed)
         self.model_record = model_record(config.model, self.train_set.nclass)
@@ -307,8 +311,13 @@ class Trainer:
         self.run_log.draw()
         if self.wandb:
             self.wandb.log(row)
-        log.info("epoch %d/%d: %s", row["epoch"], self.config.train.epochs, "  ".join(
-            f"{k} {v:.4g}" for k, v in row.items() if k in ("train_loss", "lr", "val_pa", "val_miou")))
+        percent = {"val_pa": "val PA", "val_miou": "val mIoU"}
+        log.info("epoch %d/%d: train loss %.4g, learning rate %.2g%s", row["epoch"], self.config.train.epochs,
+                 row["train_loss"], row["lr"], "".join(
+                     f", {name} {100 * row[key]:.2f} %" for key, name in percent.items() if key in row))
+        self._labels.end_epoch()
+        if self._finished() and self.scores is not None:
+            warn_of_one_class(self.scores)
 
     def _save_before_raising(self, error: Exception) -> MXNetSegError:
         def save():
@@ -367,6 +376,7 @@ class Trainer:
 
     def _deal(self, batch: Batch) -> Shares:
         """The global batch in equal shares, one on each context in each turn."""
+        self._labels.note(batch.masks)
         turns = self.config.train.accumulate
         share = len(batch.images) // (turns * len(self.contexts))
         starts = iter(range(0, len(batch.images), share))

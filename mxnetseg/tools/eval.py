@@ -56,6 +56,7 @@ def run(args: Namespace) -> int:
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
     from ..engine.precision import choose_precision, fused
+    from ..engine.watch import warn_of_one_class
     from ..files import atomic_write, check_writable
     from ..viz.confusion import confusion
 
@@ -93,7 +94,8 @@ def run(args: Namespace) -> int:
     matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, timeout=config.data.timeout,
                                progress=bar)
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
-    print(scores.table())
+    print(scores.table(), flush=True)
+    warn_of_one_class(scores)
     report = {"checkpoint": str(checkpoint.path), "data": dataset.name, "split": split, "protocol": str(protocol),
               "precision": precision, "unit": "fractions of 1",
               "images": len(dataset), "control_miou": control.result(dataset.classes).to_dict()["miou"],

@@ -1,6 +1,7 @@
 """``mxnetseg train``: train a network from a configuration."""
 from __future__ import annotations
 
+import logging
 import shlex
 from argparse import ArgumentParser, Namespace
 from typing import List
@@ -11,7 +12,10 @@ from .common import (
     add_root_argument,
     add_set_argument,
     add_weights_argument,
+    own_data,
 )
+
+log = logging.getLogger(__name__)
 
 # option -> configuration key; --set reaches all the others
 _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root", "epochs": "train.epochs",
@@ -76,7 +80,7 @@ def run(args: Namespace) -> int:
     print(f"last checkpoint  {result.last.path}")
     if result.best is not None:
         p = result.progress
-        print(f"best checkpoint  {result.best.path}  (mIoU {p.best:.4f}, epoch {p.best_epoch})")
+        print(f"best checkpoint  {result.best.path}  (mIoU {100 * p.best:.2f} %, epoch {p.best_epoch})")
     print(f"curves           {trainer.run_log.picture}")
     return 0
 
@@ -95,9 +99,27 @@ def _configuration(args: Namespace):
                                     overrides=overrides)
         return _moved(config, args), resume
     config, resume = _moved(load_config(args.config, model=model, overrides=overrides), args), None
+    if not args.config and not any(text.startswith("train.batch_size=") for text in overrides):
+        config = _with_fitting_batch(config)
     if args.resume:
         resume, config = newest_run(config, args.weights, overrides=overrides)
     return config, resume
+
+
+def _with_fitting_batch(config):
+    """Shrink the batch to the number of training images where the user has few of their own and gave no batch size."""
+    from ..data import get_dataset
+    from ..errors import MXNetSegError
+
+    data, batch = config.data, config.train.batch_size
+    try:
+        count = len(get_dataset(data.name, split=data.train_split, root=data.root)) if own_data(data.name) else batch
+    except MXNetSegError:  # the trainer will report it
+        count = batch
+    if count >= batch:
+        return config
+    log.info("batch size %d instead of %d: there are %d training images", count, batch, count)
+    return config.replace({"train.batch_size": count})
 
 
 def _moved(config, args: Namespace):
