@@ -1,0 +1,72 @@
+"""Fused inference at any size against the plain network, for every network: through the evaluator's own way.
+
+Every size is shown twice: first it goes through the graph for any size, then through one of its own (Winograd
+convolutions, precomputed resizing), which are rewritten differently.
+"""
+import inspect
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.precision import fused
+from mxnetseg.models import MODELS, get_model, list_models
+
+QUICK = ("fcn", "fastscnn", "ladderdensenet")
+# What makes a network small: model -> arguments.
+SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
+         "ovenet": {"width": 18}, "upernet": {"channels": 64}, "setr": {"backbone": "vit_reduced"}}
+# Sides over all residues of 32, drawn once: the smallest, primes, one below and above powers of two.
+SIZES = [(33, 50), (47, 97), (65, 95), (127, 36), (109, 75), (64, 81)]
+# Relative to the largest probability, which is 1: rounding of float32 through a hundred layers reaches 1e-5. These
+# amplify it: offsets that random weights make large (warping), and softmax over regions.
+TOLERANCE = {"alignseg": 1e-3, "ocrnet": 1e-3, "ovenet": 1e-3, "sfnet": 1e-3, "fapn": 1e-3}
+
+
+def build(name):
+    arguments = dict(SMALL.get(name, {}))
+    default = inspect.signature(MODELS.get(name).__init__).parameters.get("backbone")
+    if default is not None and default.default.startswith("resnet"):
+        arguments.setdefault("backbone", "resnet18")
+    net = get_model(name, nclass=5, **arguments)
+    random = np.random.RandomState(0)
+    for p in net.collect_params().values():  # running statistics of a trained network are not 0 and 1
+        if p.name.endswith("running_mean"):
+            p.set_data(mx.nd.array(random.normal(0, 0.1, p.shape)))
+        elif p.name.endswith("running_var"):
+            p.set_data(mx.nd.array(random.uniform(0.5, 1.5, p.shape)))
+    return net
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in list_models()])
+def test_fused_float32_is_the_plain_network_at_odd_sizes(name):
+    mx.random.seed(0)
+    net = build(name)
+    plain, quick = Segmenter(net, [mx.cpu()]), Segmenter(fused(net, [mx.cpu()]), [mx.cpu()])
+    sizes = SIZES[:3] if name in QUICK else SIZES
+    for height, width in sizes:
+        image = np.random.RandomState(height * width).randint(0, 256, (height, width, 3)).astype(np.uint8)
+        wanted = plain.probabilities(image).asnumpy()
+        assert wanted.shape == (5, height, width) and np.isfinite(wanted).all()
+        for _ in range(2):
+            got = quick.probabilities(image).asnumpy()
+            assert np.abs(got - wanted).max() <= TOLERANCE.get(name, 1e-4), (name, height, width)
+        # classes agree but where two are as probable
+        top = np.sort(wanted, axis=0)
+        sure = top[-1] - top[-2] > 2 * TOLERANCE.get(name, 1e-4)
+        for _ in range(2):
+            np.testing.assert_array_equal(quick(image).asnumpy()[sure], wanted.argmax(axis=0)[sure])
+
+
+@pytest.mark.parametrize("name", ["fcn", pytest.param("ladderdensenet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("protocol", [Protocol(scales=(0.75, 1.25), flip=True), Protocol(base_size=71),
+                                      Protocol(mode="slide", crop_size=(45, 61), flip=True)], ids=str)
+def test_scales_flips_and_windows_too(name, protocol):
+    mx.random.seed(0)
+    net = build(name)
+    image = np.random.RandomState(1).randint(0, 256, (75, 97, 3)).astype(np.uint8)
+    wanted = Segmenter(net, [mx.cpu()], protocol).probabilities(image).asnumpy()
+    quick = Segmenter(fused(net, [mx.cpu()]), [mx.cpu()], protocol)
+    for _ in range(2):
+        assert np.abs(quick.probabilities(image).asnumpy() - wanted).max() <= 1e-4
