@@ -116,7 +116,7 @@ def test_the_first_commands_as_they_stand(tmp_path):
         try:
             while process.poll() is None and time.monotonic() - began < 600:
                 logs = list(checkout.glob("weights/fcn/*.jsonl"))
-                if logs and len(logs[0].read_text().splitlines()) >= 3:
+                if logs and logs[0].read_text().count("\n"):  # a row is ten steps
                     break
                 time.sleep(0.5)
             process.send_signal(signal.SIGINT)

@@ -114,8 +114,8 @@ BARS: Sequence[Bar] = (
     Bar(f"evaluation {whole('float32')}", "GluonCV, mIoU apart", "evaluate", 0.05, _miou_apart(whole("float32")),
         most=True),
     Bar("training waits for data", "share of an epoch", "epoch", 0.05, _worst(waited), most=True),
-    Bar("--ctx 0 1 2 3 without a GPU", "--ctx cpu, times its seconds", "devices", 1.1, _slower(on("0 1 2 3"), on("cpu")),
-        most=True),
+    Bar("--ctx 0 1 2 3 without GPU", "--ctx cpu, times its seconds", "devices", 1.1,
+        _slower(on("0 1 2 3"), on("cpu")), most=True),
     Bar("evaluation's memory", "growth after a third", "memory", 0.02, _worst(growth), most=True),
     Bar("mxnetseg --help", "seconds", "start", 0.5, _help, most=True),
 )

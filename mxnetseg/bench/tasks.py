@@ -374,8 +374,8 @@ def _call(module: str, function: str, args: Sequence[Any], kwargs: Dict[str, Any
     return getattr(import_module(f".{module}", __package__), function)(*args, **kwargs)
 
 
-_MAKERS = {"infer": _infer, "train": _train, "epoch": _epoch, "devices": _devices, "loader": _loader, "evaluate": _evaluate,
-           "memory": _memory, "start": _start}
+_MAKERS = {"infer": _infer, "train": _train, "epoch": _epoch, "devices": _devices, "loader": _loader,
+           "evaluate": _evaluate, "memory": _memory, "start": _start}
 
 
 def misfits(results: Sequence[Measured]) -> Optional[Dict[str, int]]:

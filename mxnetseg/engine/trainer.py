@@ -329,10 +329,10 @@ class Trainer:
 
     def _check_batch(self) -> None:
         """Refuse crops that the network cannot read, and a batch for which batch norm would silently give zeros."""
-        if min(self.config.data.crop_size) < self.net.smallest_side:
-            raise ConfigError(f"{self.net.backbone_name} reads images of at least {self.net.smallest_side} pixels a side",
-                              where="data.crop_size", received=list(self.config.data.crop_size),
-                              fix=f"--crop {-(-self.net.smallest_side // 32) * 32}, or larger")
+        crop, smallest = list(self.config.data.crop_size), self.net.smallest_side
+        if min(crop) < smallest:
+            raise ConfigError(f"{self.net.backbone_name} reads images of at least {smallest} pixels a side",
+                              where="data.crop_size", received=crop, fix=f"--crop {-(-smallest // 32) * 32}, or larger")
         train, norm = self.config.train, self.config.model.norm
         seen = train.batch_size // train.accumulate // (len(self.contexts) if norm == "bn" else 1)
         if norm != "gn" and seen < self.net.needs_batch:

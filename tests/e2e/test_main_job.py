@@ -53,8 +53,8 @@ class TestTraining:
         """Of the same batch, even one that so many devices could not share."""
         arrays = []
         for name, ctx in (("numbers", ["0", "1", "2", "3"]), ("cpu", ["cpu"])):
-            process = start("train.py", *options, "--data", data, "--batch-size", "2", "--epochs", "2", "--weights", name,
-                            "--ctx", *ctx, cwd=tmp_path)
+            process = start("train.py", *options, "--data", data, "--batch-size", "2", "--epochs", "2",
+                            "--weights", name, "--ctx", *ctx, cwd=tmp_path)
             out, err = process.communicate(timeout=240)
             assert process.returncode == 0, err
             assert err.count("no GPU here") == (name == "numbers") and "batch 2 on cpu(0) in" in err

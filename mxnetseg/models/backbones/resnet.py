@@ -62,8 +62,8 @@ class ResNet(Staged):
     Args:
         name: ``'resnet18'``, ``'resnet50_v1d'``, ...
         output_stride: 8, 16 or 32.
-        dilate_first_only: in a basic block that is dilated, only the first convolution is, as in mmsegmentation. Default:
-            for v1c. Otherwise both are (:func:`~.base.limit_stride`).
+        dilate_first_only: of a dilated basic block, dilate the first convolution only, as mmsegmentation does. Default:
+            for v1c; otherwise both are dilated (:func:`~.base.limit_stride`).
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 

@@ -29,7 +29,7 @@ def pair(tmp_path_factory):
     mx.random.seed(0)
     theirs = import_module("gluoncv.model_zoo.densenet").densenet121()
     theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
-    theirs(image(64, 64))
+    theirs(image(224, 224))
     file = tmp_path_factory.mktemp("densenet") / "classifier.params"
     theirs.save_parameters(str(file))
     ours = get_backbone("densenet121")
