@@ -94,6 +94,7 @@ def first_commands():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_first_commands_as_they_stand(tmp_path):
     """A user's checkout and a user's environment, which says nothing of threads. Training is stopped when it has shown
     that it moves: ten steps took longer than ten minutes when each number was a CPU context of its own."""

@@ -12,6 +12,7 @@ import pytest
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.engine.precision import fused
 from mxnetseg.models import MODELS, get_model, list_models
+from mxnetseg.nn.blocks import InputStep
 
 QUICK = ("fcn", "fastscnn", "ladderdensenet")
 # What makes a network small: model -> arguments.
@@ -19,9 +20,6 @@ SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet"
          "ovenet": {"width": 18}, "upernet": {"channels": 64}, "setr": {"backbone": "vit_reduced"}}
 # Sides over all residues of 32, drawn once: the smallest, primes, one below and above powers of two.
 SIZES = [(33, 50), (47, 97), (65, 95), (127, 36), (109, 75), (64, 81)]
-# Relative to the largest probability, which is 1: rounding of float32 through a hundred layers reaches 1e-5. These
-# amplify it: offsets that random weights make large (warping), and softmax over regions.
-TOLERANCE = {"alignseg": 1e-3, "ocrnet": 1e-3, "ovenet": 1e-3, "sfnet": 1e-3, "fapn": 1e-3}
 
 
 def build(name):
@@ -39,6 +37,22 @@ def build(name):
     return net
 
 
+def tolerance(net, image):
+    """The largest difference of a probability that rounding explains.
+
+    A logit may differ by 20 times what a millionth more of the input changes (the rule of tests/golden/README.md), a
+    probability by half of that, softmax's steepest slope. So a network that amplifies rounding, such as one that warps by
+    random offsets, is judged by its own measure.
+    """
+    step = InputStep(net.mean, net.std)
+    step.initialize()
+    x = step(mx.nd.array(image[None], dtype="uint8"))
+    logits, moved = net(x)[0].asnumpy(), net(x * (1 + 1e-6))[0].asnumpy()
+    allowed = 0.5 * max(20 * np.abs(logits - moved).max(), 1e-5 * np.abs(logits).max())
+    assert allowed < 0.1  # else the comparison says nothing
+    return allowed
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in list_models()])
 def test_fused_float32_is_the_plain_network_at_odd_sizes(name):
     mx.random.seed(0)
@@ -48,13 +62,14 @@ def test_fused_float32_is_the_plain_network_at_odd_sizes(name):
     for height, width in sizes:
         image = np.random.RandomState(height * width).randint(0, 256, (height, width, 3)).astype(np.uint8)
         wanted = plain.probabilities(image).asnumpy()
+        allowed = tolerance(net, image)
         assert wanted.shape == (5, height, width) and np.isfinite(wanted).all()
         for _ in range(2):
             got = quick.probabilities(image).asnumpy()
-            assert np.abs(got - wanted).max() <= TOLERANCE.get(name, 1e-4), (name, height, width)
+            assert np.abs(got - wanted).max() <= allowed, (name, height, width)
         # classes agree but where two are as probable
         top = np.sort(wanted, axis=0)
-        sure = top[-1] - top[-2] > 2 * TOLERANCE.get(name, 1e-4)
+        sure = top[-1] - top[-2] > 2 * allowed
         for _ in range(2):
             np.testing.assert_array_equal(quick(image).asnumpy()[sure], wanted.argmax(axis=0)[sure])
 
@@ -69,4 +84,4 @@ def test_scales_flips_and_windows_too(name, protocol):
     wanted = Segmenter(net, [mx.cpu()], protocol).probabilities(image).asnumpy()
     quick = Segmenter(fused(net, [mx.cpu()]), [mx.cpu()], protocol)
     for _ in range(2):
-        assert np.abs(quick.probabilities(image).asnumpy() - wanted).max() <= 1e-4
+        assert np.abs(quick.probabilities(image).asnumpy() - wanted).max() <= 2 * tolerance(net, image)
