@@ -405,7 +405,11 @@ class Trainer:
                       workers=data.workers, timeout=data.timeout)
 
     def _check_batch(self) -> None:
-        """Refuse a batch on which this network's batch norm would silently give zeros."""
+        """Refuse crops that the network cannot read, and a batch for which batch norm would silently give zeros."""
+        crop, smallest = list(self.config.data.crop_size), self.net.smallest_side
+        if min(crop) < smallest:
+            raise ConfigError(f"{self.net.backbone_name} reads images of at least {smallest} pixels a side",
+                              where="data.crop_size", received=crop, fix=f"--crop {-(-smallest // 32) * 32}, or larger")
         train, norm = self.config.train, self.config.model.norm
         seen = train.batch_size // train.accumulate // (len(self.contexts) if norm == "bn" else 1)
         if norm != "gn" and seen < self.net.needs_batch:

@@ -29,8 +29,8 @@ def whole_number(low: int = 1, high: Optional[int] = None) -> Callable[[str], in
 
 
 def add_device_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--ctx", nargs="+", metavar="N", help="GPUs by number (0 1 2 3), or cpu; without any GPU "
-                        "as many CPU contexts (default: GPU 0 if there is one)")
+    parser.add_argument("--ctx", nargs="+", metavar="N", help="GPUs by number (0 1 2 3), or cpu; without any GPU, "
+                        "numbers mean the CPU (default: GPU 0 if there is one)")
 
 
 def add_precision_argument(parser: ArgumentParser, default: str) -> None:

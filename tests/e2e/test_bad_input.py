@@ -36,7 +36,7 @@ def check(result, code, *words):
     (["--ctx", "0", "0"], ["named twice", "0 0"]),
     (["--ctx", "0", "cpu"], ["cannot share", "0 cpu"]),
     (["--batch-size", "7"], ["fewer images than one batch", "7 with 6 images", "at most 6"]),
-    (["--batch-size", "3", "--ctx", "0", "1"], ["3 images, 2 devices", "--batch-size 4"]),
+    (["--batch-size", "3", "--ctx", "cpu", "cpu"], ["3 images, 2 devices", "--batch-size 4"]),
 ])
 def test_options_of_train(command, options, data, tmp_path, arguments, words):
     check(command("train", *options, "--data", data, "--weights", tmp_path / "w", *arguments), 2, *words)

@@ -1,4 +1,7 @@
 """Three lines from a picture to its classes."""
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -87,6 +90,57 @@ def test_files_that_are_no_pictures(predictor, tmp_path):
 def test_a_checkpoint_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="not there"):
         Predictor(tmp_path / "none.params")
+
+
+def answers_in_threads(predictor, images, threads=8):
+    """The class map of every image, asked for by several threads at once, each in an order of its own."""
+    found = [[None] * len(images) for _ in range(threads)]
+    start = threading.Barrier(threads)
+
+    def work(number):
+        order = np.random.RandomState(number // 2).permutation(len(images))  # pairs meet every new size together
+        start.wait()
+        for i in order:
+            found[number][i] = predictor(images[i]).class_map
+    with ThreadPoolExecutor(threads) as pool:
+        for job in [pool.submit(work, n) for n in range(threads)]:
+            job.result()
+    return found
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"precision": "plain"}, {"precision": "int8"}, {"ms": True},
+    pytest.param({"precision": "bfloat16"}, marks=pytest.mark.bfloat16)], ids=str)
+def test_eight_threads_and_ever_new_sizes(trained, pictures, options):
+    shown = np.array(Image.open(pictures / "images" / "val0.png"))
+    sizes = [(16 + 3 * i % 23, 20 + 7 * i % 31) for i in range(12)]
+    images = [np.ascontiguousarray(np.resize(shown, (*size, 3))) for size in sizes] * 2  # each size comes again
+    if options.get("precision") == "int8":
+        options = {**options, "calibration": [shown]}
+    alone = Predictor(trained[1].last, **options)
+    wanted = [alone(image).class_map for image in images]
+    for found in answers_in_threads(Predictor(trained[1].last, **options), images):
+        for got, one in zip(found, wanted):
+            assert got.shape == one.shape
+            assert (got != one).mean() <= 0.01  # a size's own graph rounds differently from the one for any size
+
+
+def test_predictors_of_one_network_in_several_threads(trained, pictures):
+    """Segmenters that share a network trace its blocks, too."""
+    image = np.array(Image.open(pictures / "images" / "val1.png"))
+    wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
+    segmenters = [Segmenter(trained[0].net, [mx.cpu()]) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda segmenter: segmenter(image).asnumpy(), segmenters):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_predictors_made_in_several_threads(trained, pictures):
+    image = np.array(Image.open(pictures / "images" / "val1.png"))
+    wanted = Predictor(trained[1].last)(image).class_map
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda _: Predictor(trained[1].last)(image).class_map, range(16)):
+            np.testing.assert_array_equal(got, wanted)
 
 
 def test_is_to_be_had_from_the_package():

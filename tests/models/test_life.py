@@ -32,7 +32,7 @@ MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}],
         "pidnet": [{"variant": "l"}, {"form": "mmseg"}], "segformer": [{"form": "mmseg"}, {"backbone": "resnet18"}],
         "setr": [{"variant": "mmseg", "decoder": "naive", "backbone": "vit_reduced"}]}
 # Backbones that the quick suite leaves out: deep, or another size of one that it has.
-SLOW = ("resnet34", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
+SLOW = ("resnet34*", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
         "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite0",
         "xception65*", "densenet161", "densenet169", "densenet201", "vit_base_16", "mit_b[12]", "resnest26",
         "resnest50", "resnest101")

@@ -29,6 +29,8 @@ PYTORCH = [
     ("sfnet", {"backbone": "resnet101"}, 50.32, 50_317_267),
     ("hrnet", {"width": 48}, 65.86, 65_859_379),
     ("ovenet", {"width": 48}, 98.80, 98_795_926),
+    ("ovenet", {"width": 48, "branch_stage": 2}, 110.46, 110_463_478),
+    ("ovenet", {"width": 48, "branch_stage": 1}, 111.67, 111_673_654),
     ("acfnet", {"form": "pytorch", "backbone": "ecaresnet101", "aux": True}, 108.99, 108_992_348),
     ("ddrnet", {"variant": "23-slim"}, 5.70, 5_695_987), ("ddrnet", {"variant": "23"}, 20.15, 20_148_947),
     ("ddrnet", {"variant": "23-slim", "aux": True}, 5.73, 5_734_342),
