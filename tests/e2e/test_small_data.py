@@ -32,5 +32,6 @@ def test_masks_of_0_and_255_are_refused_before_the_first_step(command, options, 
 
 def test_a_class_that_is_nowhere_labelled_is_warned_of(command, options, few, tmp_path):
     (few / "classes.txt").write_text("red\ngreen\nblue\nviolet\n")
-    done = command("train", *options, "--data", f"folder:{few}", "--epochs", "2", "--weights", tmp_path / "w", "--quiet")
+    done = command("train", *options, "--data", f"folder:{few}", "--epochs", "2", "--weights", tmp_path / "w",
+                   "--quiet")
     assert done.code == 0 and done.err.count("'violet': the network cannot learn it") == 1 and "'red'" not in done.err
