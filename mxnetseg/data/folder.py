@@ -11,6 +11,8 @@ from ..errors import DataError, DataNotFoundError
 from .base import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
+    PLAIN,
+    Decoding,
     Pair,
     PathLike,
     SegDataset,
@@ -36,11 +38,11 @@ class OwnDataset(SegDataset):
     label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
                   "classes.txt: one line for each id, the first line is id 0")
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
         if root is None:
             kind = type(self).name
             raise DataNotFoundError(f"{kind} data needs a folder", fix=f"name it: --data {kind}:PATH\n{self.layout}")
-        super().__init__(split=split, root=root)
+        super().__init__(split=split, root=root, decoding=decoding)
 
     def _prepare(self) -> None:
         self.name = self.root.resolve().name

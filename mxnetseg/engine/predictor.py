@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 
 from ..config.schema import Config
-from ..data.base import read_image
+from ..data.decoding import Decoding, read_image
 from ..errors import UsageError
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
@@ -72,9 +72,11 @@ class Predictor:
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
             :mod:`mxnetseg.engine.precision`.
         calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
+        decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
 
     Attributes:
         precision: what it computes in.
+        decoding: how files are converted to 8-bit RGB.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
@@ -84,16 +86,18 @@ class Predictor:
 
     def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
                  ms: bool = False, precision: str = "float32",
-                 calibration: Sequence[Union[str, Path, np.ndarray]] = ()):
+                 calibration: Sequence[Union[str, Path, np.ndarray]] = (), decoding: Optional[Decoding] = None):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
         net, self.sidecar = restore_network(checkpoint, contexts)
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
-        protocol = Protocol.of(Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path), ms=ms)
+        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path)
+        protocol = Protocol.of(config, ms=ms)
+        self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = choose_precision(precision, contexts)
-        pictures = [read_image(p) if not isinstance(p, np.ndarray) else p for p in calibration]
+        pictures = [read_image(p, decoding=self.decoding) if not isinstance(p, np.ndarray) else p for p in calibration]
         self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=pictures), contexts, protocol)
 
     def __call__(self, image: Union[str, Path, np.ndarray]) -> Prediction:
@@ -105,7 +109,7 @@ class Predictor:
         """
         name = "image"
         if not isinstance(image, np.ndarray):
-            name, image = Path(image).stem, read_image(image)
+            name, image = Path(image).stem, read_image(image, decoding=self.decoding)
         elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UsageError("a picture is a uint8 array (H, W, 3), RGB", received=f"{image.dtype} {image.shape}",
                              fix="convert it: gray[..., None].repeat(3, 2), (float_image * 255).astype('uint8')")

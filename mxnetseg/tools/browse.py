@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-from .common import add_data_arguments, add_quiet_argument, progress_bar
+from .common import add_data_arguments, add_decoding_arguments, add_quiet_argument, decoding_changes, progress_bar
 
 SHEET, PAGE = "contact_sheet.png", "index.html"
 _THUMBNAIL, _PICTURE = 300, 720  # greatest width and height in pixels: on the sheet, on the page
@@ -47,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         "NAME|PATH show its data")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
                         help="change a key of the configuration: --set data.crop_size=256")
+    add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
 
@@ -91,11 +92,14 @@ def _open(args: Namespace):
     """The configuration and the split to show."""
     from ..config import load_config
     from ..data import get_dataset
+    from ..data.decoding import Decoding
     from ..errors import DataError
 
     config = load_config(args.config, overrides=args.overrides)
+    config = config.replace(decoding_changes(args), where="the command line")
     name, root = (args.name, args.root) if args.name else (config.data.name, args.root or config.data.root)
-    dataset = get_dataset(name, split=args.split or config.data.train_split, root=root)
+    dataset = get_dataset(name, split=args.split or config.data.train_split, root=root,
+                          decoding=Decoding.of(config.data))
     if dataset.mask_path(0) is None:
         raise DataError("this split has no masks, so it is not trained on", where=repr(dataset),
                         fix=f"choose another with --split: {', '.join(dataset.splits)}")

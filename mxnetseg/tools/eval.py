@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from .common import (
+    add_decoding_arguments,
     add_device_argument,
     add_precision_argument,
     add_quiet_argument,
     add_weights_argument,
     choose_checkpoint,
+    choose_decoding,
     progress_bar,
 )
 
@@ -41,11 +43,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--save-dir", type=Path, default=Path("out"), metavar="DIR",
                         help="where scores and pictures go (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read pictures")
+    add_decoding_arguments(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
 
 
 def run(args: Namespace) -> int:
+    from ..config import Config
     from ..data import get_dataset
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
@@ -64,7 +68,8 @@ def run(args: Namespace) -> int:
     # a root belongs to the data set it was given for
     root = args.root or (data["root"] if _same_data(name, data["name"]) else None)
     split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
-    dataset = get_dataset(name, split=split, root=root)
+    decoding = choose_decoding(args, Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path))
+    dataset = get_dataset(name, split=split, root=root, decoding=decoding)
     check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
     protocol = _protocol(args, sidecar, checkpoint)
     out = args.save_dir / checkpoint.stem / args.mode
@@ -104,7 +109,7 @@ def _calibration(name: str, root, sidecar, dataset):
 
     split = sidecar["protocol"]["splits"]["train"]
     try:
-        return calibration_pictures(get_dataset(name, split=split, root=root))
+        return calibration_pictures(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
     except MXNetSegError as error:
         print(f"int8 is calibrated on the pictures to be scored, for there is no split {split}: {error.what}")
         return calibration_pictures(dataset)

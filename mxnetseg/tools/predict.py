@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import List
 
 from .common import (
+    add_decoding_arguments,
     add_device_argument,
     add_precision_argument,
     add_quiet_argument,
     add_weights_argument,
     choose_checkpoint,
+    choose_decoding,
     progress_bar,
 )
 
@@ -25,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
     add_device_argument(parser)
     add_precision_argument(parser, "auto")
+    add_decoding_arguments(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
 
@@ -42,13 +45,21 @@ def run(args: Namespace) -> int:
     precision, why = choose_precision(args.precision, [context])
     print(f"precision   {precision} ({why})", flush=True)
     predictor = Predictor(checkpoint, ctx=context, ms=args.ms, precision=precision,
-                          calibration=files[:_CALIBRATION] if precision == "int8" else ())
+                          calibration=files[:_CALIBRATION] if precision == "int8" else (),
+                          decoding=_decoding(args, checkpoint))
     for file in progress_bar("predict", args.quiet)(files, len(files)):
         prediction = predictor(file)
         classes, picture = prediction.save(args.out)
         seen = ", ".join(f"{name} {share:.0%}" for name, share in list(prediction.shares().items())[:4])
         print(f"{file}: {seen}\n  {classes}\n  {picture}")
     return 0
+
+
+def _decoding(args: Namespace, checkpoint):
+    from ..config import Config
+
+    sidecar = checkpoint.read_sidecar()
+    return choose_decoding(args, Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path))
 
 
 def _files(pictures: List[Path]) -> List[Path]:

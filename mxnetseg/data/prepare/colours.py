@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import List
 
 import numpy as np
-from PIL import Image
 
 from ...errors import DataNotFoundError
-from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, ids_from_colors, read_mask
+from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from ..folder import read_classes
 from .base import Job, Preparation, files_by_name, place, write_png
 
-_GREY = ("1", "L")
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +35,6 @@ class Colours(Preparation):
                 "write it, a line for each class: 'name #rrggbb', or the name alone if the masks hold ids; "
                 "or name another file: --classes FILE"))
         _, self.palette, self.by_colour = read_classes(file)
-        self.grey = bool((self.palette == self.palette[:, :1]).all(axis=1).any())
         images, masks = (files_by_name(root / kind, suffixes)
                          for kind, suffixes in (("images", IMAGE_SUFFIXES), ("masks", MASK_SUFFIXES)))
         names = sorted(images.keys() & masks.keys())
@@ -62,10 +59,4 @@ class Colours(Preparation):
         return Job(target, lambda: write_png(self._ids(path), target))
 
     def _ids(self, path: Path) -> np.ndarray:
-        if not self.by_colour:
-            return read_mask(path)
-        ids = read_mask(path, colors=self.palette)  # refuses what is damaged or no mask
-        with Image.open(path) as picture:
-            if picture.mode == "P" or (picture.mode in _GREY and self.grey):
-                return ids_from_colors(np.array(picture.convert("RGB")), path, self.palette)
-        return ids
+        return read_mask(path, colors=self.palette, by_color=True) if self.by_colour else read_mask(path)
