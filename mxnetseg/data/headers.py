@@ -69,9 +69,9 @@ def read_header(data: np.ndarray) -> Optional[Header]:
     start = bytes(data[:12])
     try:
         if start[:2] == b"\xff\xd8":
-            return _jpeg(data)
+            return _jpeg(memoryview(data))  # its elements are read faster
         if start[:8] == b"\x89PNG\r\n\x1a\n":
-            return _png(data)
+            return _png(memoryview(data))
         if start[:2] == b"BM":
             return _bmp(data)
         if start[:4] == b"RIFF" and start[8:] == b"WEBP":
@@ -140,10 +140,10 @@ def open_picture(stream: BinaryIO) -> Image.Image:
 # ---- formats --------------------------------------------------------------------------------
 
 
-def _png(data: np.ndarray) -> Header:
+def _png(data: memoryview) -> Header:
     width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
     has_alpha, has_exif, frames, key, at = kind in (4, 6), False, 1, (), 33
-    while at + 8 <= data.size:
+    while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         if name == b"IDAT":
             break
@@ -161,10 +161,10 @@ def _png(data: np.ndarray) -> Header:
                   max(frames, 1), has_exif, key)
 
 
-def _jpeg(data: np.ndarray) -> Optional[Header]:
+def _jpeg(data: memoryview) -> Optional[Header]:
     at = 2
     while True:
-        marker, code = int(data[at]), int(data[at + 1])
+        marker, code = data[at], data[at + 1]
         if marker != 0xFF or code in (0, 0xFF):  # stray or fill bytes, which libjpeg skips
             at += 1
             continue

@@ -153,7 +153,7 @@ def _read_tiff(data: np.ndarray, header: Header, path: PathLike) -> _Stored:
         raise DataError("a mask cannot be decoded: it is damaged or truncated", where=path,
                         received=f"{data.size} bytes; {error}", fix=RESTORE) from error
     if page.samples == 1:
-        shades = np.array(page.tags.get(320, ())) >> 8  # 16 bits, all reds first
+        shades = np.array(page.tags.get(320, ()), np.int64) >> 8  # 16 bits, all reds first
         table = shades[:len(shades) // 3 * 3].reshape(3, -1).T.astype(np.uint8) if page.photometric == 3 else _GREYS
         return _Stored(samples[..., 0], table)
     if page.photometric == 2:
@@ -225,31 +225,35 @@ def _ids(values: np.ndarray, table: np.ndarray, path: PathLike, colors: np.ndarr
         colors: uint8 (n, 3), those of the classes.
         by_color: the colours decide.
     """
-    counts = cv2.calcHist([np.ascontiguousarray(values)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    used = np.flatnonzero(counts)
-    is_grey = table is _GREYS or bool((table == table[:, :1]).all())
-    if by_color and (not is_grey or (colors == colors[:, :1]).all(axis=1).any()):
+    if by_color:
+        if (table == table[:, :1]).all() and not (colors == colors[:, :1]).all(axis=1).any():
+            return values  # no class is grey
         shown = np.zeros((256, 3), np.uint8)
         shown[:len(table)] = table
         return ids_from_colors(shown[values], path, colors)
+
+    counts = cv2.calcHist([np.ascontiguousarray(values)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    used = np.flatnonzero(counts)
     by_value = np.where(np.arange(256) < len(colors), np.arange(256), _INVALID)
     by_value[IGNORE] = IGNORE
     by_shade, names_class = _by_shade(table, colors)
+
     # black alone means "ignored" only if the palette is one of the classes' colours
-    is_meant = names_class[used].any() or len(set(_pack(colors)) - set(_pack(table))) == 0
-    if by_color:
-        return values
-    if not is_meant or (by_shade[used] == _INVALID).any() or (by_shade[used] == by_value[used]).all():
+    has_meaning = names_class[used].any() or set(_pack(colors).tolist()) <= set(_pack(table).tolist())
+    differ = used[by_shade[used] != by_value[used]]
+    if not has_meaning or not len(differ) or (by_shade[used] == _INVALID).any():
         return values
     if (by_value[used] == _INVALID).any():
         return by_shade.astype(np.uint8)[values]
-    shown = "\n".join(f"value {v} (#{_pack(table[v]):06x}, {counts[v]} pixels): {_name(by_value[v])} by its value, "
-                      f"{_name(by_shade[v])} by its colour" for v in used[:8])
+    if np.array_equal(table[:len(colors)], colors):  # the palette lists the classes, so 255 is not its colour
+        return values
+    readings = "\n".join(f"value {v} (#{_pack(table[v]):06x}, {counts[v]} pixels): {_name(by_value[v])} by its value, "
+                         f"{_name(by_shade[v])} by its colour" for v in differ[:8])
     raise DataError(
-        "a mask can be read in two ways: its values are class ids, and the colours that a viewer shows are colours of "
-        "other classes", where=path, received=shown,
+        "a mask can be read in two ways: by its values, and by the colours that a viewer shows for them", where=path,
+        received=readings,
         fix="to read all masks by their values, remove the colours from classes.txt;\n"
-            "to read them by their colours, write masks of ids: mxnetseg prepare colours SRC DST")
+            "to read them by their colours, convert them: mxnetseg prepare colours SRC DST")
 
 
 def _by_shade(table: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
