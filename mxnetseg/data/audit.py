@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UsageError, nearest
 from . import locate_dataset
 from .base import IGNORE, IMAGE_SUFFIXES, PLAIN, Decoding, PathLike, SegDataset, check_sizes
+from .decoding import UndeclaredImage
 from .headers import open_picture, read_header
 from .pack import PackDataset
 from .parallel import in_parallel
@@ -279,8 +280,12 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
     bar = progress or (lambda items, count: items)
     told = {dataset.split: _look_at_headers(result, dataset, bar, workers) for dataset in whole}
     digests: Dict[bytes, Tuple[str, Path]] = {}
+    undeclared: List[UndeclaredImage] = []
     for dataset in whole:
-        _look_at_contents(result, dataset, told[dataset.split], digests, bar, workers)
+        _look_at_contents(result, dataset, told[dataset.split], digests, undeclared, bar, workers)
+    low, high = (min((e.low for e in undeclared), default=0), max((e.high for e in undeclared), default=0))
+    for error in undeclared:  # what fits one image would clip another
+        error.suggest(low, high, "the range of all these images")
     _look_at_whole(result, whole)
     return result
 
@@ -422,7 +427,7 @@ class _Content(NamedTuple):
 
 
 def _look_at_contents(result: Audit, dataset: SegDataset, told: _Told, digests: Dict[bytes, Tuple[str, Path]],
-                      bar: Progress, workers: Optional[int]) -> None:
+                      undeclared: List[UndeclaredImage], bar: Progress, workers: Optional[int]) -> None:
     stats = result.splits[dataset.split]
     whole = (i for i in range(len(dataset)) if i not in told.missing)
     read = in_parallel(lambda i: _read(dataset, i, sized=i in told.size), whole, workers=workers)
@@ -430,6 +435,8 @@ def _look_at_contents(result: Audit, dataset: SegDataset, told: _Told, digests: 
         path = dataset.image_path(content.index)
         for kind, error in content.errors:
             result.add(kind, dataset.split, error)
+            if isinstance(error, UndeclaredImage):
+                undeclared.append(error)
         if content.histogram is not None:
             stats.count(content.histogram)
             _look_at_mask(result, dataset, content)

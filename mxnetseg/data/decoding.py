@@ -67,6 +67,24 @@ class Decoding:
 PLAIN = Decoding()
 
 
+class UndeclaredImage(DataError):
+    """An image is not 8-bit grey or RGB, and the decoding does not say how to convert it.
+
+    Args:
+        low, high: the range of its values.
+        fix: may hold ``{low}``, ``{high}`` and ``{of}``, which :meth:`suggest` fills in.
+    """
+
+    def __init__(self, what: str, *, where: object, received: object, low: float, high: float, fix: str):
+        super().__init__(what, where=where, received=received)
+        self.low, self.high, self._template = low, high, fix
+        self.suggest(low, high, "the range of this image")
+
+    def suggest(self, low: float, high: float, of: str) -> None:
+        """Name a range of values in the fix, and what it is the range of."""
+        self.fix = self._template.format(low=low, high=high if high > low else low + 1, of=of)
+
+
 def read_image(path: PathLike, *, reduce: int = 1, decoding: Decoding = PLAIN) -> np.ndarray:
     """Read an image as the viewer of a camera would show it: uint8 (H, W, 3), RGB.
 
@@ -211,39 +229,36 @@ def _scale(band: np.ndarray, decoding: Decoding) -> np.ndarray:
 
 def _not_plain(samples: np.ndarray, header: Header, path: PathLike, missing: list[str]) -> DataError:
     """The error for an image of which it is not known how it becomes 8-bit RGB."""
+    if header.frames > 1 and not header.pages:
+        return DataError("an image is an animation", where=path, received=str(header),
+                         fix="save the frames as images of their own")
     stored = samples[..., :header.bands]
     finite = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
-    low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
-    low, high = low, high if high > low else low + 1
-    keys, options, received = [], [], f"{header}, values {low:g}..{high:g}"
-    if "bands" in missing:
-        count = samples.shape[2] if header.frames == 1 else sum(page.samples for page in header.pages)
-        if header.frames > 1 and not header.pages:
-            return DataError("an image is an animation", where=path, received=str(header),
-                             fix="save the frames as images of their own")
-        bands = (1, 2, 3) if count >= 3 and header.bands != 1 or header.frames > 1 and count >= 3 else (1, 1, 1)
-        meaning = "which bands are red, green and blue, counted from 1"
-        if header.frames > 1:
-            meaning += "; those of further pages count on"
-        elif header.has_alpha:
-            received += f", alpha {_alpha(samples).min():g}..{_alpha(samples).max():g}"
-            meaning = "the stored colours, without the alpha channel"
-        keys.append(f"data.bands: {list(bands)}    {meaning}")
-        options.append("--bands " + " ".join(map(str, bands)))
-        if header.has_alpha and header.frames == 1:
-            keys[-1] += "; or save the files as they look over a background:\n" \
-                        "magick FILE -background white -alpha remove -alpha off FILE"
-    if "scale" in missing:
-        keys += [f"data.scale_to_8bit: [{low:.10g}, {high:.10g}]    the values that become 0 and 255, of all images "
-                 "alike (here the range of this one)",
-                 "or data.scale_percentiles: [2, 98]    each band of each image by its own percentiles"]
-        options.append(f"--scale-to-8bit {low:.10g} {high:.10g}")
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
     what = "an image is not 8-bit grey or RGB, and how to convert it is not given"
-    if missing == ["bands"] and header.has_alpha and header.frames == 1:
-        what = "an image is partly transparent: its stored colours are not what a viewer shows"
-    return DataError(what, where=path, received=received, fix="\n".join(
-        [*keys, "in the configuration (train: --set KEY=VALUE); check-data, browse, pack, predict and eval take "
-         + " ".join(options)]))
+    received, keys, options = f"{header}, values {low:g}..{high:g}", [], []
+
+    if "bands" in missing:
+        count = sum(page.samples for page in header.pages) if header.frames > 1 else header.bands
+        bands = [1, 2, 3] if count >= 3 else [1, 1, 1]
+        meaning = "which bands are red, green and blue, counted from 1; those of further pages count on"
+        if header.has_alpha and header.frames == 1:
+            received += f", alpha {_alpha(samples).min():g}..{_alpha(samples).max():g}"
+            if header.bands in (1, 3):
+                meaning = "the stored colours, without the alpha channel;\nor save the files as they look over a " \
+                          "background: magick FILE -background white -alpha remove -alpha off FILE"
+                if missing == ["bands"]:
+                    what = "an image is partly transparent: its stored colours are not what a viewer shows"
+        keys.append(f"data.bands: {bands}    {meaning}")
+        options.append("--bands " + " ".join(map(str, bands)))
+    if "scale" in missing:
+        keys += ["data.scale_to_8bit: [{low:.10g}, {high:.10g}]    the values that become 0 and 255, the same in all "
+                 "images; here {of}", "or data.scale_percentiles: [2, 98]    each band of each image by itself"]
+        options.append("--scale-to-8bit {low:.10g} {high:.10g}")
+    keys.append("in the configuration (train: --set KEY=VALUE); check-data, browse, pack, predict and eval take "
+                + " ".join(options))
+    return UndeclaredImage(what, where=path, received=received, low=float(low), high=float(high),
+                           fix="\n".join(keys))
 
 
 # ---- helpers --------------------------------------------------------------------------------

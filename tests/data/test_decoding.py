@@ -339,6 +339,8 @@ def test_a_data_set_of_16_bits(folder, tmp_path):
     result = audit(str(folder))
     assert not result.passed and result.counts["image"] == 10
     assert set(result.splits["train"].modes) >= {"image TIFF 3 bands of uint16"}
+    assert {f.error.fix for f in result.findings} == {result.findings[0].error.fix}  # of all images, not of one
+    assert "data.scale_to_8bit: [0, 3069]" in result.findings[0].error.fix
     decoding = Decoding(scale_to_8bit=(0, 3069))
     assert audit(str(folder), decoding=decoding).passed
     dataset = get_dataset(str(folder), decoding=decoding)
