@@ -116,6 +116,9 @@ def decode_image(data: np.ndarray, path: PathLike, *, reduce: int = 1, decoding:
     check_size(header, data, path, "image")
     if header is None:
         raise _undecodable(data, path)
+    if header.frames > 1 and not header.pages:  # before decoding: OpenCV 4.11 may crash at damaged ones
+        raise DataError("an image is an animation", where=path, received=str(header),
+                        fix="save the frames as images of their own")
     if header.is_plain and decoding == PLAIN and header.format != "TIFF":
         flag = _REDUCED[reduce] if header.format == "JPEG" else cv2.IMREAD_COLOR
         return cv2.cvtColor(_decode(data, path, flag), cv2.COLOR_BGR2RGB)
@@ -163,7 +166,7 @@ def decode_samples(data: np.ndarray, header: Header, path: PathLike, *, every_pa
     if header.has_alpha and not header.key and (header.format == "BMP" or _is_palette_png(data, header)):
         return _pillow(data, path, "RGBA")
     if header.has_alpha and not header.key:
-        image = _rotate_by_exif(_rgb(_decode(data, path, cv2.IMREAD_UNCHANGED)), data, header)
+        image = _rotate_by_exif(_rgb(_decode(data, path, cv2.IMREAD_UNCHANGED)), data, header, path)
         return image if header.bands == 3 else image[..., [0, 3]]  # grey with alpha comes with three equal bands
     color = _rgb(_decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH))[..., :header.bands]
     if header.key:
@@ -229,9 +232,6 @@ def _scale(band: np.ndarray, decoding: Decoding) -> np.ndarray:
 
 def _not_plain(samples: np.ndarray, header: Header, path: PathLike, missing: list[str]) -> DataError:
     """The error for an image of which it is not known how it becomes 8-bit RGB."""
-    if header.frames > 1 and not header.pages:
-        return DataError("an image is an animation", where=path, received=str(header),
-                         fix="save the frames as images of their own")
     stored = samples[..., :header.bands]
     finite = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
     low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
@@ -308,12 +308,16 @@ def _pillow(data: np.ndarray, path: PathLike, mode: str) -> np.ndarray:
         raise _undecodable(data, path) from error
 
 
-def _rotate_by_exif(image: np.ndarray, data: np.ndarray, header: Header) -> np.ndarray:
+def _rotate_by_exif(image: np.ndarray, data: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
     """Apply the EXIF rotation, which OpenCV applies to images without alpha only."""
     if not header.has_exif:
         return image
-    with open_picture(BytesIO(data)) as picture:
-        return tiff.rotate(image, picture.getexif().get(_EXIF_ORIENTATION, 1))
+    try:
+        with open_picture(BytesIO(data)) as picture:
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
+        raise _undecodable(data, path) from error
+    return tiff.rotate(image, orientation)
 
 
 def _is_stored_as_shown(page: tiff.Page) -> bool:

@@ -140,12 +140,14 @@ def open_picture(stream: BinaryIO) -> Image.Image:
 # ---- formats --------------------------------------------------------------------------------
 
 
-def _png(data: memoryview) -> Header:
+def _png(data: memoryview) -> Optional[Header]:
     width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
-    has_alpha, has_exif, frames, key, at = kind in (4, 6), False, 1, (), 33
+    has_alpha, has_exif, frames, key, at = kind in (4, 6), False, 1, (), 8
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
-        if name == b"IDAT":
+        if at + length + 12 > len(data):
+            return None  # OpenCV would allocate what it claims
+        if name == b"IEND":
             break
         if name == b"tRNS":
             has_alpha = True

@@ -107,7 +107,7 @@ def read_pages(data: np.ndarray) -> list[Page]:
             page = Page(tags, order)
             if not pages or not page.is_reduced:
                 pages.append(page)
-    except struct.error:
+    except (struct.error, OverflowError):  # an offset beyond the file, or beyond 64 bits
         raise TiffError("its tags lie outside the file") from None
     if not pages or not min(pages[0].size) > 0 or pages[0].samples < 1:
         raise TiffError("it holds no image")
