@@ -7,7 +7,7 @@ import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Iterator, Union
+from typing import IO, Iterator, Optional, Union
 
 from .errors import EnvironmentProblem, MXNetSegError, UsageError
 
@@ -108,6 +108,16 @@ def sweep(path: PathLike) -> None:
 def _temporary_prefix(target: str) -> str:
     # A digest of the name, because a long name with a suffix would exceed what the file system allows.
     return f".{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:16]}."
+
+
+def no_file(path: PathLike) -> Optional[str]:
+    """Say why a path is no regular file, in words that follow "the image ..."; None if it is one.
+
+    A pipe, socket or device would keep its reader waiting, perhaps for ever.
+    """
+    if os.path.isfile(path):
+        return None
+    return "is not a regular file" if os.path.exists(path) else "is not there"
 
 
 def sha256(path: PathLike) -> str:

@@ -43,6 +43,15 @@ class Data(Section):
     root: Optional[str] = option(None, "folder of the data set", null="$MXNETSEG_DATA, then ./dataset")
     train_split: str = option("train", "split to train on")
     val_split: str = option("val", "split to validate on")
+    scale_to_8bit: Optional[Tuple[float, float]] = option(
+        None, "for images of more than 8 bits: the values that become 0 and 255, the same in all images and bands",
+        null="such images are refused, unless scale_percentiles is given")
+    scale_percentiles: Optional[Tuple[float, float]] = option(
+        None, "percentiles that become 0 and 255, of each band of each image by itself", unit="per cent", low=0,
+        high=100, null="no stretching")
+    bands: Optional[Tuple[int, int, int]] = option(
+        None, "the bands that become red, green and blue, counted from 1; those of further pages count on", low=1,
+        null="images have 1 or 3 bands, and what is transparent is refused")
     base_size: int = option(
         288, "long side that an image is scaled to before `scale` applies", unit="pixels", low=8)
     crop_size: Tuple[int, int] = option(
@@ -206,6 +215,13 @@ class Config(Section):
         low, high = self.data.scale
         if low > high:
             yield f"data.scale runs from {low:g} down to {high:g}", f"data.scale: [{high:g}, {low:g}]"
+        for key in ("scale_to_8bit", "scale_percentiles"):
+            low, high = getattr(self.data, key) or (0, 1)
+            if low >= high:
+                yield f"data.{key} runs from {low:g} to {high:g}", f"data.{key}: [LOW, HIGH], where LOW is below HIGH"
+        if self.data.scale_to_8bit and self.data.scale_percentiles:
+            yield ("data.scale_to_8bit and data.scale_percentiles are both given, and each says how values are scaled",
+                   "leave one out, or set it to null")
         if self.data.recipe is not None:
             plain = Data()
             own = [key for key in ("scale", "flip", "blur", "jitter", "photometric", "cat_max_ratio", "class_uniform",

@@ -13,7 +13,7 @@ from ..files import expand
 from ..registry import Registry
 
 if TYPE_CHECKING:
-    from .base import PathLike, SegDataset
+    from .base import Decoding, PathLike, SegDataset
 
 __all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset",
            "without_folder"]
@@ -79,7 +79,8 @@ def get_dataset_class(name: str) -> Type[SegDataset]:
     return DATASETS.get(name)
 
 
-def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = None) -> SegDataset:
+def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = None,
+                decoding: Optional[Decoding] = None) -> SegDataset:
     """Open one split of a data set.
 
     Args:
@@ -88,6 +89,8 @@ def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = N
             `mxnetseg pack` wrote.
         split: ``'train'``, ``'val'``, ...; each data set names its own.
         root: where the data set lies, if not in ``$MXNETSEG_DATA`` or ``./dataset``.
+        decoding: how images of more than 8 bits or of other than 1 or 3 bands are converted; by default they are
+            refused.
 
     Raises:
         UnknownNameError: no such data set or split.
@@ -95,7 +98,7 @@ def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = N
         UsageError: both a folder and a ``root`` were given.
     """
     kind, root = locate_dataset(name, root=root)
-    return kind(split=split, root=root)
+    return kind(split=split, root=root, **({} if decoding is None else {"decoding": decoding}))
 
 
 def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[SegDataset], Optional[PathLike]]:

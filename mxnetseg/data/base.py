@@ -15,18 +15,19 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError
-from ..files import expand
+from ..files import expand, no_file
 from .decoding import (  # noqa: F401  re-exported: the data sets import them from here
     IGNORE,
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
+    PLAIN,
+    Decoding,
     PathLike,
     decode_image,
-    ids_from_colors,
     read_image,
-    read_mask,
 )
-from .listing import is_plain, list_files, no_file, read_list  # noqa: F401  likewise
+from .listing import is_plain, list_files, read_list  # noqa: F401  likewise
+from .masks import ids_from_colors, read_mask  # noqa: F401  likewise
 
 DATA_VARIABLE = "MXNETSEG_DATA"
 
@@ -62,6 +63,7 @@ class SegDataset:
         split: one of ``splits``.
         root: folder of the data set, or one above it. By default ``$MXNETSEG_DATA/<subdir>``, then
             ``./dataset/<subdir>``.
+        decoding: how images that are not 8-bit grey or RGB are converted; by default they are refused.
 
     Raises:
         UnknownNameError: the split does not exist.
@@ -108,10 +110,10 @@ class SegDataset:
     prepared: bool = False
     label_hint: str = "correct the mask, or write 255 (ignore) where a pixel is not to count"
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
         if split not in self.splits:
             raise UnknownNameError(f"split of {self.name}", split, self.splits)
-        self.split = split
+        self.split, self.decoding = split, decoding
         self.problems: List[MXNetSegError] = []
         self.held_out = False
         self.root = self._find_root(root)
@@ -172,7 +174,7 @@ class SegDataset:
 
     def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
         """The image of item ``i``, uint8 (H, W, 3), RGB; see :func:`read_image` for ``reduce``."""
-        return read_image(self._pairs[i].image, reduce=reduce)
+        return read_image(self._pairs[i].image, reduce=reduce, decoding=self.decoding)
 
     def load_raw_mask(self, i: int) -> np.ndarray:
         """The label ids of item ``i`` as its file holds them, uint8 (H, W)."""

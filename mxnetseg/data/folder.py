@@ -11,9 +11,12 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError
+from ..files import no_file
 from .base import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
+    PLAIN,
+    Decoding,
     Pair,
     PathLike,
     SegDataset,
@@ -25,7 +28,7 @@ from .base import (
 )
 from .draft import draft_classes
 from .layouts import hold_out
-from .listing import nfc, no_file
+from .listing import nfc
 from .splits import split_of
 
 _COLOR = re.compile(r"\s+#([0-9a-fA-F]{6})$")
@@ -44,11 +47,11 @@ class OwnDataset(SegDataset):
     label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
                   "classes.txt: one line for each id, the first line is id 0")
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
         if root is None:
             kind = type(self).name
             raise DataNotFoundError(f"{kind} data needs a folder", fix=f"name it: --data {kind}:PATH\n{self.layout}")
-        super().__init__(split=split, root=root)
+        super().__init__(split=split, root=root, decoding=decoding)
 
     def _find_root(self, root: Optional[PathLike]) -> Path:
         try:

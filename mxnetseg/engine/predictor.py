@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..config.schema import Config
-from ..data.base import read_image
+from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
@@ -75,9 +75,11 @@ class Predictor:
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
             :mod:`mxnetseg.engine.precision`.
         calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
+        decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
 
     Attributes:
         precision: what it computes in.
+        decoding: how files are converted to 8-bit RGB.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
@@ -87,16 +89,18 @@ class Predictor:
 
     def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
                  ms: bool = False, precision: str = "float32",
-                 calibration: Sequence[Union[str, Path, np.ndarray]] = ()):
+                 calibration: Sequence[Union[str, Path, np.ndarray]] = (), decoding: Optional[Decoding] = None):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
         net, self.sidecar = restore_network(checkpoint, contexts)
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
-        protocol = Protocol.of(Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path), ms=ms)
+        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path)
+        protocol = Protocol.of(config, ms=ms)
+        self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = choose_precision(precision, contexts)
-        images = [as_rgb(image) for image in calibration]
+        images = [as_rgb(image, self.decoding) for image in calibration]
         self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=images), contexts, protocol)
 
     def __call__(self, image):
@@ -115,19 +119,23 @@ class Predictor:
         if isinstance(image, (list, tuple)):
             return [self(one) for one in image]
         name = Path(image).stem if isinstance(image, (str, Path)) else "image"
-        image = as_rgb(image)
+        image = as_rgb(image, self.decoding)
         return Prediction(image, self._segmenter(image).asnumpy(), self.classes, self.palette, name)
 
 
-def as_rgb(image) -> np.ndarray:
+def as_rgb(image, decoding: Decoding = PLAIN) -> np.ndarray:
     """Return an image, in any form that :class:`Predictor` takes, as a uint8 (H, W, 3) RGB array.
+
+    Args:
+        image: see :meth:`Predictor.__call__`.
+        decoding: how files that are not 8-bit grey or RGB are converted.
 
     Raises:
         DataError, DataNotFoundError: a file is missing or holds no image.
         UsageError: a value that is no 8-bit RGB image and cannot be read as one without loss.
     """
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        return read_image(image, decoding=decoding)
     if isinstance(image, Image.Image):
         if image.mode not in _RGB_MODES:
             raise UsageError("the PIL image is not RGB, grey or a palette image", received=f"mode {image.mode}",

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..config.schema import Config
 from ..data import get_dataset
 from ..data.base import SegDataset
+from ..data.decoding import Decoding
 from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch, Loader
 from ..data.recipes import make_transform
@@ -128,7 +129,8 @@ class Trainer:
             self._cleanup.callback(RunLock(resume.path).release)
         contents = resume.read(state=True) if resume is not None else None
 
-        self.train_set = get_dataset(config.data.name, split=config.data.train_split, root=config.data.root)
+        self.train_set = get_dataset(config.data.name, split=config.data.train_split, root=config.data.root,
+                                     decoding=Decoding.of(config.data))
         self.val_set = self._validation_set() if validate else None
         self.loader = self._make_loader()
         refuse_unlabelled(self.train_set, timeout=config.data.timeout)
@@ -387,7 +389,7 @@ class Trainer:
 
     def _validation_set(self) -> SegDataset:
         data = self.config.data
-        dataset = get_dataset(data.name, split=data.val_split, root=data.root)
+        dataset = get_dataset(data.name, split=data.val_split, root=data.root, decoding=Decoding.of(data))
         if dataset.classes != self.train_set.classes:
             raise ConfigError("the training and validation splits have different classes", where="data",
                               received=f"{self.train_set.nclass} and {dataset.nclass}")

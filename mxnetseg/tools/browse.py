@@ -12,9 +12,11 @@ import numpy as np
 
 from .common import (
     add_data_arguments,
+    add_decoding_arguments,
     add_out_argument,
     add_quiet_argument,
     add_set_argument,
+    decoding_changes,
     progress_bar,
     whole_number,
 )
@@ -54,6 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", metavar="NAME|FILE", help="cut the crops as this configuration does; without "
                         "NAME|PATH show its data")
     add_set_argument(parser, "change a key of the configuration: --set data.crop_size=256")
+    add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
 
@@ -95,12 +98,15 @@ def _open(args: Namespace):
     """The configuration and the split to show."""
     from ..config import load_config
     from ..data import get_dataset, without_folder
+    from ..data.decoding import Decoding
     from ..errors import DataError
 
     config = load_config(args.config, overrides=args.overrides)
+    config = config.replace(decoding_changes(args), where="the command line")
     recorded = without_folder(config.data.name) if args.root else config.data.name
     name, root = (args.name, args.root) if args.name else (recorded, args.root or config.data.root)
-    dataset = get_dataset(name, split=args.split or config.data.train_split, root=root)
+    dataset = get_dataset(name, split=args.split or config.data.train_split, root=root,
+                          decoding=Decoding.of(config.data))
     if dataset.mask_path(0) is None:
         raise DataError("this split has no masks, so it is not trained on", where=repr(dataset),
                         fix=f"choose another with --split: {', '.join(dataset.splits)}")

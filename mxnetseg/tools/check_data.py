@@ -5,13 +5,17 @@ import json
 from argparse import ArgumentParser, Namespace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from types import MappingProxyType
+from typing import Any, Dict, Iterator, Mapping
 
 from ..data.audit import KINDS, SHOWN, Audit, audit
 from .common import (
     add_data_arguments,
+    add_decoding_arguments,
     add_quiet_argument,
     add_timeout_argument,
+    choose_decoding,
+    decoding_changes,
     own_data,
     progress_bar,
     whole_number,
@@ -38,6 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="write a configuration for `train --config` if the check passes")
     parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
     add_timeout_argument(parser)
+    add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
 
@@ -45,14 +50,13 @@ def run(args: Namespace) -> int:
     """Print what was found; 0 if the data set can be trained on, else 1."""
     _check_output(args)
     result = audit(args.name, splits=args.split, root=args.root, workers=args.workers, allow=args.allow,
-                   timeout=args.timeout,
-                   progress=progress_bar("check", args.quiet))
+                   timeout=args.timeout, decoding=choose_decoding(args), progress=progress_bar("check", args.quiet))
     print(json.dumps(result.to_dict(), indent=1) if args.json else "\n".join(report(result)))
     if args.write_config and result.passed:
         from ..files import atomic_write
 
         with atomic_write(args.write_config, "w") as stream:
-            stream.write(make_config(result, args.name, args.root))
+            stream.write(make_config(result, args.name, args.root, decoding_changes(args)))
         if not args.json:
             print(f"\nwritten: {args.write_config}\nto train: mxnetseg train --config {args.write_config}")
     return 0 if result.passed else 1
@@ -141,7 +145,8 @@ def _findings(result: Audit) -> Iterator[str]:
 # ---- a configuration ------------------------------------------------------------------------
 
 
-def make_config(result: Audit, name: str, root: object = None) -> str:
+def make_config(result: Audit, name: str, root: object = None,
+                decoding: Mapping[str, Any] = MappingProxyType({})) -> str:
     """A configuration for the audited data set, as YAML with comments.
 
     Images are trained on at the size that most have, but not larger than 1024 pixels, in crops of at most 512. The
@@ -157,6 +162,7 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
     data = {"name": f"{own}:{folder}" if own else name,
             **({"root": str(folder)} if root is not None and not own else {}),
             **({"train_split": result.training_split} if result.training_split != "train" else {}),
+            **{key[len("data."):]: value for key, value in decoding.items() if value is not None},
             **suggest_sizes(width, height)}
     train = suggest_training(stats.images)
     settings = {"data": data, "train": train}

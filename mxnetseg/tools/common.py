@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import math
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Dict, Optional
 
 WEIGHTS = Path("weights")
 
@@ -85,6 +85,40 @@ def add_data_arguments(parser: ArgumentParser, *, optional: bool = False) -> Non
     parser.add_argument("name", metavar="NAME|PATH", nargs="?" if optional else None,
                         help="a data set (`mxnetseg datasets`), or a folder of your own")
     add_root_argument(parser)
+
+
+def add_decoding_arguments(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("images that are not 8-bit grey or RGB")
+    group.add_argument("--scale-to-8bit", nargs=2, type=float, metavar=("LOW", "HIGH"),
+                       help="the values that become 0 and 255 (data.scale_to_8bit)")
+    group.add_argument("--scale-percentiles", nargs=2, type=float, metavar=("LOW", "HIGH"),
+                       help="the percentiles that do, of each band of each image (data.scale_percentiles)")
+    group.add_argument("--bands", nargs=3, type=int, metavar=("R", "G", "B"),
+                       help="the bands that become red, green and blue, counted from 1 (data.bands)")
+
+
+def decoding_changes(args: Namespace) -> Dict[str, Any]:
+    """The configuration keys that :func:`add_decoding_arguments` changes, with their values; one scaling replaces the
+    other."""
+    changes = {f"data.{key}": getattr(args, key) for key in ("scale_to_8bit", "scale_percentiles", "bands")
+               if getattr(args, key) is not None}
+    for key, other in (("scale_to_8bit", "scale_percentiles"), ("scale_percentiles", "scale_to_8bit")):
+        if f"data.{key}" in changes:
+            changes.setdefault(f"data.{other}", None)
+    return changes
+
+
+def choose_decoding(args: Namespace, config=None):
+    """How images are decoded: as the configuration says, by default the plain one, with the options' changes.
+
+    Raises:
+        ConfigError: an option is out of its range, or two contradict each other.
+    """
+    from ..config import Config
+    from ..data.decoding import Decoding
+
+    config = Config() if config is None else config
+    return Decoding.of(config.replace(decoding_changes(args), where="the command line").data)
 
 
 def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[str] = None):

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
 from .common import (
+    add_decoding_arguments,
     add_device_argument,
     add_out_argument,
     add_precision_argument,
@@ -15,6 +16,7 @@ from .common import (
     add_weights_argument,
     chance_level,
     choose_checkpoint,
+    decoding_changes,
     progress_bar,
 )
 
@@ -45,12 +47,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_out_argument(parser, "out", "scores and images")
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
     add_set_argument(parser, "a key of the checkpoint's configuration: --set eval.stride=0.5, --set eval.batch=4")
+    add_decoding_arguments(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
 
 
 def run(args: Namespace) -> int:
     from ..data import get_dataset, without_folder
+    from ..data.decoding import Decoding
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
@@ -70,7 +74,8 @@ def run(args: Namespace) -> int:
     # a root belongs to the data set it was given for
     root = args.root or (config.data.root if _same_data(name, config.data.name) else None)
     split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
-    dataset = get_dataset(name, split=split, root=root)
+    decoding = Decoding.of(config.data)
+    dataset = get_dataset(name, split=split, root=root, decoding=decoding)
     check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
     if not args.data or dataset.name == sidecar["data"]["name"]:
         warn_of_other_images(sidecar, dataset, where=checkpoint.path)
@@ -116,7 +121,7 @@ def _calibration(name: str, root, sidecar, dataset):
 
     split = sidecar["protocol"]["splits"]["train"]
     try:
-        return calibration_pictures(get_dataset(name, split=split, root=root))
+        return calibration_pictures(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
     except MXNetSegError as error:
         print(f"int8 is calibrated on the pictures to be scored, for there is no split {split}: {error.what}")
         return calibration_pictures(dataset)
@@ -163,7 +168,7 @@ def _configuration(args: Namespace, sidecar, checkpoint):
     for option, key, value in changes + [(f"--set {text}", *parse_override(text)) for text in args.overrides]:
         if value is not None or option.startswith("--set"):
             config = config.replace({key: value}, where=option)
-    return config
+    return config.replace(decoding_changes(args), where="the command line")
 
 
 def _protocol(args: Namespace, config):

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Iterable
 
 from .common import (
+    add_decoding_arguments,
     add_device_argument,
     add_out_argument,
     add_precision_argument,
     add_quiet_argument,
     add_weights_argument,
     choose_checkpoint,
+    choose_decoding,
     progress_bar,
 )
 
@@ -33,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ms", action="store_true", help="average over several scales and the flipped image")
     add_device_argument(parser)
     add_precision_argument(parser, "auto")
+    add_decoding_arguments(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
 
@@ -55,8 +58,10 @@ def run(args: Namespace) -> int:
     context = resolve_contexts(args.ctx)[0]
     precision, why = choose_precision(args.precision, [context])
     print(f"precision   {precision} ({why})", flush=True)
+    decoding = _decoding(args, checkpoint)
     predictor = Predictor(checkpoint, ctx=context, ms=args.ms, precision=precision,
-                          calibration=_calibration(named.values()) if precision == "int8" else ())
+                          calibration=_calibration(named.values(), decoding) if precision == "int8" else (),
+                          decoding=decoding)
 
     failures = []
     for name, file in progress_bar("predict", args.quiet)(named.items(), len(named)):
@@ -173,7 +178,15 @@ def _convert(suffix: str) -> str:
         "convert it to PNG or JPEG first, for example with ImageMagick: magick IN OUT.png"
 
 
-def _calibration(files: Iterable[Path]) -> list:
+def _decoding(args: Namespace, checkpoint):
+    """How images are decoded: as in training, with the options' changes."""
+    from ..config import Config
+
+    sidecar = checkpoint.read_sidecar()
+    return choose_decoding(args, Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path))
+
+
+def _calibration(files: Iterable[Path], decoding) -> list:
     """The first images that can be read: int8 takes the ranges of its layers from them."""
     from ..data.base import read_image
     from ..errors import MXNetSegError
@@ -183,7 +196,7 @@ def _calibration(files: Iterable[Path]) -> list:
         if len(images) == _CALIBRATION:
             break
         try:
-            images.append(read_image(file))
+            images.append(read_image(file, decoding=decoding))
         except MXNetSegError:
             continue  # reported when its turn comes
     return images

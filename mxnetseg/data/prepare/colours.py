@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import List
 
 import numpy as np
-from PIL import Image
 
 from ...errors import DataNotFoundError
-from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, ids_from_colors, read_mask
+from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from ..folder import read_classes
 from .base import Job, Preparation, files_by_name, fingerprint, place, write_png
 
-_GREY = ("1", "L")
 _TRIED = 16  # masks that are read before anything is written
 _log = logging.getLogger(__name__)
 
@@ -40,7 +38,6 @@ class Colours(Preparation):
         names, self.palette, self.by_colour = read_classes(file)
         self.classes = tuple(f"{name} #{bytes(colour).hex()}" if self.by_colour else name
                              for name, colour in zip(names, self.palette))
-        self.grey = bool((self.palette == self.palette[:, :1]).all(axis=1).any())
         images, masks = (files_by_name(root / kind, suffixes)
                          for kind, suffixes in (("images", IMAGE_SUFFIXES), ("masks", MASK_SUFFIXES)))
         names = sorted(images.keys() & masks.keys())
@@ -68,10 +65,4 @@ class Colours(Preparation):
         return Job(target, lambda: write_png(self._ids(path), target), origin)
 
     def _ids(self, path: Path) -> np.ndarray:
-        if not self.by_colour:
-            return read_mask(path)
-        ids = read_mask(path, colors=self.palette)  # refuses what is damaged or no mask
-        with Image.open(path) as picture:
-            if picture.mode == "P" or (picture.mode in _GREY and self.grey):
-                return ids_from_colors(np.array(picture.convert("RGB")), path, self.palette)
-        return ids
+        return read_mask(path, colors=self.palette, by_color=True) if self.by_colour else read_mask(path)
