@@ -16,6 +16,10 @@ from ..audit import Audit, audit
 from ..base import list_files
 from ..folder import read_classes
 from ..parallel import in_parallel
+from .stamp import fingerprint
+
+__all__ = ["Job", "Preparation", "Prepared", "files_by_name", "fingerprint", "place", "prepare", "read_json",
+           "write_png", "write_text"]
 
 STAMP = ".mxnetseg-prepare.json"
 _DEPTH = 4  # folders below the source in which its parts are looked for
@@ -29,10 +33,13 @@ class Job(NamedTuple):
     Attributes:
         target: it is made if it is not there.
         write: makes it, wholly or not at all; or leaves it out.
+        origin: :func:`fingerprint` of everything it is made from, the resolved classes included for a mask whose
+            ids depend on them. A later run makes the file again if its origin has changed.
     """
 
     target: Path
     write: Callable[[], None]
+    origin: str = ""
 
 
 class Prepared(NamedTuple):
