@@ -14,6 +14,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("target", nargs="?", type=Path, metavar="DST", help="folder to write; what is there is kept")
     parser.add_argument("--classes", type=Path, metavar="FILE",
                         help="names of the classes, one a line, for data of your own (default: SRC/classes.txt)")
+    parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: objects with a box but no outline are "
+                        "ignored, or painted as boxes (default: refused)")
     parser.add_argument("--force", action="store_true", help="make again what is there")
     parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
     add_quiet_argument(parser)
@@ -34,7 +36,7 @@ def run(args: Namespace) -> int:
     if args.workers is not None and args.workers < 1:
         raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
-                   progress=progress_bar(name, args.quiet))
+                   boxes=args.boxes, progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""
     print(f"{done.made} files made, {done.kept} were there{left_out}\n")
     print("\n".join(report(done.audit)))

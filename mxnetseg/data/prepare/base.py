@@ -133,7 +133,8 @@ class Preparation:
 
 
 def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[PathLike] = None, force: bool = False,
-            workers: Optional[int] = None, progress: Optional[Progress] = None) -> Prepared:
+            workers: Optional[int] = None, progress: Optional[Progress] = None,
+            boxes: Optional[str] = None) -> Prepared:
     """Convert a source into what its data set reads, and audit the result.
 
     The source is not changed. Pictures that need no change are hard links to the source's where the file
@@ -144,6 +145,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
         source: folder with what the preparation needs.
         target: folder to write.
         classes: file with the classes, for those that take one.
+        boxes: ``'ignore'`` or ``'fill'``: use of objects with a box but no outline, for those that take it.
         force: make again what is there.
         workers: threads; default one for each core.
         progress: wraps a stream of items: ``progress(items, count)``.
@@ -161,6 +163,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
     kind, name = PREPARATIONS.get(name), PREPARATIONS.resolve(name)
     source, target = Path(source).expanduser(), Path(target).expanduser()
     options: Dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
+    options.update({} if boxes is None else {"boxes": boxes})
     for option in options:
         if option not in kind.options:
             raise UsageError(f"the preparation {name!r} takes no {option}", received=options[option],
