@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import List, Tuple
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, DataNotFoundError
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .cocofile import Annotation, parse
 from .shapes import segment
@@ -51,6 +52,9 @@ class COCOtoVOC(Preparation):
                     received=f"{bare[0].where}, image {image.path!r}" if bare else image.path,
                     fix="take instances_train2017.json and instances_val2017.json; mxnetseg prepare coco-json is for "
                         "other annotations in this form")
+            if instances and not os.path.isfile(images / image.path):
+                raise DataNotFoundError("a file of the source is missing", where=images,
+                                        received=f"{listed} names {image.path!r}", fix="unpack the source again")
             if instances:
                 jobs.append(self._job(listed, images / image.path, instances, image.height, image.width))
         return jobs

@@ -150,8 +150,7 @@ class _Checker:
 
     def name(self, value: Any, where: str) -> str:
         """Return the name of a category, which must be one line of classes.txt."""
-        if not isinstance(value, str) or not value.strip() or "#" in value or any(
-                unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+        if not _is_line(value) or "#" in value:
             raise self.refuse(where, "a name of one line without '#'", value, "rename this category")
         return value.strip()
 
@@ -169,7 +168,7 @@ class _Checker:
 
     def _path(self, value: Any, where: str) -> str:
         """Return the path of an image in its simplest form; it may begin with '..'."""
-        if not isinstance(value, str) or not value.strip() or "\0" in value:
+        if not _is_line(value):
             raise self.refuse(where, "the name of an image", value)
         path = value.replace("\\", "/")
         if path.startswith(("/", "~")) or path[1:2] == ":":
@@ -237,6 +236,12 @@ class _Checker:
         for i, value in enumerate(values):
             if type(value) not in (int, float) or not -_MOST <= value <= _MOST:
                 raise self.refuse(f"{where}[{i}]", f"a number of pixels, at most {_MOST:.0f}", value)
+
+
+def _is_line(value: Any) -> bool:
+    """Return whether a value is a text of one line, without characters that no file can hold or no screen show."""
+    return isinstance(value, str) and bool(value.strip()) and not any(
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value)
 
 
 def _is_outside(annotation: Annotation, image: CocoImage) -> bool:
