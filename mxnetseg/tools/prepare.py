@@ -16,6 +16,8 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="folder to write; what is there is kept, unless its source or the classes have changed")
     parser.add_argument("--classes", type=Path, metavar="FILE",
                         help="names of the classes, one a line, for data of your own (default: SRC/classes.txt)")
+    parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: objects with a box but no outline are "
+                        "ignored, or painted as boxes (default: refused)")
     parser.add_argument("--force", action="store_true",
                         help="make all files again, those included that were edited or come from elsewhere")
     parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
@@ -36,7 +38,7 @@ def run(args: Namespace) -> int:
     if args.source is None or args.target is None:
         raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
-                   timeout=args.timeout, progress=progress_bar(name, args.quiet))
+                   boxes=args.boxes, timeout=args.timeout, progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""
     print(f"{done.made} files made, {done.kept} were there{left_out}")
     if done.remade:

@@ -154,7 +154,7 @@ class Preparation:
 
 
 def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[PathLike] = None, force: bool = False,
-            workers: Optional[int] = None, timeout: float = TIMEOUT,
+            boxes: Optional[str] = None, workers: Optional[int] = None, timeout: float = TIMEOUT,
             progress: Optional[Progress] = None) -> Prepared:
     """Convert a source into what its data set reads, and audit the result.
 
@@ -168,6 +168,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
         target: folder to write.
         classes: file with the classes, for those that take one.
         force: make all files again, those that were edited included.
+        boxes: ``'ignore'`` or ``'fill'``: use of objects with a box but no outline, for those that take it.
         workers: threads; default one for each core.
         timeout: seconds to wait for one file.
         progress: wraps a stream of items: ``progress(items, count)``.
@@ -185,6 +186,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
     kind, name = PREPARATIONS.get(name), PREPARATIONS.resolve(name)
     source, target = expand(source), expand(target)
     options: Dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
+    options.update({} if boxes is None else {"boxes": boxes})
     for option in options:
         if option not in kind.options:
             raise UsageError(f"the preparation {name!r} takes no {option}", received=options[option],

@@ -1,19 +1,22 @@
 """COCO's instances -> masks of VOC's 21 classes, for pre-training."""
 from __future__ import annotations
 
-from collections import defaultdict
+import logging
+import os
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import List, Tuple
 
 import numpy as np
 
-from ...errors import DataError
-from .base import Job, Preparation, place, read_json, write_png
+from ...errors import DataError, DataNotFoundError
+from .base import Job, Preparation, fingerprint, place, read_json, write_png
+from .cocofile import Annotation, parse
 from .shapes import segment
 
 # COCO's category for each of VOC's classes 1 to 20, in their order
 CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 _LEAST = 1000  # an image with so few pixels of objects, or fewer, is left out
+_log = logging.getLogger(__name__)
 
 
 class COCOtoVOC(Preparation):
@@ -35,29 +38,38 @@ class COCOtoVOC(Preparation):
         return jobs
 
     def _jobs_of(self, listed: Path, images: Path) -> List[Job]:
-        content = read_json(listed)
+        file = parse(listed, read_json(listed))
+        for warning in file.warnings:
+            _log.warning("%s", warning)
         ids = {category: i for i, category in enumerate(CATEGORIES, 1)}
-        instances: Dict[int, List[Any]] = defaultdict(list)
-        try:
-            for instance in content["annotations"]:
-                if instance["category_id"] in ids:
-                    instances[instance["image_id"]].append((ids[instance["category_id"]], instance["segmentation"]))
-            pictures = [(images / image["file_name"], instances[image["id"]], image["height"], image["width"])
-                        for image in content["images"] if image["id"] in instances]
-        except (KeyError, TypeError) as error:
-            raise DataError("a file of annotations is not COCO's", where=listed, received=repr(error),
-                            fix="take instances_train2017.json and instances_val2017.json") from error
-        return [self._job(listed, *picture) for picture in pictures]
+        jobs = []
+        for image in file.images:
+            instances = [(ids[a.category], a) for a in file.annotations.get(image.id, ()) if a.category in ids]
+            bare = [a for _, a in instances if a.outline is None]
+            if bare or "/" in image.path:
+                raise DataError("a file of annotations is not COCO's: " + (
+                    "an object has no outline" if bare else "the name of an image holds a folder"), where=listed,
+                    received=f"{bare[0].where}, image {image.path!r}" if bare else image.path,
+                    fix="take instances_train2017.json and instances_val2017.json; mxnetseg prepare coco-json is for "
+                        "other annotations in this form")
+            if instances and not os.path.isfile(images / image.path):
+                raise DataNotFoundError("a file of the source is missing", where=images,
+                                        received=f"{listed} names {image.path!r}", fix="unpack the source again")
+            if instances:
+                jobs.append(self._job(listed, images / image.path, instances, image.height, image.width))
+        return jobs
 
-    def _job(self, listed: Path, image: Path, instances: List[Any], height: int, width: int) -> Job:
+    def _job(self, listed: Path, image: Path, instances: List[Tuple[int, Annotation]], height: int,
+             width: int) -> Job:
         target = self.target / "voc_masks" / image.parent.name / f"{image.stem}.png"
 
         def write() -> None:
             mask = np.zeros((height, width), np.uint8)
-            for class_id, outline in instances:
-                mask[(mask == 0) & segment(outline, height, width, where=f"{listed}, {image.name}")] = class_id
+            for class_id, instance in instances:
+                inside = segment(instance.outline, height, width, where=f"{listed}: {instance.where}")
+                mask[(mask == 0) & inside] = class_id
             if np.count_nonzero(mask) > _LEAST:
                 place(image, self.target / image.parent.name / image.name)
                 write_png(mask, target)  # last: it says that the pair is whole
 
-        return Job(target, write)
+        return Job(target, write, fingerprint(image, height, width, [(i, a.outline) for i, a in instances]))

@@ -1,11 +1,15 @@
 """Outlines and run lengths -> pixels."""
 from __future__ import annotations
 
+import reprlib
 from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
 from ...errors import DataError
+
+_CROSSINGS = 2 ** 20  # of edges and rows that are computed at a time, so that memory stays bounded
+_BITS = 35  # of a packed run length; more than any image has pixels
 
 
 def polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -25,12 +29,22 @@ def polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     # the rows whose centre line an edge crosses; a corner belongs to the edge that begins there
     first, last = (np.clip(np.ceil(end - 0.5), 0, height).astype(int) for end in (y0, y1))
     counts = last - first
-    edge = np.repeat(np.arange(len(counts)), counts)
-    row = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[edge]
-    x = x0[edge] + (row + 0.5 - y0[edge]) * ((x1 - x0) / (y1 - y0))[edge]
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(int)  # from here on the inside has changed
-    crossings = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
-    return crossings.cumsum(axis=1)[:, :width] % 2 == 1
+
+    filled = np.zeros((height, width), bool)
+    if not counts.any():
+        return filled
+    top, bottom = first[counts > 0].min(), last[counts > 0].max()
+    crossings = np.zeros((bottom - top, width + 1), np.uint8)  # number of crossings before a column, even or odd
+    chunk = counts.cumsum() // _CROSSINGS
+    for part in np.split(np.arange(len(counts)), np.flatnonzero(np.diff(chunk)) + 1):
+        edge = np.repeat(part, counts[part])
+        row = np.arange(len(edge)) - np.repeat(counts[part].cumsum() - counts[part], counts[part]) + first[edge]
+        x = x0[edge] + (row + 0.5 - y0[edge]) * ((x1 - x0) / (y1 - y0))[edge]
+        column = np.clip(np.ceil(x - 0.5), 0, width).astype(int)  # from here on the inside has changed
+        places, times = np.unique((row - top) * (width + 1) + column, return_counts=True)
+        crossings.flat[places] ^= (times & 1).astype(np.uint8)
+    filled[top:bottom] = np.bitwise_xor.accumulate(crossings, axis=1)[:, :width]
+    return filled
 
 
 def circle(centre: Sequence[float], edge: Sequence[float], height: int, width: int) -> np.ndarray:
@@ -50,7 +64,7 @@ def run_lengths(segmentation: Any, height: int, width: int, *, where: object) ->
         DataError: the runs do not fill the picture.
     """
     counts = segmentation.get("counts")
-    runs = _unpacked(counts) if isinstance(counts, str) else list(counts or [])
+    runs = _unpacked(counts, where) if isinstance(counts, str) else list(counts or [])
     if list(segmentation.get("size", [])) != [height, width] or sum(runs) != height * width or min(runs) < 0:
         raise DataError("run lengths do not fill their picture", where=where, fix="restore the annotations",
                         received=f"size {segmentation.get('size')}, {sum(runs)} pixels; picture {[height, width]}")
@@ -97,11 +111,14 @@ def outline(shape: str, points: Sequence[Tuple[float, float]], height: int, widt
                     fix="draw it as a polygon, rectangle or circle, or remove it")
 
 
-def _unpacked(text: str) -> List[int]:
+def _unpacked(text: str, where: object) -> List[int]:
     runs: List[int] = []
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > _BITS:
+            raise DataError("run lengths are not packed as COCO packs them", where=where, received=reprlib.repr(text),
+                            fix="restore the annotations")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

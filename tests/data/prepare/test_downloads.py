@@ -126,7 +126,8 @@ def coco(tmp_path, picture, text):
             {"image_id": 9, "category_id": 18, "segmentation": square(0, 0, 31), "iscrowd": 0},  # 961 pixels
         ]
         text(source / "annotations" / f"instances_{folder}.json", {
-            "images": images, "annotations": [a for a in annotations if a["image_id"] < 7 + count], "categories": []})
+            "images": images, "annotations": [a for a in annotations if a["image_id"] < 7 + count],
+            "categories": [{"id": i, "name": f"category {i}"} for i in (*COCO_CATEGORIES, 13)]})
     return source
 
 
@@ -155,7 +156,8 @@ def test_coco_s_categories_are_those_of_its_names():
 
 
 @pytest.mark.parametrize("content, words", [
-    ("{", "no JSON"), ("[]", "not COCO's"), ('{"images": [], "annotations": [{}]}', "not COCO's"),
+    ("{", "no JSON"), ("[]", "not in COCO's form"),
+    ('{"images": [], "annotations": [{}]}', "categories: expected a list"),
 ])
 def test_broken_annotations_of_coco(coco, tmp_path, content, words):
     path = coco / "annotations" / "instances_val2017.json"
