@@ -93,7 +93,7 @@ def add_decoding_arguments(parser: ArgumentParser) -> None:
                        help="the values that become 0 and 255 (data.scale_to_8bit)")
     group.add_argument("--scale-percentiles", nargs=2, type=float, metavar=("LOW", "HIGH"),
                        help="the percentiles that do, of each band of each image (data.scale_percentiles)")
-    group.add_argument("--bands", nargs=3, type=int, metavar=("R", "G", "B"),
+    group.add_argument("--bands", nargs=3, type=whole_number(), metavar=("R", "G", "B"),
                        help="the bands that become red, green and blue, counted from 1 (data.bands)")
 
 

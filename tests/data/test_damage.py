@@ -419,7 +419,7 @@ def test_every_damage_is_caught_with_file_and_mend(name, tmp_path):
                 _ = dataset[i]
             wrong.append(f"{spoil.__name__}: nothing was said")
         except MXNetSegError as error:
-            if type(error) is not expected or not error.fix or named and str(named) not in str(error):
+            if not isinstance(error, expected) or not error.fix or named and str(named) not in str(error):
                 wrong.append(f"{spoil.__name__}: wanted {expected.__name__} that names {named}, got "
                              f"{type(error).__name__}: {error}")
         snapshot.restore()
