@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import DataError, DataNotFoundError
+from ..files import no_file  # noqa: F401  imported from here
 from .decoding import PathLike
 
 
@@ -106,13 +107,3 @@ def inside(root: PathLike, path: str) -> Optional[str]:
 def nfc(name: str) -> str:
     """Return a name with accents as single characters: older Macs write them as letter and accent (NFD)."""
     return unicodedata.normalize("NFC", name)
-
-
-def no_file(path: Path) -> Optional[str]:
-    """Say why a path is no regular file, in words that follow "the image ..."; None if it is one.
-
-    A pipe, socket or device would keep its reader waiting, perhaps for ever.
-    """
-    if os.path.isfile(path):
-        return None
-    return "is not a regular file" if os.path.exists(path) else "is not there"
