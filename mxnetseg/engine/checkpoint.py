@@ -31,9 +31,9 @@ import mxnet as mx
 from .. import __version__
 from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
-from ..files import atomic_write, expand, sha256, sha256_of, sweep
+from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
 from ..models import MODELS, get_model
-from ..models.weights import assign, read_params
+from ..models.weights import assign, load_arrays, read_params
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class Checkpoint:
             CheckpointError: as :meth:`read_sidecar`; or ``state`` is asked for and there is none, as in a best
                 checkpoint.
         """
-        sidecar, tensors = self._read({_PARAMS: read_params, **({_STATE: _load_state} if state else {})})
+        sidecar, tensors = self._read({_PARAMS: read_params, **({_STATE: load_arrays} if state else {})})
         return Contents(sidecar, tensors[_PARAMS], tensors[_STATE] if state else None)
 
     def _read(self, loaders: Mapping[str, Callable[[Path], Any]]):
@@ -226,6 +226,8 @@ class Checkpoint:
     def _take(self, suffix: str, expected: Mapping[str, Any], load: Optional[Callable[[Path], Any]]) -> Any:
         """Check one file, in its place or still ``.new``; return what ``load`` makes of it."""
         for path in (self._file(suffix), self._new(suffix)):
+            if os.path.exists(path) and no_file(path):  # opening a pipe waits for its writer
+                continue
             try:
                 with open(path, "rb") as file:  # while it is open, no other file gets its inode
                     before = _identity(os.fstat(file.fileno()))
@@ -274,8 +276,9 @@ class Checkpoint:
         return sidecar
 
     def _check(self, file: Path, expected: Mapping[str, Any]) -> None:
-        if not file.is_file():
-            raise CheckpointError("a file of the checkpoint is missing", where=file,
+        problem = no_file(file)
+        if problem is not None:
+            raise CheckpointError(f"a file of the checkpoint {problem.replace('not there', 'missing')}", where=file,
                                   fix="copy it too, or use another checkpoint of the run")
         size = file.stat().st_size
         if size != expected["bytes"]:
@@ -375,15 +378,6 @@ def finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
 def _identity(status: os.stat_result) -> tuple:
     """What tells one file, unchanged, from all others."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _load_state(path: Path) -> Dict[str, mx.nd.NDArray]:
-    try:
-        return mx.nd.load(str(path))
-    except mx.MXNetError as error:
-        raise CheckpointError("the training state cannot be read", where=path,
-                              received=str(error).strip().splitlines()[-1],
-                              fix="use another checkpoint of the run") from None
 
 
 def _digest(sidecar: Mapping[str, Any]) -> str:

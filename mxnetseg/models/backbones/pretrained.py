@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, NamedTuple, Optional, Union
 
 from ...errors import CheckpointError, EnvironmentProblem
-from ...files import atomic_write, expand, home, sha256
+from ...files import atomic_write, expand, home, no_file, sha256
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +107,9 @@ def find_weights(backbone, path: Optional[Union[str, Path]] = None, *, use: Call
     """
     if path is not None:
         path = expand(path)
-        if not path.is_file():
-            raise CheckpointError("the backbone's weight file is not there", where=path,
+        problem = no_file(path)
+        if problem is not None:
+            raise CheckpointError(f"the backbone's weight file {problem}", where=path,
                                   fix="correct model.pretrained_path, or leave it out to look in the caches")
         use(path)
         return path
