@@ -4,7 +4,7 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from typing import Iterable, List, Optional
+from typing import Iterable, Iterator, List, Optional
 
 _LISTED = 40  # names that a message lists, where a command lists them too
 
@@ -69,7 +69,7 @@ class UnknownNameError(UsageError):
             fix += f"`{listed_by}` lists all {len(known)}"
         else:
             fix += textwrap.fill(f"known: {', '.join(known)}", 110, break_long_words=False, break_on_hyphens=False)
-        super().__init__(f"unknown {kind} {name!r}", where=where, fix=fix)
+        super().__init__(f"unknown {kind} {short(name)}", where=where, fix=fix)
 
 
 class ConfigError(UsageError):
@@ -98,6 +98,44 @@ class EnvironmentProblem(MXNetSegError):
 
 class TrainingDiverged(MXNetSegError):
     """The loss became NaN or infinite."""
+
+
+def short(value: object, limit: int = 80) -> str:
+    """Return the ``repr`` of a value, cut to ``limit`` characters without building the whole of it.
+
+    The whole can be far larger than the value: a list of one list, taken twice, forty levels deep, is 2^40 entries.
+    """
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > limit:
+            return text[:limit - 3] + "..."
+    return text
+
+
+def reason(error: BaseException) -> str:
+    """Return class and first argument of an exception, of which ``str`` could make a text without end."""
+    first = error.args[0] if error.args else ""
+    return f"{type(error).__name__}: {first if isinstance(first, str) else short(first)}"[:200]
+
+
+def _pieces(value: object, depth: int = 8) -> Iterator[str]:
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
+        opening, closing = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        yield opening
+        for i, item in enumerate(value if depth else ()):
+            yield ", " if i else ""
+            yield from _pieces(item, depth - 1)
+            if isinstance(value, dict):
+                yield ": "
+                yield from _pieces(value[item], depth - 1)
+        yield ("" if depth or not value else "...") + closing
+    elif isinstance(value, (str, bytes)):
+        yield repr(value[:1000])
+    elif isinstance(value, int) and value.bit_length() > 256:  # Python refuses to write thousands of digits
+        yield f"a whole number of {value.bit_length()} bits"
+    else:
+        yield repr(value)
 
 
 def canonical(name: str) -> str:

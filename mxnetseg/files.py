@@ -7,7 +7,7 @@ import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Iterator, Optional, Union
+from typing import IO, Iterator, Optional, Type, Union
 
 from .errors import EnvironmentProblem, MXNetSegError, UsageError
 
@@ -30,6 +30,40 @@ def home() -> Path:
 def expand(path: PathLike) -> Path:
     """Return a path that a user gave, a leading ``~`` being the home folder. A ``~name`` of no user stays as it is."""
     return Path(os.path.expanduser(path))
+
+
+def no_file(path: PathLike) -> Optional[str]:
+    """Say why a path is no regular file, in words that follow "the image ..."; None if it is one.
+
+    A pipe, socket or device would keep its reader waiting, perhaps for ever.
+    """
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "is a folder"
+    return "is not a regular file" if os.path.exists(path) else "is not there"
+
+
+@contextmanager
+def open_regular(path: PathLike, what: str, kind: Type[MXNetSegError]) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading, and turn what fails in the ``with`` block for the disk's sake into an error.
+
+    Args:
+        what: the file's role, for messages: ``'the weight file'``.
+        kind: class of the error.
+
+    Raises:
+        MXNetSegError: of class ``kind``; the file is missing, no regular file, or cannot be read.
+    """
+    problem = no_file(path)
+    if problem is not None:
+        raise kind(f"{what} {problem}", where=path, fix="check the path")
+    try:
+        with open(path, "rb") as stream:
+            yield stream
+    except OSError as error:
+        raise kind(f"{what} cannot be read", where=path, received=error.strerror or error,
+                   fix="check its permissions and the disk") from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import yaml
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short
 from ..files import atomic_write
 from .options import Section, build, check_mapping, describe_fields, option, section_type, type_text
 
@@ -246,8 +246,8 @@ class Config(Section):
             yield ("schedule.name is step, but schedule.step_epochs is null",
                    "name the epochs, for example schedule.step_epochs: [10, 20]")
         if rising != list(schedule.step_epochs or ()):
-            yield (f"schedule.step_epochs does not rise: {list(schedule.step_epochs)}",
-                   f"schedule.step_epochs: {rising}")
+            yield (f"schedule.step_epochs does not rise: {short(list(schedule.step_epochs), 200)}",
+                   f"schedule.step_epochs: {short(rising, 200)}")
         if schedule.warmup_epochs >= self.train.epochs:
             yield (f"schedule.warmup_epochs ({schedule.warmup_epochs:g}) leaves nothing of "
                    f"train.epochs ({self.train.epochs})", "lower the first or raise the second")

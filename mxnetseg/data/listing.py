@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import DataError, DataNotFoundError
+from ..files import no_file  # noqa: F401  imported from here
 from .decoding import PathLike
 
 

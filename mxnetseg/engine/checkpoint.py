@@ -33,7 +33,7 @@ from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
 from ..files import atomic_write, expand, sha256, sha256_of, sweep
 from ..models import MODELS, get_model
-from ..models.weights import assign, read_params
+from ..models.weights import assign, load_arrays, read_params
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class Checkpoint:
             CheckpointError: as :meth:`read_sidecar`; or ``state`` is asked for and there is none, as in a best
                 checkpoint.
         """
-        sidecar, tensors = self._read({_PARAMS: read_params, **({_STATE: _load_state} if state else {})})
+        sidecar, tensors = self._read({_PARAMS: read_params, **({_STATE: load_arrays} if state else {})})
         return Contents(sidecar, tensors[_PARAMS], tensors[_STATE] if state else None)
 
     def _read(self, loaders: Mapping[str, Callable[[Path], Any]]):
@@ -375,15 +375,6 @@ def finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
 def _identity(status: os.stat_result) -> tuple:
     """What tells one file, unchanged, from all others."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _load_state(path: Path) -> Dict[str, mx.nd.NDArray]:
-    try:
-        return mx.nd.load(str(path))
-    except mx.MXNetError as error:
-        raise CheckpointError("the training state cannot be read", where=path,
-                              received=str(error).strip().splitlines()[-1],
-                              fix="use another checkpoint of the run") from None
 
 
 def _digest(sidecar: Mapping[str, Any]) -> str:

@@ -145,7 +145,7 @@ def test_files_that_are_something_else(data, tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(CheckpointError, match="not there"):
         read_tensors(tmp_path / "none.pth")
-    with pytest.raises(CheckpointError, match="not there"):
+    with pytest.raises(CheckpointError, match="is a folder"):
         read_tensors(tmp_path)
 
 
