@@ -144,16 +144,6 @@ def _temporary_prefix(target: str) -> str:
     return f".{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:16]}."
 
 
-def no_file(path: PathLike) -> Optional[str]:
-    """Say why a path is no regular file, in words that follow "the image ..."; None if it is one.
-
-    A pipe, socket or device would keep its reader waiting, perhaps for ever.
-    """
-    if os.path.isfile(path):
-        return None
-    return "is not a regular file" if os.path.exists(path) else "is not there"
-
-
 def sha256(path: PathLike) -> str:
     """The SHA-256 checksum of a file as 64 hexadecimal digits; reads 1 MiB at a time."""
     with open(path, "rb") as stream:

@@ -13,11 +13,12 @@ from typing import Any
 # What stands where something else belongs. JSON text of each can be written by ``dump``.
 ODD_VALUES = (
     None, True, False, 0, -1, 1, 255, 256, 2 ** 31, 2 ** 63, -2 ** 70, 10 ** 400, 0.5, -0.0, 1e308, float("nan"),
-    float("inf"), "", " ", "x", "0", "nan", "../../x", "/etc/passwd", "\x00", "\x1b[31m", "\ud800", "ä" * 300, "n" * 5000,
-    [], [[]], [None], [0] * 300, {}, {"": None}, {"name": []}, [{"a": [{}]}], [1, "2", None, [3]],
+    float("inf"), "", " ", "x", "0", "nan", "../../x", "/etc/passwd", "\x00", "\x1b[31m", "\ud800", "ä" * 300,
+    "n" * 5000, [], [[]], [None], [0] * 300, {}, {"": None}, {"name": []}, [{"a": [{}]}], [1, "2", None, [3]],
 )
 ODD_BYTES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\n", b"\x00" * 8, b"\xff" * 8, b"\xff\xff\xff\x7f", b"{", b"}", b"[",
-             b"]", b'"', b",", b":", b"\xef\xbb\xbf", b"\xfe\xff", b"&a *a ", b"!!python/name:os.system ", b"1e999", b"9" * 5000)
+             b"]", b'"', b",", b":", b"\xef\xbb\xbf", b"\xfe\xff", b"&a *a ", b"!!python/name:os.system ",
+             b"1e999", b"9" * 5000)
 
 
 def mutate_json(value: Any, seed: int) -> Any:
