@@ -38,10 +38,15 @@ def parse(text: str, where: object) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark and isinstance(where, Path) else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError("this is not valid YAML", where=f"{where}{line}", received=problem[:300],
+        what = "this YAML is not read" if isinstance(error, _Refused) else "this is not valid YAML"
+        raise ConfigError(what, where=f"{where}{line}", received=problem[:300],
                           fix=getattr(error, "note", None)) from None
     except (RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:  # a mistake of PyYAML's own
         raise ConfigError("this is not valid YAML", where=where, received=reason(error)) from None
+
+
+class _Refused(yaml.constructor.ConstructorError):
+    """YAML that can be read in two ways, or that no configuration needs."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,7 +70,8 @@ class _Loader(yaml.SafeLoader):
         before = self._nodes, self._characters
         self._levels += 1
         if self._levels > _MOST_LEVELS:
-            _refuse(event, f"more than {_MOST_LEVELS} levels, one inside the other")
+            _refuse(event, f"more than {_MOST_LEVELS} levels, one inside the other",
+                    "a section of a configuration has three; look for a bracket that is not closed")
         node = super().compose_node(parent, index)
         self._levels -= 1
 
@@ -79,7 +85,8 @@ class _Loader(yaml.SafeLoader):
             self._characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
             node.expanded = self._nodes - before[0], self._characters - before[1]
         if self._nodes > _MOST_NODES or self._characters > _MOST_CHARACTERS:
-            _refuse(event, f"more than {_MOST_NODES:,} values or {_MOST_CHARACTERS:,} characters, aliases expanded")
+            _refuse(event, f"more than {_MOST_NODES:,} values or {_MOST_CHARACTERS:,} characters, aliases expanded",
+                    "write out the values that are needed, without aliases (*NAME)")
         return node
 
     def resolve(self, kind, value, implicit):
@@ -104,9 +111,9 @@ class _Loader(yaml.SafeLoader):
                 _refuse(key_node, "merge keys (<<) are not read", "_base_: FILE takes over the keys of a file")
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                _refuse(key_node, f"key {short(key)} is not text")
+                _refuse(key_node, f"key {short(key)} is not text", "put it in quotes if it is a name")
             if key in seen:
-                _refuse(key_node, f"key {short(key)} is given twice, first in line {seen[key]}")
+                _refuse(key_node, f"key {short(key)} is given twice, first in line {seen[key]}", "remove one of them")
             seen[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
@@ -114,7 +121,8 @@ class _Loader(yaml.SafeLoader):
         text = self.construct_scalar(node)
         digits = text.replace("_", "").lstrip("+-")
         if len(digits) > _MOST_DIGITS:
-            _refuse(node, f"a whole number of {len(digits):,} digits; {_MOST_DIGITS} are read at most")
+            _refuse(node, f"a whole number of {len(digits):,} digits; {_MOST_DIGITS} are read at most",
+                    "give a smaller number, or put it in quotes if it is text")
         if re.fullmatch("0[0-7]+", digits) and int(digits) != int(digits, 8):
             _refuse(node, f"{text} can be read as {int(digits)}, as {int(digits, 8)} (base 8) or as text",
                     f"write {int(digits)}, {int(digits, 8)} or '{text}'")
@@ -141,4 +149,4 @@ _Loader.add_constructor(_TAG + "str", _Loader.construct_yaml_str)
 
 def _refuse(place: yaml.Node | yaml.Event, problem: str, note: str | None = None) -> NoReturn:
     """Raise a YAML error that knows its line and how to fix it."""
-    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=place.start_mark, note=note)
+    raise _Refused(problem=problem, problem_mark=place.start_mark, note=note)

@@ -32,7 +32,7 @@ import mxnet as mx
 from .. import __version__
 from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest, reason
-from ..files import atomic_write, expand, sha256, sha256_of, sweep
+from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
 from ..models import MODELS, build_model
 from ..models.weights import assign, initialize, load_arrays, read_params
 from ..nn.norm import choose_norm
@@ -253,6 +253,8 @@ class Checkpoint:
     def _take(self, suffix: str, expected: Mapping[str, Any], load: Optional[Callable[[Path], Any]]) -> Any:
         """Check one file, in its place or still ``.new``; return what ``load`` makes of it."""
         for path in (self._file(suffix), self._new(suffix)):
+            if os.path.exists(path) and no_file(path):  # opening a pipe waits for its writer
+                continue
             try:
                 with open(path, "rb") as file:  # while it is open, no other file gets its inode
                     before = _identity(os.fstat(file.fileno()))
@@ -292,8 +294,9 @@ class Checkpoint:
         return sidecar
 
     def _check(self, file: Path, expected: Mapping[str, Any]) -> None:
-        if not file.is_file():
-            raise CheckpointError("a file of the checkpoint is missing", where=file,
+        problem = no_file(file)
+        if problem is not None:
+            raise CheckpointError(f"a file of the checkpoint {problem.replace('not there', 'missing')}", where=file,
                                   fix="copy it too, or use another checkpoint of the run")
         size = file.stat().st_size
         if size != expected["bytes"]:

@@ -56,7 +56,10 @@ def sidecar(folder: Path):
             LossScale(**content["loss_scale"])
         if content["model"] != model:
             build_model(**content["model"])
-    return read, lambda seed: dump(mutate_json(sound, seed)) if seed % 4 else mutate_bytes(dump(sound), seed)
+
+    def case(seed: int):
+        return dump(mutate_json(sound, seed)) if seed % 4 else mutate_bytes(dump(sound), seed)
+    return read, [dump(sound)], case
 
 
 def config(folder: Path):
@@ -70,7 +73,10 @@ def config(folder: Path):
     def read(data: bytes) -> None:
         path.write_bytes(data)
         load_config(path)
-    return read, lambda seed: mutate_bytes(sound, seed)
+
+    def case(seed: int):
+        return mutate_bytes(sound, seed)
+    return read, [sound], case
 
 
 def params(folder: Path):
@@ -86,7 +92,10 @@ def params(folder: Path):
         path.write_bytes(data)
         for value in read_params(path).values():
             value.asnumpy()
-    return read, lambda seed: mutate_bytes(sound, seed)
+
+    def case(seed: int):
+        return mutate_bytes(sound, seed)
+    return read, [sound], case
 
 
 def pth(folder: Path):
@@ -99,7 +108,10 @@ def pth(folder: Path):
     def read(data: bytes) -> None:
         path.write_bytes(data)
         read_torch(path)
-    return read, lambda seed: mutate_bytes(sound[seed % 2], seed)
+
+    def case(seed: int):
+        return mutate_bytes(sound[seed % 2], seed)
+    return read, sound, case
 
 
 def images(folder: Path):
@@ -110,7 +122,7 @@ def images(folder: Path):
     photo = Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8))
     mask = Image.fromarray(rng.integers(0, 4, (20, 30), np.uint8))
     palette = mask.convert("P")
-    deep = Image.fromarray(rng.integers(0, 3000, (20, 30)).astype(np.uint16))
+    deep = Image.fromarray(rng.integers(0, 4, (20, 30)).astype(np.uint16))
     sound = []
     for image, ending in ((photo, "jpeg"), (photo, "png"), (mask, "png"), (palette, "png"), (photo, "tiff"),
                           (deep, "tiff"), (photo, "bmp"), (photo, "webp")):
@@ -122,15 +134,18 @@ def images(folder: Path):
         data, ending = case
         path = folder / f"x.{ending}"
         path.write_bytes(data)
-        refusal = None
+        refusals = []
         for reader in (read_image, read_mask):
             try:
                 reader(path)
             except MXNetSegError as error:
-                refusal = error
-        if refusal is not None:
-            raise refusal
-    return read, lambda seed: (mutate_bytes(sound[seed % len(sound)][0], seed), sound[seed % len(sound)][1])
+                refusals.append(error)
+        if len(refusals) == 2:  # a photo is no mask
+            raise refusals[0]
+
+    def case(seed: int):
+        return (mutate_bytes(sound[seed % len(sound)][0], seed), sound[seed % len(sound)][1])
+    return read, sound, case
 
 
 def coco(folder: Path):
@@ -152,7 +167,10 @@ def coco(folder: Path):
     def read(data: bytes) -> None:
         (source / "_annotations.coco.json").write_bytes(data)
         prepare("coco-json", source, folder / "out", force=True, workers=1)
-    return read, lambda seed: dump(mutate_json(sound, seed)) if seed % 5 else mutate_bytes(dump(sound), seed)
+
+    def case(seed: int):
+        return dump(mutate_json(sound, seed)) if seed % 5 else mutate_bytes(dump(sound), seed)
+    return read, [dump(sound)], case
 
 
 def labelme(folder: Path):
@@ -170,7 +188,10 @@ def labelme(folder: Path):
     def read(data: bytes) -> None:
         (source / "a.json").write_bytes(data)
         prepare("labelme", source, folder / "out", force=True, workers=1)
-    return read, lambda seed: dump(mutate_json(sound, seed)) if seed % 5 else mutate_bytes(dump(sound), seed)
+
+    def case(seed: int):
+        return dump(mutate_json(sound, seed)) if seed % 5 else mutate_bytes(dump(sound), seed)
+    return read, [dump(sound)], case
 
 
 TARGETS = {f.__name__: f for f in (sidecar, config, params, pth, images, coco, labelme)}
@@ -178,7 +199,9 @@ TARGETS = {f.__name__: f for f in (sidecar, config, params, pth, images, coco, l
 
 def main(target: str, first: int, count: int, folder: Path) -> int:
     logging.disable(logging.CRITICAL)
-    read, case = TARGETS[target](folder)
+    read, sound, case = TARGETS[target](folder)
+    for undamaged in sound:
+        read(undamaged)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
 

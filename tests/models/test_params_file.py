@@ -287,3 +287,23 @@ print("done")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert done.stdout == "done\n", done.stderr[-2000:]
+
+
+def test_a_checkpoint_with_a_pipe_or_folder_in_a_files_place_is_refused(tmp_path):
+    from mxnetseg.engine import checkpoint as module
+    from mxnetseg.models import get_model
+
+    net = get_model("fcn", nclass=3, backbone="resnet18", norm="bn", ctx=[mx.cpu()])
+    record = {"model": {"name": "fcn", "nclass": 3, "backbone": "resnet18"},
+              "data": {}, "normalisation": {}, "config": {}}
+    for suffix, make, words in ((".params", os.mkfifo, "not a regular file"),
+                                (".state", os.mkfifo, "not a regular file"), (".params", os.mkdir, "is a folder")):
+        checkpoint = module.Checkpoint(tmp_path / "run.params")
+        checkpoint.write(net, record, {"momentum": mx.nd.ones((2,))})
+        checkpoint.read(state=True)
+        file = tmp_path / f"run{suffix}"
+        file.unlink()
+        make(file)
+        with pytest.raises(CheckpointError, match=words):
+            checkpoint.read(state=True)
+        file.rmdir() if file.is_dir() else file.unlink()
