@@ -41,9 +41,11 @@ def sidecar(folder: Path):
 
     checkpoint = Checkpoint(folder / "run.params")
     checkpoint.path.write_bytes(b"")
+    checkpoint.path.with_suffix(".state").write_bytes(b"")
     digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of no bytes
     model = {"name": "fastscnn", "nclass": 2, "aux": True}
-    sound = {"format": 1, "mxnetseg": "1", "files": {".params": {"sha256": digest, "bytes": 0}},
+    files = {suffix: {"sha256": digest, "bytes": 0} for suffix in (".params", ".state")}
+    sound = {"format": 1, "mxnetseg": "1", "files": files,
              **sections(model=model, config=Config().to_dict(), loss_scale={"value": 1024.0, "good_steps": 3})}
 
     def read(data: bytes) -> None:
@@ -51,9 +53,10 @@ def sidecar(folder: Path):
         content = checkpoint.read_sidecar()  # and then what commands do with it
         Config.from_dict(content["config"])
         np.array(content["data"]["palette"], np.uint8)[len(content["data"]["classes"]) - 1]
-        Progress(**content["progress"])
-        if content.get("loss_scale"):
-            LossScale(**content["loss_scale"])
+        if ".state" in content["files"]:
+            Progress(**content["progress"])
+            if content.get("loss_scale"):
+                LossScale(**content["loss_scale"])
         if content["model"] != model:
             build_model(**content["model"])
 
