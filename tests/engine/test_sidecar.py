@@ -10,7 +10,7 @@ from sidecars import sections
 from mxnetseg.data import DATASETS, get_dataset_class
 from mxnetseg.engine import sidecar as sidecars
 from mxnetseg.engine.checkpoint import Checkpoint, newest, restore_network
-from mxnetseg.errors import CheckpointError, ConfigError
+from mxnetseg.errors import CheckpointError, ConfigError, EnvironmentProblem
 from mxnetseg.models import build_model
 
 
@@ -170,3 +170,17 @@ def test_what_each_data_set_writes_is_accepted(name):
         pytest.skip("its classes are in its folder")
     info = json.loads(json.dumps(object.__new__(kind).info()))
     assert sidecars._data(info) == len(kind.classes)
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_folder_that_became_read_only_is_an_error_of_ours_and_the_old_set_stays(write, monkeypatch, broken):
+    checkpoint = write()
+    before = checkpoint.sidecar_path.read_bytes()
+
+    def refuse(*args, **kwargs):
+        raise OSError(30, "Read-only file system", "x")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"os.{broken}", refuse)
+        with pytest.raises(EnvironmentProblem, match="could not be written"):
+            checkpoint.write(Net, sections(), {"momentum": mx.nd.ones((2,))})
+    assert checkpoint.sidecar_path.read_bytes() == before and checkpoint.read(state=True)
