@@ -6,6 +6,8 @@ import re
 import textwrap
 from typing import Iterable, Iterator, List, Optional
 
+# C0, DEL and C1, and the marks that reverse the direction of what follows
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LISTED = 40  # names that a message lists, where a command lists them too
 
 
@@ -111,6 +113,11 @@ def short(value: object, limit: int = 80) -> str:
         if len(text) > limit:
             return text[:limit - 3] + "..."
     return text
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Return text whose control characters are escaped, except ``kept``: names in files may command a terminal."""
+    return _COMMANDS.sub(lambda m: m[0] if m[0] in kept else m[0].encode("unicode_escape").decode(), text)
 
 
 def reason(error: BaseException) -> str:

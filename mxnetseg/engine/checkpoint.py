@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -30,22 +31,23 @@ import mxnet as mx
 
 from .. import __version__
 from ..config.schema import Model
-from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
+from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest, reason
 from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
-from ..models import MODELS, get_model
-from ..models.weights import assign, load_arrays, read_params
+from ..models import MODELS, build_model
+from ..models.weights import assign, initialize, load_arrays, read_params
+from ..nn.norm import choose_norm
+from .sidecar import FORMAT, PARAMS, STATE, check, parse
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 BEST = "_best"
-_PARAMS, _STATE, _SIDECAR = ".params", ".state", ".json"
-_SECTIONS = ("model", "data", "normalisation", "config")  # what every sidecar has
+_SIDECAR = ".json"
 _CHECKSUM = "sha256"  # of the sidecar itself
 _AT_ONCE = 200  # arrays that multi_all_finite() takes; given more, it writes beyond its own memory
 # A reader whom a writer overtakes starts again: so often in all, so often while the sidecar stays the same. The writer
 # renames within milliseconds, so files that still do not fit the same sidecar are damaged.
 _ATTEMPTS, _ATTEMPTS_SAME = 100, 4
+_SMALL = 1 << 24  # parameters; whatever differs in a network of so few is reported by name
 _PAUSE = 0.01  # seconds; before the n-th further attempt, n times as long
 
 
@@ -69,10 +71,23 @@ def restore_network(checkpoint: "Checkpoint", contexts: Sequence[mx.Context]):
         CheckpointError: a file is missing or damaged, or does not fit the network it names.
     """
     sidecar, params, _ = checkpoint.read()
-    net = get_model(**sidecar["model"], norm="bn", ctx=list(contexts))
+    norm_layer, norm_kwargs = choose_norm("bn", contexts)
+    net = build_model(**sidecar["model"], norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+    _refuse_larger(net, params, checkpoint.path)
+    initialize(net, contexts)
     take_normalisation(net, sidecar)
     assign(net, params, where=checkpoint.path)
     return net, sidecar
+
+
+def _refuse_larger(net, params: Mapping[str, mx.nd.NDArray], where: Path) -> None:
+    """Refuse a network far larger than its file, before memory is allocated for it."""
+    asked = sum(math.prod(p.shape) for p in net.collect_params().values() if p.shape)  # 0 where not yet known
+    there = sum(value.size for value in params.values())
+    if asked > 2 * there + _SMALL:
+        raise CheckpointError("the weights do not fit this network", where=where,
+                              received=f"the sidecar's network has {asked:,} parameters; the file holds {there:,}",
+                              fix="correct the sidecar's section 'model', or copy it again")
 
 
 def take_normalisation(net, sidecar: Dict[str, Any]) -> None:
@@ -97,10 +112,10 @@ class Checkpoint:
 
     def __init__(self, path: Union[str, Path]):
         path = expand(path)
-        self.path = path if path.suffix == _PARAMS else path.parent / (path.name + _PARAMS)
+        self.path = path if path.suffix == PARAMS else path.parent / (path.name + PARAMS)
 
     def _file(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name[:-len(_PARAMS)] + suffix)
+        return self.path.with_name(self.path.name[:-len(PARAMS)] + suffix)
 
     @property
     def sidecar_path(self) -> Path:
@@ -109,7 +124,7 @@ class Checkpoint:
     @property
     def stem(self) -> str:
         """File name without its ending."""
-        return self.path.name[:-len(_PARAMS)]
+        return self.path.name[:-len(PARAMS)]
 
     # ---- writing ------------------------------------------------------------------------------
 
@@ -120,15 +135,27 @@ class Checkpoint:
             net: the network.
             record: the sidecar's content, JSON-able; versions, time and checksums are added.
             state: named tensors to resume from.
+
+        Raises:
+            EnvironmentProblem: the disk is full, or the folder cannot be written to any more.
         """
+        try:
+            self._write(net, record, state)
+        except OSError as error:
+            raise EnvironmentProblem("the checkpoint could not be written", where=error.filename or self.path,
+                                     received=error.strerror or error,
+                                     fix="check the folder's permissions and the disk, or choose another folder "
+                                         "(--weights DIR)") from error
+
+    def _write(self, net, record: Mapping[str, Any], state: Optional[Mapping[str, mx.nd.NDArray]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.has_sidecar():  # a crash may have left its contents in the .new files, about to be overwritten
             with suppress(CheckpointError):
                 self._settle(self._peek()["files"])
         # of several contexts the first speaks for all: they hold the same, unless batch norm is unsynchronised
-        contents = {_PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
+        contents = {PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
         if state is not None:
-            contents[_STATE] = dict(state)
+            contents[STATE] = dict(state)
         try:
             files = {}
             for suffix, tensors in contents.items():
@@ -172,7 +199,7 @@ class Checkpoint:
         """Delete the ``.new`` files that are not what the sidecar names; all of them stay if it is damaged."""
         with suppress(OSError, CheckpointError):
             files = self._peek()["files"] if self.has_sidecar() else {}
-            for suffix in (_PARAMS, _STATE):
+            for suffix in (PARAMS, STATE):
                 new = self._new(suffix)
                 if new.exists() and sha256(new) != files.get(suffix, {}).get("sha256"):
                     new.unlink()
@@ -180,7 +207,7 @@ class Checkpoint:
     # ---- reading ------------------------------------------------------------------------------
 
     def has_sidecar(self) -> bool:
-        return self.sidecar_path.is_file()
+        return os.path.isfile(self.sidecar_path)  # unlike Path.is_file() it takes a path of any length
 
     def read_sidecar(self) -> Dict[str, Any]:
         """The sidecar, after every file that it names has been checked against its SHA-256.
@@ -200,8 +227,8 @@ class Checkpoint:
             CheckpointError: as :meth:`read_sidecar`; or ``state`` is asked for and there is none, as in a best
                 checkpoint.
         """
-        sidecar, tensors = self._read({_PARAMS: read_params, **({_STATE: load_arrays} if state else {})})
-        return Contents(sidecar, tensors[_PARAMS], tensors[_STATE] if state else None)
+        sidecar, tensors = self._read({PARAMS: read_params, **({STATE: load_arrays} if state else {})})
+        return Contents(sidecar, tensors[PARAMS], tensors[STATE] if state else None)
 
     def _read(self, loaders: Mapping[str, Callable[[Path], Any]]):
         """The sidecar, and by suffix what the loaders return for the files that it names."""
@@ -210,7 +237,7 @@ class Checkpoint:
             sidecar = self._peek()
             attempts_same = attempts_same + 1 if sidecar["files"] == files else 1
             files = sidecar["files"]
-            if _STATE in loaders and _STATE not in files:
+            if STATE in loaders and STATE not in files:
                 raise CheckpointError("this checkpoint cannot be resumed: it has no training state", where=self.path,
                                       fix="resume from the run's last checkpoint (without _best), or fine-tune from "
                                           "this one with --set train.init_from=PATH")
@@ -250,29 +277,20 @@ class Checkpoint:
 
     def _peek(self) -> Dict[str, Any]:
         if not self.has_sidecar():
-            if not self.path.exists():
+            if not os.path.exists(self.path):
                 raise CheckpointError("the checkpoint is not there", where=self.path, fix=self._look_alikes())
             raise CheckpointError("the checkpoint has no sidecar, so nothing tells what network it is",
                                   where=self.sidecar_path, fix="keep the .json that was written with it beside it")
         try:
-            sidecar = json.loads(self.sidecar_path.read_text(encoding="utf-8"))
-            files = sidecar["files"]
-            if sidecar["format"] > FORMAT:
-                raise CheckpointError("the checkpoint was written by a newer mxnetseg", where=self.sidecar_path,
-                                      received=f"format {sidecar['format']}", fix="update mxnetseg")
-            if not {_PARAMS} <= files.keys() <= {_PARAMS, _STATE} or \
-                    not all(isinstance(f["sha256"], str) and isinstance(f["bytes"], int) for f in files.values()):
-                raise KeyError("files")
-            for section in _SECTIONS:
-                if not isinstance(sidecar[section], dict):
-                    raise KeyError(section)
+            sidecar = parse(self.sidecar_path)
             if sidecar.get(_CHECKSUM) not in (None, _digest(sidecar)):
                 raise ValueError("it has changed since it was written (SHA-256)")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError("the checkpoint's sidecar is damaged", where=self.sidecar_path,
-                                  received=f"{type(error).__name__}: {error}",
+                                  received=getattr(error, "strerror", None) or reason(error),
                                   fix="copy it again, or use another checkpoint of the run; if you changed it "
                                       f"yourself, remove its {_CHECKSUM!r}") from None
+        check(sidecar, self.sidecar_path)
         return sidecar
 
     def _check(self, file: Path, expected: Mapping[str, Any]) -> None:
@@ -290,7 +308,7 @@ class Checkpoint:
                                   where=file, fix="copy it again, or use another checkpoint of the run")
 
     def _look_alikes(self) -> str:
-        names = [p.name for p in sorted(self.path.parent.glob("*" + _PARAMS))]
+        names = [p.name for p in sorted(self.path.parent.glob("*" + PARAMS))]
         close = nearest(self.path.name, names)
         return "did you mean " + " or ".join(close) + "?" if close else "train first, or check the path"
 
@@ -325,9 +343,9 @@ def find_checkpoint(text: Union[str, Path], folder: Path) -> Checkpoint:
         CheckpointError: neither; the message has the nearest names.
     """
     direct = Checkpoint(text)
-    if direct.path.exists() or direct.has_sidecar():
+    if os.path.exists(direct.path) or direct.has_sidecar():
         return direct
-    known = {p.name: p for p in sorted(Path(folder).glob(f"**/*{_PARAMS}"))}
+    known = {p.name: p for p in sorted(Path(folder).glob(f"**/*{PARAMS}"))}
     if direct.path.name in known:
         return Checkpoint(known[direct.path.name])
     close = nearest(direct.path.name, known)
@@ -347,20 +365,20 @@ def newest(folder: Path, *, resumable: bool = False,
     """
     found: List[Checkpoint] = []
     for path in Path(folder).glob(f"**/*{_SIDECAR}"):
-        checkpoint = Checkpoint(path.with_suffix(_PARAMS))
-        places = checkpoint.path, checkpoint._new(_PARAMS), checkpoint.path  # a writer may rename it meanwhile
+        checkpoint = Checkpoint(path.with_suffix(PARAMS))
+        places = checkpoint.path, checkpoint._new(PARAMS), checkpoint.path  # a writer may rename it meanwhile
         if not any(place.exists() for place in places):
             continue  # others write .json files too: wandb
         try:
             sidecar = checkpoint._peek()
-            if matches(sidecar) and (_STATE in sidecar["files"] or not resumable):
+            if matches(sidecar) and (STATE in sidecar["files"] or not resumable):
                 found.append(checkpoint)
         except (CheckpointError, KeyError):
             log.warning("passed over, for its sidecar is damaged: %s", path)
     if not found:
         return None
     latest = max(found, key=lambda c: (c.sidecar_path.stat().st_mtime_ns, c.stem))
-    best = Checkpoint(latest.path.with_name(latest.stem + BEST + _PARAMS))
+    best = Checkpoint(latest.path.with_name(latest.stem + BEST + PARAMS))
     return best if not resumable and best.has_sidecar() else latest
 
 

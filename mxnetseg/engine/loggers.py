@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
+from ..errors import UsageError
 from ..files import atomic_write, sweep
 from ..viz.curves import curves
 
@@ -110,15 +111,38 @@ class _Health:
 
 
 def read_log(path: Path) -> List[Dict[str, Any]]:
-    """The whole rows of a run's log; none if there is no such file."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue  # cut short by a crash
+    """Return the rows of a run's log, none if there is no such file; warn of broken ones, and leave them out.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError("the run's log cannot be read", where=path, received=error.strerror,
+                         fix="check its permissions, or move it away to start a new log") from None
+    rows, broken = [], []
+    last = lines.pop()  # empty, or cut short by a crash
+    for number, line in enumerate([*lines, last] if last else lines, 1):
+        try:
+            row = json.loads(line)
+            if not _is_row(row):
+                raise ValueError(line)
+            rows.append(row)
+        except (ValueError, RecursionError):
+            if line is not last:
+                broken.append(number)
+    if broken:
+        shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        log.warning("%d broken rows of the log are left out (line %s): %s", len(broken), shown, path)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    return (isinstance(row, dict) and row.get("kind") in ("step", "epoch") and type(row.get("step")) is int
+            and all(value is None or isinstance(value, (int, float, str)) for value in row.values()))
 
 
 class Wandb:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import inspect
 from typing import List, Optional, Sequence, Union
 
-from ..errors import ConfigError, UnknownNameError
+from ..errors import ConfigError, MXNetSegError, UnknownNameError, reason, short
 from ..registry import Registry
 from .backbones import BACKBONES
 
@@ -84,9 +84,18 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
         if key not in known:
             raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key,
                                    list(dict.fromkeys([*known, *_COMMON])))
+    described = dict(arguments)
     if norm_layer is not None:
         arguments.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
-    net = MODELS.get(name)(**arguments)
+    try:
+        net = MODELS.get(name)(**arguments)
+    except MXNetSegError:
+        raise
+    except Exception as error:  # networks check values, but not the type of each
+        raise ConfigError("the network cannot be built with these arguments", where=f"model {MODELS.resolve(name)!r}",
+                          received=f"{short(described)} ({reason(error)})",
+                          fix=f"correct the arguments; `mxnetseg summary {MODELS.resolve(name)}` shows a network that "
+                              "can be built") from error
     backbone = inspect.signature(type(net).__init__).parameters.get("backbone")
     net.model_name = MODELS.resolve(name)
     if not net.backbone_name:  # the network has not chosen it by another argument

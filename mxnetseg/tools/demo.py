@@ -33,9 +33,11 @@ def run(args: Namespace) -> int:
     from ..engine.evaluator import evaluate
     from ..engine.inference import Protocol, Segmenter
     from ..engine.trainer import Trainer
+    from ..files import check_writable
 
     began = time.time()
     contexts = resolve_contexts(args.ctx)
+    check_writable(args.out)  # now, and not after minutes of training
     config = load_config(model="fcn", overrides=[f"train.epochs={args.epochs}"] if args.epochs else [])
     print("1. training FCN-ResNet18 on the built-in street scenes (`python train.py --model fcn` does the same)",
           flush=True)

@@ -8,17 +8,18 @@ Exit codes: 0 done, 1 a check failed or data is bad, 2 wrong use, 130 interrupte
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import re
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ..errors import MXNetSegError, UnknownNameError, nearest
+from ..errors import EnvironmentProblem, MXNetSegError, UnknownNameError, UsageError, nearest, printable, short
 from ..files import expand
 
 # command -> (module, what it does), in the order that --help shows them
@@ -72,6 +73,9 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
     """
     prog = prog or f"mxnetseg {name}"
     debug = "--debug" in argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without UTF-8 shows escapes where it lacks a letter
+            stream.reconfigure(errors="backslashreplace")
     try:
         if name not in COMMANDS:
             prog = "mxnetseg"
@@ -83,14 +87,14 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
                             help="log more, and show where in the program an error arose")
         args = parser.parse_args(argv)
         _expand_paths(args)
-        with _logging(debug):
+        with _logging(debug), redirect_stdout(_Printable(sys.stdout)):
             code = module.run(args)
         sys.stdout.flush()  # here, where a closed pipe is understood
         return code
     except MXNetSegError as error:
         if debug:
             traceback.print_exc()
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(printable(f"{prog}: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted", file=sys.stderr)
@@ -98,8 +102,38 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
     except BrokenPipeError:  # `mxnetseg models | head`: whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a file: a broken disk, missing permissions, a path too long
+        if error.filename is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        problem = _explained(error)
+        print(printable(f"{prog}: {problem}"), file=sys.stderr)
+        return problem.exit_code
     except SystemExit as stop:  # argparse ends so: after --help with 0, after a usage error with 2
         return stop.code if isinstance(stop.code, int) else 2
+
+
+def _explained(error: OSError) -> MXNetSegError:
+    """Return our error for an operating system's about a file that no other place expected."""
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError("the path is too long", where=short(str(error.filename)), received=error.strerror,
+                          fix="give a shorter path")
+    return EnvironmentProblem("a file or folder cannot be used", where=error.filename, received=error.strerror,
+                              fix="check its permissions and the disk; --debug shows where in the program this arose")
+
+
+class _Printable:
+    """A text stream on which control characters come as escapes."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
 
 
 def _expand_paths(args: argparse.Namespace) -> None:
@@ -194,5 +228,5 @@ class _Formatter(logging.Formatter):
     """``text`` for information, ``warning: text`` and the like for all else."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable(super().format(record))
         return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"

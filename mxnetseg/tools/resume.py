@@ -84,8 +84,10 @@ def newest_run(wanted, weights: Path, *, overrides: Sequence[str]):
 def finished(checkpoint, config) -> Optional[str]:
     """The message for a run that has nothing left to do, None for one that has."""
     sidecar = checkpoint.read_sidecar()
+    if ".state" not in sidecar["files"]:  # the trainer refuses it
+        return None
     done = sidecar["progress"]["epoch"]
-    if done < config.train.epochs or ".state" not in sidecar["files"]:  # the trainer refuses the latter
+    if done < config.train.epochs:
         return None
     return (f"that run is finished: {done} epochs are done, {config.train.epochs} are wanted. "
             f"Nothing was trained.\n"

@@ -218,6 +218,9 @@ class TestDamage:
     def test_another_number_of_classes_is_refused(self, copy):
         checkpoint = copy()
         edit(checkpoint, lambda s: s["model"].update(nclass=7))
+        with pytest.raises(CheckpointError, match="model.nclass: expected the number of data.classes"):
+            restore_network(checkpoint, [mx.cpu()])
+        edit(checkpoint, lambda s: (s["data"].update(classes=list("abcdefg"), palette=[[0, 0, 0]] * 7)))
         with pytest.raises(CheckpointError, match="do not fit") as error:
             restore_network(checkpoint, [mx.cpu()])
         assert "(3, 6, 1, 1) in the file, (7, 6, 1, 1) in this network" in str(error.value)

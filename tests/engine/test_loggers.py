@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg.engine.loggers import RunLog, Wandb, read_log
+from mxnetseg.errors import UsageError
 from mxnetseg.viz.curves import curves
 
 
@@ -113,6 +114,30 @@ class TestRunLog:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         run_log.close()
         assert len(caplog.records) == 2 and "2 rows of the log are lost" in caplog.text
+
+    @pytest.mark.parametrize("line", [b"[1]", b"3", b"null", b'{"kind": "step"}', b'{"kind": "x", "step": 1}',
+                                      b'{"kind": "step", "step": "1"}', b'{"kind": "epoch", "step": 1, "a": [1]}',
+                                      b"\xff\xfe", b"{", b"[" * 100_000])
+    def test_a_broken_row_is_left_out_with_a_warning(self, tmp_path, line, caplog):
+        run_log = filled(tmp_path / "run")
+        before = rows(run_log.path)
+        data = run_log.path.read_bytes().split(b"\n", 1)
+        run_log.path.write_bytes(data[0] + b"\n" + line + b"\n" + data[1])
+        RunLog(tmp_path / "run", resume_step=100).close()
+        assert rows(run_log.path) == before
+        assert "1 broken rows of the log are left out (line 2)" in caplog.text
+
+    def test_an_unreadable_log_is_refused_and_not_overwritten(self, tmp_path, monkeypatch):
+        run_log = filled(tmp_path / "run")
+        before = run_log.path.read_bytes()
+
+        def refuse(self):
+            raise PermissionError(13, "Permission denied", str(self))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(run_log.path), "read_bytes", refuse)
+            with pytest.raises(UsageError, match="log cannot be read"):
+                RunLog(tmp_path / "run", resume_step=100)
+        assert run_log.path.read_bytes() == before
 
     def test_without_a_log_there_is_nothing_to_go_on_from(self, tmp_path):
         assert read_log(tmp_path / "none.jsonl") == []

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import mxnet as mx
 import pytest
+from sidecars import sections
 
 from mxnetseg.engine.checkpoint import Checkpoint, newest
 from mxnetseg.errors import CheckpointError, EnvironmentProblem
 
 NAME = "fcn_resnet18_sample_20260101_120000.params"
-SECTIONS = {"model": {}, "data": {}, "normalisation": {}, "config": {}}
+SECTIONS = sections()
 
 
 class Net:

@@ -1,4 +1,5 @@
 """A training that saves all the time, and readers that read all the time: neither disturbs the other."""
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from sidecars import sections
 
 from mxnetseg.engine.checkpoint import Checkpoint, newest
 from mxnetseg.errors import CheckpointError
@@ -18,7 +20,7 @@ NAME = "fcn_resnet18_sample_20260101_120000.params"
 
 # saves generation after generation, each number of which says which one it is; ends when its stdin does
 WRITER = """
-import select, sys
+import json, select, sys
 import mxnetseg
 import mxnet as mx
 from mxnetseg.engine.checkpoint import Checkpoint
@@ -36,7 +38,7 @@ class Net:
 generation = 0
 while not select.select([sys.stdin], [], [], 0)[0]:
     generation += 1
-    record = {"model": {}, "data": {}, "normalisation": {}, "config": {}, "generation": generation}
+    record = {**json.loads(sys.argv[2]), "generation": generation}
     Checkpoint(sys.argv[1]).write(Net(generation), record, {"momentum": mx.nd.full((90000,), generation)})
     if generation == 1:
         print("begun", flush=True)
@@ -73,7 +75,7 @@ def start(code, *arguments):
 
 @pytest.fixture
 def writer(tmp_path):
-    process = start(WRITER, tmp_path / NAME)
+    process = start(WRITER, tmp_path / NAME, json.dumps(sections()))
     assert process.stdout.readline() == "begun\n", process.communicate()[1]
     yield process
     process.kill()
@@ -133,7 +135,7 @@ class TestReaders:
                 parameter = mx.gluon.Parameter("weight", shape=(5,))
                 parameter.initialize(mx.init.Constant(value), ctx=mx.cpu())
                 return {"weight": parameter}
-        record = {"model": {}, "data": {}, "normalisation": {}, "config": {}, "generation": value}
+        record = sections(generation=value)
         state = {"momentum": mx.nd.full((5,), value)} if with_state else None  # a best checkpoint has none
         Checkpoint(folder / NAME).write(Net, record, state)
 

@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_nothing(convert, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr("mxnetseg.engine.checkpoint._save", full)
     code, _, err = convert()
-    assert code == 2 and "No space left" in err
+    assert code == 1 and "No space left" in err
     assert [p for p in left(tmp_path) if p != "out"] == []
 
 

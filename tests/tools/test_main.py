@@ -1,5 +1,6 @@
 """The console command: what it prints, where, and with which exit code."""
 import argparse
+import errno
 import logging
 import os
 import subprocess
@@ -250,3 +251,67 @@ def test_commands_declare_arguments_with_help(name):
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     assert all(action.help for action in parser._actions)
+
+
+# ---- hostile names, terminals and paths ------------------------------------------------------------
+
+
+def test_what_commands_a_terminal_is_escaped(monkeypatch, capsys):
+    from mxnetseg.tools import models
+
+    monkeypatch.setattr(models, "run", lambda args: print("cat\x1b]0;owned\x07 \x9b31m \u202edog\tend") or 0)
+    assert run_command("models", []) == 0
+    assert capsys.readouterr().out == "cat\\x1b]0;owned\\x07 \\x9b31m \\u202edog\tend\n"
+
+    def fail(args):
+        logging.getLogger("mxnetseg.test").warning("class \x1b[2J")
+        raise UsageError("no such class", received="\x1b[31mred\r")
+    monkeypatch.setattr(models, "run", fail)
+    assert run_command("models", []) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and "\r" not in err and "\\x1b[31mred\\r" in err and "class \\x1b[2J" in err
+
+
+def test_a_terminal_without_utf8_shows_escapes():
+    code = ("import sys\nfrom mxnetseg.tools import main, models\n"
+            "models.run = lambda args: print('Stra\\u00dfe \\u2192 \\udcff') or 0\n"
+            "sys.exit(main.run_command('models', []))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"Stra\\xdfe \\u2192 \\udcff\n"
+
+
+@pytest.mark.parametrize("error, words", [
+    (OSError(errno.EROFS, os.strerror(errno.EROFS), "/read/only"), "Read-only file system"),
+    (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x" * 5000), "the path is too long"),
+    (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/secret"), "Permission denied")])
+def test_an_error_of_a_file_that_no_other_place_expected(monkeypatch, capsys, error, words):
+    from mxnetseg.tools import models
+
+    monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(error))
+    assert run_command("models", []) in (1, 2)
+    err = capsys.readouterr().err
+    assert words in err and "fix:" in err and len(err) < 1000
+    monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(OSError("a mistake of ours")))
+    with pytest.raises(OSError, match="of ours"):
+        run_command("models", [])
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize("arguments", [
+    ["train", "--config", LONG], ["train", "--resume", LONG], ["train", "--model", "fcn", "--weights", LONG],
+    ["train", "--model", "fcn", "--data", f"folder:{LONG}"], ["train", "--model", "fcn", "--data-root", LONG],
+    ["eval", "--checkpoint", LONG], ["eval", "--weights", LONG], ["predict", LONG, "--checkpoint", LONG],
+    ["predict", LONG], ["convert", LONG, LONG, "--model", "fcn"], ["check-data", f"folder:{LONG}"],
+    ["check-data", "sample", "--root", LONG], ["prepare", "labelme", LONG, LONG], ["prepare", "coco-json", LONG, "x"],
+    ["browse", f"folder:{LONG}"], ["pack", f"folder:{LONG}", LONG], ["config", "--config", LONG],
+    ["datasets", "--data-root", LONG], ["demo", "--out", LONG]], ids=lambda a: " ".join(a)[:30])
+def test_a_path_of_5000_letters(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = run_command(arguments[0], arguments[1:])
+    err = capsys.readouterr().err
+    assert code in (1, 2) and "Traceback" not in err
+    assert not list(tmp_path.iterdir())

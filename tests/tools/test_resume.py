@@ -3,6 +3,7 @@ import os
 
 import mxnet as mx
 import pytest
+from sidecars import sections
 
 from mxnetseg.config import Config, load_config
 from mxnetseg.engine.checkpoint import Checkpoint
@@ -31,8 +32,8 @@ def write(weights):
     def make(changes=(), *, epoch=3, written=100, name="fcn_resnet18_sample_20260101_120000"):
         config = load_config(model="fcn").replace(dict(changes))
         checkpoint = Checkpoint(weights / "fcn" / f"{name}.params")
-        checkpoint.write(Net, {"model": {"name": "fcn"}, "data": {}, "normalisation": {}, "config": config.to_dict(),
-                               "progress": {"epoch": epoch, "batch": 0}}, {"momentum": mx.nd.ones((2,))})
+        checkpoint.write(Net, sections(config=config.to_dict(), progress={**sections()["progress"], "epoch": epoch}),
+                         {"momentum": mx.nd.ones((2,))})
         config.dump(checkpoint.path.with_suffix(".yaml"))
         os.utime(checkpoint.sidecar_path, (written, written))
         return checkpoint
@@ -157,6 +158,6 @@ class TestAFinishedRun:
         checkpoint = write(epoch=30)
         best = Checkpoint(checkpoint.path.with_name(checkpoint.stem + "_best.params"))
         best.write(Net, {key: value for key, value in checkpoint.read_sidecar().items()
-                         if key in ("model", "data", "normalisation", "config", "progress")})
+                         if key in sections()})
         assert run_command("train", ["--resume", str(best.path), "--weights", str(weights)]) == 1
         assert "without _best" in capsys.readouterr().err
