@@ -722,8 +722,8 @@ class TestData:
     def test_splits_of_other_classes_are_refused(self, configure, tmp_path, monkeypatch):
         from mxnetseg.engine import trainer as module
 
-        def opened(name, *, split, root):
-            dataset = get_dataset(name, split=split, root=root)
+        def opened(name, *, split, **options):
+            dataset = get_dataset(name, split=split, **options)
             dataset.classes = dataset.classes if split == "train" else ("other",) * 3
             return dataset
         monkeypatch.setattr(module, "get_dataset", opened)

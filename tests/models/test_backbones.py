@@ -16,11 +16,11 @@ from mxnetseg.models.weights import load_pretrained_base
 # deep, or another size of one that the quick suite has
 SLOW = ("resnet34*", "resnet101*", "resnet152*", "resnet50_v1*", "mobilenet_v2_0_5", "mobilenet_v2_0_75",
         "xception65*", "densenet161", "densenet169", "densenet201", "vit_base_16", "resnest26", "resnest50",
-        "resnest101", "ecaresnet*_v1d")
+        "resnest101", "ecaresnet*_v1d", "mit_b[12]")
 # too large for a test at all; a smaller one is the same code
-HUGE = ("vit_large_16", "vit_huge_16", "resnest200", "resnest269")
+HUGE = ("vit_large_16", "vit_huge_16", "resnest200", "resnest269", "mit_b3", "mit_b4", "mit_b5")
 OWN = ("ecaresnet50", "ecaresnet101")  # the sizes of its maps are others: test_ecaresnet.py
-FIXED = {"densenet": 32, "eprnet": 8, "vit": 16}  # kinds whose stride cannot be traded
+FIXED = {"densenet": 32, "eprnet": 8, "mit": 32, "vit": 16}  # kinds whose stride cannot be traded
 
 
 def fixed_stride(name):

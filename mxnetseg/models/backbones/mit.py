@@ -45,7 +45,7 @@ class MixTransformer(Backbone):
                  epsilons: Tuple[float, float] = (1e-6, 1e-5), output_stride: int = 32,
                  norm_layer: Optional[type] = None, norm_kwargs: Optional[Mapping] = None):
         if output_stride != 32:
-            raise ConfigError("a mix transformer has output stride 32", where="model.output_stride",
+            raise ConfigError("MiT runs at output stride 32", where="model.output_stride",
                               received=output_stride, fix="leave it out, or give 32")
         super().__init__((), [Tap(c, s) for c, s in zip(channels, (4, 8, 16, 32))])
         drops = iter(np.linspace(0, DROP_PATH, sum(depths)).tolist())
