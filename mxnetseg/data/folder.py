@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError
 from ..files import no_file
+from ..viz.palette import class_palette
 from .base import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -24,7 +25,6 @@ from .base import (
     read_list,
     read_mask,
     refuse_one_class,
-    voc_palette,
 )
 from .draft import draft_classes
 from .layouts import hold_out
@@ -234,8 +234,8 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
     """Read ``classes.txt``.
 
     Returns:
-        Names; colours, uint8 (n, 3), those of PASCAL VOC for classes without one; whether every class
-        had a colour of its own.
+        Names; colours, uint8 (n, 3), those of :func:`~mxnetseg.viz.palette.class_palette` for classes
+        without one; whether every class had a colour of its own.
 
     Raises:
         DataError: a name or colour comes twice, there is a single class, or more than 8-bit ids.
@@ -244,13 +244,12 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
     if len(lines) > 255:
         raise DataError("too many classes for 8-bit masks", where=path, received=f"{len(lines)} lines",
                         fix="keep at most 255 classes: the value 255 means ignore")
-    palette = voc_palette(len(lines))
-    names, given = [], []
+    names, given, colours = [], [], {}
     for i, line in enumerate(lines):
         color = _COLOR.search(line)
         if color:
             given.append(color.group(1).lower())
-            palette[i] = np.frombuffer(bytes.fromhex(given[-1]), np.uint8)
+            colours[i] = tuple(bytes.fromhex(given[-1]))
             line = line[:color.start()].rstrip()
         if "#" in line:
             raise DataError("a line is neither 'name' nor 'name #rrggbb'", where=f"{path}, line {i + 1}",
@@ -262,4 +261,4 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
             raise DataError(f"a {kind} is given twice", where=path, received=", ".join(twice),
                             fix=f"give every line a {kind} of its own; the line's place is the class id")
     refuse_one_class(names, where=path)
-    return tuple(names), palette, len(given) == len(names)
+    return tuple(names), class_palette(names, colours), len(given) == len(names)

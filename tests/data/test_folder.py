@@ -9,6 +9,7 @@ from mxnetseg.data.base import IGNORE, voc_palette
 from mxnetseg.data.folder import FolderDataset, read_classes
 from mxnetseg.data.prepare import prepare
 from mxnetseg.errors import DataError, DataNotFoundError
+from mxnetseg.viz.palette import class_palette
 
 
 def names(root, split):
@@ -19,7 +20,7 @@ def names(root, split):
 def test_declaration(folder):
     dataset = FolderDataset(root=folder)
     assert (dataset.name, dataset.classes, dataset.nclass) == ("pets", ("ground", "cat", "big dog"), 3)
-    assert np.array_equal(dataset.palette, voc_palette(3))
+    assert np.array_equal(dataset.palette, class_palette(dataset.classes))
     assert dataset.image_path(0) == folder / "images" / "a0.jpg"
     assert dataset.info()["raw_ids"] is None
     assert np.array_equal(dataset.to_raw_ids(np.array([0, 2, IGNORE])), [0, 2, IGNORE])

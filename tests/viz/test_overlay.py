@@ -29,6 +29,22 @@ def has_colour(picture, colour):
 
 # ---- overlay
 
+@pytest.mark.parametrize("classes, bare", [
+    (("background", "cat", "dog"), 0), (("cat", "background", "dog"), 1), (("cat", "dog", "cow"), None), ((), None)])
+def test_the_background_keeps_the_image_s_colours(picture, class_map, classes, bare):
+    result = overlay(picture, class_map, PALETTE, classes=classes)
+    for i in (0, 1):
+        assert (result[class_map == i] == picture[class_map == i]).all() == (i == bare)
+    assert (result[class_map == 255] == picture[class_map == 255]).all()
+
+
+def test_the_legend_of_an_overlay_shows_the_background_without_a_colour(picture):
+    classes = ("background", "cat", "dog")
+    assert has_colour(with_legend(picture, classes, PALETTE)[60:], PALETTE[0])
+    assert not has_colour(with_legend(picture, classes, PALETTE, of_overlay=True)[60:], PALETTE[0])
+    assert has_colour(with_legend(picture, classes, PALETTE, of_overlay=True)[60:], PALETTE[1])
+
+
 def test_overlay_blends(picture, class_map):
     before = picture.copy(), class_map.copy()
     result = overlay(picture, class_map, PALETTE, alpha=0.25, edges=False)
