@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
     target: Path
     write: Callable[[], None]
-    origin: str = ""
+    origin: str
     source: Optional[Path] = None
 
 
