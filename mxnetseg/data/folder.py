@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError
+from ..viz.palette import class_palette
 from .base import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -17,7 +18,6 @@ from .base import (
     list_files,
     read_list,
     read_mask,
-    voc_palette,
 )
 from .layouts import hold_out
 
@@ -156,8 +156,8 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
     """Read ``classes.txt``.
 
     Returns:
-        Names; colours, uint8 (n, 3), those of PASCAL VOC for classes without one; whether every class
-        had a colour of its own.
+        Names; colours, uint8 (n, 3), those of :func:`~mxnetseg.viz.palette.class_palette` for classes
+        without one; whether every class had a colour of its own.
 
     Raises:
         DataError: a name or colour comes twice, or there are more classes than 8-bit ids.
@@ -166,13 +166,12 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
     if len(lines) > 255:
         raise DataError("too many classes for 8-bit masks", where=path, received=f"{len(lines)} lines",
                         fix="keep at most 255 classes: the value 255 means ignore")
-    palette = voc_palette(len(lines))
-    names, given = [], []
+    names, given, colours = [], [], {}
     for i, line in enumerate(lines):
         color = _COLOR.search(line)
         if color:
             given.append(color.group(1).lower())
-            palette[i] = np.frombuffer(bytes.fromhex(given[-1]), np.uint8)
+            colours[i] = tuple(bytes.fromhex(given[-1]))
             line = line[:color.start()].rstrip()
         if "#" in line:
             raise DataError("a line is neither 'name' nor 'name #rrggbb'", where=f"{path}, line {i + 1}",
@@ -183,4 +182,4 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
         if twice:
             raise DataError(f"a {kind} is given twice", where=path, received=", ".join(twice),
                             fix=f"give every line a {kind} of its own; the line's place is the class id")
-    return tuple(names), palette, len(given) == len(names)
+    return tuple(names), class_palette(names, colours), len(given) == len(names)

@@ -17,9 +17,9 @@ from .base import IGNORE
 
 CLASSES = ("road", "marking", "sidewalk", "building", "vegetation", "sky", "vehicle", "person", "pole")
 ROAD, MARKING, SIDEWALK, BUILDING, VEGETATION, SKY, VEHICLE, PERSON, POLE = range(len(CLASSES))
-PALETTE = np.array([
-    (128, 64, 128), (240, 220, 120), (244, 35, 232), (110, 80, 70), (90, 150, 40), (70, 130, 200),
-    (0, 20, 160), (220, 20, 60), (250, 150, 0)], np.uint8)
+PALETTE = np.array([  # apart for the colour-blind too, see viz/vision.py
+    (125, 64, 128), (241, 221, 113), (244, 35, 236), (110, 64, 54), (43, 139, 88), (30, 130, 187),
+    (0, 19, 159), (238, 33, 16), (251, 150, 0)], np.uint8)
 WEATHERS = ("noon", "dusk", "clear", "night", "rain", "fog", "snow")
 
 _FINE = 2  # painted at twice the size: smooth edges for the image, and boundaries found for the mask

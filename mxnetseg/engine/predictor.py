@@ -45,8 +45,8 @@ class Prediction:
     @property
     def overlay(self) -> np.ndarray:
         """The picture under its colours, with a legend of the classes seen: uint8 (H', W, 3)."""
-        return with_legend(overlay(self.image, self.class_map, self.palette), self.classes, self.palette,
-                           present=self.class_map)
+        tinted = overlay(self.image, self.class_map, self.palette, classes=self.classes)
+        return with_legend(tinted, self.classes, self.palette, present=self.class_map, of_overlay=True)
 
     def shares(self) -> Dict[str, float]:
         """Share of the pixels of each class seen, largest first."""

@@ -126,12 +126,12 @@ def _shoot(dataset, i: int, data, crops: int, seed: int) -> Shot:
 # ---- pictures -------------------------------------------------------------------------------
 
 
-def _laid_over(image: np.ndarray, mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """The picture tinted by class; what is ignored is dark."""
+def _laid_over(image: np.ndarray, mask: np.ndarray, palette: np.ndarray, classes: Sequence[str] = ()) -> np.ndarray:
+    """The picture tinted by class, except for the background; what is ignored is dark."""
     from ..data.base import IGNORE
     from ..viz.overlay import overlay
 
-    picture = overlay(image, mask, palette)
+    picture = overlay(image, mask, palette, classes=classes)
     ignored = mask == IGNORE
     picture[ignored] = (picture[ignored] * _SHADE).astype(np.uint8)
     return picture
@@ -179,10 +179,10 @@ def _write_sheet(path: Path, shots: Sequence[Shot], dataset, data) -> None:
     palette, rows = dataset.palette, []
     for shot in shots:
         image, mask = _fitted(shot.image, _THUMBNAIL), _fitted(shot.mask, _THUMBNAIL)
-        row = [image, _coloured(mask, palette), _laid_over(image, mask, palette)]
+        row = [image, _coloured(mask, palette), _laid_over(image, mask, palette, dataset.classes)]
         for crop in shot.crops:
             image, mask = (_fitted(part, _THUMBNAIL) for part in crop)
-            row += [image, _laid_over(image, mask, palette)]
+            row += [image, _laid_over(image, mask, palette, dataset.classes)]
         rows.append(row)
     captions = ["picture", "mask", "overlay"]
     for k in range(len(shots[0].crops)):
@@ -236,9 +236,9 @@ def _page(shots: Sequence[Shot], dataset, data) -> Iterator[str]:
         height, width = shot.mask.shape
         yield (f"<h2>{escape(shot.name)} <small>{width} x {height}, {escape(str(shot.files[0]))}, "
                f'{escape(str(shot.files[1]))}</small></h2><div class="row">')
-        yield _figure(shot.image, shot.mask, dataset.palette, "the picture")
+        yield _figure(shot.image, shot.mask, dataset, "the picture")
         for k, crop in enumerate(shot.crops, 1):
-            yield _figure(*crop, dataset.palette, f"crop {k}, as the network is shown it")
+            yield _figure(*crop, dataset, f"crop {k}, as the network is shown it")
         yield "</div>"
     yield "</html>"
 
@@ -251,16 +251,20 @@ def _describe(data) -> str:
             f"{data.scale[1]:g}")
 
 
-def _figure(image: np.ndarray, mask: np.ndarray, palette: np.ndarray, caption: str) -> str:
+def _figure(image: np.ndarray, mask: np.ndarray, dataset, caption: str) -> str:
+    from ..viz.palette import background_ids
+
     image, mask = _fitted(image, _PICTURE), _fitted(mask, _PICTURE)
+    opaque = ~np.isin(mask, background_ids(dataset.classes)) * np.uint8(255)
     return (f'<figure><div><img alt="" src="{_uri(image, ".jpg")}">'
-            f'<img alt="" src="{_uri(_coloured(mask, palette), ".png")}"></div>'
+            f'<img alt="" src="{_uri(np.dstack([_coloured(mask, dataset.palette), opaque]), ".png")}"></div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>")
 
 
 def _uri(picture: np.ndarray, suffix: str) -> str:
-    """The picture, (H, W, 3) RGB, as the address of itself."""
+    """The picture, (H, W, 3) RGB or (H, W, 4) with opacity, as the address of itself."""
     options: Dict[str, Any] = {".jpg": ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 92]), ".png": ("png", [])}
     kind, settings = options[suffix]
-    _, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+    _, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else
+                                             cv2.COLOR_RGBA2BGRA), settings)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -119,12 +119,14 @@ def _data(args: Namespace, config, nclass: int) -> Dict[str, Any]:
         ConfigError: ``--data`` has another number of them.
     """
     from ..data import get_dataset, get_dataset_class
-    from ..data.base import IGNORE, voc_palette
+    from ..data.base import IGNORE
     from ..errors import ConfigError, UnknownNameError
+    from ..viz.palette import class_palette
 
     if not args.data:
-        return {"name": "unknown", "classes": [f"class {i}" for i in range(nclass)],
-                "palette": voc_palette(nclass).tolist(), "ignore": IGNORE, "raw_ids": None}
+        classes = [f"class {i}" for i in range(nclass)]
+        return {"name": "unknown", "classes": classes, "palette": class_palette(classes).tolist(), "ignore": IGNORE,
+                "raw_ids": None}
     try:
         of_class = get_dataset_class(args.data)
     except UnknownNameError:

@@ -13,19 +13,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import UsageError
-from .palette import Palette, as_class_map, as_image, as_palette, colorize
+from .palette import Palette, as_class_map, as_image, as_palette, background_ids, colorize
 
 PAPER, RULE, INK = (255, 255, 255), (150, 150, 150), (40, 40, 40)
 
 
-def overlay(image: np.ndarray, class_map: np.ndarray, palette: Palette, *, alpha: float = 0.5,
-            edges: bool = True, ignore: int = 255) -> np.ndarray:
-    """The picture, tinted by class.
+def overlay(image: np.ndarray, class_map: np.ndarray, palette: Palette, *, classes: Sequence[str] = (),
+            alpha: float = 0.5, edges: bool = True, ignore: int = 255) -> np.ndarray:
+    """The picture, tinted by class. The background, see :func:`~.palette.background_ids`, keeps its colours.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         class_map: (H, W) integers, 0 to n-1 or ``ignore``; ignored pixels keep the picture's colour.
         palette: (n, 3) RGB, 0 to 255.
+        classes: n names, by which the background is known; without them, all classes are tinted.
         alpha: strength of the tint, from 0 (picture only) to 1 (classes only).
         edges: draw each class's border in its full colour; its width grows with the picture, from 1
             pixel.
@@ -47,12 +48,12 @@ def overlay(image: np.ndarray, class_map: np.ndarray, palette: Palette, *, alpha
     if edges:
         border = _borders(class_map)
         blended[border] = colours[border]
-    ignored = class_map == ignore
-    blended[ignored] = image[ignored]
+    bare = np.isin(class_map, [ignore, *background_ids(classes)])
+    blended[bare] = image[bare]
     return blended
 
 
-def legend(classes: Sequence[str], palette: Palette, width: int) -> np.ndarray:
+def legend(classes: Sequence[str], palette: Palette, width: int, *, bare: Sequence[int] = ()) -> np.ndarray:
     """A strip with a colour patch and the name of each class, in as many columns as fit.
 
     Args:
@@ -60,6 +61,7 @@ def legend(classes: Sequence[str], palette: Palette, width: int) -> np.ndarray:
         palette: (n, 3) RGB, 0 to 255.
         width: width of the strip in pixels; it also sets the size of the type. If the longest name
             does not fit in, the strip comes out wider.
+        bare: indices of classes without a tint: their patches are empty and crossed out.
 
     Returns:
         (H, at least width, 3) uint8 RGB.
@@ -85,13 +87,15 @@ def legend(classes: Sequence[str], palette: Palette, width: int) -> np.ndarray:
         x, middle = 2 * space + i % columns * pitch, space + i // columns * line + line / 2
         top = round(middle - patch / 2)
         draw.rectangle((x, top, x + patch - 1, top + patch - 1), outline=RULE,
-                       fill=tuple(palette[i].tolist()))
+                       fill=PAPER if i in bare else tuple(palette[i].tolist()))
+        if i in bare:
+            draw.line((x, top + patch - 1, x + patch - 1, top), fill=RULE)
         draw.text((x + patch + space, middle), name, font=font, fill=INK, anchor="lm")
     return np.array(strip)
 
 
 def with_legend(picture: np.ndarray, classes: Sequence[str], palette: Palette, *,
-                present: Union[np.ndarray, Sequence[int], None] = None) -> np.ndarray:
+                present: Union[np.ndarray, Sequence[int], None] = None, of_overlay: bool = False) -> np.ndarray:
     """The picture with a legend beneath.
 
     Args:
@@ -100,6 +104,7 @@ def with_legend(picture: np.ndarray, classes: Sequence[str], palette: Palette, *
         palette: (n, 3) RGB, 0 to 255.
         present: the class ids to list, such as the class map that is shown, of any shape; values
             that are not class ids (ignored pixels) are passed over. All classes if not given.
+        of_overlay: the picture is an :func:`overlay`, which does not tint the background.
 
     Returns:
         (H + strip, W or more, 3) uint8 RGB: where a narrow picture has long class names, the strip
@@ -110,7 +115,8 @@ def with_legend(picture: np.ndarray, classes: Sequence[str], palette: Palette, *
     ids = [i for i in ids if 0 <= i < len(classes)]
     if not ids:
         return picture
-    strip = legend([classes[i] for i in ids], palette[ids], picture.shape[1])
+    bare = [k for k, i in enumerate(ids) if i in background_ids(classes)] if of_overlay else ()
+    strip = legend([classes[i] for i in ids], palette[ids], picture.shape[1], bare=bare)
     return np.concatenate([_centred(picture, picture.shape[0], strip.shape[1]), strip])
 
 

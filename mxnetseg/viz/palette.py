@@ -1,27 +1,37 @@
 """Colours for classes; class maps and pictures as PNG files, each written atomically."""
 from __future__ import annotations
 
-from typing import Sequence, Tuple, Union
+import re
+from typing import Mapping, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UsageError
 from ..files import PathLike, atomic_write
+from .vision import distances, oklab
 
 BLACK = (0, 0, 0)
+GREY = (70, 70, 70)
+# found by a search for the largest least distance, 0.102; with normal vision alone, it is 0.168
+_DISTINCT = ("c8ff23 ff87c8 8705fa c88200 82fffa 0a82a0 f5c8a0 0a7300 "
+             "9b7dff 730082 14dc2d 3714c3 c34664 5faf82 37c3ff f505be")
+_REST = ("unlabeled", "unlabelled", "none", "nothing", "other", "others", "void")  # names of id 0 that mean background
 Palette = Union[np.ndarray, Sequence[Sequence[int]]]
 
 
-def make_palette(n: int) -> np.ndarray:
-    """Colours for ``n`` classes that look as different from one another as can be.
+def make_palette(n: int, *, taken: Palette = ()) -> np.ndarray:
+    """Return colours for ``n`` classes that look as different from one another as can be.
 
-    Each colour is the one farthest, in the perceptual space OKLab, from all colours before it and
-    from black (which marks ignored pixels). Very light, very dark, grey and glaring ones are left
-    out. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class recolours none.
+    The distance of two colours is that of :func:`~mxnetseg.viz.vision.distances`: in the perceptual space OKLab, and
+    the least of those seen with normal vision, protanopia and deuteranopia. Each colour is far from all before it,
+    from black, which marks ignored pixels, and from the grey of the background. The first 16 are at least 0.1 apart
+    (those too near to ``taken`` are left out). Dichromacy leaves no room for many more: further ones come as far apart
+    as is possible. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class recolours none.
 
     Args:
         n: number of classes, 1 to 255.
+        taken: (m, 3) RGB: colours that other classes have already.
 
     Returns:
         (n, 3) uint8, RGB.
@@ -31,22 +41,48 @@ def make_palette(n: int) -> np.ndarray:
     """
     if not 1 <= n <= 255:
         raise UsageError("a palette has 1 to 255 colours", received=f"n={n}")
+    first = np.array([list(bytes.fromhex(colour)) for colour in _DISTINCT.split()])
+    fixed = np.array([BLACK, GREY, *taken])
+    chosen = [colour for colour, near in zip(first, distances(first, fixed).min(axis=1)) if near >= 0.1][:n]
+    if len(chosen) == n:
+        return np.array(chosen, np.uint8)
+
     levels = np.arange(0, 256, 15)
-    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = _oklab(candidates)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = oklab(grid)
     lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
-    usable = (lightness > 0.38) & (lightness < 0.88) & (chroma > 0.07) & (chroma < 0.20)
-    candidates, lab = candidates[usable], lab[usable]
+    grid = grid[(lightness > 0.38) & (lightness < 0.93) & (chroma > 0.05)]
 
-    def distance_to(colour):
-        return ((lab - colour) ** 2).sum(axis=1)
+    nearest = distances(grid, np.array([*fixed, *chosen])).min(axis=1)
+    while len(chosen) < n:
+        chosen.append(grid[nearest.argmax()])
+        nearest = np.minimum(nearest, distances(grid, chosen[-1][None])[:, 0])
+    return np.array(chosen, np.uint8)
 
-    nearest = distance_to(_oklab(np.array(BLACK)))
-    chosen = []
-    for _ in range(n):
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, distance_to(lab[chosen[-1]]))
-    return candidates[chosen].astype(np.uint8)
+
+def class_palette(classes: Sequence[str], given: Mapping[int, Sequence[int]] | None = None) -> np.ndarray:
+    """Return a colour for every class, uint8 (n, 3): as given, else grey for the background, else :func:`make_palette`.
+
+    Args:
+        classes: n names, 1 to 255.
+        given: class id -> RGB, 0 to 255.
+    """
+    colours = {**dict.fromkeys(background_ids(classes), GREY), **(given or {})}
+    others = [i for i in range(len(classes)) if i not in colours]
+    if others:
+        colours.update(zip(others, make_palette(len(others), taken=list((given or {}).values()))))
+    return np.array([colours[i] for i in range(len(classes))], np.uint8)
+
+
+def background_ids(classes: Sequence[str]) -> Tuple[int, ...]:
+    """Return the ids of classes that stand for what is none of the other classes: an overlay does not tint them.
+
+    These are classes called ``background`` (``_background_`` in labelme), and id 0 if it is called ``unlabeled``,
+    ``none``, ``nothing``, ``other`` or ``void``. Any other id 0, such as ``road`` or ``class 0``, is a class.
+    """
+    names = [re.sub(r"[\W_]+", "", name.lower()) for name in classes]
+    return tuple(i for i, name in enumerate(names)
+                 if name in ("background", "bg") or (i == 0 and name in _REST))
 
 
 def colorize(class_map: np.ndarray, palette: Palette, *, ignore: int = 255,
@@ -134,19 +170,3 @@ def _colour_table(palette: Palette, ignore: int, ignore_colour: Tuple[int, int, 
 def _write_png(image: Image.Image, path: PathLike) -> None:
     with atomic_write(path) as stream:
         image.save(stream, format="PNG")
-
-
-def _oklab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB (..., 3), 0 to 255, to OKLab (..., 3): lightness 0 to 1, green-red, blue-yellow.
-
-    Björn Ottosson, "A perceptual color space for image processing", 2020,
-    https://bottosson.github.io/posts/oklab/
-    """
-    rgb = rgb / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    cones = linear @ np.array([[0.4122214708, 0.2119034982, 0.0883024619],
-                               [0.5363325363, 0.6806995451, 0.2817188376],
-                               [0.0514459929, 0.1073969566, 0.6299787005]])
-    return np.cbrt(cones) @ np.array([[0.2104542553, 1.9779984951, 0.0259040371],
-                                      [0.7936177850, -2.4285922050, 0.7827717662],
-                                      [-0.0040720468, 0.4505937099, -0.8086757660]])

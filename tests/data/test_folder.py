@@ -5,6 +5,7 @@ import pytest
 from mxnetseg.data.base import IGNORE, voc_palette
 from mxnetseg.data.folder import FolderDataset, read_classes
 from mxnetseg.errors import DataError, DataNotFoundError
+from mxnetseg.viz.palette import make_palette
 
 
 def names(root, split):
@@ -15,7 +16,7 @@ def names(root, split):
 def test_declaration(folder):
     dataset = FolderDataset(root=folder)
     assert (dataset.name, dataset.classes, dataset.nclass) == ("pets", ("ground", "cat", "big dog"), 3)
-    assert np.array_equal(dataset.palette, voc_palette(3))
+    assert np.array_equal(dataset.palette, make_palette(3))
     assert dataset.image_path(0) == folder / "images" / "a0.jpg"
     assert dataset.info()["raw_ids"] is None
     assert np.array_equal(dataset.to_raw_ids(np.array([0, 2, IGNORE])), [0, 2, IGNORE])
