@@ -3,7 +3,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Iterable, List, Optional
+import textwrap
+from typing import Iterable, Iterator, List, Optional
+
+# C0, DEL and C1, and the marks that reverse the direction of what follows
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_LISTED = 40  # names that a message lists, where a command lists them too
 
 
 class MXNetSegError(Exception):
@@ -47,14 +52,26 @@ class UsageError(MXNetSegError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not in its registry: model, backbone, data set, configuration key, ..."""
+    """A name that is not in its registry: model, backbone, data set, configuration key, ...
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: Optional[object] = None):
+    Args:
+        kind: what is named, as the message calls it.
+        name: as it was given.
+        known: all names there are.
+        listed_by: the command that lists them; without it, the message lists them itself.
+        where: file, key or option that the name comes from.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listed_by: Optional[str] = None,
+                 where: Optional[object] = None):
         known = list(known)
         close = nearest(name, known)
         fix = "did you mean " + " or ".join(map(repr, close)) + "? " if close else ""
-        fix += f"known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known"
-        super().__init__(f"unknown {kind} {name!r}", where=where, fix=fix)
+        if listed_by and len(known) > _LISTED:
+            fix += f"`{listed_by}` lists all {len(known)}"
+        else:
+            fix += textwrap.fill(f"known: {', '.join(known)}", 110, break_long_words=False, break_on_hyphens=False)
+        super().__init__(f"unknown {kind} {short(name)}", where=where, fix=fix)
 
 
 class ConfigError(UsageError):
@@ -83,6 +100,49 @@ class EnvironmentProblem(MXNetSegError):
 
 class TrainingDiverged(MXNetSegError):
     """The loss became NaN or infinite."""
+
+
+def short(value: object, limit: int = 80) -> str:
+    """Return the ``repr`` of a value, cut to ``limit`` characters without building the whole of it.
+
+    The whole can be far larger than the value: a list of one list, taken twice, forty levels deep, is 2^40 entries.
+    """
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > limit:
+            return text[:limit - 3] + "..."
+    return text
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Return text whose control characters are escaped, except ``kept``: names in files may command a terminal."""
+    return _COMMANDS.sub(lambda m: m[0] if m[0] in kept else m[0].encode("unicode_escape").decode(), text)
+
+
+def reason(error: BaseException) -> str:
+    """Return class and first argument of an exception, of which ``str`` could make a text without end."""
+    first = error.args[0] if error.args else ""
+    return f"{type(error).__name__}: {first if isinstance(first, str) else short(first)}"[:200]
+
+
+def _pieces(value: object, depth: int = 8) -> Iterator[str]:
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
+        opening, closing = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        yield opening
+        for i, item in enumerate(value if depth else ()):
+            yield ", " if i else ""
+            yield from _pieces(item, depth - 1)
+            if isinstance(value, dict):
+                yield ": "
+                yield from _pieces(value[item], depth - 1)
+        yield ("" if depth or not value else "...") + closing
+    elif isinstance(value, (str, bytes)):
+        yield repr(value[:1000])
+    elif isinstance(value, int) and value.bit_length() > 256:  # Python refuses to write thousands of digits
+        yield f"a whole number of {value.bit_length()} bits"
+    else:
+        yield repr(value)
 
 
 def canonical(name: str) -> str:

@@ -7,7 +7,7 @@ import os
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Iterator, Union
+from typing import IO, Iterator, Optional, Type, Union
 
 from .errors import EnvironmentProblem, MXNetSegError, UsageError
 
@@ -17,12 +17,53 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
 
 
+_TRIAL_BYTES = 1 << 16  # more than a full disk has left in the last block of some file
+
 HOME_VARIABLE = "MXNETSEG_HOME"
 
 
 def home() -> Path:
     """Folder for what mxnetseg keeps between runs: ``$MXNETSEG_HOME`` or ``~/.mxnetseg``."""
-    return Path(os.environ.get(HOME_VARIABLE) or "~/.mxnetseg").expanduser()
+    return expand(os.environ.get(HOME_VARIABLE) or "~/.mxnetseg")
+
+
+def expand(path: PathLike) -> Path:
+    """Return a path that a user gave, a leading ``~`` being the home folder. A ``~name`` of no user stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
+def no_file(path: PathLike) -> Optional[str]:
+    """Say why a path is no regular file, in words that follow "the image ..."; None if it is one.
+
+    A pipe, socket or device would keep its reader waiting, perhaps for ever.
+    """
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "is a folder"
+    return "is not a regular file" if os.path.exists(path) else "is not there"
+
+
+@contextmanager
+def open_regular(path: PathLike, what: str, kind: Type[MXNetSegError]) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading, and turn what fails in the ``with`` block for the disk's sake into an error.
+
+    Args:
+        what: the file's role, for messages: ``'the weight file'``.
+        kind: class of the error.
+
+    Raises:
+        MXNetSegError: of class ``kind``; the file is missing, no regular file, or cannot be read.
+    """
+    problem = no_file(path)
+    if problem is not None:
+        raise kind(f"{what} {problem}", where=path, fix="check the path")
+    try:
+        with open(path, "rb") as stream:
+            yield stream
+    except OSError as error:
+        raise kind(f"{what} cannot be read", where=path, received=error.strerror or error,
+                   fix="check its permissions and the disk") from None
 
 
 @contextmanager
@@ -53,13 +94,12 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
         raise UsageError("a file cannot be written where a folder is", where=target,
                          fix="name a file inside that folder")
     folder = os.path.dirname(target)
-    # Not built from the file's own name: a long one would exceed what the file system allows.
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(folder, f"{_temporary_prefix(target)}{uuid.uuid4().hex[:16]}.tmp")
     try:
         os.makedirs(folder, exist_ok=True)
         stream = _create(temporary, mode)
     except OSError as error:
-        raise _explained(error, target) from error
+        raise explained(error, target) from error
     try:
         with stream:
             yield stream
@@ -70,22 +110,56 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise _explained(error, target) from error
+            raise explained(error, target) from error
         raise
     _sync_folder(folder)
 
 
+def check_writable(folder: PathLike) -> None:
+    """Make a folder, and write a file to it on trial, so that a long computation does not end at its results.
+
+    Raises:
+        UsageError: the folder cannot be made or written to.
+        EnvironmentProblem: the disk is full.
+    """
+    trial = Path(folder) / f".{uuid.uuid4().hex}.trial"
+    with atomic_write(trial) as stream:
+        stream.write(bytes(_TRIAL_BYTES))
+    trial.unlink()
+
+
+def sweep(path: PathLike) -> None:
+    """Delete the temporary files that killed processes have left of :func:`atomic_write` to ``path``.
+
+    Call it only while no other process can be writing ``path``.
+    """
+    target = os.path.realpath(path)
+    for leftover in Path(target).parent.glob(f"{_temporary_prefix(target)}*.tmp"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def _temporary_prefix(target: str) -> str:
+    # A digest of the name, because a long name with a suffix would exceed what the file system allows.
+    return f".{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:16]}."
+
+
 def sha256(path: PathLike) -> str:
     """The SHA-256 checksum of a file as 64 hexadecimal digits; reads 1 MiB at a time."""
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+        return sha256_of(stream)
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """The SHA-256 checksum of the rest of an open file, as :func:`sha256`."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(block)
     return digest.hexdigest()
 
 
-def _explained(error: OSError, target: str) -> MXNetSegError:
-    """What a user can do about a file that cannot be made."""
+def explained(error: OSError, target: PathLike) -> MXNetSegError:
+    """Return the error that says what a user can do about a file that cannot be made."""
     if error.errno in _DISK_FULL:
         return EnvironmentProblem("the disk is full: the file was not written", where=target,
                                   received=error.strerror, fix="make room on that disk")

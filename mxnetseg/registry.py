@@ -14,10 +14,12 @@ class Registry:
         kind: what is registered, as the error message calls it: ``'model'``.
         entries: canonical spelling -> ``'package.module:attribute'``.
         aliases: other spelling -> canonical spelling.
+        listed_by: the command that lists the names.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str], aliases: Optional[Mapping[str, str]] = None):
-        self.kind = kind
+    def __init__(self, kind: str, entries: Mapping[str, str], aliases: Optional[Mapping[str, str]] = None, *,
+                 listed_by: Optional[str] = None):
+        self.kind, self.listed_by = kind, listed_by
         self._entries: Dict[str, str] = dict(entries)
         self.aliases: Dict[str, str] = dict(aliases or {})
         self._lookup = {canonical(a): n for a, n in self.aliases.items()}
@@ -36,7 +38,8 @@ class Registry:
         try:
             return self._lookup[canonical(name)]
         except KeyError:
-            raise UnknownNameError(self.kind, name, [*self.names(), *self.aliases]) from None
+            raise UnknownNameError(self.kind, name, [*self.names(), *self.aliases],
+                                   listed_by=self.listed_by) from None
 
     def get(self, name: str) -> Any:
         """The registered thing itself, imported now if it was not yet."""

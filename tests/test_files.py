@@ -8,7 +8,7 @@ import pytest
 
 from mxnetseg import files
 from mxnetseg.errors import EnvironmentProblem, UsageError
-from mxnetseg.files import atomic_write, sha256
+from mxnetseg.files import atomic_write, expand, sha256
 
 
 @pytest.fixture
@@ -176,3 +176,9 @@ def test_sha256(tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)
     assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_path_from_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand("~/a") == tmp_path / "a" and expand("a/~/b") == files.Path("a/~/b")
+    assert expand("~nobody-of-this-name/a") == files.Path("~nobody-of-this-name/a")

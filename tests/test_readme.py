@@ -3,12 +3,15 @@
 Training commands get one small epoch on a smaller sample appended; apart from that they run as they stand.
 `make demo` and `make test` are what this suite and the slow test below already are.
 """
+import os
 import re
 import runpy
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,52 @@ def test_make_commands_are_those_of_the_makefile():
 
 def test_commands_named_exist():
     assert set(re.findall(r"`mxnetseg ([a-z][\w-]*)", README)) <= set(COMMANDS)
+
+
+def first_commands():
+    """The commands under "Train, evaluate, predict"."""
+    return [line for line in re.findall(r"^```bash\n(.*?)^```$", README.split("## Train, evaluate, predict")[1],
+                                        re.MULTILINE | re.DOTALL)[0].splitlines() if line.strip()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_first_commands_as_they_stand(tmp_path):
+    """A user's checkout and a user's environment, which says nothing of threads. Training is stopped when it has shown
+    that it moves: ten steps took longer than ten minutes when each number was a CPU context of its own."""
+    train, *others = first_commands()
+    assert train == "python train.py --model fcn --ctx 0 1 2 3" and others
+    checkout = tmp_path / "mxnetseg"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, tracked.split("\0")):
+        if not name.startswith("tests/") and (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, checkout / name)
+    environment = {key: value for key, value in os.environ.items()
+                   if not key.startswith(("OMP_", "MXNET", "GOMP_", "KMP_", "DNNL_", "OPENBLAS_"))}
+    environment.update(HOME=str(tmp_path / "home"), PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                       PYTHONPATH=str(checkout))
+
+    began = time.monotonic()
+    with subprocess.Popen(shlex.split(train), cwd=checkout, env=environment, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        try:
+            while process.poll() is None and time.monotonic() - began < 600:
+                logs = list(checkout.glob("weights/fcn/*.jsonl"))
+                if logs and logs[0].read_text().count("\n"):  # a row is ten steps
+                    break
+                time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert logs and err.count("no GPU here") == 1 and "on cpu(0) in" in err and "--resume" in out
+    for line in others:
+        words = shlex.split(line)
+        words = [sys.executable, "-m", *words] if words[0] == "mxnetseg" else words
+        done = subprocess.run(words, cwd=checkout, env=environment, text=True, capture_output=True, timeout=900)
+        assert done.returncode == 0, (line, done.stderr)
 
 
 @pytest.mark.slow

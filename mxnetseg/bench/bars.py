@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from .tasks import GLUONCV, MXNETSEG, growth, ours, waited, whole
+from .tasks import GLUONCV, MXNETSEG, growth, on, ours, waited, whole
 
 Run = Mapping[str, Any]
 Results = Dict[str, Dict[str, Any]]  # of those who took part, by name
@@ -40,6 +40,13 @@ def _faster(name: str, rival: Callable[[Results], Optional[str]]) -> Callable[[R
     def value(results):
         other = rival(results)
         return results[other]["median"] / results[name]["median"] if name in results and other in results else None
+    return value
+
+
+def _slower(name: str, rival: str) -> Callable[[Results], Optional[float]]:
+    """How many times the rival's seconds ``name`` takes."""
+    def value(results):
+        return results[name]["median"] / results[rival]["median"] if name in results and rival in results else None
     return value
 
 
@@ -107,6 +114,8 @@ BARS: Sequence[Bar] = (
     Bar(f"evaluation {whole('float32')}", "GluonCV, mIoU apart", "evaluate", 0.05, _miou_apart(whole("float32")),
         most=True),
     Bar("training waits for data", "share of an epoch", "epoch", 0.05, _worst(waited), most=True),
+    Bar("--ctx 0 1 2 3 without GPU", "--ctx cpu, times its seconds", "devices", 1.1,
+        _slower(on("0 1 2 3"), on("cpu")), most=True),
     Bar("evaluation's memory", "growth after a third", "memory", 0.02, _worst(growth), most=True),
     Bar("mxnetseg --help", "seconds", "start", 0.5, _help, most=True),
 )

@@ -4,6 +4,8 @@
 "crop": 256, "batch": 8}``: one turn trains on every picture once. Each turn also says how many pictures it saw and for
 how long the training waited for the loader.
 
+With ``"ctx": ["0", "1"]`` it trains on what ``--ctx 0 1`` means here.
+
 Forms: those of ``train.precision``, by the real :class:`~mxnetseg.engine.trainer.Trainer`, and ``mxnetseg``: GluonCV's
 data set behind MXNet's ``DataLoader`` with 16 processes, and a step, as MXNetSeg has them.
 """
@@ -17,6 +19,7 @@ import time
 import mxnet as mx
 
 from ..config import Config
+from ..engine.contexts import resolve_contexts
 from ..engine.interrupt import Interrupt
 from ..engine.trainer import Trainer
 from ..models import get_model
@@ -38,7 +41,7 @@ def _ours(task, folder):
         "train.batch_size": task["batch"], "train.precision": task["form"], "optimizer.lr": 1e-3,
         # neither validation nor a checkpoint: the others have none
         "train.epochs": _FOR_EVER, "train.val_every": 0, "train.save_every": _FOR_EVER})
-    trainer = Trainer(config, [mx.cpu()], folder=folder, validate=False, quiet=True)
+    trainer = Trainer(config, resolve_contexts(task.get("ctx", ["cpu"])), folder=folder, validate=False, quiet=True)
     waited = Waited(trainer.loader.epoch)
     trainer.loader.epoch = waited
     interrupt = Interrupt()

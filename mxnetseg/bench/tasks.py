@@ -16,12 +16,15 @@ from .._memory import VARIABLE as KEEP_MEMORY
 from .._processor import multiplies_bfloat16
 from .turns import Column, Competitor, Measured
 
-# name -> backbone and output stride; PyTorch's twins are in theirs.py
+# name -> backbone and output stride
 NETWORKS = {"fcn": ("resnet18", 8), "bisenet": ("resnet18", 32), "pspnet": ("resnet50", 8),
-            "deeplabv3plus": ("resnet50", 8)}
+            "deeplabv3plus": ("resnet50", 8), "ddrnet": (None, None), "pidnet": (None, None),
+            "segformer": ("mit_b0", None)}
+NO_TWIN = ("pidnet", "segformer")  # of all others theirs.py has one in PyTorch
 TASKS = {
     "infer": "pictures through a network", "train": "one training step",
-    "epoch": "one training epoch of the whole program, with its loader", "loader": "reading training pictures",
+    "epoch": "one training epoch of the whole program, with its loader",
+    "devices": "the same on --ctx 0 1 2 3 and on --ctx cpu, without a GPU", "loader": "reading training pictures",
     "evaluate": "one picture at six scales and mirrored, from file to score",
     "memory": "what evaluation holds after many pictures", "start": "from the start of a program to its end"}
 MXNETSEG = "MXNet, MXNetSeg's way"
@@ -89,6 +92,7 @@ DEFAULTS = {
     "infer": Setting("infer"),
     "train": Setting("train", batch=2),
     "epoch": Setting("epoch", size=(360, 480), batch=8, rounds=5, warm_up=1, pictures=64, kind="jpg"),
+    "devices": Setting("devices", size=(180, 240), batch=8, rounds=3, warm_up=1, pictures=16, kind="jpg"),
     "loader": Setting("loader", size=(1024, 2048), batch=4, rounds=7, pictures=8),
     "evaluate": Setting("evaluate", size=(1024, 2048), rounds=3),
     "memory": Setting("memory", size=(96, 128), rounds=6, pictures=50),
@@ -126,6 +130,7 @@ def the_whole(networks: Sequence[str]) -> Iterator[Setting]:
             yield replace(train, network=network)
             yield replace(train, network=network, size=(256, 256), batch=8)
     yield replace(DEFAULTS["epoch"], rounds=3, pictures=40)
+    yield DEFAULTS["devices"]
     yield from settings("evaluate", networks=networks[:1])
     yield DEFAULTS["memory"]
     yield from settings("loader", networks=networks)
@@ -138,6 +143,7 @@ def the_quick(networks: Sequence[str]) -> Iterator[Setting]:
         yield replace(DEFAULTS["infer"], network=network, rounds=3, finalists=True)
         yield replace(DEFAULTS["train"], network=network, rounds=3, warm_up=2, size=(256, 256), finalists=True)
     yield replace(DEFAULTS["epoch"], rounds=2, pictures=16)
+    yield replace(DEFAULTS["devices"], rounds=2)
     yield from settings("evaluate", networks=networks[:1], rounds=1, size=(256, 512))
     yield replace(DEFAULTS["memory"], pictures=20)
     yield from settings("loader", networks=networks, rounds=2)
@@ -181,7 +187,7 @@ def _task(setting: Setting) -> Dict[str, Any]:
 
 def _network(setting: Setting) -> str:
     backbone, stride = NETWORKS[setting.network]
-    return f"{setting.network} on {backbone}, output stride {stride}"
+    return setting.network + (f" on {backbone}" if backbone else "") + (f", output stride {stride}" if stride else "")
 
 
 def _shape(setting: Setting) -> str:
@@ -225,7 +231,8 @@ def _train(setting: Setting, torch: Optional[str]) -> Part:
 def _theirs(task: Dict[str, Any], torch: Optional[str], forms: Sequence[str]) -> List[Competitor]:
     return [Competitor(pytorch(form, precision), _script(torch, "theirs.py"),
                        {**task, "form": form, "precision": precision}, _KEEPING)
-            for precision in ("float32", *halves()) for form in forms] if torch else []
+            for precision in ("float32", *halves()) for form in forms
+            ] if torch and task["network"] not in NO_TWIN else []
 
 
 def _epoch(setting: Setting, torch: Optional[str]) -> Part:
@@ -243,6 +250,22 @@ def _epoch(setting: Setting, torch: Optional[str]) -> Part:
         ("pictures/s", lambda r: f"{median(r.noted['pictures']) / r.median:.2f}"),
         ("waited", lambda r: f"{waited(vars(r)):.1%}")],
         prepare=lambda folder: _pictures(folder, [setting.size] * setting.pictures, setting.kind))
+
+
+def _devices(setting: Setting, torch: Optional[str]) -> Part:
+    crop = _crop(setting)
+    task = {**_task(setting), "base": setting.size[1], "crop": crop, "form": "float32"}
+    found = [Competitor(on(ctx), _module("epoch"), {**task, "ctx": ctx.split()}, {"CUDA_VISIBLE_DEVICES": ""})
+             for ctx in ("cpu", "0 1 2 3")]
+    title = f"{TASKS['devices']}: {_network(setting)}, {setting.pictures} images of " \
+            f"{setting.size[0]} x {setting.size[1]}, batches of {setting.batch} crops of {crop} x {crop}"
+    return Part(title, found, on("cpu"),
+                prepare=lambda folder: _pictures(folder, [setting.size] * setting.pictures, setting.kind))
+
+
+def on(ctx: str) -> str:
+    """The name of the competitor that trains on some devices."""
+    return f"ours, --ctx {ctx}"
 
 
 def waited(result: Dict[str, Any]) -> float:
@@ -354,8 +377,8 @@ def _call(module: str, function: str, args: Sequence[Any], kwargs: Dict[str, Any
     return getattr(import_module(f".{module}", __package__), function)(*args, **kwargs)
 
 
-_MAKERS = {"infer": _infer, "train": _train, "epoch": _epoch, "loader": _loader, "evaluate": _evaluate,
-           "memory": _memory, "start": _start}
+_MAKERS = {"infer": _infer, "train": _train, "epoch": _epoch, "devices": _devices, "loader": _loader,
+           "evaluate": _evaluate, "memory": _memory, "start": _start}
 
 
 def misfits(results: Sequence[Measured]) -> Optional[Dict[str, int]]:

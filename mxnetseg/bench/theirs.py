@@ -1,9 +1,10 @@
 """One competitor in PyTorch, run by a Python that has it: ``python theirs.py TASK``, where TASK is JSON.
 
-The four networks of the benchmark, written here from the same papers with the same layers as ours, so that both
-sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded, in
-float32 also fused by oneDNN) or ``compiled`` (Inductor, for inference with folded weights); ``precision``: ``float32``
-or ``bfloat16``: for inference the whole network, cast once, which is never slower than autocast; autocast to train.
+The networks of the benchmark that have a twin, written here from the same papers with the same layers as ours, so that
+both sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded,
+in float32 also fused by oneDNN) or ``compiled`` (Inductor, for inference with folded weights); ``precision``:
+``float32`` or ``bfloat16``: for inference the whole network, cast once, which is never slower than autocast; autocast
+to train.
 
 This file imports nothing of mxnetseg but its neighbour serve.py, for that Python need not have it.
 """
@@ -169,8 +170,79 @@ class DeepLabv3Plus(nn.Module):
         return enlarge(self.head(self.fuse(torch.cat([low, enlarge(context, low)], 1))), x)
 
 
-NETWORKS = {"fcn": FCN, "bisenet": BiSeNet, "pspnet": PSPNet, "deeplabv3plus": DeepLabv3Plus}
-BACKBONES = {"resnet18": resnet18, "resnet50": resnet50}
+def edges_aligned(x, like):
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def before_conv(inputs, outputs, kernel=1, pool=None):
+    return nn.Sequential(*([pool] if pool else []), nn.BatchNorm2d(inputs), nn.ReLU(),
+                         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False))
+
+
+class Plain(nn.Module):
+    """A residual block whose sum has a ReLU or none."""
+
+    def __init__(self, inputs, width, stride=1, act=True, bottleneck=False):
+        super().__init__()
+        self.act, outputs = act, 2 * width if bottleneck else width
+        self.body = nn.Sequential(conv_norm(inputs, width, 1), conv_norm(width, width, 3, stride),
+                                  conv_norm(width, outputs, 1, act=None)) if bottleneck else \
+            nn.Sequential(conv_norm(inputs, width, 3, stride), conv_norm(width, width, act=None))
+        self.shortcut = conv_norm(inputs, outputs, 1, stride, act=None) if stride > 1 or inputs != outputs else None
+
+    def forward(self, x):
+        y = self.body(x) + (x if self.shortcut is None else self.shortcut(x))
+        return F.relu(y) if self.act else y
+
+
+class DAPPM(nn.Module):
+    def __init__(self, inputs, width, outputs):
+        super().__init__()
+        pools = [None, nn.AvgPool2d(5, 2, 2), nn.AvgPool2d(9, 4, 4), nn.AvgPool2d(17, 8, 8), nn.AdaptiveAvgPool2d(1)]
+        self.scales = nn.ModuleList(before_conv(inputs, width, pool=pool) for pool in pools)
+        self.process = nn.ModuleList(before_conv(width, width, 3) for _ in range(4))
+        self.compression, self.shortcut = before_conv(5 * width, outputs), before_conv(inputs, outputs)
+
+    def forward(self, x):
+        found = [self.scales[0](x)]
+        for scale, process in zip(self.scales[1:], self.process):
+            found.append(process(edges_aligned(scale(x), x) + found[-1]))
+        return self.compression(torch.cat(found, 1)) + self.shortcut(x)
+
+
+class DDRNet(nn.Module):
+    """DDRNet-23-slim, without the auxiliary head."""
+
+    def __init__(self, backbone, classes, c=32):
+        super().__init__()
+
+        def two(inputs, width, stride=1):
+            return nn.Sequential(Plain(inputs, width, stride), Plain(width, width, act=False))
+        self.stem = nn.Sequential(nn.Conv2d(3, c, 3, 2, 1), nn.BatchNorm2d(c), nn.ReLU(),
+                                  nn.Conv2d(c, c, 3, 2, 1), nn.BatchNorm2d(c), nn.ReLU(),
+                                  two(c, c), nn.ReLU(), two(c, 2 * c, 2), nn.ReLU())
+        self.low3, self.low4, self.low5 = (two(2 * c, 4 * c, 2), two(4 * c, 8 * c, 2),
+                                           Plain(8 * c, 8 * c, 2, False, True))
+        self.high3, self.high4, self.high5 = (two(2 * c, 2 * c), two(2 * c, 2 * c),
+                                              Plain(2 * c, 2 * c, 1, False, True))
+        self.up3, self.up4 = conv_norm(4 * c, 2 * c, 1, act=None), conv_norm(8 * c, 2 * c, 1, act=None)
+        self.down3 = conv_norm(2 * c, 4 * c, 3, 2, act=None)
+        self.down4 = nn.Sequential(conv_norm(2 * c, 4 * c, 3, 2), conv_norm(4 * c, 8 * c, 3, 2, act=None))
+        self.spp = DAPPM(16 * c, 128, 4 * c)
+        self.head = nn.Sequential(before_conv(4 * c, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, classes, 1))
+
+    def forward(self, x):
+        y = self.stem(x)
+        high, low = self.high3(y), self.low3(y)
+        high, low = high + edges_aligned(self.up3(F.relu(low)), high), low + self.down3(F.relu(high))
+        high, low = self.high4(F.relu(high)), self.low4(F.relu(low))
+        high, low = high + edges_aligned(self.up4(F.relu(low)), high), low + self.down4(F.relu(high))
+        high, low = self.high5(F.relu(high)), self.low5(F.relu(low))
+        return edges_aligned(self.head(high + edges_aligned(self.spp(low), high)), x)
+
+
+NETWORKS = {"fcn": FCN, "bisenet": BiSeNet, "pspnet": PSPNet, "deeplabv3plus": DeepLabv3Plus, "ddrnet": DDRNet}
+BACKBONES = {"resnet18": resnet18, "resnet50": resnet50, None: lambda output_stride: None}
 
 
 def main() -> None:

@@ -12,10 +12,11 @@ Adam divides the factor out again, so that only wd' = wd / f remains.
 """
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from ..errors import ConfigError, UnknownNameError, canonical
+from ..errors import ConfigError, UnknownNameError, canonical, short
 from .schema import merge, nested
 
 # keys of MXNetSeg's config.yml, and those that its trainer added to what it sent to wandb
@@ -95,7 +96,7 @@ def from_mxnetseg(flat: Mapping[str, Any], where: Optional[object] = None) -> Tu
     _network(flat, put, notes, where)
     _rate(flat, put, notes, where)
     put("data.recipe", "mxnetseg")
-    if (data, flat.get("num_train")) in _TRAINVAL:
+    if any(data == name and flat.get("num_train") == size for name, size in _TRAINVAL):
         put("data.train_split", "trainval")
     # MXNetSeg scores windows of pictures scaled to base_size
     put("eval.mode", "slide")
@@ -114,18 +115,18 @@ def _network(flat, put, notes, where) -> None:
     put("model.aux", aux)
     if aux:
         put("loss.aux_weight", 1.0)
-        notes.append(f"aux_weight {flat.get('aux_weight')} had no effect there: each auxiliary loss counted fully, "
-                     "so loss.aux_weight is 1")
+        notes.append(f"aux_weight {short(flat.get('aux_weight'))} had no effect there: each auxiliary loss counted "
+                     "fully, so loss.aux_weight is 1")
     norm = flat.get("norm", flat.get("norm_layer"))
     if norm is not None:
         if str(norm).lower() not in _NORMS:
-            raise ConfigError("MXNetSeg has no such normalisation layer", where=where, received=norm,
+            raise ConfigError("MXNetSeg has no such normalisation layer", where=where, received=short(norm),
                               fix="one of SyncBN, BN, GN")
         put("model.norm", _NORMS[str(norm).lower()])
     manner = (flat.get("backbone_init") or {}).get("manner")
     if manner not in (None, "cls"):
         raise ConfigError("a backbone taken from another segmentation network has no counterpart here", where=where,
-                          received=f"backbone_init.manner: {manner}",
+                          received=f"backbone_init.manner: {short(manner)}",
                           fix="make it cls, and name the checkpoint to start from in train.init_from")
     put("model.pretrained_base", manner == "cls")
 
@@ -134,9 +135,9 @@ def _rate(flat, put, notes, where) -> None:
     """Learning rate and weight decay; see the head of this file."""
     devices, batch = _devices(flat.get("ctx"), where), flat.get("bs_train", 8)
     for key, value in {**{k: flat.get(k, 0) for k in ("lr", "wd", "target_lr")}, "bs_train": batch}.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or (key == "bs_train" and
-                                                                                           value < 1):
-            raise ConfigError(f"configuration key {key!r} takes a number", where=where, received=repr(value))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or \
+                not (key == "bs_train") <= value < math.inf:
+            raise ConfigError(f"configuration key {key!r} takes a number", where=where, received=short(value))
     factor = devices / batch
     adam = flat.get("optimizer") == "adam"
     if adam:
@@ -161,7 +162,7 @@ def _devices(ctx: Any, where: Optional[object]) -> int:
         return 1
     count = len(re.findall(r"[cg]pu\(\d+\)", ctx)) if isinstance(ctx, str) else len(ctx) if isinstance(ctx, list) else 0
     if not count:
-        raise ConfigError("ctx is a list of devices", where=where, received=repr(ctx), fix="[gpu(0), gpu(1)]")
+        raise ConfigError("ctx is a list of devices", where=where, received=short(ctx), fix="[gpu(0), gpu(1)]")
     return count
 
 
@@ -169,9 +170,11 @@ def _check_keys(flat: Mapping[str, Any], where: Optional[object]) -> None:
     for key, value in flat.items():
         if key not in _KEYS:
             raise UnknownNameError("key of MXNetSeg's config.yml", key, _KEYS, where=where)
+        if key in ("model_name", "data_name") and not isinstance(value, (str, type(None))):
+            raise ConfigError(f"configuration key {key!r} takes text", where=where, received=short(value))
         if key in _NESTED and value is not None:
             if not isinstance(value, Mapping):
-                raise ConfigError(f"configuration key {key!r} holds a mapping", where=where, received=repr(value))
+                raise ConfigError(f"configuration key {key!r} holds a mapping", where=where, received=short(value))
             for inner in value:
                 if inner not in _NESTED[key]:
                     known = [f"{key}.{name}" for name in _NESTED[key]]

@@ -8,21 +8,24 @@ unless its path was given.
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 import yaml
 
-from ..errors import ConfigError, UnknownNameError, canonical
+from ..errors import ConfigError, UnknownNameError, canonical, short
+from ..files import expand, no_file, open_regular
 from .legacy import from_mxnetseg, is_flat, unwrap_wandb
 from .options import check_mapping
+from .plain_yaml import MOST_BYTES, parse
 from .schema import Config, merge, nested
 
 log = logging.getLogger(__name__)
 
 BASE_KEY = "_base_"
 _SUFFIXES = (".yaml", ".yml")
+_MOST_LEVELS = 20  # of _base_, one file naming the next, and of a dotted key
+_SHOWN = 200  # characters of an override that messages show
 
 
 def load_config(source: Union[str, Path, None] = None, *, model: Optional[str] = None,
@@ -51,7 +54,7 @@ def load_config(source: Union[str, Path, None] = None, *, model: Optional[str] =
     if model is not None:
         values = merge(values, nested("model.name", model))
     for text in overrides:
-        origins.append(f"--set {text}")
+        origins.append(f"--set {text[:_SHOWN]}")
         values = merge(values, check_mapping(Config, nested(*parse_override(text)), origins[-1]))
     return Config.from_dict(values, where=" with ".join(origins) or None)
 
@@ -95,10 +98,10 @@ def parse_override(text: str) -> Tuple[str, Any]:
         ConfigError: no ``=``, or a value that is not YAML.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError("an override has the form KEY=VALUE", where="--set", received=text,
+    if not equals or not key.strip() or key.count(".") > _MOST_LEVELS:
+        raise ConfigError("an override has the form KEY=VALUE", where="--set", received=text[:_SHOWN],
                           fix="for example --set optimizer.lr=0.01")
-    return key.strip(), _parse(value, where=f"--set {text}")
+    return key.strip(), parse(value, where=f"--set {text[:_SHOWN]}")
 
 
 def configs_dir() -> Path:
@@ -130,42 +133,58 @@ def find_config(source: Union[str, Path], relative_to: Optional[Path] = None) ->
         UnknownNameError: no configuration of that name, with the nearest ones.
     """
     if Path(source).suffix in _SUFFIXES:
-        path = Path(relative_to or "", Path(source).expanduser())
-        if path.is_file():
+        path = Path(relative_to or "", expand(source))
+        problem = no_file(path)
+        if problem is None:
             return path
+        if problem != "is not there":
+            raise ConfigError(f"the configuration file {problem}", where=path, fix="give the path of a YAML file")
         raise ConfigError("there is no such configuration file", received=path,
                           fix=f"give a path that exists, or one of the names {', '.join(list_configs())}")
     try:
         return _shipped()[canonical(str(source))]
     except KeyError:
-        raise UnknownNameError("configuration", str(source), list_configs()) from None
+        raise UnknownNameError("configuration", str(source), list_configs(),
+                               listed_by="mxnetseg config --list") from None
 
 
-def read_layers(path: Path, _chain: Tuple[Path, ...] = ()) -> Dict[str, Any]:
+def read_layers(path: Path) -> Dict[str, Any]:
     """The checked values of a file, laid over those of the files that its ``_base_`` names.
 
     MXNetSeg's flat ``config.yml`` and wandb's exports are understood, see :mod:`mxnetseg.config.legacy`.
 
     Raises:
-        ConfigError: unreadable, not YAML, not a mapping, or a circle of ``_base_``.
+        ConfigError: unreadable, not YAML, not a mapping, or ``_base_`` runs in a circle or too deep.
     """
-    path = path.resolve()
-    if path in _chain:
-        circle = " -> ".join(p.name for p in (*_chain[_chain.index(path):], path))
-        raise ConfigError(f"{BASE_KEY} runs in a circle", where=_chain[-1], received=circle,
+    return _layers(path.resolve(), (), {})
+
+
+def _layers(path: Path, chain: Tuple[Path, ...], known: Dict[Path, Dict[str, Any]]) -> Dict[str, Any]:
+    """As :func:`read_layers`.
+
+    Args:
+        chain: the files that lead to ``path``.
+        known: files that have been read, each read once: n files of two bases can be reached in 2^n ways.
+    """
+    if path in chain or len(chain) > _MOST_LEVELS:
+        kind = "runs in a circle" if path in chain else f"names more than {_MOST_LEVELS} files, one naming the next"
+        files = " -> ".join(p.name for p in (*chain[chain.index(path) if path in chain else 0:], path))
+        raise ConfigError(f"{BASE_KEY} {kind}", where=chain[-1], received=files,
                           fix=f"remove {BASE_KEY} from one of these files")
-    content = read_file(path)
-    if is_flat(content):
-        content, notes = from_mxnetseg(content, path)
-        log.info("%s is a configuration of MXNetSeg; in today's keys:\n%s", path, "\n".join(notes))
-    bases = content.pop(BASE_KEY, None) or []
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
-        raise ConfigError(f"{BASE_KEY} takes a file or a list of files", where=path, received=repr(bases))
-    values: Dict[str, Any] = {}
-    for base in bases:
-        values = merge(values, read_layers(find_config(base, path.parent), (*_chain, path)))
-    return merge(values, check_mapping(Config, content, path))
+    if path not in known:
+        content = read_file(path)
+        if is_flat(content):
+            content, notes = from_mxnetseg(content, path)
+            log.info("%s is a configuration of MXNetSeg; in today's keys:\n%s", path, "\n".join(notes))
+        bases = content.pop(BASE_KEY, None) or []
+        bases = [bases] if isinstance(bases, str) else bases
+        if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+            raise ConfigError(f"{BASE_KEY} takes a file or a list of files", where=path, received=short(bases))
+        values: Dict[str, Any] = {}
+        for base in bases:
+            values = merge(values, _layers(find_config(base, path.parent).resolve(), (*chain, path), known))
+        known[path] = merge(values, check_mapping(Config, content, path))
+    return known[path]
 
 
 def read_file(path: Path) -> Dict[str, Any]:
@@ -174,62 +193,20 @@ def read_file(path: Path) -> Dict[str, Any]:
     Raises:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
+    with open_regular(path, "the configuration file", ConfigError) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ConfigError("the configuration file is too large", where=path,
+                          received=f"more than {MOST_BYTES >> 20} MiB", fix="give a file of YAML with a configuration")
     try:
-        content = _parse(path.read_text(encoding="utf-8"), where=path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the configuration file cannot be read", where=path, received=error) from error
+        content = parse(data.decode("utf-8"), where=path)
+    except UnicodeDecodeError as error:
+        raise ConfigError("the configuration file cannot be read as text", where=path,
+                          received=f"byte {data[error.start]:#04x} at position {error.start}",
+                          fix="save it as plain UTF-8 text") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise ConfigError("a configuration file holds a mapping of sections", where=path,
                           received=type(content).__name__, fix="for example:\ntrain:\n  epochs: 30")
     return unwrap_wandb(content)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: ``1e-2`` is a number, and a key given twice is a mistake.
-
-    YAML 1.1, which PyYAML reads, takes ``1e-2`` for text because it has no dot, and lets the last of
-    two equal keys win in silence.
-    """
-
-    def get_single_node(self):
-        """The document, without what wandb writes of itself into its exports: that has numbers for keys."""
-        node = super().get_single_node()
-        if isinstance(node, yaml.MappingNode):
-            node.value = [(key, value) for key, value in node.value if key.value != "_wandb"]
-        return node
-
-    def construct_mapping(self, node, deep=False):
-        seen = {}
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise _at(key_node, f"key {key!r} is not text")
-            if key in seen:
-                raise _at(key_node, f"key {key!r} is given twice, first in line {seen[key]}")
-            seen[key] = key_node.start_mark.line + 1
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _at(node: yaml.Node, problem: str) -> yaml.YAMLError:
-    """A YAML error that knows its line."""
-    return yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
-
-
-def _parse(text: str, where: object) -> Any:
-    """YAML text as plain values; a mistake in it is a :class:`ConfigError` with line and column."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark and isinstance(where, Path) else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError("this is not valid YAML", where=f"{where}{line}", received=problem) from error

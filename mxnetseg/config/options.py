@@ -13,7 +13,7 @@ from functools import lru_cache
 from numbers import Real
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union, get_args, get_origin, get_type_hints
 
-from ..errors import ConfigError, UnknownNameError, nearest
+from ..errors import ConfigError, UnknownNameError, nearest, short
 
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -82,7 +82,7 @@ class Section:
                 object.__setattr__(self, key, convert(value, hint, opt, where))
             elif not isinstance(value, hint if is_dataclass(hint) else get_args(hint)):
                 raise ConfigError(f"{where} takes an object of class {section_type(hint).__name__}",
-                                  received=repr(value))
+                                  received=_show(value))
 
 
 @lru_cache(maxsize=None)
@@ -184,13 +184,14 @@ def convert(value: Any, hint: Any, opt: Option, key: str, where: Optional[object
     if origin is tuple:
         return _convert_list(value, args, opt, key, where)
     if origin is dict:
-        if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        if isinstance(value, Mapping) and _is_plain(value):
             return dict(value)
-        raise _wrong("a mapping of names to values", value, opt, key, where)
+        raise _wrong("a mapping of names to values: text, finite numbers, true, false, null, lists and mappings",
+                     value, opt, key, where)
 
     if isinstance(value, Real) and not isinstance(value, bool):
         if hint is float:
-            value = float(value)
+            value = math.inf if isinstance(value, int) and value.bit_length() > 1023 else float(value)
         elif hint is int and math.isfinite(value) and value == int(value):
             value = int(value)
     fits = type(value) is hint
@@ -201,6 +202,14 @@ def convert(value: Any, hint: Any, opt: Option, key: str, where: Optional[object
     if not fits:
         raise _wrong(_KIND_NAMES[hint], value, opt, key, where)
     return value
+
+
+def _is_plain(value: Any, levels: int = 40) -> bool:
+    """Return whether JSON can hold a value, so that a sidecar can."""
+    if isinstance(value, (list, tuple, Mapping)):
+        names, items = (value, value.values()) if isinstance(value, Mapping) else ((), value)
+        return levels > 0 and all(isinstance(n, str) for n in names) and all(_is_plain(v, levels - 1) for v in items)
+    return value is None or isinstance(value, (str, int)) or isinstance(value, float) and math.isfinite(value)
 
 
 def _convert_list(value, args, opt, key, where):
@@ -249,4 +258,4 @@ def _wrong(expected: str, value: Any, opt: Option, key: str, where: Optional[obj
 
 def _show(value: Any) -> str:
     """A value with its type, which the value alone often hides: 0.1 and '0.1'."""
-    return f"{value!r} ({type(value).__name__})"
+    return f"{short(value, 200)} ({type(value).__name__})"

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import yaml
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short
 from ..files import atomic_write
 from .options import Section, build, check_mapping, describe_fields, option, section_type, type_text
 
@@ -43,6 +43,15 @@ class Data(Section):
     root: Optional[str] = option(None, "folder of the data set", null="$MXNETSEG_DATA, then ./dataset")
     train_split: str = option("train", "split to train on")
     val_split: str = option("val", "split to validate on")
+    scale_to_8bit: Optional[Tuple[float, float]] = option(
+        None, "for images of more than 8 bits: the values that become 0 and 255, the same in all images and bands",
+        null="such images are refused, unless scale_percentiles is given")
+    scale_percentiles: Optional[Tuple[float, float]] = option(
+        None, "percentiles that become 0 and 255, of each band of each image by itself", unit="per cent", low=0,
+        high=100, null="no stretching")
+    bands: Optional[Tuple[int, int, int]] = option(
+        None, "the bands that become red, green and blue, counted from 1; those of further pages count on", low=1,
+        null="images have 1 or 3 bands, and what is transparent is refused")
     base_size: int = option(
         288, "long side that an image is scaled to before `scale` applies", unit="pixels", low=8)
     crop_size: Tuple[int, int] = option(
@@ -70,6 +79,7 @@ class Data(Section):
         0.0, "share of the crop's height and width that an ignored grey box covers at most; 0 is none",
         low=0, high=1)
     workers: int = option(2, "threads that read and augment images", low=1, high=256)
+    timeout: float = option(120.0, "time to wait for one image before reading counts as hung", unit="seconds", above=0)
 
 
 @dataclass(frozen=True)
@@ -170,6 +180,15 @@ class Eval(Section):
     batch: int = option(1, "images or windows that a device computes at once", low=1)
 
 
+# arguments of every network, which model.options would override in silence -> where they belong
+_NOT_OPTIONS = {
+    **{key: f"set model.{key}" for key in ("name", "backbone", "output_stride", "aux", "norm", "pretrained_base")},
+    "pretrained": "set model.pretrained_base", "root": "set model.pretrained_path",
+    "nclass": "leave it out: the data set has its number of classes", "ctx": "leave it out: --ctx names the devices",
+    "norm_layer": "set model.norm", "norm_kwargs": "set model.norm",
+}
+
+
 @dataclass(frozen=True)
 class Config(Section):
     """A whole configuration. Immutable; :meth:`replace` gives a changed copy.
@@ -196,6 +215,13 @@ class Config(Section):
         low, high = self.data.scale
         if low > high:
             yield f"data.scale runs from {low:g} down to {high:g}", f"data.scale: [{high:g}, {low:g}]"
+        for key in ("scale_to_8bit", "scale_percentiles"):
+            low, high = getattr(self.data, key) or (0, 1)
+            if low >= high:
+                yield f"data.{key} runs from {low:g} to {high:g}", f"data.{key}: [LOW, HIGH], where LOW is below HIGH"
+        if self.data.scale_to_8bit and self.data.scale_percentiles:
+            yield ("data.scale_to_8bit and data.scale_percentiles are both given, and each says how values are scaled",
+                   "leave one out, or set it to null")
         if self.data.recipe is not None:
             plain = Data()
             own = [key for key in ("scale", "flip", "blur", "jitter", "photometric", "cat_max_ratio", "class_uniform",
@@ -204,6 +230,8 @@ class Config(Section):
                 yield (f"data.recipe {self.data.recipe} sets data.{', data.'.join(own)} itself",
                        "leave out data.recipe, or these keys; where another file gives them, give their defaults: " +
                        ", ".join(f"data.{key}={_inline(getattr(plain, key))}" for key in own))
+        for key in sorted({*_NOT_OPTIONS} & {*self.model.options}):
+            yield f"model.options.{key} is no option of one network", _NOT_OPTIONS[key]
         loss = self.loss
         if not (loss.ce or loss.focal or loss.dice or loss.lovasz):
             yield "every loss has weight 0", "give one of loss.ce, loss.focal, loss.dice and loss.lovasz a weight"
@@ -218,8 +246,8 @@ class Config(Section):
             yield ("schedule.name is step, but schedule.step_epochs is null",
                    "name the epochs, for example schedule.step_epochs: [10, 20]")
         if rising != list(schedule.step_epochs or ()):
-            yield (f"schedule.step_epochs does not rise: {list(schedule.step_epochs)}",
-                   f"schedule.step_epochs: {rising}")
+            yield (f"schedule.step_epochs does not rise: {short(list(schedule.step_epochs), 200)}",
+                   f"schedule.step_epochs: {short(rising, 200)}")
         if schedule.warmup_epochs >= self.train.epochs:
             yield (f"schedule.warmup_epochs ({schedule.warmup_epochs:g}) leaves nothing of "
                    f"train.epochs ({self.train.epochs})", "lower the first or raise the second")

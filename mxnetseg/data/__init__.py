@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Tuple, Type
 
 from ..errors import UnknownNameError, UsageError
+from ..files import expand
 from ..registry import Registry
 
 if TYPE_CHECKING:
-    from .base import PathLike, SegDataset
+    from .base import Decoding, PathLike, SegDataset
 
-__all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset"]
+__all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset",
+           "without_folder"]
 
 # A new data set is one file and one line here; its module is imported when it is asked for.
 DATASETS = Registry(
@@ -58,6 +60,7 @@ DATASETS = Registry(
              "pascalcontext59": "pascalcontext", "mscoco": "coco", "cocostuff": "cocostuff10k", "bdd": "bdd100k",
              "ade": "ade20k", "nyu": "nyuv2", "mhp": "mhpv1", "mapillaryvistas": "mapillary", "vistas": "mapillary",
              "stanford10": "stanfordbackground", "weizhorses": "weizmannhorses"},
+    listed_by="mxnetseg datasets",
 )
 _BY_PATH = ("folder", "list", "pack")  # data sets that are named by where they lie: folder:PATH
 
@@ -76,7 +79,8 @@ def get_dataset_class(name: str) -> Type[SegDataset]:
     return DATASETS.get(name)
 
 
-def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = None) -> SegDataset:
+def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = None,
+                decoding: Optional[Decoding] = None) -> SegDataset:
     """Open one split of a data set.
 
     Args:
@@ -85,6 +89,8 @@ def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = N
             `mxnetseg pack` wrote.
         split: ``'train'``, ``'val'``, ...; each data set names its own.
         root: where the data set lies, if not in ``$MXNETSEG_DATA`` or ``./dataset``.
+        decoding: how images of more than 8 bits or of other than 1 or 3 bands are converted; by default they are
+            refused.
 
     Raises:
         UnknownNameError: no such data set or split.
@@ -92,7 +98,7 @@ def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = N
         UsageError: both a folder and a ``root`` were given.
     """
     kind, root = locate_dataset(name, root=root)
-    return kind(split=split, root=root)
+    return kind(split=split, root=root, **({} if decoding is None else {"decoding": decoding}))
 
 
 def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[SegDataset], Optional[PathLike]]:
@@ -107,7 +113,7 @@ def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[
         return get_dataset_class(kind), root
     if root is not None:
         raise UsageError("folder data was given two folders", received=f"{name} and root {root}",
-                         fix=f"give one: --data {kind}:PATH, or --data {kind} --root PATH")
+                         fix=f"give one: {kind}:PATH, or {kind} with --root PATH")
     if kind == "pack":  # no data set of its own, but another form of any
         from .pack import PackDataset
 
@@ -115,13 +121,19 @@ def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[
     return get_dataset_class(kind), folder
 
 
+def without_folder(name: str) -> str:
+    """Return ``'folder'`` for ``'folder:PATH'`` or a path, and other names as they are: for a root given later."""
+    kind, folder = _place_in(name)
+    return name if folder is None else kind
+
+
 def _place_in(name: str) -> Tuple[str, Optional[Path]]:
     """The data set that ``name`` stands for, and its folder if it names that, too."""
     kind, colon, path = name.partition(":")
     if colon and kind in _BY_PATH:
-        return kind, Path(path)
-    if "/" in name or os.sep in name:  # surely a path, even if nothing is there
-        return "folder", Path(name)
+        return kind, expand(path)
+    if "/" in name or os.sep in name or name.startswith("~"):  # surely a path, even if nothing is there
+        return "folder", expand(name)
     try:
         return DATASETS.resolve(name), None  # a data set's name goes before a folder of the same name
     except UnknownNameError:

@@ -14,13 +14,15 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UsageError, nearest
+from ..files import no_file
 from . import locate_dataset
-from .base import IGNORE, IMAGE_SUFFIXES, PathLike, SegDataset, check_sizes
+from .base import IGNORE, IMAGE_SUFFIXES, PLAIN, Decoding, PathLike, SegDataset, check_sizes
+from .decoding import UndeclaredImage
+from .headers import open_picture, read_header
 from .pack import PackDataset
-from .parallel import in_parallel
+from .parallel import TIMEOUT, in_parallel
 
 
 class Kind(NamedTuple):
@@ -220,7 +222,8 @@ def enet(stats: SplitStats) -> np.ndarray:
 
 
 def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = None,
-          workers: Optional[int] = None, allow: Sequence[str] = (), progress: Optional[Progress] = None) -> Audit:
+          workers: Optional[int] = None, allow: Sequence[str] = (), timeout: float = TIMEOUT,
+          decoding: Decoding = PLAIN, progress: Optional[Progress] = None) -> Audit:
     """Look at every pair of a data set.
 
     Args:
@@ -228,7 +231,9 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
         splits: default: those of train, val and test that are there; if it has none of these, all.
         root: where it lies.
         workers: threads; default one for each core.
+        timeout: seconds to wait for one file.
         allow: kinds of findings (:data:`KINDS`) that are told but do not make the audit fail.
+        decoding: how images that are not 8-bit grey or RGB are converted.
         progress: wraps a stream of items: ``progress(items, count)``, as a progress bar does.
 
     Raises:
@@ -253,7 +258,7 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
     postponed: List[Tuple[str, MXNetSegError]] = []
     for split in wanted:
         try:
-            dataset = unchecked(split=split, root=root)
+            dataset = unchecked(split=split, root=root, decoding=decoding)
         except (DataError, DataNotFoundError) as error:
             postponed.append((split, error))
             continue
@@ -275,10 +280,15 @@ def audit(name: str, *, splits: Sequence[str] = (), root: Optional[PathLike] = N
                 f"the split {dataset.split!r} is empty", where=dataset.root.absolute(),
                 fix=f"layout expected:\n{dataset.layout}"), asked=dataset.split in splits)
     bar = progress or (lambda items, count: items)
-    told = {dataset.split: _look_at_headers(result, dataset, bar, workers) for dataset in whole}
+    crew = {"workers": workers, "timeout": timeout}
+    told = {dataset.split: _look_at_headers(result, dataset, bar, **crew) for dataset in whole}
     digests: Dict[bytes, Tuple[str, Path]] = {}
+    undeclared: List[UndeclaredImage] = []
     for dataset in whole:
-        _look_at_contents(result, dataset, told[dataset.split], digests, bar, workers)
+        _look_at_contents(result, dataset, told[dataset.split], digests, undeclared, bar, **crew)
+    low, high = (min((e.low for e in undeclared), default=0), max((e.high for e in undeclared), default=0))
+    for error in undeclared:  # what fits one image would clip another
+        error.suggest(low, high, "the range of all these images")
     _look_at_whole(result, whole)
     return result
 
@@ -337,7 +347,11 @@ def _header(path: Path) -> Optional[_Header]:
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return None
     try:
-        with Image.open(path) as picture:
+        true = read_header(np.memmap(path, np.uint8, "r"))  # Pillow calls three bands of 16 bits RGB
+        if true is not None and (true.dtype != "uint8" or true.bands not in (1, 3) or true.frames > 1):
+            mode = str(true).partition(", ")[2]
+            return _Header(true.format, mode, (true.width, true.height), true.pages[0].tag(274, 1) if true.pages else 1)
+        with open(path, "rb") as stream, open_picture(stream) as picture:
             # for a PNG, getexif() would decode all of it; OpenCV turns JPEG, WebP and TIFF
             turned = picture.getexif().get(_EXIF_ORIENTATION, 1) if picture.format != "PNG" else 1
             return _Header(picture.format, picture.mode, picture.size, turned)
@@ -352,23 +366,24 @@ class _Told(NamedTuple):
     size: Set[int]
 
 
-def _look_at_headers(result: Audit, dataset: SegDataset, bar: Progress, workers: Optional[int]) -> _Told:
+def _look_at_headers(result: Audit, dataset: SegDataset, bar: Progress, **crew) -> _Told:
     """Find missing files, sizes that differ and unusual images."""
     stats = result.splits[dataset.split] = SplitStats.empty(len(dataset), dataset.nclass)
     told = _Told(set(), set())
 
     def look(i: int):
         paths = [dataset.image_path(i), dataset.mask_path(i)]
-        there = [p is None or p.exists() for p in paths]
-        return i, there, [_header(p) if p is not None and ok else None for p, ok in zip(paths, there)]
+        problems = [None if p is None else no_file(p) for p in paths]
+        return i, problems, [None if p is None or problem else _header(p) for p, problem in zip(paths, problems)]
 
-    for i, there, (image, mask) in bar(in_parallel(look, range(len(dataset)), workers=workers), len(dataset)):
+    looks = in_parallel(look, range(len(dataset)), where=dataset.image_path, **crew)
+    for i, problems, (image, mask) in bar(looks, len(dataset)):
         pair = dataset.pair(i)
-        for path, kind, ok in zip(pair[1:], ("image", "mask"), there):
-            if not ok:
+        for path, kind, problem in zip(pair[1:], ("image", "mask"), problems):
+            if problem:
                 told.missing.add(i)
                 result.add("missing", dataset.split, DataNotFoundError(
-                    f"the {kind} of a pair is not there", where=path,
+                    f"the {kind} of a pair {problem}", where=path,
                     fix="restore it, or take the pair out of the split"))
         if image:
             stats.sizes[image.shown_size] += 1
@@ -395,12 +410,9 @@ def _oddities(header: _Header, path: Path) -> Iterator[DataError]:
     if header.mode == "CMYK":
         yield DataError("an image is CMYK, for printing; its colours are converted roughly", where=path,
                         fix="save it as RGB")
-    elif header.mode.startswith(("I", "F")):
-        yield DataError("an image has more than 8 bits, of which the highest 8 are taken", where=path,
-                        received=f"mode {header.mode}", fix="save it with 8 bits, scaled as it should look")
     elif header.mode in ("RGBA", "LA", "PA"):
-        yield DataError("an image has transparency, which is dropped", where=path,
-                        received=f"mode {header.mode}", fix="nothing, if it is opaque; else save it as RGB")
+        yield DataError("an image has an alpha channel, which is dropped", where=path, received=f"mode {header.mode}",
+                        fix="nothing: it is opaque, or data.bands says which bands count, or the image is refused")
     elif header.mode in ("L", "1"):
         yield DataError("an image is grey; its values become red, green and blue", where=path,
                         received=f"mode {header.mode}", fix="nothing, if it is meant so")
@@ -419,14 +431,16 @@ class _Content(NamedTuple):
 
 
 def _look_at_contents(result: Audit, dataset: SegDataset, told: _Told, digests: Dict[bytes, Tuple[str, Path]],
-                      bar: Progress, workers: Optional[int]) -> None:
+                      undeclared: List[UndeclaredImage], bar: Progress, **crew) -> None:
     stats = result.splits[dataset.split]
     whole = (i for i in range(len(dataset)) if i not in told.missing)
-    read = in_parallel(lambda i: _read(dataset, i, sized=i in told.size), whole, workers=workers)
+    read = in_parallel(lambda i: _read(dataset, i, sized=i in told.size), whole, where=dataset.image_path, **crew)
     for content in bar(read, len(dataset) - len(told.missing)):
         path = dataset.image_path(content.index)
         for kind, error in content.errors:
             result.add(kind, dataset.split, error)
+            if isinstance(error, UndeclaredImage):
+                undeclared.append(error)
         if content.histogram is not None:
             stats.count(content.histogram)
             _look_at_mask(result, dataset, content)

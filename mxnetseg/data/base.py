@@ -6,24 +6,30 @@ The label ids of the files become train ids here and nowhere else.
 """
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from io import BytesIO
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
-from PIL import Image, ImageFile
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UnknownNameError
+from ..files import expand, no_file
+from .decoding import (  # noqa: F401  re-exported: the data sets import them from here
+    IGNORE,
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    PLAIN,
+    Decoding,
+    PathLike,
+    decode_image,
+    read_image,
+)
+from .listing import is_plain, list_files, read_list  # noqa: F401  likewise
+from .masks import ids_from_colors, read_mask  # noqa: F401  likewise
 
-IGNORE = 255
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG would invent labels along edges
 DATA_VARIABLE = "MXNETSEG_DATA"
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +63,12 @@ class SegDataset:
         split: one of ``splits``.
         root: folder of the data set, or one above it. By default ``$MXNETSEG_DATA/<subdir>``, then
             ``./dataset/<subdir>``.
+        decoding: how images that are not 8-bit grey or RGB are converted; by default they are refused.
 
     Raises:
         UnknownNameError: the split does not exist.
         DataNotFoundError: the data set, or a file named by its lists, is not there.
-        DataError: the split is empty.
+        DataError: the split is empty, or the data set has a single class.
 
     Attributes:
         name: as users write it.
@@ -73,6 +80,7 @@ class SegDataset:
             A file value of 255 is IGNORE unless the map says otherwise.
         subdir: folder below the data folder, ``/`` between its parts; ``a|b``: one of them.
         markers: paths below the root by which the data set is recognised; ``a|b``: one of them.
+        split_markers: the same for a folder that holds a single split: split -> paths.
         home_page, licence: where it comes from and what one may do with it.
         layout: picture of the expected folders, shown when they are not found.
         label_hint: what to do about a label outside the classes.
@@ -82,6 +90,7 @@ class SegDataset:
         prepared: whether ``mxnetseg prepare`` makes the layout, which is not that of any download.
         problems: mistakes of its lists that :meth:`find_pairs` could go on after. The constructor raises
             the first; :mod:`mxnetseg.data.audit` tells all.
+        held_out: whether ``train`` and ``val`` were divided by a hash of the names, because the user did not.
     """
 
     name: str = ""
@@ -92,6 +101,7 @@ class SegDataset:
     label_map: Optional[Mapping[int, int]] = None
     subdir: str = ""
     markers: Tuple[str, ...] = ()
+    split_markers: Mapping[str, Tuple[str, ...]] = {}
     home_page: str = ""
     licence: str = ""
     layout: str = ""
@@ -100,15 +110,18 @@ class SegDataset:
     prepared: bool = False
     label_hint: str = "correct the mask, or write 255 (ignore) where a pixel is not to count"
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
         if split not in self.splits:
             raise UnknownNameError(f"split of {self.name}", split, self.splits)
-        self.split = split
-        self.root = self._find_root(root)
+        self.split, self.decoding = split, decoding
         self.problems: List[MXNetSegError] = []
+        self.held_out = False
+        self.root = self._find_root(root)
         self._prepare()
+        refuse_one_class(self.classes, where=self.root.absolute())
         self._train_ids = _label_table(self.label_map, self.nclass)
         self._pairs = self.find_pairs()
+        self._check_names()
         self._check_pairs()
         self._compare_count()
 
@@ -161,7 +174,7 @@ class SegDataset:
 
     def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
         """The image of item ``i``, uint8 (H, W, 3), RGB; see :func:`read_image` for ``reduce``."""
-        return read_image(self._pairs[i].image, reduce=reduce)
+        return read_image(self._pairs[i].image, reduce=reduce, decoding=self.decoding)
 
     def load_raw_mask(self, i: int) -> np.ndarray:
         """The label ids of item ``i`` as its file holds them, uint8 (H, W)."""
@@ -236,6 +249,12 @@ class SegDataset:
                 table[self.label_map[raw]] = raw
         return table[class_map]
 
+    @property
+    def names_digest(self) -> str:
+        """SHA-256 of the names of the split, in any order, as hexadecimal digits: which images it holds."""
+        names = "\n".join(sorted(pair.name for pair in self._pairs))
+        return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
     def info(self) -> Dict[str, object]:
         """What a checkpoint must remember of its data set, fit for JSON.
 
@@ -289,7 +308,7 @@ class SegDataset:
         else:
             bases = [os.environ[DATA_VARIABLE]] if os.environ.get(DATA_VARIABLE) else []
             bases.append("dataset")
-        places = [Path(base).expanduser() / folder for base in bases for folder in below]
+        places = [expand(base) / folder for base in bases for folder in below]
         return list(dict.fromkeys(places))
 
     @classmethod
@@ -299,17 +318,30 @@ class SegDataset:
 
     def _find_root(self, root: Optional[PathLike]) -> Path:
         places = self.places(root)
-        for place in places:
-            if self.is_at(place):
-                return place
-        looked = "\n".join(f"{p.absolute()}  ({_why_not(p, self.markers)})" for p in places)
-        fix = f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}"
+        for markers in filter(None, (self.markers or ("",), self.split_markers.get(self.split))):
+            for place in places:
+                if place.is_dir() and not _lacking(place, markers):
+                    return place
+        alone = ", ".join(self.split_markers.get(self.split, ())).replace("|", " or ")
+        alone = f"; or {alone} for the split {self.split!r} alone" if alone else ""
+        looked = "\n".join(f"{place.absolute()}  ({_why_not(place, self.markers)}{alone if place.is_dir() else ''})"
+                           for place in places)
+        fix = (f"give the folder that holds it: {self.name}:PATH; in place of the folder that a checkpoint or a "
+               "configuration names: --root PATH") if not self.subdir else (
+            f"put the data set in one of these places, give its folder (--root), or set {DATA_VARIABLE}")
         if self.home_page:
             fix += f"\nto be had from {self.home_page}"
         if self.prepared:
             fix += f"\nthen: {self.preparation()}"
         raise DataNotFoundError(f"the data set {self.name} was not found",
                                 where=f"looked in\n{looked}", fix=f"{fix}\nlayout expected:\n{self.layout}")
+
+    def _check_names(self) -> None:
+        """Refuse names that leave a folder: predictions are written to files of these names."""
+        for pair in self._pairs:
+            if not is_plain(pair.name):
+                raise DataError(f"a name of the split {self.split!r} of {self.name} is no path below a folder",
+                                where=pair.image, received=pair.name, fix="correct it in the list that names it")
 
     def _check_pairs(self) -> None:
         """Refuse a split that is not whole; the audit, which wants to see all of it, leaves this out."""
@@ -324,9 +356,10 @@ class SegDataset:
         if missing:
             shown = "\n".join(str(p) for p in missing[:3])
             more = f"\nand {len(missing) - 3} more" if len(missing) > 3 else ""
+            first = no_file(missing[0])
             raise DataNotFoundError(
-                f"{len(missing)} of the files of the split {self.split!r} of {self.name} are missing",
-                where=shown + more,
+                f"{len(missing)} of the files of the split {self.split!r} of {self.name} are missing, or no regular "
+                "files", where=shown + more, received=f"the first {first}",
                 fix=f"restore them, or take their lines out of the lists\nlayout expected:\n{self.layout}",
             )
 
@@ -348,114 +381,23 @@ class SegDataset:
                          self.name, self.split, len(self), published, self.root)
 
 
-# ---- reading files --------------------------------------------------------------------------
+# ---- colours ----------------------------------------------------------------------------------
 
 
-def read_image(path: PathLike, *, reduce: int = 1) -> np.ndarray:
-    """Read an image as the viewer of a camera would show it: uint8 (H, W, 3), RGB.
-
-    Grey pictures become RGB, alpha is dropped, 16 bits become 8, and an EXIF rotation is applied.
-
-    Args:
-        path: the file.
-        reduce: 1, 2, 4 or 8: a JPEG file is decoded at one over it of its size, rounded up, which is faster; any
-            other file at its size.
+def refuse_one_class(classes: Sequence[str], *, where: object) -> None:
+    """Refuse classes that every network would score 100 % on.
 
     Raises:
-        DataNotFoundError: there is no such file.
-        DataError: the file is empty, damaged, truncated or no image.
+        DataError: there are fewer than two.
     """
-    return decode_image(_read_bytes(path, "image"), path, reduce=reduce)
-
-
-def decode_image(data: np.ndarray, path: PathLike, *, reduce: int = 1) -> np.ndarray:
-    """As :func:`read_image`, from the bytes of a file.
-
-    Args:
-        data: uint8 (n,).
-        path: where they come from, for the message.
-        reduce: see :func:`read_image`.
-    """
-    flag = _REDUCED[reduce] if bytes(data[:2]) == _JPEG else cv2.IMREAD_COLOR
-    # imdecode refuses a truncated JPEG; imread would return it half grey
-    image = cv2.imdecode(data, flag)
-    if image is None:
-        raise DataError("an image cannot be decoded: it is damaged, truncated or no image", where=path,
-                        received=f"{data.size} bytes, the first are {bytes(data[:8])!r}", fix=_RESTORE)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None) -> np.ndarray:
-    """Read the label ids of a mask: uint8 (H, W), as the file holds them.
-
-    Palette pictures are read as their indices, whatever their colours.
-
-    Args:
-        path: a single-channel 8-bit picture of a lossless format.
-        colors: uint8 (n, 3); if given, an RGB mask is accepted, and each pixel becomes the index
-            of its colour. Black becomes IGNORE unless it is one of the colours.
-
-    Raises:
-        DataNotFoundError: there is no such file.
-        DataError: the file is damaged, is an RGB picture (without ``colors``, or with a colour that is
-            not among them), or has more than 8 bits.
-    """
-    data = _read_bytes(path, "mask")
-    # GluonCV switches this on when it is imported; a truncated mask would then be filled with class 0
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:  # with Pillow: OpenCV would turn palette indices into colours
-        with Image.open(BytesIO(data)) as picture:
-            mode, suffix, tile = picture.mode, f".{picture.format}".lower(), picture.tile
-            array = np.asarray(picture)  # read-only: what is returned below is a copy
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, ...
-        raise DataError("a mask cannot be decoded: it is damaged, truncated or no image", where=path,
-                        received=f"{data.size} bytes ({error})", fix=_RESTORE) from error
-    if suffix == ".jpeg":
-        raise DataError("a mask is a JPEG file, whose compression invents labels along every edge",
-                        where=path, fix="export the mask again from its source, as PNG")
-    if mode in ("1", "L", "P"):
-        step = _grey_step(mode, tile)
-        return array.astype(np.uint8) if step == 1 else array // step
-    if mode in ("RGB", "RGBA"):
-        return ids_from_colors(array[..., :3], path, colors)
-    raise DataError(
-        "a mask has more than 8 bits or an unusual mode; label ids must be 0..255 in one 8-bit channel",
-        where=path, received=f"mode {mode!r}, values {array.min()}..{array.max()}",
-        fix="map its values to class ids and save them as 8-bit grey:\n"
-            "Image.fromarray(ids.astype(numpy.uint8)).save('mask.png')",
-    )
-
-
-def read_list(path: PathLike) -> List[str]:
-    """The lines of a list file that are not blank, stripped.
-
-    Raises:
-        DataNotFoundError: there is no such file.
-        DataError: it is no text, or has no lines.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataNotFoundError("a list of files is missing", where=path,
-                                fix="restore the list; it belongs to the data set") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("a list of files cannot be read", where=path, received=error,
-                        fix="save it as plain UTF-8 text, one entry per line") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise DataError("a list of files is empty", where=path, fix="write one entry per line")
-    return lines
-
-
-def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
-    """Files below ``folder`` at any depth with one of the ``suffixes``, sorted, without hidden ones."""
-    found = []
-    for place, folders, names in os.walk(folder):  # three times as fast as Path.rglob
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        parts = Path(place).relative_to(folder).parts
-        found += [(*parts, name) for name in names
-                  if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes]
-    return [folder.joinpath(*parts) for parts in sorted(found)]
+    if len(classes) < 2:
+        name = classes[0] if classes else "object"
+        raise DataError(
+            "a data set needs two classes or more: with one, every prediction is right", where=where,
+            received=", ".join(classes) or "none",
+            fix=f"add a class for everything else: the lines 'background' and {name!r} in classes.txt, with 0 and 1 "
+                f"in the masks.\nMasks of 0 and 255: mxnetseg prepare colours SRC DST, with the lines "
+                f"'background #000000' and '{name} #ffffff' in SRC/classes.txt")
 
 
 def voc_palette(n: int) -> np.ndarray:
@@ -478,63 +420,6 @@ def hex_palette(text: str) -> np.ndarray:
 
 
 # ---- helpers --------------------------------------------------------------------------------
-
-_JPEG = b"\xff\xd8"
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-            8: cv2.IMREAD_REDUCED_COLOR_8}
-_RESTORE = "restore the file from its source, or take its pair out of the data set"
-
-
-def _read_bytes(path: PathLike, kind: str) -> np.ndarray:
-    try:
-        data = np.fromfile(os.fspath(path), np.uint8)  # unlike cv2.imread, at home with any file name
-    except FileNotFoundError:
-        raise DataNotFoundError(f"a file is missing: no such {kind}", where=path, fix=_RESTORE) from None
-    except OSError as error:
-        raise DataError(f"the {kind} cannot be read", where=path, received=error,
-                        fix="check the file's permissions and the disk") from error
-    if not data.size:
-        raise DataError(f"the {kind} is an empty file", where=path, received="0 bytes", fix=_RESTORE)
-    return data
-
-
-def _grey_step(mode: str, tile: Sequence) -> int:
-    """By what Pillow multiplies the values of a grey PNG of 2 or 4 bits: 85 or 17, else 1."""
-    raw_mode = tile[0][3] if mode == "L" and tile else ""
-    return {"L;2": 85, "L;4": 17}.get(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode, 1)
-
-
-def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray]) -> np.ndarray:
-    """Colours, (H, W, 3), as the indices of theirs in ``colors``: see :func:`read_mask`."""
-    packed = _pack(rgb)
-    if colors is not None:
-        keys, ids = _pack(colors), np.arange(len(colors), dtype=np.uint8)
-        if 0 not in keys:
-            keys, ids = np.append(keys, 0), np.append(ids, np.uint8(IGNORE))
-        order = np.argsort(keys)
-        at = np.searchsorted(keys, packed, sorter=order).clip(max=len(keys) - 1)
-        nearest = order[at]
-        if (keys[nearest] == packed).all():
-            return ids[nearest]
-        packed = packed[keys[nearest] != packed]
-    values, counts = np.unique(packed, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:32]
-    block = "\n".join(f"class{i} #{values[k]:06x}" for i, k in enumerate(order))
-    found = f"{len(values)} colours, {'the 32 commonest' if len(values) > 32 else 'by frequency'}: " + \
-        ", ".join(f"#{values[k]:06x} ({counts[k]} pixels)" for k in order)
-    if colors is not None:
-        raise DataError("an RGB mask holds colours that are no class's", where=path, received=found,
-                        fix="correct the mask, or give each colour a class in classes.txt, as in\n" + block)
-    raise DataError(
-        "a mask is an RGB picture; it must hold class ids in one channel", where=path, received=found,
-        fix="save the ids as 8-bit grey or palette PNG. Folder data may keep RGB masks if classes.txt gives "
-            "every class its colour; with the classes' true names and order:\n" + block,
-    )
-
-
-def _pack(rgb: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 -> (...) int64, ``0xrrggbb``."""
-    return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 
 def check_sizes(image: np.ndarray, mask: np.ndarray, pair: Pair) -> None:

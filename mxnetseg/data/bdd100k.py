@@ -26,6 +26,7 @@ class BDD100K(SegDataset):
     palette = Cityscapes.palette
     subdir = "BDD/seg"
     markers = ("images", "labels")
+    split_markers = {"test": ("images/test|images/10k/test",)}
     home_page = "https://bdd-data.berkeley.edu (10K images, segmentation)"
     licence = "BDD100K licence: research and education, see the home page"
     layout = """\

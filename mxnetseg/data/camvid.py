@@ -44,6 +44,7 @@ without its list, a split is all of its folder; or, as MXNetSeg has it:
     label_hint = ("CamVid masks of the SegNet tutorial hold 0..11; those of the original CamVid are RGB, "
                   "with 32 classes: take the tutorial's *annot folders")
     markers = ("train|labels",)
+    split_markers = {"val": ("val", "valannot"), "test": ("test", "testannot")}
 
     def find_pairs(self) -> List[Pair]:
         if (self.root / "labels").is_dir():
@@ -63,7 +64,7 @@ without its list, a split is all of its folder; or, as MXNetSeg has it:
         pairs = []
         for number, line in enumerate(read_list(path), 1):
             words = line.split()
-            if len(words) != 2:
+            if len(words) != 2 or any(word.replace("\\", "/").split("/")[-2:-1] == [".."] for word in words):
                 self.problems.append(DataError(
                     "a line of a CamVid list is not a pair 'image mask'",
                     where=f"{path}, entry {number}", received=line,
@@ -102,6 +103,7 @@ class CamVidFull(CamVid):
     name = "CamVidFull"
     subdir = "CamVidFull"
     markers = ("701_StillsRaw_full|images", "LabeledApproved_full|labels")
+    split_markers = {}
     home_page = ("http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (701_StillsRaw_full.zip, "
                  "LabeledApproved_full.zip)")
     layout = """\

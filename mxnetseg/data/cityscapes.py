@@ -66,6 +66,7 @@ class CityCoarse(Cityscapes):
     combined = {}
     counts = {"train": 19998, "val": 500, "train_coarse": 2975}
     markers = ("leftImg8bit", "gtCoarse")
+    split_markers = {"val": ("leftImg8bit/val", "gtFine/val")}
     home_page = ("https://www.cityscapes-dataset.com (leftImg8bit_trainextra.zip, gtCoarse.zip, and for val "
                  "leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)")
     split_notes = "train is train_extra, of which 2 of 20000 images are missing at the source; val has fine annotations"

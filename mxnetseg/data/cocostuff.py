@@ -68,7 +68,7 @@ class COCOStuff10k(SegDataset):
         listed = "test" if self.split == "test" else "train"
         pairs = by_name(self, f"imageLists/{listed}.txt", image="images/{}.jpg", mask="annotations/{}.mat")
         if self.split in ("train", "val"):
-            return hold_out(pairs)[self.split == "val"]
+            return hold_out(pairs, name=lambda pair: pair.name, exact=True)[self.split == "val"]
         return pairs
 
     def read_raw_mask(self, path: Path) -> np.ndarray:

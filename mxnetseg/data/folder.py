@@ -1,28 +1,39 @@
 """Anybody's pictures as a data set: two folders and a text file, no Python."""
 from __future__ import annotations
 
+import logging
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from ..errors import DataError, DataNotFoundError
+from ..errors import DataError, DataNotFoundError, MXNetSegError
+from ..files import no_file
 from ..viz.palette import class_palette
 from .base import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
+    PLAIN,
+    Decoding,
     Pair,
     PathLike,
     SegDataset,
     list_files,
     read_list,
     read_mask,
+    refuse_one_class,
 )
+from .draft import draft_classes
 from .layouts import hold_out
+from .listing import nfc
+from .splits import split_of
 
 _COLOR = re.compile(r"\s+#([0-9a-fA-F]{6})$")
-_VAL_SHARE = 0.1  # of the images, where nobody said which are for validation
+
+_log = logging.getLogger(__name__)
 
 
 class OwnDataset(SegDataset):
@@ -36,11 +47,45 @@ class OwnDataset(SegDataset):
     label_hint = ("write 255 (ignore) where a pixel is not to count, or add the missing classes to "
                   "classes.txt: one line for each id, the first line is id 0")
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
         if root is None:
             kind = type(self).name
             raise DataNotFoundError(f"{kind} data needs a folder", fix=f"name it: --data {kind}:PATH\n{self.layout}")
-        super().__init__(split=split, root=root)
+        super().__init__(split=split, root=root, decoding=decoding)
+
+    def _find_root(self, root: Optional[PathLike]) -> Path:
+        try:
+            return super()._find_root(root)
+        except DataNotFoundError:
+            self.root = self.places(root)[0]
+            if not (self.root / "classes.txt").exists() and self.root.is_dir():
+                self._draft_classes()
+            raise
+
+    def _draft_classes(self) -> None:
+        """Raise a draft of the missing ``classes.txt``, if there are masks to draft it from."""
+        masks: Dict[Path, None] = {}
+        for split in self.splits:
+            self.split = split
+            with suppress(MXNetSegError):
+                masks.update((pair.mask, None) for pair in self.find_pairs() if pair.mask and pair.mask.is_file())
+        draft = draft_classes(list(masks))
+        if draft is None:
+            return
+        path = self.root / "classes.txt"
+        counted = f"classes.txt is missing: {len(masks)} pairs found, {draft.found}"
+        if len(draft.lines) < 2:
+            raise DataNotFoundError(counted, where=path, received=draft.values, fix=(
+                "write one class a line, id 0 first" if draft.lines else
+                "save the masks as class ids, 8-bit grey PNG; so many colours are no classes: smooth resizing and JPEG "
+                "invent some along every edge"))
+        fix = f"save these lines as {path}, with the names of the classes in place of class0, class1, ..."
+        if draft.convert:
+            fix += f"\nthen convert the masks: mxnetseg prepare colours {self.root} DST"
+        if any(line.endswith(" #000000") for line in draft.lines):
+            fix += "\nleave the line of #000000 out if black means: does not count"
+        raise DataNotFoundError(f"{counted}; a draft follows", where=path, received=draft.values,
+                                fix="\n".join([fix, *draft.lines]))
 
     def _prepare(self) -> None:
         self.name = self.root.resolve().name
@@ -54,8 +99,11 @@ class FolderDataset(OwnDataset):
     """Images and masks in two folders, class names in ``classes.txt``.
 
     The masks are as :class:`OwnDataset` says. The splits come, in this order, from ``train.txt`` and ``val.txt``
-    (names of images, one a line), from subfolders ``images/train`` and ``images/val``, or else from a fixed random
-    choice: 10 % of the images for ``val``, the same on every machine. The split ``test`` needs no masks.
+    (names of images, one a line), from subfolders ``images/train`` and ``images/val`` (``valid`` and ``validation``
+    are other spellings of it), or else from a hash of the names, which holds out about 10 % of the images for
+    ``val``: see :func:`~mxnetseg.data.layouts.hold_out`. The split ``test`` needs no masks.
+
+    Names of images and masks match whichever way their accents are encoded (NFC on Linux, NFD from older Macs).
 
     Args:
         split: ``'train'``, ``'val'`` or ``'test'``.
@@ -91,7 +139,8 @@ class FolderDataset(OwnDataset):
             at_all = "" if (self.root / "masks").is_dir() else " (there is no folder masks)"
             raise DataNotFoundError(
                 f"{len(bare)} of {len(self._pairs)} images of the split {self.split!r} have no mask{at_all}",
-                where="\n".join(str(pair.image) for pair in bare[:3]), received=f"expected {bare[0].mask}",
+                where="\n".join(str(pair.image) for pair in bare[:3]),
+                received=f"{bare[0].mask} {no_file(bare[0].mask)}",
                 fix=f"add the masks (one of {', '.join(MASK_SUFFIXES)}), or remove the images\n"
                     f"layout expected:\n{self.layout}",
             )
@@ -99,9 +148,11 @@ class FolderDataset(OwnDataset):
 
     def _by_name(self, folder: str, suffixes: Tuple[str, ...]) -> Dict[str, Path]:
         """Path below ``folder`` without extension -> file."""
-        found: Dict[str, Path] = {}
-        for path in list_files(self.root / folder, suffixes):
-            name = path.relative_to(self.root / folder).with_suffix("").as_posix()
+        top, found = self.root / folder, {}
+        # two splits may be links to one folder, which a single walk would enter once
+        links = [path for path in top.glob("*") if names_split(path.name) and path.is_symlink()]
+        for path in dict.fromkeys(path for place in (top, *links) for path in list_files(place, suffixes)):
+            name = nfc(path.relative_to(top).with_suffix("").as_posix())
             if name in found:
                 self.problems.append(DataError(
                     "two files share one name", where=f"{found[name]}\n{path}",
@@ -110,29 +161,36 @@ class FolderDataset(OwnDataset):
         return found
 
     def _names_of_split(self, images: Dict[str, Path]) -> List[str]:
-        listed = [s for s in self.splits if (self.root / f"{s}.txt").is_file()]
-        if listed:
-            if self.split not in listed:
+        lists = {split: found for split in self.splits if (found := find_split(self.root, split, ".txt"))}
+        if lists:
+            if self.split not in lists:
                 raise DataNotFoundError(
                     f"the split {self.split!r} has no list, though others have",
-                    where=self.root / f"{self.split}.txt", received=", ".join(f"{s}.txt" for s in listed),
+                    where=self.root / f"{self.split}.txt", received=", ".join(path.name for path in lists.values()),
                     fix=f"write {self.split}.txt with one name a line, or remove the other lists")
-            return self._read_names(self.root / f"{self.split}.txt", images)
-        folders = [s for s in self.splits if (self.root / "images" / s).is_dir()]
+            return self._read_names(lists[self.split], images)
+        folders = {split: found.name for split in self.splits if (found := find_split(self.root / "images", split))}
         if folders:
-            return [n for n in images if n.startswith(self.split + "/")]
+            self._warn_of_unused(images, list(folders.values()))
+            return [n for n in images if self.split in folders and n.startswith(folders[self.split] + "/")]
         if self.split == "test":
             raise DataNotFoundError("this folder has no test split", where=self.root,
                                     fix="write test.txt with one name a line, or make images/test")
-        kept, held_out = hold_out(sorted(images), share=_VAL_SHARE)
-        return held_out if self.split == "val" else kept
+        self.held_out = True
+        return hold_out(sorted(images))[self.split == "val"]
+
+    def _warn_of_unused(self, images: Dict[str, Path], folders: List[str]) -> None:
+        unused = [name for name in images if name.split("/")[0] not in folders]
+        if unused and self.split == "train":
+            _log.warning("%d images of %s are in no split, because they are not below images/%s: %s", len(unused),
+                         self.root, " or images/".join(folders), images[unused[0]])
 
     def _read_names(self, path: Path, images: Dict[str, Path]) -> List[str]:
         """Names as users write them: ``a``, ``a.jpg``, ``images/a.jpg``; of a pair, the first word."""
         names: List[str] = []
         for line in read_list(path):
             for word in (line, line.split()[0]):  # the whole line first: a name may contain spaces
-                name = word.replace("\\", "/")
+                name = nfc(word.replace("\\", "/"))
                 name = name[len("images/"):] if name.startswith("images/") else name
                 if name not in images and name.lower().endswith(IMAGE_SUFFIXES):
                     name = name[:name.rindex(".")]
@@ -152,6 +210,26 @@ class FolderDataset(OwnDataset):
         return list(dict.fromkeys(names))
 
 
+def find_split(folder: Path, split: str, ending: str = "") -> Optional[Path]:
+    """Return the list (with an ending) or the folder of a split, or None if there is none.
+
+    Raises:
+        DataError: it is there under two names.
+    """
+    found = [folder / name for name in sorted(os.listdir(folder) if folder.is_dir() else [])
+             if name.endswith(ending) and names_split(name[:len(name) - len(ending)]) == split
+             and (folder / name).is_file() == bool(ending)]
+    if len(found) > 1:
+        raise DataError(f"the split {split!r} is there under {len(found)} names", where="\n".join(map(str, found)),
+                        fix="put them together under one name, or remove what is not meant")
+    return found[0] if found else None
+
+
+def names_split(name: str) -> Optional[str]:
+    """Return the split that a name as a whole means, or None: ``valid`` is ``val``, ``train station`` is no split."""
+    return split_of(name) if name.isalpha() else None
+
+
 def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
     """Read ``classes.txt``.
 
@@ -160,7 +238,7 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
         without one; whether every class had a colour of its own.
 
     Raises:
-        DataError: a name or colour comes twice, or there are more classes than 8-bit ids.
+        DataError: a name or colour comes twice, there is a single class, or more than 8-bit ids.
     """
     lines = read_list(path)
     if len(lines) > 255:
@@ -182,4 +260,5 @@ def read_classes(path: Path) -> Tuple[Tuple[str, ...], np.ndarray, bool]:
         if twice:
             raise DataError(f"a {kind} is given twice", where=path, received=", ".join(twice),
                             fix=f"give every line a {kind} of its own; the line's place is the class id")
+    refuse_one_class(names, where=path)
     return tuple(names), class_palette(names, colours), len(given) == len(names)

@@ -40,7 +40,7 @@ class GATECH(SegDataset):
         pairs = by_name(self, f"{listed}.txt", image="images/{}.jpg", mask="labels/{}.png")
         if self.split not in ("train", "val"):
             return pairs
-        videos = hold_out(sorted({_video(pair) for pair in pairs}))[self.split == "val"]
+        videos = hold_out(sorted({_video(pair) for pair in pairs}), exact=True)[self.split == "val"]
         return [pair for pair in pairs if _video(pair) in videos]
 
 

@@ -5,15 +5,16 @@ asked once for all data sets, in :mod:`mxnetseg.data.base`.
 """
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from typing import List, Optional, Sequence, Tuple, TypeVar
-
-import numpy as np
+from typing import Callable, List, Optional, Sequence, Tuple, TypeVar
 
 from ..errors import DataError
 from .base import IMAGE_SUFFIXES, Pair, SegDataset, list_files, read_list
+from .listing import inside, nfc
+from .splits import group_of
 
-_HOLD_OUT_SEED = 0
 T = TypeVar("T")
 
 
@@ -28,7 +29,14 @@ def by_name(dataset: SegDataset, listed: str, *, image: str, mask: Optional[str]
     Raises:
         DataNotFoundError, DataError: the list is missing, empty or no text.
     """
-    names = _distinct(dataset, listed, [_bare(line) for line in read_list(dataset.root / listed)])
+    names = []
+    for number, line in enumerate(read_list(dataset.root / listed), 1):
+        name = inside(dataset.root, _bare(line))
+        if name is None:
+            dataset.problems.append(_leaves(dataset, listed, number, line))
+        else:
+            names.append(name)
+    names = _distinct(dataset, listed, names)
     return [Pair(name, dataset.root / image.format(name), dataset.root / mask.format(name) if mask else None)
             for name in names]
 
@@ -45,7 +53,7 @@ def by_line(dataset: SegDataset, listed: str, *, images: str, masks: str, fallba
     Raises:
         DataNotFoundError, DataError: the list is missing, empty or no text.
     """
-    found: List[Tuple[str, str]] = []
+    found: List[Tuple[str, str, str]] = []
     for number, line in enumerate(read_list(dataset.root / listed), 1):
         words = split_line(line)
         if len(words) == 1 and fallback:
@@ -57,10 +65,15 @@ def by_line(dataset: SegDataset, listed: str, *, images: str, masks: str, fallba
                 where=f"{dataset.root / listed}, entry {number}", received=line,
                 fix="write two paths, separated by a space; by a tab if a path holds spaces"))
             continue
-        found.append((words[0], words[1]))
-    at = {_bare(image): (image, mask) for image, mask in found}
-    names = _distinct(dataset, listed, [_bare(image) for image, _ in found])
-    return [Pair(name, dataset.root / images / at[name][0], dataset.root / masks / at[name][1]) for name in names]
+        image, mask = (inside(dataset.root, os.path.join(folder, word)) for folder, word in zip((images, masks), words))
+        if image is None or mask is None:
+            dataset.problems.append(_leaves(dataset, listed, number, line))
+            continue
+        name = image[len(images) + 1:] if images and image.startswith(images + "/") else image
+        found.append((_bare(name), image, mask))
+    at = {name: (image, mask) for name, image, mask in found}
+    names = _distinct(dataset, listed, [name for name, _, _ in found])
+    return [Pair(name, *(dataset.root / path for path in at[name])) for name in names]
 
 
 def by_folder(dataset: SegDataset, *, images: str, masks: Optional[str], image_end: str = ".jpg",
@@ -83,21 +96,39 @@ def by_folder(dataset: SegDataset, *, images: str, masks: Optional[str], image_e
     return pairs
 
 
-def hold_out(items: Sequence[T], *, share: float = 0.1) -> Tuple[List[T], List[T]]:
-    """Divide into a part to train on and one to validate on, by a random choice that is the same everywhere.
+def hold_out(items: Sequence[T], *, name: Callable[[T], str] = str, share: float = 0.1,
+             exact: bool = False) -> Tuple[List[T], List[T]]:
+    """Divide into a part to train on and one to validate on, by a hash of the names: the same on every machine.
+
+    Each name has a number between 0 and 1, its hash, and is held out if that is below ``share``. It depends on
+    nothing else, so images that are added or removed move no other between the parts, with two exceptions, both rare
+    but for tiny data sets. If no number is below ``share`` (of 10 names in one case of three, of 50 in one of 200),
+    the smallest is held out until a smaller one comes. If all of them are, the greatest is kept. Copies of one image
+    by Roboflow count as one name.
 
     Args:
-        items: in an order that does not depend on the machine.
-        share: of the items to validate on; at least one, at most all but one.
+        items: in any order.
+        name: of an item.
+        share: of the names to validate on; at least one, at most all but one.
+        exact: hold out exactly this share, those with the smallest numbers. This is the choice for a published list,
+            which does not grow: each name added to it or removed from it would move one other at most.
 
     Returns:
         Two lists, each in the order of ``items``.
     """
-    count = min(max(1, round(share * len(items))), len(items) - 1)
-    order = np.random.Generator(np.random.PCG64(_HOLD_OUT_SEED)).permutation(len(items))
-    chosen = set(order[:max(count, 0)].tolist())
-    return ([item for i, item in enumerate(items) if i not in chosen],
-            [item for i, item in enumerate(items) if i in chosen])
+    groups = [group_of(nfc(name(item))) for item in items]
+    ranked = sorted((_draw(group), group) for group in set(groups))
+    count = round(share * len(ranked)) if exact else sum(number < share for number, _ in ranked)
+    count = max(min(max(count, 1), len(ranked) - 1), 0)
+    held_out = {group for _, group in ranked[:count]}
+    return ([item for item, group in zip(items, groups) if group not in held_out],
+            [item for item, group in zip(items, groups) if group in held_out])
+
+
+def _draw(name: str) -> float:
+    """Return the number of a name, 0 <= x < 1."""
+    data = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=6).digest()
+    return int.from_bytes(data, "big") / (1 << 48)
 
 
 def split_line(line: str) -> List[str]:
@@ -111,6 +142,12 @@ def _bare(name: str) -> str:
     name = name.replace("\\", "/")
     suffix = re.search(r"\.\w+$", name)
     return name[:suffix.start()] if suffix and suffix.group().lower() in IMAGE_SUFFIXES else name
+
+
+def _leaves(dataset: SegDataset, listed: str, number: int, line: str) -> DataError:
+    return DataError(f"a list of {dataset.name} names a file outside the data set",
+                     where=f"{dataset.root / listed}, entry {number}", received=line,
+                     fix="write paths below the data set's folder; for files that lie anywhere, use list: data")
 
 
 def _distinct(dataset: SegDataset, listed: str, names: List[str]) -> List[str]:

@@ -1,20 +1,24 @@
 """Pictures that lie anywhere, named by list files: ``image mask`` a line, no Python."""
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import List, Tuple
 
 from ..errors import DataError
 from .base import Pair, read_list
-from .folder import OwnDataset
+from .folder import OwnDataset, find_split
 from .layouts import split_line
+from .listing import nfc
 
 
 class ListDataset(OwnDataset):
     """``train.txt``, ``val.txt`` and ``test.txt`` with ``image mask`` on each line, class names in ``classes.txt``.
 
     Paths are absolute or below the folder of the lists. They are separated by a tab, a comma or white space; a
-    path may hold spaces. The lines of ``test.txt`` need no mask. Masks and ``classes.txt`` are as in
+    path may hold spaces. The lines of ``test.txt`` need no mask. ``valid.txt`` and ``validation.txt`` are other
+    spellings of ``val.txt``. Masks and ``classes.txt`` are as in
     :class:`~mxnetseg.data.folder.FolderDataset`.
 
     Args:
@@ -31,7 +35,8 @@ class ListDataset(OwnDataset):
 <root>/{train,val,test}.txt           IMAGE MASK a line: paths, absolute or below <root>; test: IMAGE alone will do"""
 
     def find_pairs(self) -> List[Pair]:
-        return [pair for part in self.parts for pair in self._from_list(self.root / f"{part}.txt", part == "test")]
+        return [pair for part in self.parts for pair in self._from_list(
+            find_split(self.root, part, ".txt") or self.root / f"{part}.txt", part == "test")]
 
     def _from_list(self, path: Path, bare: bool) -> List[Pair]:
         pairs: List[Pair] = []
@@ -44,8 +49,18 @@ class ListDataset(OwnDataset):
                 continue
             parts = PurePosixPath(image.replace("\\", "/")).with_suffix("").parts
             name = "/".join(part for part in parts if part not in ("/", "..") and not part.endswith(":"))
-            pairs.append(Pair(name, self.root / image, self.root / mask if mask else None))
+            pairs.append(Pair(nfc(name), self._file(image), self._file(mask) if mask else None))
         return pairs
+
+    def _file(self, name: str) -> Path:
+        """Return the file of a name; of an accented one, in the encoding (NFC or NFD) that is on the disk."""
+        path = self.root / os.path.expanduser(name)
+        if not name.isascii() and not path.exists():
+            for form in ("NFC", "NFD"):
+                other = Path(unicodedata.normalize(form, str(path)))
+                if other.exists():
+                    return other
+        return path
 
     def _paths(self, line: str, bare: bool) -> Tuple[str, str]:
         """Image and mask of a line; of several ways to cut it at a space, the one whose files exist."""
@@ -53,8 +68,8 @@ class ListDataset(OwnDataset):
         if len(words) > 2 and words == line.split():
             cuts = [(" ".join(words[:k]), " ".join(words[k:])) for k in range(1, len(words))]
             for image, mask in cuts:
-                if (self.root / image).is_file() and (self.root / mask).is_file():
+                if self._file(image).is_file() and self._file(mask).is_file():
                     return image, mask
-        if bare and (len(words) == 1 or (self.root / line).is_file()):
+        if bare and (len(words) == 1 or self._file(line).is_file()):
             return line, ""
         return (words[0], words[1]) if len(words) == 2 else ("", "")

@@ -6,20 +6,18 @@ number of workers or on their speed.
 """
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from functools import partial
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from .._memory import keep_freed_memory
 from ..errors import ConfigError, DataError, MXNetSegError
 from .base import Sample, SegDataset
+from .parallel import TIMEOUT, in_parallel
 from .source import FileSource
 from .transforms import Transform
-
-T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -63,7 +61,7 @@ class Loader:
 
     def __init__(self, dataset: SegDataset, *, batch_size: int, transform: Optional[Transform] = None,
                  shuffle: bool = True, seed: int = 0, workers: int = 2, drop_last: bool = True,
-                 timeout: float = 120.0):
+                 timeout: float = TIMEOUT):
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("workers", workers, 0)):
             if value < least:
                 raise ConfigError(f"{name} is too small", where=name, received=value,
@@ -102,10 +100,9 @@ class Loader:
         """
         keep_freed_memory()
         chosen = self.order(epoch)[start_batch * self.batch_size:len(self) * self.batch_size]
-        samples = _ahead(
-            lambda k: self._item(epoch, int(chosen[k])), len(chosen), workers=self.workers,
-            ahead=2 * self.batch_size + self.workers, timeout=self.timeout,
-            where=lambda k: self.dataset.image_path(int(chosen[k])))
+        samples = in_parallel(partial(self._item, epoch), map(int, chosen), workers=self.workers,
+                              ahead=2 * self.batch_size + self.workers, timeout=self.timeout,
+                              where=self.dataset.image_path)
         try:
             for first in range(0, len(chosen), self.batch_size):
                 index = chosen[first:first + self.batch_size]
@@ -138,7 +135,7 @@ class Loader:
                      tuple(s.name for s in samples), index)
 
 
-def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = 120.0) -> Iterator[Sample]:
+def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT) -> Iterator[Sample]:
     """All samples of a data set in order, whole and unchanged, read ahead by ``workers`` threads.
 
     Args:
@@ -149,8 +146,8 @@ def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = 120.0) -> 
     Raises:
         DataError: a file is damaged or does not fit, at its place; or the time-out.
     """
-    return _ahead(lambda k: _read(dataset, k), len(dataset), workers=workers, ahead=workers + 1,
-                  timeout=timeout, where=dataset.image_path)
+    return in_parallel(partial(_read, dataset), range(len(dataset)), workers=workers, ahead=workers + 1,
+                       timeout=timeout, where=dataset.image_path)
 
 
 def _read(dataset: SegDataset, index: int) -> Sample:
@@ -168,62 +165,3 @@ def _named(dataset: SegDataset, index: int, done: str, fix: str) -> Iterator[Non
     except Exception as error:
         raise DataError(f"an image could not be {done}", where=dataset.image_path(index),
                         received=f"{type(error).__name__}: {error}", fix=fix) from error
-
-
-def _ahead(make: Callable[[int], T], count: int, *, workers: int, ahead: int, timeout: float,
-           where: Callable[[int], object]) -> Iterator[T]:
-    """Yield ``make(0), ..., make(count - 1)`` in order, made by threads at most ``ahead`` items early.
-
-    An exception of ``make(k)`` is raised in place of item ``k``. However the iteration ends, the
-    threads end with it; one that hangs inside ``make`` is a daemon and cannot keep the program alive.
-    """
-    if not workers:
-        for k in range(count):
-            yield make(k)
-        return
-    cv2.setNumThreads(0)
-    changed = threading.Condition()  # guards all of the following
-    done: Dict[int, Tuple[Optional[T], Optional[BaseException]]] = {}
-    begun, taken, stopped = 0, 0, False
-
-    def work() -> None:
-        nonlocal begun
-        while True:
-            with changed:
-                while not stopped and begun < count and begun >= taken + ahead:
-                    changed.wait()
-                if stopped or begun >= count:
-                    return
-                k = begun
-                begun += 1
-            try:
-                result = make(k), None
-            except BaseException as error:  # carried to the consumer, whatever it is
-                result = None, error
-            with changed:
-                done[k] = result
-                changed.notify_all()
-
-    threads = [threading.Thread(target=work, name=f"mxnetseg-data-{i}", daemon=True) for i in range(workers)]
-    try:
-        for thread in threads:
-            thread.start()
-        for k in range(count):
-            with changed:
-                if not changed.wait_for(lambda k=k: k in done, timeout):
-                    raise DataError(f"no image within {timeout:g} seconds: reading hangs", where=where(k),
-                                    fix="check the disk or network share that holds this file; if it is "
-                                        "merely slow, raise the time-out")
-                value, error = done.pop(k)
-                taken = k + 1
-                changed.notify_all()
-            if error is not None:
-                raise error
-            yield value
-    finally:
-        with changed:
-            stopped = True
-            changed.notify_all()
-        for thread in threads:
-            if thread.ident is not None:  # it was started
-                thread.join(timeout=1.0)

@@ -12,7 +12,7 @@ from typing import Dict, List
 import numpy as np
 
 from ..errors import DataError
-from .base import IGNORE, Pair, SegDataset, hex_palette, read_mask
+from .base import IGNORE, Pair, SegDataset, hex_palette, list_files, read_mask
 from .layouts import by_name
 
 _TRAIN = 3000  # of the training list; what follows is for validation
@@ -37,6 +37,7 @@ class MHPv1(SegDataset):
     label_map = {0: IGNORE, **{i + 1: i for i in range(18)}}
     subdir = "MHP/v1"
     markers = ("images", "annotations", "train_list.txt")
+    split_markers = {"test": ("images", "annotations", "test_list.txt")}
     home_page = "https://lv-mhp.github.io/dataset (LV-MHP-v1.zip)"
     licence = "research use; see the home page"
     split_notes = ("train is the first 3000 of the training list, val the rest; of a shorter list, three quarters and "
@@ -72,7 +73,7 @@ class MHPv1(SegDataset):
     def _first_masks(self) -> Dict[str, Path]:
         """Name of the picture -> the mask of its first person."""
         found = {}
-        for path in sorted((self.root / "annotations").glob("*1.png")):
+        for path in list_files(self.root / "annotations", (".png",)):
             match = _FIRST.match(path.name)
             if match:
                 found[match[1]] = path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import List
 
-from .base import IGNORE, Pair, SegDataset, hex_palette
+from .base import IGNORE, Pair, SegDataset, hex_palette, list_files
 from .layouts import by_name
 
 
@@ -45,6 +45,6 @@ class NYUv2(SegDataset):
     label_hint = "labels40 holds 0..40; the release's own labels are of 894 classes: see mxnetseg prepare"
 
     def find_pairs(self) -> List[Pair]:
-        end = ".png" if any((self.root / "images").glob("*.png")) else ".jpg"
+        end = ".png" if list_files(self.root / "images", (".png",)) else ".jpg"
         return [pair for part in self.parts
                 for pair in by_name(self, f"{part}.txt", image="images/{}" + end, mask="labels40/{}.png")]

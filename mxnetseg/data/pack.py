@@ -23,8 +23,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, UnknownNameError
-from ..files import atomic_write
-from .base import Pair, PathLike, SegDataset, check_sizes, decode_image
+from ..files import atomic_write, expand
+from .base import PLAIN, Decoding, Pair, PathLike, SegDataset, check_sizes, decode_image
 
 SUFFIX = ".pack"
 _MAGIC = b"MXSEGPK1"
@@ -50,6 +50,7 @@ class PackDataset(SegDataset):
     Args:
         split: one of those that were packed.
         root: the folder of the packs.
+        decoding: as of the data set; image files are packed as they are.
 
     Raises:
         DataNotFoundError: no folder was given, or it holds no pack.
@@ -60,16 +61,17 @@ class PackDataset(SegDataset):
     name = "pack"
     layout = "<root>/SPLIT.pack            one for each split, as written by `mxnetseg pack NAME <root>`"
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None):
+    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
         if root is None or not packs_in(root):
             raise DataNotFoundError("there are no packs", where=root,
                                     fix=f"name their folder: --data pack:PATH\n{self.layout}")
+        root = expand(root)
         self.splits = tuple(path.stem for path in packs_in(root))
         if split not in self.splits:
             raise UnknownNameError("split of this pack", split, self.splits, where=root)
         self.path = Path(root, split + SUFFIX)
         self._file = os.open(self.path, os.O_RDONLY)
-        super().__init__(split=split, root=root)
+        super().__init__(split=split, root=root, decoding=decoding)
 
     def __del__(self):
         if hasattr(self, "_file"):
@@ -96,7 +98,7 @@ class PackDataset(SegDataset):
 
     def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
         data = np.frombuffer(self._read(i, self._records[i].image), np.uint8)
-        return decode_image(data, self.image_path(i), reduce=reduce)
+        return decode_image(data, self.image_path(i), reduce=reduce, decoding=self.decoding)
 
     def load_raw_mask(self, i: int) -> np.ndarray:
         """Train ids: they were looked up when the pack was made."""
@@ -129,7 +131,7 @@ class PackDataset(SegDataset):
 
 def packs_in(folder: PathLike) -> List[Path]:
     """The packs of a folder, sorted."""
-    return sorted(Path(folder).glob("*" + SUFFIX))
+    return sorted(expand(folder).glob("*" + SUFFIX))
 
 
 def write_pack(dataset: SegDataset, path: PathLike,

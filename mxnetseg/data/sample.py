@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import EnvironmentProblem, UsageError
-from ..files import HOME_VARIABLE, home
+from ..files import HOME_VARIABLE, expand, home
 from .base import IGNORE, Pair, PathLike, SegDataset
 from .street import CLASSES, PALETTE, paint
 
@@ -60,7 +60,7 @@ class SampleDataset(SegDataset):
     def places(cls, root: Optional[PathLike] = None) -> List[Path]:
         """The one folder where the sample is, or will be made."""
         if root is not None:
-            return [Path(root).expanduser()]
+            return [expand(root)]
         return [home() / f"sample-{VERSION}"]
 
     def _find_root(self, root: Optional[PathLike]) -> Path:

@@ -9,7 +9,7 @@ from typing import List
 
 import numpy as np
 
-from .base import IGNORE, Pair, SegDataset, read_list, voc_palette
+from .base import IGNORE, Pair, SegDataset, list_files, read_list, voc_palette
 from .layouts import by_name
 from .mat import read_mat_mask
 
@@ -51,7 +51,7 @@ or, as the release has it:
             return by_name(self, f"{self.split}.txt", image="images/{}.jpg", mask="labels/{}.png")
         held_out = {line.replace("\\", "/").rpartition("/")[2] for line in read_list(self.root / "TestSet1.txt")}
         images, masks = self.root / "Images" / _FOLDER, self.root / "SemanticLabels" / _FOLDER
-        return [Pair(image.stem, image, masks / f"{image.stem}.mat") for image in sorted(images.glob("*.jpg"))
+        return [Pair(image.stem, image, masks / f"{image.stem}.mat") for image in list_files(images, (".jpg",))
                 if (image.name in held_out) == (self.split == "val")]
 
     def read_raw_mask(self, path: Path) -> np.ndarray:

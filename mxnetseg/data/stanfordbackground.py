@@ -41,13 +41,14 @@ class StanfordBackground(SegDataset):
     label_hint = "the masks hold 0..7 and 255, *.regions.txt holds -1..7; *.surfaces.txt and *.layers.txt are others"
 
     def find_pairs(self) -> List[Pair]:
-        end = ".png" if any((self.root / "labels").glob("*.png")) else ".regions.txt"
+        end = ".png" if list_files(self.root / "labels", (".png",)) else ".regions.txt"
         pairs: List[Pair] = []
         for part in self.parts:
             if (self.root / _LISTS[part]).is_file():
                 pairs += by_name(self, _LISTS[part], image="images/{}.jpg", mask="labels/{}" + end)
             else:
-                images = hold_out(list_files(self.root / "images", IMAGE_SUFFIXES), share=0.2)[part == "val"]
+                images = list_files(self.root / "images", IMAGE_SUFFIXES)
+                images = hold_out(images, name=lambda i: i.stem, share=0.2, exact=True)[part == "val"]
                 pairs += [Pair(i.stem, i, self.root / "labels" / (i.stem + end)) for i in images]
         return pairs
 

@@ -41,5 +41,5 @@ class SUNRGBD(SegDataset):
         listed = "test" if self.split == "test" else "train"
         pairs = by_line(self, f"{listed}.txt", images="images", masks="labels", fallback=".png")
         if self.split in ("train", "val"):
-            return hold_out(pairs)[self.split == "val"]
+            return hold_out(pairs, name=lambda pair: pair.name, exact=True)[self.split == "val"]
         return pairs

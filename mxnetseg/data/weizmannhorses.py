@@ -43,6 +43,7 @@ class WeizmannHorses(SegDataset):
             if (self.root / f"{part}.txt").is_file():
                 pairs += by_line(self, f"{part}.txt", images="horse", masks="mask", fallback=".png")
             else:
-                images = hold_out(list_files(self.root / "horse", IMAGE_SUFFIXES), share=0.2)[part == "val"]
+                images = list_files(self.root / "horse", IMAGE_SUFFIXES)
+                images = hold_out(images, name=lambda i: i.stem, share=0.2, exact=True)[part == "val"]
                 pairs += [Pair(i.stem, i, self.root / "mask" / f"{i.stem}.png") for i in images]
         return pairs

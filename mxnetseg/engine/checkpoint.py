@@ -7,37 +7,48 @@ the same with ``.state``                                                        
 The sidecar holds the SHA-256 of the other files and its own. So that a crash at any moment leaves a set that fits
 together, new files are first written beside the old ones (``.new``), then the sidecar is replaced, in
 one atomic step, by one that names the new contents, and only then the ``.new`` files take their
-places. Whoever opens a checkpoint completes what a crash left between the last two steps.
+places. A crash between the last two steps leaves contents in ``.new`` files: readers find them there by their
+checksum, and the next writer moves them.
+
+One process writes a run (:mod:`mxnetseg.engine.lock`); any number read it meanwhile. Readers change nothing on the
+disk. When the files are replaced while they read, they start again.
 """
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
+import time
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import mxnet as mx
 
 from .. import __version__
 from ..config.schema import Model
-from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest
-from ..files import atomic_write, sha256
-from ..models import MODELS, get_model
-from ..models.weights import Skipped, assign, read_params
+from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest, reason
+from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
+from ..models import MODELS, build_model
+from ..models.weights import assign, initialize, load_arrays, read_params
+from ..nn.norm import choose_norm
+from .sidecar import FORMAT, PARAMS, STATE, check, parse
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 BEST = "_best"
-_PARAMS, _STATE, _SIDECAR = ".params", ".state", ".json"
-_SECTIONS = ("model", "data", "normalisation", "config")  # what every sidecar has
+_SIDECAR = ".json"
 _CHECKSUM = "sha256"  # of the sidecar itself
 _AT_ONCE = 200  # arrays that multi_all_finite() takes; given more, it writes beyond its own memory
+# A reader whom a writer overtakes starts again: so often in all, so often while the sidecar stays the same. The writer
+# renames within milliseconds, so files that still do not fit the same sidecar are damaged.
+_ATTEMPTS, _ATTEMPTS_SAME = 100, 4
+_SMALL = 1 << 24  # parameters; whatever differs in a network of so few is reported by name
+_PAUSE = 0.01  # seconds; before the n-th further attempt, n times as long
 
 
 def model_record(config: Model, nclass: int) -> Dict[str, Any]:
@@ -59,16 +70,37 @@ def restore_network(checkpoint: "Checkpoint", contexts: Sequence[mx.Context]):
     Raises:
         CheckpointError: a file is missing or damaged, or does not fit the network it names.
     """
-    sidecar = checkpoint.read_sidecar()
-    net = get_model(**sidecar["model"], norm="bn", ctx=list(contexts))
+    sidecar, params, _ = checkpoint.read()
+    norm_layer, norm_kwargs = choose_norm("bn", contexts)
+    net = build_model(**sidecar["model"], norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+    _refuse_larger(net, params, checkpoint.path)
+    initialize(net, contexts)
     take_normalisation(net, sidecar)
-    checkpoint.load_into(net)
+    assign(net, params, where=checkpoint.path)
     return net, sidecar
+
+
+def _refuse_larger(net, params: Mapping[str, mx.nd.NDArray], where: Path) -> None:
+    """Refuse a network far larger than its file, before memory is allocated for it."""
+    asked = sum(math.prod(p.shape) for p in net.collect_params().values() if p.shape)  # 0 where not yet known
+    there = sum(value.size for value in params.values())
+    if asked > 2 * there + _SMALL:
+        raise CheckpointError("the weights do not fit this network", where=where,
+                              received=f"the sidecar's network has {asked:,} parameters; the file holds {there:,}",
+                              fix="correct the sidecar's section 'model', or copy it again")
 
 
 def take_normalisation(net, sidecar: Dict[str, Any]) -> None:
     """Let the network scale pixels as the checkpoint's did; before anything is built that does it."""
     net.mean, net.std = (tuple(sidecar["normalisation"][k]) for k in ("mean", "std"))
+
+
+class Contents(NamedTuple):
+    """A checkpoint in memory; all of it was written at once."""
+
+    sidecar: Dict[str, Any]
+    params: Dict[str, mx.nd.NDArray]
+    state: Optional[Dict[str, mx.nd.NDArray]]  # the tensors to resume from, if asked for
 
 
 class Checkpoint:
@@ -79,11 +111,11 @@ class Checkpoint:
     """
 
     def __init__(self, path: Union[str, Path]):
-        path = Path(path)
-        self.path = path if path.suffix == _PARAMS else path.parent / (path.name + _PARAMS)
+        path = expand(path)
+        self.path = path if path.suffix == PARAMS else path.parent / (path.name + PARAMS)
 
     def _file(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name[:-len(_PARAMS)] + suffix)
+        return self.path.with_name(self.path.name[:-len(PARAMS)] + suffix)
 
     @property
     def sidecar_path(self) -> Path:
@@ -92,7 +124,7 @@ class Checkpoint:
     @property
     def stem(self) -> str:
         """File name without its ending."""
-        return self.path.name[:-len(_PARAMS)]
+        return self.path.name[:-len(PARAMS)]
 
     # ---- writing ------------------------------------------------------------------------------
 
@@ -103,27 +135,54 @@ class Checkpoint:
             net: the network.
             record: the sidecar's content, JSON-able; versions, time and checksums are added.
             state: named tensors to resume from.
+
+        Raises:
+            EnvironmentProblem: the disk is full, or the folder cannot be written to any more.
         """
+        try:
+            self._write(net, record, state)
+        except OSError as error:
+            raise EnvironmentProblem("the checkpoint could not be written", where=error.filename or self.path,
+                                     received=error.strerror or error,
+                                     fix="check the folder's permissions and the disk, or choose another folder "
+                                         "(--weights DIR)") from error
+
+    def _write(self, net, record: Mapping[str, Any], state: Optional[Mapping[str, mx.nd.NDArray]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.has_sidecar():  # a crash may have left its contents in the .new files, about to be overwritten
             with suppress(CheckpointError):
                 self._settle(self._peek()["files"])
         # of several contexts the first speaks for all: they hold the same, unless batch norm is unsynchronised
-        contents = {_PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
+        contents = {PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
         if state is not None:
-            contents[_STATE] = dict(state)
-        files = {}
-        for suffix, tensors in contents.items():
-            new = self._new(suffix)
-            _save(new, tensors)
-            files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
-        sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
-                   "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
-        sidecar = json.loads(json.dumps(sidecar, allow_nan=False))  # as whoever reads it will see it
-        text = json.dumps({**sidecar, _CHECKSUM: _digest(sidecar)}, indent=1)
-        with atomic_write(self.sidecar_path, "w") as file:  # from here on the new set is the valid one
-            file.write(text)
+            contents[STATE] = dict(state)
+        try:
+            files = {}
+            for suffix, tensors in contents.items():
+                new = self._new(suffix)
+                _save(new, tensors)
+                files[suffix] = {"sha256": sha256(new), "bytes": new.stat().st_size}
+            sidecar = {"format": FORMAT, "mxnetseg": __version__, "mxnet": mx.__version__,
+                       "written": datetime.now(timezone.utc).isoformat(timespec="seconds"), "files": files, **record}
+            sidecar = json.loads(json.dumps(sidecar, allow_nan=False))  # as whoever reads it will see it
+            text = json.dumps({**sidecar, _CHECKSUM: _digest(sidecar)}, indent=1)
+            with atomic_write(self.sidecar_path, "w") as file:  # from here on the new set is the valid one
+                file.write(text)
+        except BaseException:
+            self._delete_unnamed()  # on a full disk they would be in the way of everything else
+            raise
         self._settle(files)
+
+    def recover(self) -> None:
+        """Finish or undo what a killed writer has left. Call it only while no other process writes this checkpoint.
+
+        Raises:
+            CheckpointError: the sidecar is damaged; nothing was changed.
+        """
+        if self.has_sidecar():
+            self._settle(self._peek()["files"])
+        self._delete_unnamed()
+        sweep(self.sidecar_path)
 
     def _new(self, suffix: str) -> Path:
         return self._file(suffix + ".new")
@@ -132,13 +191,23 @@ class Checkpoint:
         """Move ``.new`` files to their places, where they are what the sidecar names."""
         for suffix, expected in files.items():
             new = self._new(suffix)
-            if new.exists() and sha256(new) == expected["sha256"]:
-                os.replace(new, self._file(suffix))
+            with suppress(FileNotFoundError):  # an older mxnetseg that reads the checkpoint moves it, too
+                if sha256(new) == expected["sha256"]:
+                    os.replace(new, self._file(suffix))
+
+    def _delete_unnamed(self) -> None:
+        """Delete the ``.new`` files that are not what the sidecar names; all of them stay if it is damaged."""
+        with suppress(OSError, CheckpointError):
+            files = self._peek()["files"] if self.has_sidecar() else {}
+            for suffix in (PARAMS, STATE):
+                new = self._new(suffix)
+                if new.exists() and sha256(new) != files.get(suffix, {}).get("sha256"):
+                    new.unlink()
 
     # ---- reading ------------------------------------------------------------------------------
 
     def has_sidecar(self) -> bool:
-        return self.sidecar_path.is_file()
+        return os.path.isfile(self.sidecar_path)  # unlike Path.is_file() it takes a path of any length
 
     def read_sidecar(self) -> Dict[str, Any]:
         """The sidecar, after every file that it names has been checked against its SHA-256.
@@ -146,42 +215,88 @@ class Checkpoint:
         Raises:
             CheckpointError: a file is missing, truncated or changed; or the sidecar itself is damaged.
         """
-        if not self.path.exists() and not self.has_sidecar():
-            raise CheckpointError("the checkpoint is not there", where=self.path, fix=self._look_alikes())
-        if not self.has_sidecar():
-            raise CheckpointError("the checkpoint has no sidecar, so nothing tells what network it is",
-                                  where=self.sidecar_path, fix="keep the .json that was written with it beside it")
-        sidecar = self._peek()
-        self._settle(sidecar["files"])
-        for suffix, expected in sidecar["files"].items():
-            self._check(self._file(suffix), expected)
-        return sidecar
+        return self._read({})[0]
+
+    def read(self, *, state: bool = False) -> Contents:
+        """The sidecar and the tensors that belong to it, also while a training replaces the files.
+
+        Args:
+            state: read the training state too.
+
+        Raises:
+            CheckpointError: as :meth:`read_sidecar`; or ``state`` is asked for and there is none, as in a best
+                checkpoint.
+        """
+        sidecar, tensors = self._read({PARAMS: read_params, **({STATE: load_arrays} if state else {})})
+        return Contents(sidecar, tensors[PARAMS], tensors[STATE] if state else None)
+
+    def _read(self, loaders: Mapping[str, Callable[[Path], Any]]):
+        """The sidecar, and by suffix what the loaders return for the files that it names."""
+        files, attempts_same = None, 0
+        for _ in range(_ATTEMPTS):
+            sidecar = self._peek()
+            attempts_same = attempts_same + 1 if sidecar["files"] == files else 1
+            files = sidecar["files"]
+            if STATE in loaders and STATE not in files:
+                raise CheckpointError("this checkpoint cannot be resumed: it has no training state", where=self.path,
+                                      fix="resume from the run's last checkpoint (without _best), or fine-tune from "
+                                          "this one with --set train.init_from=PATH")
+            try:
+                return sidecar, {suffix: self._take(suffix, expected, loaders.get(suffix))
+                                 for suffix, expected in files.items()}
+            except CheckpointError:
+                if attempts_same == _ATTEMPTS_SAME:
+                    raise
+            time.sleep(_PAUSE * attempts_same)
+        raise self._overtaken()
+
+    def _take(self, suffix: str, expected: Mapping[str, Any], load: Optional[Callable[[Path], Any]]) -> Any:
+        """Check one file, in its place or still ``.new``; return what ``load`` makes of it."""
+        for path in (self._file(suffix), self._new(suffix)):
+            if os.path.exists(path) and no_file(path):  # opening a pipe waits for its writer
+                continue
+            try:
+                with open(path, "rb") as file:  # while it is open, no other file gets its inode
+                    before = _identity(os.fstat(file.fileno()))
+                    if before[2] != expected["bytes"] or sha256_of(file) != expected["sha256"]:
+                        continue
+                    tensors = load(path) if load else None
+                    if _identity(os.stat(path)) == before:
+                        return tensors
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise CheckpointError("a file of the checkpoint cannot be read", where=path,
+                                      received=error.strerror, fix="check its permissions and its disk") from None
+        self._check(self._file(suffix), expected)
+        raise self._overtaken()
+
+    def _overtaken(self) -> CheckpointError:
+        return CheckpointError("the checkpoint was replaced again and again while it was read", where=self.path,
+                               fix="repeat the command when the training saves less often, or has ended")
 
     def _peek(self) -> Dict[str, Any]:
+        if not self.has_sidecar():
+            if not os.path.exists(self.path):
+                raise CheckpointError("the checkpoint is not there", where=self.path, fix=self._look_alikes())
+            raise CheckpointError("the checkpoint has no sidecar, so nothing tells what network it is",
+                                  where=self.sidecar_path, fix="keep the .json that was written with it beside it")
         try:
-            sidecar = json.loads(self.sidecar_path.read_text(encoding="utf-8"))
-            files = sidecar["files"]
-            if sidecar["format"] > FORMAT:
-                raise CheckpointError("the checkpoint was written by a newer mxnetseg", where=self.sidecar_path,
-                                      received=f"format {sidecar['format']}", fix="update mxnetseg")
-            if not {_PARAMS} <= files.keys() <= {_PARAMS, _STATE} or \
-                    not all(isinstance(f["sha256"], str) and isinstance(f["bytes"], int) for f in files.values()):
-                raise KeyError("files")
-            for section in _SECTIONS:
-                if not isinstance(sidecar[section], dict):
-                    raise KeyError(section)
+            sidecar = parse(self.sidecar_path)
             if sidecar.get(_CHECKSUM) not in (None, _digest(sidecar)):
                 raise ValueError("it has changed since it was written (SHA-256)")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError("the checkpoint's sidecar is damaged", where=self.sidecar_path,
-                                  received=f"{type(error).__name__}: {error}",
+                                  received=getattr(error, "strerror", None) or reason(error),
                                   fix="copy it again, or use another checkpoint of the run; if you changed it "
                                       f"yourself, remove its {_CHECKSUM!r}") from None
+        check(sidecar, self.sidecar_path)
         return sidecar
 
     def _check(self, file: Path, expected: Mapping[str, Any]) -> None:
-        if not file.is_file():
-            raise CheckpointError("a file of the checkpoint is missing", where=file,
+        problem = no_file(file)
+        if problem is not None:
+            raise CheckpointError(f"a file of the checkpoint {problem.replace('not there', 'missing')}", where=file,
                                   fix="copy it too, or use another checkpoint of the run")
         size = file.stat().st_size
         if size != expected["bytes"]:
@@ -193,32 +308,9 @@ class Checkpoint:
                                   where=file, fix="copy it again, or use another checkpoint of the run")
 
     def _look_alikes(self) -> str:
-        names = [p.name for p in sorted(self.path.parent.glob("*" + _PARAMS))]
+        names = [p.name for p in sorted(self.path.parent.glob("*" + PARAMS))]
         close = nearest(self.path.name, names)
         return "did you mean " + " or ".join(close) + "?" if close else "train first, or check the path"
-
-    def load_into(self, net, *, skip: bool = False) -> List[Skipped]:
-        """Set the parameters of ``net``; call :meth:`read_sidecar` first, which checks the file.
-
-        Args:
-            skip: leave out what does not fit, and return it (fine-tuning).
-
-        Raises:
-            CheckpointError: the parameters do not fit, and ``skip`` is off.
-        """
-        return assign(net, read_params(self.path), where=self.path, skip=skip)
-
-    def read_state(self) -> Dict[str, mx.nd.NDArray]:
-        """The tensors to resume from.
-
-        Raises:
-            CheckpointError: this checkpoint has none (the best one never has).
-        """
-        if _STATE not in self._peek()["files"]:
-            raise CheckpointError("this checkpoint cannot be resumed: it has no training state", where=self.path,
-                                  fix="resume from the run's last checkpoint (without _best), or fine-tune from "
-                                      "this one with --set train.init_from=PATH")
-        return mx.nd.load(str(self._file(_STATE)))
 
 
 def new_stem(folder: Path, model: str, backbone: str, data: str) -> str:
@@ -251,9 +343,9 @@ def find_checkpoint(text: Union[str, Path], folder: Path) -> Checkpoint:
         CheckpointError: neither; the message has the nearest names.
     """
     direct = Checkpoint(text)
-    if direct.path.exists() or direct.has_sidecar():
+    if os.path.exists(direct.path) or direct.has_sidecar():
         return direct
-    known = {p.name: p for p in sorted(Path(folder).glob(f"**/*{_PARAMS}"))}
+    known = {p.name: p for p in sorted(Path(folder).glob(f"**/*{PARAMS}"))}
     if direct.path.name in known:
         return Checkpoint(known[direct.path.name])
     close = nearest(direct.path.name, known)
@@ -273,19 +365,20 @@ def newest(folder: Path, *, resumable: bool = False,
     """
     found: List[Checkpoint] = []
     for path in Path(folder).glob(f"**/*{_SIDECAR}"):
-        checkpoint = Checkpoint(path.with_suffix(_PARAMS))
-        if not checkpoint.path.exists() and not checkpoint._new(_PARAMS).exists():
+        checkpoint = Checkpoint(path.with_suffix(PARAMS))
+        places = checkpoint.path, checkpoint._new(PARAMS), checkpoint.path  # a writer may rename it meanwhile
+        if not any(place.exists() for place in places):
             continue  # others write .json files too: wandb
         try:
             sidecar = checkpoint._peek()
-            if matches(sidecar) and (_STATE in sidecar["files"] or not resumable):
+            if matches(sidecar) and (STATE in sidecar["files"] or not resumable):
                 found.append(checkpoint)
         except (CheckpointError, KeyError):
             log.warning("passed over, for its sidecar is damaged: %s", path)
     if not found:
         return None
     latest = max(found, key=lambda c: (c.sidecar_path.stat().st_mtime_ns, c.stem))
-    best = Checkpoint(latest.path.with_name(latest.stem + BEST + _PARAMS))
+    best = Checkpoint(latest.path.with_name(latest.stem + BEST + PARAMS))
     return best if not resumable and best.has_sidecar() else latest
 
 
@@ -298,6 +391,11 @@ def finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
     """Whether no number in ``arrays``, all on one device, is NaN or infinite."""
     some = [arrays[i:i + _AT_ONCE] for i in range(0, len(arrays), _AT_ONCE)]
     return all(bool(mx.nd.multi_all_finite(*a, num_arrays=len(a)).asnumpy().all()) for a in some)
+
+
+def _identity(status: os.stat_result) -> tuple:
+    """What tells one file, unchanged, from all others."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _digest(sidecar: Mapping[str, Any]) -> str:

@@ -1,27 +1,45 @@
 """Which devices a command runs on: what ``--ctx`` means; and the way there."""
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import re
 from typing import List, Optional, Sequence, Union
 
 import mxnet as mx
 import numpy as np
+from mxnet.base import _LIB, check_call
 
+from .._compat import count_cores
 from .._cuda import USABLE, compute_capability, computes_on
 from ..errors import DeviceError
 
 log = logging.getLogger(__name__)
+
+# of MXNet's C interface (c_api.h): a function that its engine calls in a context's thread
+_PushedFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_SET_THREADS: dict = {}  # number of threads -> the function that sets it; kept, because the engine holds it
+
+
+class _CContext(ctypes.Structure):
+    """``mxnet::Context`` (base.h): the type and the number of a device."""
+
+    _fields_ = [("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32)]
+
+    def __init__(self, context: mx.Context):
+        super().__init__(context.device_typeid, context.device_id)
 
 
 def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List[mx.Context]:
     """The contexts that ``--ctx`` asks for.
 
     =====================  =====================================================================
-    ``0 1 2 3``            GPUs 0 to 3; on a machine without any GPU as many CPU contexts, after
-                           one warning
+    ``0 1 2 3``            GPUs 0 to 3; on a machine without any GPU one CPU context, which takes the
+                           whole batch, after one warning
     ``cpu``                the CPU, one context
-    ``cpu0 cpu1``          two CPU contexts (data parallelism without a GPU, for tests)
+    ``cpu cpu``            two CPU contexts, which share the cores (data parallelism without a GPU, for
+                           tests); the same as ``cpu0 cpu1``
     None                   GPU 0 if there is one that MXNet can use, else the CPU
     =====================  =====================================================================
 
@@ -35,24 +53,57 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
         if problem:
             log.warning("%s: working on the CPU", problem)
         return [mx.gpu(0) if present and not problem else mx.cpu()]
-    contexts = [_parse(str(text), present) for text in wanted]
+    wanted = _numbered([str(text) for text in wanted])
+    contexts = [_parse(text, present) for text in wanted]
     if len({(c.device_type, c.device_id) for c in contexts}) < len(contexts):
-        raise DeviceError("a device is named twice", where="--ctx", received=" ".join(map(str, wanted)),
-                          fix="name each device once")
+        raise DeviceError("a device is named twice", where="--ctx", received=" ".join(wanted),
+                          fix="name each device once; cpu is cpu0, and two contexts on the CPU are cpu0 cpu1")
     if len({c.device_type for c in contexts}) > 1:
         raise DeviceError("GPUs and the CPU cannot share one run", where="--ctx",
-                          received=" ".join(map(str, wanted)), fix="name GPUs only, or cpu")
+                          received=" ".join(wanted), fix="name GPUs only, or cpu")
     if contexts[0].device_type == "gpu" and not present:
-        log.warning("no GPU here (MXNet %s): --ctx %s runs on %d CPU context%s instead. "
+        log.warning("no GPU here (MXNet %s): --ctx %s runs on the CPU%s. "
                     "For GPUs: pip install 'mxnetseg[cu112]'; `mxnetseg doctor` tells what is missing",
-                    mx.__version__, " ".join(map(str, wanted)), len(contexts), "s" * (len(contexts) > 1))
-        return [mx.cpu(i) for i in range(len(contexts))]
+                    mx.__version__, " ".join(wanted),
+                    ", as one device with the whole batch" if len(contexts) > 1 else "")
+        contexts = [mx.cpu()]
     for context in contexts:
         problem = _no_code_for(context.device_id) if context.device_type == "gpu" else None
         if problem:
-            raise DeviceError(problem, where="--ctx", received=" ".join(map(str, wanted)),
+            raise DeviceError(problem, where="--ctx", received=" ".join(wanted),
                               fix=f"--ctx cpu, or a GPU {USABLE}")
+    if contexts[0].device_type == "cpu":
+        _share_cores(contexts)
     return contexts
+
+
+def _numbered(wanted: List[str]) -> List[str]:
+    """``cpu cpu`` as ``cpu0 cpu1``: only where all are plain, so that ``cpu cpu1`` stays what it says."""
+    if len(wanted) > 1 and all(text.strip().lower() == "cpu" for text in wanted):
+        return [f"cpu{i}" for i in range(len(wanted))]
+    return wanted
+
+
+def _share_cores(contexts: Sequence[mx.Context]) -> None:
+    """Split the cores evenly across CPU contexts; one context has them all.
+
+    MXNet runs each context in a thread of its own, and each of these starts as many OpenMP threads as
+    ``OMP_NUM_THREADS`` says. More threads than cores spin against each other: four contexts on two cores took minutes
+    for a step that takes seconds. OpenMP's number belongs to the thread that sets it, so each context's own
+    thread has to do it. Its later operators follow in order.
+    """
+    threads = max(_threads() // len(contexts), 1)
+    for context in contexts:
+        _SET_THREADS.setdefault(threads, _PushedFunction(lambda _, n=threads: _LIB.MXSetNumOMPThreads(n)))
+        check_call(_LIB.MXEnginePushSync(_SET_THREADS[threads], None, None, ctypes.byref(_CContext(context)), None, 0,
+                                         None, 0, None, 0, b"set_threads"))
+    mx.nd.waitall()
+
+
+def _threads() -> int:
+    """OpenMP threads of this process: the user's choice, or a thread a core."""
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(text) if text.isdigit() and int(text) else count_cores()
 
 
 def _no_code_for(index: int) -> Optional[str]:

@@ -1,18 +1,22 @@
 """A network over a split: scores against the masks, or predictions as files."""
 from __future__ import annotations
 
+import logging
 from collections import deque
 from pathlib import Path
-from typing import Callable, Deque, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
 from ..data.loader import stream
+from ..data.parallel import TIMEOUT
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png
 from .inference import Segmenter
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -33,7 +37,34 @@ def check_classes(net_classes: List[str], dataset: SegDataset, *, where: object)
                 "(--set train.init_from=PATH)")
 
 
-def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
+def contents(dataset: SegDataset) -> Dict[str, Any]:
+    """Return what a sidecar keeps of a split, to notice when it holds other images: their number and a digest."""
+    return {"split": dataset.split, "images": len(dataset), "names": dataset.names_digest}
+
+
+def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, where: object) -> None:
+    """Warn if a split holds other images than when the checkpoint was written.
+
+    Args:
+        sidecar: of the checkpoint. One that keeps nothing of the splits is older than the choice by a hash.
+        dataset: a split of the data set that the checkpoint was trained on.
+        where: the checkpoint, for the message.
+    """
+    recorded = sidecar.get("contents")
+    if not isinstance(recorded, dict):
+        if dataset.held_out:
+            log.warning("the checkpoint does not record which images it was trained on. The split %r of %s is held out "
+                        "by a hash of the names now, so scores are too high if it was trained on some of them (%s)",
+                        dataset.split, dataset.name, where)
+        return
+    for then in recorded.values():
+        if isinstance(then, dict) and then.get("split") == dataset.split and then.get("names") != dataset.names_digest:
+            log.warning("the split %r of %s holds other images than when the checkpoint was written: %s then, %d now. "
+                        "Scores are not comparable, and too high if it was trained on some of those that it is "
+                        "validated on (%s)", dataset.split, dataset.name, then.get("images"), len(dataset), where)
+
+
+def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
              progress: Progress = lambda items, count: items) -> Tuple[ConfusionMatrix, ConfusionMatrix]:
     """Score every picture of a split at its own size.
 
@@ -41,6 +72,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
         segmenter: network and protocol.
         dataset: a split with masks.
         workers: threads that read ahead.
+        timeout: seconds to wait for one image.
         progress: wraps the stream of pictures: ``progress(items, count)``.
 
     Returns:
@@ -56,7 +88,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
     matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
     previous: Optional[np.ndarray] = None
     scored = 0
-    for sample, prediction in _predictions(segmenter, dataset, workers, progress):
+    for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
         matrix.update(prediction, sample.mask)
         if previous is not None and previous.shape == sample.mask.shape:
             control.update(previous, sample.mask)
@@ -68,7 +100,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2,
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
-                      progress: Progress = lambda items, count: items) -> List[Path]:
+                      timeout: float = TIMEOUT, progress: Progress = lambda items, count: items) -> List[Path]:
     """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
 
     The ids are those of the data set's own files (Cityscapes: 7 for road), where they differ from the
@@ -78,7 +110,7 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
         the colour pictures.
     """
     written = []
-    for sample, prediction in _predictions(segmenter, dataset, workers, progress):
+    for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
         color = folder / "color" / f"{sample.name}.png"
         save_color_png(prediction, dataset.palette, color)
         save_id_png(dataset.to_raw_ids(prediction), folder / "id" / f"{sample.name}.png")
@@ -86,13 +118,13 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
     return written
 
 
-def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int,
+def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int, timeout: float,
                  progress: Progress) -> Iterator[Tuple[Sample, np.ndarray]]:
     # The segmenter runs a few pictures ahead of its answers; these wait here. (tee() would keep up to 57.)
     asked: Deque[Sample] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for sample in stream(dataset, workers=workers):
+        for sample in stream(dataset, workers=workers, timeout=timeout):
             asked.append(sample)
             yield sample.image
     for prediction in progress(segmenter.stream(images()), len(dataset)):

@@ -6,6 +6,7 @@ runs on the device, and only one byte a pixel, the class, comes back.
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Iterator, List, Optional, Sequence, Tuple
@@ -16,6 +17,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..config.schema import Config
+from ..errors import DataError
 from ..nn.blocks import InputStep
 from ..nn.resize import before_resize, resize, resize_last
 from .graph import PerSize, compile_outermost
@@ -25,6 +27,10 @@ from .precision import Fused
 warnings.filterwarnings("ignore", message=r"Parameter .* is not used by any computation", category=UserWarning)
 # that OpenCV can resize at once
 _OPENCV_CHANNELS = 512
+# Held while a thread gives work to MXNet, by all segmenters, because two of them may share a network. MXNet traces a
+# block with names that it keeps in the block, and a compiled graph that two threads enter at once allocates its maps
+# twice. The work itself is done, and waited for, outside.
+_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class _Resize(HybridBlock):
 
 
 class Segmenter:
-    """A network with a protocol, on one or several contexts.
+    """A network with a protocol, on one or several contexts. Several threads may call it at the same time.
 
     Args:
         net: a :class:`~mxnetseg.models.base.SegModel`, initialised on all ``contexts``, or its
@@ -154,6 +160,7 @@ class Segmenter:
     def __init__(self, net, contexts: Sequence[mx.Context], protocol: Optional[Protocol] = None):
         protocol = protocol or Protocol()
         self.contexts, self.protocol = list(contexts), protocol
+        self._smallest_side = net.smallest_side
         self._simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
             and protocol.base_size is None and protocol.scales[0] == 1
         kind = _Exponentials if protocol.mode == "gluoncv" else _Probabilities
@@ -166,18 +173,24 @@ class Segmenter:
         return block
 
     def __call__(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
-        """Class map of a picture: uint8 (H, W, 3) RGB -> uint8 (H, W) on the device, not waited for."""
+        """Class map of a picture: uint8 (H, W, 3) RGB -> uint8 (H, W) on the device, not waited for.
+
+        Raises:
+            DataError: the image, or its smallest scale, is smaller than the network can read.
+        """
         context = context or self.contexts[0]
-        if self._simple:
-            return self._class_map(_send([image], context))[0]
-        return mx.nd.argmax(self._sum(image, context), axis=2).astype("uint8")
+        with _LOCK:
+            if self._simple:
+                return self._class_map(self._send([image], context))[0]
+            return mx.nd.argmax(self._sum(image, context), axis=2).astype("uint8")
 
     def probabilities(self, image: np.ndarray, context: Optional[mx.Context] = None) -> mx.nd.NDArray:
         """Averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W) on the device."""
-        total = self._sum(image, context or self.contexts[0])
-        if self.protocol.mode == "gluoncv":
-            return mx.nd.broadcast_div(total, total.sum(axis=2, keepdims=True)).transpose((2, 0, 1))
-        return total.transpose((2, 0, 1)) / (len(self.protocol.scales) * (1 + self.protocol.flip))
+        with _LOCK:
+            total = self._sum(image, context or self.contexts[0])
+            if self.protocol.mode == "gluoncv":
+                return mx.nd.broadcast_div(total, total.sum(axis=2, keepdims=True)).transpose((2, 0, 1))
+            return total.transpose((2, 0, 1)) / (len(self.protocol.scales) * (1 + self.protocol.flip))
 
     def _sum(self, image: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
         """(H, W, K) probabilities, added up over scales and mirrors."""
@@ -247,7 +260,7 @@ class Segmenter:
         height, width = image.shape[:2]
         crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, (height, width)))
         if self.protocol.mode == "whole" or (crop_h, crop_w) == (height, width):
-            return self._block(_send([image], context)).reshape((height, width, -1))
+            return self._block(self._send([image], context)).reshape((height, width, -1))
         starts = [_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w))]
         return self._windows(image, starts, (crop_h, crop_w), context)
 
@@ -260,7 +273,7 @@ class Segmenter:
         total = None
         for first in range(0, len(corners), self.protocol.batch):
             some = corners[first:first + self.protocol.batch]
-            windows = self._block(_send([image[y:y + height, x:x + width] for y, x in some], context))
+            windows = self._block(self._send([image[y:y + height, x:x + width] for y, x in some], context))
             if total is None:
                 total = mx.nd.zeros((*image.shape[:2], windows.shape[3]), ctx=context)
             for k, (y, x) in enumerate(some):
@@ -268,6 +281,18 @@ class Segmenter:
                 total[y:y + height, x:x + width] += window.reshape((height, width, -1))
         share = np.outer(1 / _covered(image.shape[0], rows, height), 1 / _covered(image.shape[1], columns, width))
         return mx.nd.broadcast_mul(total, mx.nd.array(share[..., None], ctx=context), out=total)
+
+    def _send(self, images: Sequence, context: mx.Context) -> mx.nd.NDArray:
+        """(N, H, W, 3) on the device: uint8 from NumPy, or what is there already as it is."""
+        if min(images[0].shape[:2]) < self._smallest_side:
+            raise DataError(f"this network reads images of at least {self._smallest_side} pixels a side",
+                            where=f"evaluation of {self.protocol}",
+                            received="%d x %d" % tuple(images[0].shape[:2]),
+                            fix="enlarge the images, or evaluate with --base 512, which enlarges what is smaller; "
+                                "with several scales, the smallest counts")
+        if isinstance(images[0], mx.nd.NDArray):
+            return mx.nd.stack(*images)
+        return mx.nd.array(np.stack(images) if len(images) > 1 else images[0][None], ctx=context, dtype="uint8")
 
 
 def _covered(length: int, starts: Sequence[int], window: int) -> np.ndarray:
@@ -288,10 +313,3 @@ def _steps(length: int, window: int, stride: float) -> List[int]:
 def _starts(length: int, window: int, stride: float) -> List[int]:
     """The same, but moved inwards so that none reaches beyond it."""
     return [min(start, length - window) for start in _steps(length, window, stride)]
-
-
-def _send(images: Sequence, context: mx.Context) -> mx.nd.NDArray:
-    """(N, H, W, 3) on the device: uint8 from NumPy, or what is there already as it is."""
-    if isinstance(images[0], mx.nd.NDArray):
-        return mx.nd.stack(*images)
-    return mx.nd.array(np.stack(images) if len(images) > 1 else images[0][None], ctx=context, dtype="uint8")

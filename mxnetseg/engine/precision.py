@@ -100,7 +100,7 @@ class Fused(HybridBlock):
             UsageError: int8 without pictures.
         """
         super().__init__()
-        self.mean, self.std = net.mean, net.std
+        self.mean, self.std, self.smallest_side = net.mean, net.std, net.smallest_side
         self.precision, self.kept = precision, ()
         symbol, arguments, auxiliaries = _graph(net)
         symbol = activations(symbol)

@@ -11,15 +11,18 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
+from PIL import Image
 
 from ..config.schema import Config
-from ..data.base import read_image
+from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
 from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
 from .precision import choose_precision, fused
+
+_RGB_MODES = ("RGB", "L", "P", "1")  # that convert to 8-bit RGB without loss
 
 
 class Prediction:
@@ -72,9 +75,11 @@ class Predictor:
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
             :mod:`mxnetseg.engine.precision`.
         calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
+        decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
 
     Attributes:
         precision: what it computes in.
+        decoding: how files are converted to 8-bit RGB.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
@@ -84,29 +89,66 @@ class Predictor:
 
     def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
                  ms: bool = False, precision: str = "float32",
-                 calibration: Sequence[Union[str, Path, np.ndarray]] = ()):
+                 calibration: Sequence[Union[str, Path, np.ndarray]] = (), decoding: Optional[Decoding] = None):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
         net, self.sidecar = restore_network(checkpoint, contexts)
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
-        protocol = Protocol.of(Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path), ms=ms)
+        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path)
+        protocol = Protocol.of(config, ms=ms)
+        self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = choose_precision(precision, contexts)
-        pictures = [read_image(p) if not isinstance(p, np.ndarray) else p for p in calibration]
-        self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=pictures), contexts, protocol)
+        images = [as_rgb(image, self.decoding) for image in calibration]
+        self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=images), contexts, protocol)
 
-    def __call__(self, image: Union[str, Path, np.ndarray]) -> Prediction:
-        """Segment a file, or a uint8 (H, W, 3) RGB array.
+    def __call__(self, image):
+        """Segment an image, or a list of images.
+
+        Args:
+            image: a file; a uint8 (H, W, 3) RGB array of NumPy or MXNet; a PIL image; or a list or tuple of these.
+
+        Returns:
+            a :class:`Prediction`; for a list, a list of them.
 
         Raises:
-            DataError, DataNotFoundError: the file is missing or no picture.
-            UsageError: an array of another type or shape.
+            DataError, DataNotFoundError: a file is missing or holds no image.
+            UsageError: anything else, or an array of another type or shape.
         """
-        name = "image"
-        if not isinstance(image, np.ndarray):
-            name, image = Path(image).stem, read_image(image)
-        elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UsageError("a picture is a uint8 array (H, W, 3), RGB", received=f"{image.dtype} {image.shape}",
-                             fix="convert it: gray[..., None].repeat(3, 2), (float_image * 255).astype('uint8')")
+        if isinstance(image, (list, tuple)):
+            return [self(one) for one in image]
+        name = Path(image).stem if isinstance(image, (str, Path)) else "image"
+        image = as_rgb(image, self.decoding)
         return Prediction(image, self._segmenter(image).asnumpy(), self.classes, self.palette, name)
+
+
+def as_rgb(image, decoding: Decoding = PLAIN) -> np.ndarray:
+    """Return an image, in any form that :class:`Predictor` takes, as a uint8 (H, W, 3) RGB array.
+
+    Args:
+        image: see :meth:`Predictor.__call__`.
+        decoding: how files that are not 8-bit grey or RGB are converted.
+
+    Raises:
+        DataError, DataNotFoundError: a file is missing or holds no image.
+        UsageError: a value that is no 8-bit RGB image and cannot be read as one without loss.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image, decoding=decoding)
+    if isinstance(image, Image.Image):
+        if image.mode not in _RGB_MODES:
+            raise UsageError("the PIL image is not RGB, grey or a palette image", received=f"mode {image.mode}",
+                             fix="convert it first: image.convert('RGB') drops alpha; 16-bit and float images need "
+                                 "scaling to 0..255")
+        return np.asarray(image.convert("RGB"))
+    if isinstance(image, mx.nd.NDArray):
+        image = image.asnumpy()
+    if not isinstance(image, np.ndarray):
+        raise UsageError("not an image", received=type(image).__name__,
+                         fix="give a path, a NumPy or MXNet array, a PIL image, or a list of these")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError("an image must be a uint8 array (H, W, 3), RGB", received=f"{image.dtype} {image.shape}",
+                         fix="convert it: gray[..., None].repeat(3, 2), (float_image * 255).astype('uint8'), "
+                             "chw.transpose(1, 2, 0)")
+    return image

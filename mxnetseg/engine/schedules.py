@@ -21,10 +21,13 @@ class LearningRate:
         schedule: the configuration's section.
         lr: highest rate.
         steps_per_epoch, epochs: the length of the run.
+
+    Attributes:
+        lr, epochs: as given.
     """
 
     def __init__(self, schedule: Schedule, lr: float, steps_per_epoch: int, epochs: int):
-        self._schedule, self._lr = schedule, lr
+        self._schedule, self.lr, self.epochs = schedule, lr, epochs
         self._steps_per_epoch, self._steps = steps_per_epoch, steps_per_epoch * epochs
         self._shape = getattr(self, f"_{schedule.name}")
 
@@ -41,7 +44,7 @@ class LearningRate:
 
     def _between(self, share: float) -> float:
         """From the target (share 0) to the highest rate (share 1)."""
-        return self._schedule.target_lr + (self._lr - self._schedule.target_lr) * share
+        return self._schedule.target_lr + (self.lr - self._schedule.target_lr) * share
 
     def _poly(self, progress, step):
         return self._between((1 - progress) ** self._schedule.power)
@@ -54,7 +57,7 @@ class LearningRate:
 
     def _step(self, progress, step):
         passed = sum(step >= epoch * self._steps_per_epoch for epoch in self._schedule.step_epochs)
-        return self._lr * self._schedule.step_factor ** passed
+        return self.lr * self._schedule.step_factor ** passed
 
     def _constant(self, progress, step):
-        return self._lr
+        return self.lr

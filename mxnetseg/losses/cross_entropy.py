@@ -77,30 +77,40 @@ class CrossEntropy(PixelLoss):
 
         (1 - e) * w_y * (-log p_y) + e / C * sum_c w_c * (-log p_c),    weight w_y
 
-    (Szegedy et al. 2016, eq. 7, weighted); the divisor is the sum of the weights.
+    (Szegedy et al. 2016, eq. 7, weighted); the divisor is the sum of the weights, unless ``mean_over`` says otherwise.
 
     Args:
         nclass, class_weights, ignore: see :class:`PixelLoss`.
         label_smoothing: e, in [0, 1).
         mining: which of the pixels take part, and the divisor then; None: every valid pixel.
+        mean_over: without mining, what the sum is divided by: ``'weights'``, the class weights of the valid pixels;
+            ``'all'``, the number of all pixels, the ignored ones included.
     """
 
     def __init__(self, nclass: int, *, class_weights: Optional[Sequence[float]] = None,
-                 label_smoothing: float = 0.0, mining: Optional[Mining] = None, ignore: int = 255):
+                 label_smoothing: float = 0.0, mining: Optional[Mining] = None, mean_over: str = "weights",
+                 ignore: int = 255):
         super().__init__(nclass, class_weights=class_weights, ignore=ignore)
         self._smoothing, self._mining = label_smoothing, mining
+        self._mean_over = mean_over if mining is None else mining.mean_over
         self._unmined = dict(class_weights=class_weights, label_smoothing=label_smoothing, ignore=ignore)
 
-    def unmined(self) -> "CrossEntropy":
-        """The same over every valid pixel; itself where nothing is mined."""
-        return self if self._mining is None else CrossEntropy(self._nclass, **self._unmined)
+    def unmined(self, *, mean_over: str = "weights") -> "CrossEntropy":
+        """Return the same loss over every valid pixel; itself where that is what it is.
+
+        Args:
+            mean_over: see the class.
+        """
+        if self._mining is None and self._mean_over == mean_over:
+            return self
+        return CrossEntropy(self._nclass, mean_over=mean_over, **self._unmined)
 
     def reckon(self, F, log_p, label, valid, weight, class_weights):
-        keep, divisor = valid, weight
+        keep = valid
         if self._mining is not None:
             keep = self._mining.keep(F, log_p, label, valid)
             weight = weight * keep
-            divisor = {"weights": weight, "pixels": keep, "all": F.ones_like(keep)}[self._mining.mean_over]
+        divisor = {"weights": weight, "pixels": keep, "all": F.ones_like(keep)}[self._mean_over]
         loss = F.pick(log_p, label, axis=-1) * weight
         if self._smoothing:
             over_classes = F.broadcast_mul(log_p, F.reshape(class_weights, (1, 1, 1, -1))) \

@@ -20,9 +20,13 @@ class Blend:
     def __init__(self, losses: Sequence[Tuple[float, HybridBlock]]):
         self.losses = tuple(losses)
 
-    def unmined(self) -> "Blend":
-        """The same without mining, for outputs that a paper trains on every pixel."""
-        return Blend([(weight, loss.unmined() if isinstance(loss, CrossEntropy) else loss)
+    def unmined(self, *, mean_over: str = "weights") -> "Blend":
+        """The same without mining, for outputs that a paper trains on every pixel.
+
+        Args:
+            mean_over: what the cross-entropy is divided by, see :class:`~mxnetseg.losses.CrossEntropy`.
+        """
+        return Blend([(weight, loss.unmined(mean_over=mean_over) if isinstance(loss, CrossEntropy) else loss)
                       for weight, loss in self.losses])
 
 

@@ -172,7 +172,8 @@ class ConfusionMatrix:
         iou = self.iou()
         return Scores(
             classes=names, iou=iou, accuracy=self.recall(), precision=self.precision(), dice=self.dice(),
-            labelled=self._labelled, pixels=self.pixels, pixel_accuracy=self.pixel_accuracy(),
+            labelled=self._labelled, predicted=self._predicted, pixels=self.pixels,
+            pixel_accuracy=self.pixel_accuracy(),
             mean_accuracy=self.mean_accuracy(absent_as), miou=self.miou(absent_as),
             frequency_weighted_iou=self.frequency_weighted_iou(), absent_as=absent_as,
             averaged=self.nclass if absent_as == "zero" else int(np.count_nonzero(~np.isnan(iou))))
@@ -223,9 +224,9 @@ class ConfusionMatrix:
 class Scores:
     """The scores of one evaluation. Ratios lie in [0, 1]; NaN means that there was nothing to score.
 
-    The arrays have one entry per class: ``iou``, ``accuracy`` (recall), ``precision``, ``dice`` (F1)
-    and ``labelled`` (pixels of that class in the truth). ``averaged`` is the number of classes in
-    ``miou``.
+    The arrays have one entry per class: ``iou``, ``accuracy`` (recall), ``precision``, ``dice`` (F1), and the pixels of
+    that class in the truth (``labelled``) and in the prediction (``predicted``). ``averaged`` is the number of classes
+    in ``miou``.
     """
 
     classes: Tuple[str, ...]
@@ -234,6 +235,7 @@ class Scores:
     precision: np.ndarray
     dice: np.ndarray
     labelled: np.ndarray
+    predicted: np.ndarray
     pixels: int
     pixel_accuracy: float
     mean_accuracy: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 import inspect
 from typing import List, Optional, Sequence, Union
 
-from ..errors import ConfigError, UnknownNameError
+from ..errors import ConfigError, MXNetSegError, UnknownNameError, reason, short
 from ..registry import Registry
 from .backbones import BACKBONES
 
@@ -20,6 +20,7 @@ MODELS = Registry("model", {
     "canet": "mxnetseg.models.canet:CANet",
     "canetv2": "mxnetseg.models.canetv2:CANetv2",
     "danet": "mxnetseg.models.danet:DANet",
+    "ddrnet": "mxnetseg.models.ddrnet:DDRNet",
     "deeplabv3": "mxnetseg.models.deeplabv3:DeepLabv3",
     "deeplabv3plus": "mxnetseg.models.deeplabv3plus:DeepLabv3Plus",
     "denseaspp": "mxnetseg.models.denseaspp:DenseASPP",
@@ -34,8 +35,10 @@ MODELS = Registry("model", {
     "ladderdensenet": "mxnetseg.models.ladderdensenet:LadderDenseNet",
     "ocrnet": "mxnetseg.models.ocrnet:OCRNet",
     "ovenet": "mxnetseg.models.ovenet:OVeNet",
+    "pidnet": "mxnetseg.models.pidnet:PIDNet",
     "pspnet": "mxnetseg.models.pspnet:PSPNet",
     "seenet": "mxnetseg.models.seenet:SeENet",
+    "segformer": "mxnetseg.models.segformer:SegFormer",
     "semanticfpn": "mxnetseg.models.semanticfpn:SemanticFPN",
     "setr": "mxnetseg.models.setr:SETR",
     "sfnet": "mxnetseg.models.sfnet:SFNet",
@@ -50,7 +53,7 @@ MODELS = Registry("model", {
     "SwiftResNet": "swiftnet",
     "SwiftResNetPr": "swiftnetpr",
     "CANetv1": "canet",
-})
+}, listed_by="mxnetseg models")
 
 
 def list_models() -> List[str]:
@@ -79,14 +82,30 @@ def build_model(name: str, *, norm_layer: Optional[type] = None, norm_kwargs=Non
     known = model_arguments(name)
     for key in arguments:
         if key not in known:
-            raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key, known)
+            raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key,
+                                   list(dict.fromkeys([*known, *_COMMON])))
+    described = dict(arguments)
     if norm_layer is not None:
         arguments.update(norm_layer=norm_layer, norm_kwargs=norm_kwargs)
-    net = MODELS.get(name)(**arguments)
+    try:
+        net = MODELS.get(name)(**arguments)
+    except MXNetSegError:
+        raise
+    except Exception as error:  # networks check values, but not the type of each
+        raise ConfigError("the network cannot be built with these arguments", where=f"model {MODELS.resolve(name)!r}",
+                          received=f"{short(described)} ({reason(error)})",
+                          fix=f"correct the arguments; `mxnetseg summary {MODELS.resolve(name)}` shows a network that "
+                              "can be built") from error
     backbone = inspect.signature(type(net).__init__).parameters.get("backbone")
     net.model_name = MODELS.resolve(name)
-    net.backbone_name = BACKBONES.resolve(arguments.get("backbone", backbone.default)) if backbone else net.model_name
+    if not net.backbone_name:  # the network has not chosen it by another argument
+        net.backbone_name = BACKBONES.resolve(arguments.get("backbone", backbone.default)) if backbone else \
+            net.model_name
     return net
+
+
+# what get_model() takes for every network; GluonCV's ``pretrained`` leads to ``pretrained_base``
+_COMMON = ("nclass", "backbone", "norm", "pretrained_base", "root", "ctx")
 
 
 def get_model(name: str, *, nclass: int = 19, backbone: Optional[str] = None, norm: str = "auto",

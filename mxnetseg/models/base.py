@@ -24,10 +24,12 @@ class SegModel(HybridBlock):
         nclass: classes.
 
     Attributes:
+        model_name, backbone_name: as the registries write them; set by :func:`~mxnetseg.models.build_model`.
         mean, std: of the pixels in [0, 1] that the weights expect; saved with every checkpoint.
         needs_batch: images that a norm must see at once in training (on one device, or on all together
             where norms are synchronised), for networks that normalise a map of one place: over a single
             value batch norm gives zero.
+        smallest_side: the shortest side of an input, in pixels, that the backbone can read.
         zero_gradient_at_start: patterns (:mod:`fnmatch`) of the parameters whose gradient is zero until
             another parameter has left its first value, such as what lies behind a gate that starts at 0.
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
@@ -44,6 +46,7 @@ class SegModel(HybridBlock):
     ours has. What names cannot say, :meth:`adapt_foreign` does to the tensors.
     """
 
+    backbone_name: str = ""
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     needs_batch: int = 1
@@ -58,6 +61,7 @@ class SegModel(HybridBlock):
         self.nclass = nclass
         # any block serves as the feature extractor of a network of one's own
         self.needs_batch = max(type(self).needs_batch, getattr(backbone, "needs_batch", 1))
+        self.smallest_side = getattr(backbone, "smallest_side", 1)
         with self.name_scope():
             self.backbone = backbone
 

@@ -12,7 +12,7 @@ from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
 from .gluoncv import gluoncv_name
-from .mmseg import is_mmseg, mmseg_name
+from .mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class DANet(SegModel):
@@ -49,7 +49,8 @@ class DANet(SegModel):
                  norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
         mmseg = is_mmseg("DANet", variant)
-        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        super().__init__(get_backbone(backbone, output_stride=output_stride,
+                                      options=backbone_options(backbone, mmseg), **norm), nclass)
         c3_channels, channels = (tap.channels for tap in self.backbone.taps[-2:])
         width = channels // 4
         self._align_corners = not mmseg

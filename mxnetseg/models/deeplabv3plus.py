@@ -12,7 +12,7 @@ from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
 from .gluoncv import gluoncv_name
-from .mmseg import is_mmseg, mean_last, mmseg_name
+from .mmseg import backbone_options, is_mmseg, mean_last, mmseg_name
 
 
 class DeepLabv3Plus(SegModel):
@@ -56,7 +56,8 @@ class DeepLabv3Plus(SegModel):
         norm = norm_options(norm_layer, norm_kwargs)
         self._mmseg = is_mmseg("DeepLabv3+", variant)
         self._align_corners = not self._mmseg
-        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        super().__init__(get_backbone(backbone, output_stride=output_stride,
+                                      options=backbone_options(backbone, self._mmseg), **norm), nclass)
         c1, c3, c4 = self.backbone.taps[0], *self.backbone.taps[-2:]
         if self._mmseg and aux_channels is None:
             aux_channels = c3.channels // 4

@@ -6,7 +6,6 @@ A *form* is a way to name the parameters of a network. A network reads one if it
 """
 from __future__ import annotations
 
-import json
 from collections import Counter
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 import mxnet as mx
 import numpy as np
 
-from ..errors import CheckpointError, UnknownNameError, UsageError
+from ..errors import CheckpointError, UnknownNameError, UsageError, short
+from ..files import open_regular
 from . import MODELS, build_model, model_arguments
 from .backbones import list_backbones
+from .paramsfile import MAGIC
+from .tensorfiles import read_npz, read_safetensors
 from .torchfile import read_torch
 from .weights import Skipped, assign, read_params
 
@@ -41,9 +43,6 @@ _PROBE = 997
 # Where so much fits, the rest is a damaged or changed file and no other form, backbone or structure.
 _SURE = 0.95
 
-_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
-                "I8": "i1", "U8": "u1", "BOOL": "?"}
-
 
 # ---- files --------------------------------------------------------------------------------------
 
@@ -57,15 +56,13 @@ def read_tensors(path: Union[str, Path]) -> Dict[str, np.ndarray]:
         CheckpointError: the file is missing, damaged, of no known kind, or holds no named tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError("the weight file is not there", where=path, fix="check the path")
-    with open(path, "rb") as file:
+    with open_regular(path, "the weight file", CheckpointError) as file:
         begin = file.read(264)
     if path.suffix == ".npz":
-        found = _read_npz(path)
+        found = read_npz(path)
     elif path.suffix == ".safetensors" or begin[8:9] == b"{":
         found = read_safetensors(path)
-    elif begin[:8] == (0x112).to_bytes(8, "little"):  # MXNet's list of arrays
+    elif begin[:8] == MAGIC:
         found = {name: value.asnumpy() for name, value in read_params(path).items()}
     elif begin[:4] == b"PK\x03\x04" or begin[:1] == b"\x80":
         found = _named(read_torch(path), path)
@@ -80,46 +77,6 @@ def read_tensors(path: Union[str, Path]) -> Dict[str, np.ndarray]:
             for name, value in _without_prefixes(found).items()}
 
 
-def read_safetensors(path: Union[str, Path]) -> Dict[str, np.ndarray]:
-    """The tensors of a ``.safetensors`` file; bfloat16 ones, which NumPy has not, as float32.
-
-    The format is eight bytes with the length of a JSON header, the header, and the numbers; the package of that
-    name would be one more to install, and its NumPy side has no bfloat16.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    data = Path(path).read_bytes()
-    tensors = {}
-    try:
-        begin = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:begin].decode("utf-8"))
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            first, last = entry["data_offsets"]
-            shape, kind = tuple(entry["shape"]), _SAFETENSORS[entry["dtype"]]
-            if not 0 <= first <= last <= len(data) - begin or min(shape, default=0) < 0:
-                raise ValueError(f"{name} reaches beyond the file")
-            array = np.frombuffer(data[begin + first:begin + last], kind).reshape(shape)
-            tensors[name] = (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError("the file is damaged or no .safetensors file", where=path,
-                              received=f"{type(error).__name__}: {error}"[:200],
-                              fix="copy or download it again") from None
-    return tensors
-
-
-def _read_npz(path: Path) -> Dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # NumPy lets through what zip and its own headers raise
-        raise CheckpointError("the file is damaged or no .npz file", where=path,
-                              received=f"{type(error).__name__}: {error}"[:200],
-                              fix="copy or download it again") from None
-
-
 def _named(found, path: Path) -> Dict[str, np.ndarray]:
     """The innermost dictionary of tensors that a checkpoint's nests lead to."""
     def innermost(value, depth: int) -> Dict[str, np.ndarray]:
@@ -131,8 +88,9 @@ def _named(found, path: Path) -> Dict[str, np.ndarray]:
 
     named = innermost(found, 4)
     if not named:
-        keys = ", ".join(map(str, list(found)[:8])) if isinstance(found, dict) else type(found).__name__
-        raise CheckpointError("the file holds no named tensors", where=path, received=keys[:200],
+        keys = ", ".join(key if isinstance(key, str) else short(key) for key in [*found][:8])[:200] \
+            if isinstance(found, dict) else type(found).__name__[:80]
+        raise CheckpointError("the file holds no named tensors", where=path, received=keys,
                               fix="where PyTorch is at hand, save the state_dict alone: "
                                   "torch.save(model.state_dict(), PATH)")
     return named

@@ -3,7 +3,8 @@
 MXNetSeg's forms are the defaults here; ``variant='mmseg'`` builds what mmsegmentation 1.x trains with its standard
 settings. Every network's docstring says what differs. Common to all: bilinear resizing aligns the edges of the grids,
 not the corner samples, and heads are a quarter as wide as the map they read (512 channels on a ResNet-50, and 256 for
-the auxiliary head). Its ResNets are GluonCV's v1c (``backbone='resnet50_v1c'``), and plain ones below 50 layers.
+the auxiliary head). Its ResNets are GluonCV's v1c (``backbone='resnet50_v1c'``; ``'resnet18_v1c'`` for ``r18-d8``), or
+plain ones (``'resnet50_v1b'``, ``'resnet18'`` for ``r18b-d8``).
 """
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from typing import Dict, Mapping, Optional
 import numpy as np
 
 from ..errors import UnknownNameError
+from .backbones import BACKBONES
+from .backbones.resnet import is_basic
 from .pytorch import gluon_name
 
 # what several of its networks have: ResNets with a deep stem, FCN heads, context modules
@@ -36,6 +39,11 @@ def is_mmseg(network: str, variant: str, *, other: str = "mxnetseg") -> bool:
     if variant not in (other, "mmseg"):
         raise UnknownNameError(f"variant of {network}:", variant, [other, "mmseg"])
     return variant == "mmseg"
+
+
+def backbone_options(backbone: str, mmseg: bool) -> Dict[str, bool]:
+    """Return the options with which a backbone is dilated as in mmsegmentation."""
+    return {"dilate_first_only": True} if mmseg and is_basic(BACKBONES.resolve(backbone)) else {}
 
 
 def mmseg_name(net, name: str, own: Optional[Mapping[str, str]] = None) -> Optional[str]:

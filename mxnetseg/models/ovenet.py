@@ -28,8 +28,9 @@ class OVeNet(SegModel):
 
     Args:
         nclass: classes.
-        width: channels of the trunk's finest branch: 48 (the original's), 32, 18. The second head has a stage 4 of
-            its own, of two modules.
+        width: channels of the trunk's finest branch: 48 (the original's), 32, 18.
+        branch_stage: the second head's branch leaves the trunk after this stage, 3 (the original's default), 2 or 1,
+            with later stages of its own (the original's ``OFFSET_BRANCH`` is one more: 4, 3 or 2).
         max_offset: T, the longest offset along each axis; the map's height or width is 2.
         refinements: how often an offset is replaced by itself plus the one at the place it points to.
         confidence_weight: of the confidence's term.
@@ -41,11 +42,11 @@ class OVeNet(SegModel):
         ConfigError: a value out of range.
     """
 
-    structures = ({"width": 48}, {"width": 32}, {"width": 18})
+    structures = (*({"width": 48, "branch_stage": stage} for stage in (3, 2, 1)), {"width": 32}, {"width": 18})
 
-    def __init__(self, *, nclass: int, width: int = 48, max_offset: float = 0.5, refinements: int = 0,
-                 confidence_weight: float = 1.0, confidence_mean: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, nclass: int, width: int = 48, branch_stage: int = 3, max_offset: float = 0.5,
+                 refinements: int = 0, confidence_weight: float = 1.0, confidence_mean: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         if not 0 < max_offset <= 2:
             raise ConfigError("an offset has at most the size of the map, which is 2", where="model.options.max_offset",
                               received=max_offset)
@@ -56,7 +57,7 @@ class OVeNet(SegModel):
             raise ConfigError("the weight of a loss is 0 or more", where="model.options.confidence_weight",
                               received=confidence_weight)
         norm = norm_options(norm_layer, norm_kwargs)
-        super().__init__(HRNetV2(width=width, second_branch=True, **norm), nclass)
+        super().__init__(HRNetV2(width=width, branch_stage=branch_stage, **norm), nclass)
         channels = sum(tap.channels for tap in self.backbone.taps)
         self._max_offset, self._refinements = max_offset, refinements
         self._confidence_weight, self._confidence_mean = confidence_weight, confidence_mean

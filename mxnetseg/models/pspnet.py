@@ -11,7 +11,7 @@ from ..nn.resize import resize
 from .backbones import get_backbone
 from .base import SegModel, norm_options
 from .gluoncv import gluoncv_name
-from .mmseg import is_mmseg, mmseg_name
+from .mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class PSPNet(SegModel):
@@ -46,7 +46,8 @@ class PSPNet(SegModel):
                  norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         norm = norm_options(norm_layer, norm_kwargs)
         mmseg = is_mmseg("PSPNet", variant)
-        super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
+        super().__init__(get_backbone(backbone, output_stride=output_stride,
+                                      options=backbone_options(backbone, mmseg), **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._align_corners = not mmseg
         head, aux_head = ({"channels": tap.channels // 4} if mmseg else {} for tap in (c4, c3))

@@ -84,6 +84,8 @@ PAPERS: Dict[str, Paper] = {
                        "Chen, Papandreou, Schroff & Adam", "2017", "arXiv:1706.05587"),
     "deeplabv3plus": Paper("Encoder-decoder with atrous separable convolution for semantic image segmentation",
                            "Chen, Zhu, Papandreou, Schroff & Adam", "ECCV 2018", "arXiv:1802.02611"),
+    "ddrnet": Paper("Deep dual-resolution networks for real-time and accurate semantic segmentation of road scenes",
+                    "Hong, Pan, Sun & Jia", "IEEE T-ITS 2022", "arXiv:2101.06085"),
     "denseaspp": Paper("DenseASPP for semantic segmentation in street scenes", "Yang, Yu, Zhang, Li & Yang",
                        "CVPR 2018", "doi:10.1109/CVPR.2018.00388"),
     "eprnet": Paper("EPRNet: efficient pyramid representation network for real-time street scene segmentation",
@@ -111,9 +113,13 @@ PAPERS: Dict[str, Paper] = {
                     "arXiv:1909.11065"),
     "ovenet": Paper("OVeNet: offset vector network for semantic segmentation", "Alexandropoulos, Sakaridis & Maragos",
                     "WACV 2024", "arXiv:2303.14516"),
+    "pidnet": Paper("PIDNet: a real-time semantic segmentation network inspired by PID controllers",
+                    "Xu, Xiong & Bhattacharyya", "CVPR 2023", "arXiv:2206.02066"),
     "pspnet": Paper("Pyramid scene parsing network", "Zhao, Shi, Qi, Wang & Jia", "CVPR 2017", "arXiv:1612.01105"),
     "seenet": Paper("Towards bridging semantic gap to improve semantic segmentation", "Pang, Li, Shen & Shao",
                     "ICCV 2019", "doi:10.1109/ICCV.2019.00433"),
+    "segformer": Paper("SegFormer: simple and efficient design for semantic segmentation with transformers",
+                       "Xie, Wang, Yu, Anandkumar, Alvarez & Luo", "NeurIPS 2021", "arXiv:2105.15203"),
     "semanticfpn": Paper("Panoptic feature pyramid networks", "Kirillov, Girshick, He & Dollar", "CVPR 2019",
                          "arXiv:1901.02446"),
     "setr": Paper("Rethinking semantic segmentation from a sequence-to-sequence perspective with transformers",
@@ -129,7 +135,7 @@ PAPERS: Dict[str, Paper] = {
 _CITYS, _VOC, _CONTEXT = "Cityscapes", "VOC 2012", "Pascal-Context (59)"
 _MXNETSEG, _PAPER, _AUTHORS = "MXNetSeg", "the paper", "its authors"
 _R18, _R50, _R101 = "ResNet-18", "ResNet-50", "ResNet-101"
-_PORT = "its port to mmsegmentation"
+_PORT, _MMSEG = "its port to mmsegmentation", "mmsegmentation"
 
 RESULTS: Dict[str, List[Result]] = {
     "acfnet": [Result(_CITYS, "test", _PAPER, _R101, 81.85)],
@@ -138,6 +144,10 @@ RESULTS: Dict[str, List[Result]] = {
     "bisenet": [Result(_CITYS, "val", _MXNETSEG, _R18, 71.6, 74.7, output_stride=32, config="silver-brook-24"),
                 Result(_CITYS, "test", _MXNETSEG, _R18, None, 74.8, output_stride=32, config="effortless-dust-25")],
     "danet": [Result(_CITYS, "val", _MXNETSEG, _R101, 79.7, 80.9, output_stride=8)],
+    "ddrnet": [Result(_CITYS, "val", _AUTHORS, "23-slim", 77.8), Result(_CITYS, "val", _AUTHORS, "23", 79.5),
+               Result(_CITYS, "test", _AUTHORS, "23-slim, train + val", 77.4),
+               Result(_CITYS, "test", _AUTHORS, "23, train + val", 79.4),
+               Result("CamVid", "test", _AUTHORS, "23-slim at 720 x 960", 74.7)],
     "deeplabv3": [Result(_CITYS, "val", _MXNETSEG, _R101, 79.3, 80.0, output_stride=8),
                   Result(_VOC, "val", _MXNETSEG, _R101, 80.1, 80.4, 95.5, 95.6, 8, "fearless-firefly-5")],
     "deeplabv3plus": [Result(_VOC, "val", _MXNETSEG, _R101, 79.9, 80.1, 95.5, 95.6, 8, "robust-pine-18"),
@@ -157,10 +167,19 @@ RESULTS: Dict[str, List[Result]] = {
                   Result(_VOC, "test", _AUTHORS, "ResNet-101, attention, COCO pretrained", None, 85.69)],
     "gffnet": [Result(_CITYS, "test", _PAPER, _R101, 82.3)],
     "hrnet": [Result(_CITYS, "val", _AUTHORS, "HRNetV2-W48", 81.1)],
+    "pidnet": [Result(_CITYS, "val", _AUTHORS, "S", 78.8), Result(_CITYS, "val", _AUTHORS, "M", 79.9),
+               Result(_CITYS, "val", _AUTHORS, "L", 80.9), Result(_CITYS, "test", _AUTHORS, "S, train + val", 78.6),
+               Result(_CITYS, "test", _AUTHORS, "M, train + val", 79.8),
+               Result(_CITYS, "test", _AUTHORS, "L, train + val", 80.6),
+               Result("CamVid", "test", _AUTHORS, "S, Cityscapes pretrained", 80.1)],
     "pspnet": [Result(_CITYS, "val", _MXNETSEG, _R101, 78.2, 79.5, output_stride=8),
                Result("ADE20K", "val", _MXNETSEG, _R101, 42.9, 43.7, 80.1, 80.9, 8),
                Result(_VOC, "val", _MXNETSEG, _R101, 78.1, 78.5, 95.1, 95.3, 8, "smart-valley-12"),
                Result("NYUv2", "val", _MXNETSEG, _R101, 43.0, 43.6, 71.3, 71.9, 8, "grateful-vortex-8")],
+    "segformer": [*(Result(_CITYS, "val", _MMSEG, f"MiT-B{size}", *miou) for size, miou in enumerate([
+                      (76.54, 78.22), (78.56, 79.73), (81.08, 82.18), (81.94, 83.14), (81.89, 83.38), (82.25, 83.48)])),
+                  *(Result("ADE20K", "val", _MMSEG, f"MiT-B{size}", miou)
+                    for size, miou in enumerate([37.41, 40.97, 45.58, 47.82, 48.46, 49.13]))],
     "sfnet": [Result(_CITYS, "val", _PORT, _R18, 78.03, pa=96.0),
               Result(_CITYS, "val", _PORT, "ResNet-18, auxiliary heads", 78.31, pa=95.97),
               Result(_CITYS, "val", _PORT, _R50, 80.17, pa=96.42),

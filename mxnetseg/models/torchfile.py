@@ -14,11 +14,12 @@ import zipfile
 from collections import OrderedDict
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason, short
+from ..files import open_regular
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # how the stream begins, after PyTorch's serialization.py
 _BFLOAT16 = "bfloat16"  # NumPy has none
@@ -42,6 +43,9 @@ _HOSTILE_BUILTINS = {"eval", "exec", "compile", "open", "__import__", "input", "
 # file could ask for more than there is memory.
 _SPREAD = 1 << 20
 
+# Far above every checkpoint. An instruction of one byte can make an object of 200 bytes, one of five bytes a class.
+_MOST_READS, _MOST_CLASSES, _LONGEST_LINE, _MOST_DIMENSIONS = 5_000_000, 1000, 4096, 32
+
 
 def read_torch(path: Union[str, Path]) -> Any:
     """The object in a PyTorch checkpoint: dictionaries, lists and numbers as they are, tensors as arrays.
@@ -53,18 +57,16 @@ def read_torch(path: Union[str, Path]) -> Any:
         CheckpointError: the file is damaged, no PyTorch checkpoint, or asks for a function that no checkpoint needs.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
+    with open_regular(path, "the weight file", CheckpointError) as file:
+        try:
             if file.read(4) != b"PK\x03\x04":
                 return _read_stream(file, path)
             with zipfile.ZipFile(file) as archive:
                 return _read_archive(archive, path)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError("the weight file cannot be read", where=path, received=error.strerror or error) from None
-    except Exception as error:  # a damaged pickle ends in whatever its broken instructions lead to
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+        except (CheckpointError, OSError):
+            raise
+        except Exception as error:  # a damaged pickle ends in whatever its broken instructions lead to
+            raise _damaged(path, reason(error)) from None
 
 
 class Shell:
@@ -96,6 +98,60 @@ class _Storage(NamedTuple):
     load: Optional[Callable[[], bytes]]  # None: not yet to be had
 
 
+class _Bounded:
+    """A file for the unpickler, which would reserve memory for any length that an instruction names.
+
+    Args:
+        size: bytes of the whole file.
+    """
+
+    def __init__(self, file: IO[bytes], size: int):
+        self._file, self._size, self._left = file, size, _MOST_READS
+
+    def read(self, count: int) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"more than {_MOST_READS:,} instructions")
+        if count > _LONGEST_LINE and count > self._size - self._file.tell():
+            raise EOFError("its end is missing")
+        return self._file.read(count)
+
+    def readline(self) -> bytes:
+        line = self._file.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:  # PyTorch writes names of classes only; as a number, it would take long
+            raise ValueError(f"a line of {_LONGEST_LINE} bytes or more")
+        return line
+
+
+def _is_small(key: Any) -> bool:
+    """Return whether a key can be hashed quickly: that takes time for each way through a nested tuple."""
+    items = [key]
+    for _ in range(64):
+        if not items:
+            return True
+        item = items.pop()
+        if isinstance(item, tuple):
+            items += item[:64]
+    return False
+
+
+def _with_small_keys(instruction: bytes, keys: Callable[[list], Iterable]) -> Callable[["_Unpickler"], None]:
+    """Return the code of an instruction that hashes keys, with a check of the keys on the stack before it."""
+    run = pickle._Unpickler.dispatch[instruction[0]]
+
+    def load(self: "_Unpickler") -> None:
+        if not all(map(_is_small, keys(self.stack))):
+            raise ValueError("a key of nested tuples")
+        run(self)
+    return load
+
+
+def _load_reduce(self: "_Unpickler") -> None:
+    if not isinstance(self.stack[-1], tuple):  # an array would become a million arguments
+        raise ValueError("arguments that are no tuple")
+    pickle._Unpickler.load_reduce(self)
+
+
 class _Unpickler(pickle._Unpickler):
     """The cell. Python's own unpickler in Python, for the one in C reserves memory as an instruction tells it to.
 
@@ -106,18 +162,30 @@ class _Unpickler(pickle._Unpickler):
         where: the file, for messages.
     """
 
-    # State is what objects of other classes are set from; ours need none. So BUILD changes nothing at all.
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: lambda self: self.stack.pop()}
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        # State is what objects of other classes are set from; ours need none. So BUILD changes nothing at all.
+        pickle.BUILD[0]: lambda self: self.stack.pop(),
+        pickle.FRAME[0]: lambda self: self.read(8),  # how much to read ahead: nothing
+        pickle.BYTEARRAY8[0]: lambda self: self.append(bytearray(self.read(int.from_bytes(self.read(8), "little")))),
+        pickle.REDUCE[0]: _load_reduce,
+        pickle.SETITEM[0]: _with_small_keys(pickle.SETITEM, lambda stack: stack[-2:-1]),
+        pickle.SETITEMS[0]: _with_small_keys(pickle.SETITEMS, lambda stack: stack[::2]),
+        pickle.DICT[0]: _with_small_keys(pickle.DICT, lambda stack: stack[::2]),
+        pickle.ADDITEMS[0]: _with_small_keys(pickle.ADDITEMS, lambda stack: stack),
+        pickle.FROZENSET[0]: _with_small_keys(pickle.FROZENSET, lambda stack: stack),
+    }
 
     def __init__(self, file: IO[bytes], *, storage: Optional[Callable[[Tuple], _Storage]], size: int, byteorder: str,
                  where: Path):
-        super().__init__(file, encoding="utf-8", errors="replace")
+        super().__init__(_Bounded(file, size), encoding="utf-8", errors="replace")
+        self._shells: Dict[Tuple[str, str], type] = {}
         self._storage, self._where, self._byteorder = storage, where, byteorder
         self._left = 8 * size + (1 << 26)  # bytes that all tensors together may take
 
     def persistent_load(self, pid):
         if self._storage is None or not isinstance(pid, tuple) or pid[:1] != ("storage",):
-            raise _damaged(self._where, f"a reference that is none to a storage: {pid!r:.60}")
+            raise _damaged(self._where, f"a reference that is none to a storage: {short(pid, 60)}")
         return self._storage(pid)
 
     def find_class(self, module: str, name: str):
@@ -134,9 +202,13 @@ class _Unpickler(pickle._Unpickler):
         top = module.split(".", 1)[0]
         if top in _HOSTILE_MODULES or top in ("builtins", "__builtin__") and name in _HOSTILE_BUILTINS:
             raise CheckpointError("the file asks to run a function that no checkpoint needs; nothing was run",
-                                  where=self._where, received=f"{module}.{name}",
+                                  where=self._where, received=f"{module}.{name}"[:80],
                                   fix="do not load this file with other programs either; get it from its source again")
-        return type(name, (Shell,), {"__module__": module})
+        if (module, name) not in self._shells:
+            if len(self._shells) == _MOST_CLASSES:
+                raise _damaged(self._where, f"more than {_MOST_CLASSES} classes")
+            self._shells[module, name] = type(name, (Shell,), {"__module__": module})
+        return self._shells[module, name]
 
     def _tensor_of(self, storage, offset, size, stride, requires_grad, hooks, dtype, *_):
         return self._tensor(storage._replace(dtype=_DTYPES[dtype.text],
@@ -145,15 +217,15 @@ class _Unpickler(pickle._Unpickler):
 
     def _tensor(self, storage: _Storage, offset: int, size: Sequence[int], stride: Sequence[int], *_) -> np.ndarray:
         """A tensor over a storage, as an array of its own or a view."""
+        if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
+            raise ValueError(f"{len(size)} sizes and {len(stride)} strides")
         shape, steps = [_whole(n) for n in size], [_whole(n) for n in stride]
-        if len(shape) != len(steps):
-            raise ValueError(f"{len(shape)} sizes and {len(steps)} strides")
         count = 1
         for n in shape:
             count *= n
         last = _whole(offset) + sum((n - 1) * step for n, step in zip(shape, steps)) if count else 0
         if last >= storage.numel and count or count > max(storage.numel, _SPREAD):
-            raise _damaged(self._where, f"a tensor of {shape} in a storage of {storage.numel}")
+            raise _damaged(self._where, f"a tensor of {short(shape)} in a storage of {storage.numel}")
         self._left -= count * 4
         if self._left < 0:
             raise _damaged(self._where, "its tensors together are many times larger than the file")
@@ -178,7 +250,10 @@ class _Name(NamedTuple):
 
 def _ordered(*args) -> OrderedDict:
     """A dictionary; a default's factory is left out."""
-    return OrderedDict(args[0] if args and isinstance(args[0], (list, tuple)) else ())
+    pairs = args[0] if args and isinstance(args[0], (list, tuple)) else ()
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _is_small(pair[0]) for pair in pairs):
+        raise ValueError("a dictionary of what is no pairs, or of keys of nested tuples")
+    return OrderedDict(pairs)
 
 
 def _first(value, *_):
@@ -192,9 +267,15 @@ def _rebuild_from_type(rebuild, kind, args, state):
 
 
 def _whole(n) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise ValueError(f"{n!r:.40} as a size")
+    if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 1 << 63:
+        raise ValueError(f"{short(n, 40)} as a size")
     return n
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"{short(key, 40)} as the name of a storage")
+    return key
 
 
 def _itemsize(dtype: str) -> int:
@@ -212,17 +293,22 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Any:
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CheckpointError("a zip file, but no PyTorch checkpoint", where=path,
-                              received=", ".join(list(entries)[:5]), fix="unpack it and give the weight file in it")
+                              received=", ".join(list(entries)[:5])[:200],
+                              fix="unpack it and give the weight file in it")
     root = pickles[0].split("/")[0]
     if f"{root}/constants.pkl" in entries:
         raise CheckpointError("a TorchScript program, not a checkpoint", where=path,
                               fix="where PyTorch is at hand: torch.save(torch.jit.load(PATH).state_dict(), NEW)")
-    total = path.stat().st_size
+    total = left = path.stat().st_size
 
     def read(name: str) -> bytes:
         info = entries[name]
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > total:
-            raise _damaged(path, f"{name} is compressed, which PyTorch never does")
+            raise _damaged(path, f"{short(name)} is compressed, which PyTorch never does")
+        nonlocal left
+        left -= info.file_size  # entries of a damaged archive can lie over one another
+        if left < 0:
+            raise _damaged(path, "its entries together are larger than the file")
         return archive.read(info)
 
     byteorder = read(f"{root}/byteorder").decode("ascii") if f"{root}/byteorder" in entries else "little"
@@ -232,9 +318,9 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Any:
 
     def storage(pid: Tuple) -> _Storage:
         _, kind, key, _, numel = pid
-        name = f"{root}/data/{key}"
+        name = f"{root}/data/{_key(key)}"
         if name not in entries:
-            raise _damaged(path, f"{name} is missing")
+            raise _damaged(path, f"{name[:80]} is missing")
 
         def load() -> bytes:
             if name not in loaded:
@@ -271,7 +357,7 @@ def _read_stream(file: IO[bytes], path: Path) -> Any:
     def storage(pid: Tuple) -> _Storage:
         _, kind, key, _, numel, *view = pid
         dtype = _storage_dtype(kind, path)
-        sizes[key] = dtype, _whole(numel)
+        sizes[_key(key)] = dtype, _whole(numel)
         begin, count = (_whole(view[0][1]), _whole(view[0][2])) if view and view[0] is not None else (0, numel)
         if begin + count > numel:
             raise _damaged(path, "a storage reaches beyond the one that holds it")
@@ -283,10 +369,10 @@ def _read_stream(file: IO[bytes], path: Path) -> Any:
 
     unpickled(storage)
     for key in unpickled():
-        dtype, numel = sizes[key]
+        dtype, numel = sizes[_key(key)]
         stored, length = int.from_bytes(file.read(8), "little"), numel * _itemsize(dtype)
         if stored != numel:
-            raise _damaged(path, f"storage {key!r:.40} holds {stored} numbers, not {numel}")
+            raise _damaged(path, f"storage {short(key, 40)} holds {stored} numbers, not {numel}")
         if length > total - file.tell():
             raise _damaged(path, "its end is missing")
         data[key] = file.read(length)
@@ -298,7 +384,7 @@ def _read_stream(file: IO[bytes], path: Path) -> Any:
 
 def _storage_dtype(kind: Any, path: Path) -> str:
     if not isinstance(kind, _Name) or kind.text not in _STORAGES:
-        name = f"{kind.__module__}.{kind.__name__}" if isinstance(kind, type) else repr(kind)[:60]
+        name = f"{kind.__module__}.{kind.__name__}"[:80] if isinstance(kind, type) else short(kind)
         raise CheckpointError("the file holds tensors of a type that is not read", where=path, received=name,
                               fix="save it as float32: {k: v.float() for k, v in state_dict.items()}")
     return _STORAGES[kind.text]

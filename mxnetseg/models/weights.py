@@ -9,6 +9,7 @@ import mxnet as mx
 
 from ..errors import CheckpointError
 from .backbones.pretrained import find_weights
+from .paramsfile import MAGIC, check_params_file
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +50,33 @@ def plain_layout(net) -> None:
             value[:] = kept
 
 
+def load_arrays(path: Union[str, Path]) -> Union[Dict[str, mx.nd.NDArray], List[mx.nd.NDArray]]:
+    """Load what ``mx.nd.save`` wrote, on the CPU, after its structure was checked; bfloat16 comes as float32.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or damaged.
+    """
+    index = check_params_file(path)
+    try:
+        with mx.util.np_shape(index.numpy_shapes):
+            arrays = mx.nd.load(str(path))
+            for key, tensor in (zip(arrays, index.tensors) if isinstance(arrays, dict) else enumerate(index.tensors)):
+                if tensor.dtype == "bfloat16":  # which NumPy does not have
+                    arrays[key] = arrays[key].astype("float32")
+            return arrays
+    except (mx.MXNetError, ValueError, MemoryError) as error:
+        raise CheckpointError("the file is damaged or no MXNet parameter file", where=path,
+                              received=str(error).strip().splitlines()[-1][:200] if str(error) else
+                              type(error).__name__, fix="copy or download it again") from None
+
+
 def read_params(path: Union[str, Path]) -> Dict[str, mx.nd.NDArray]:
     """The tensors of an MXNet ``.params`` file by name, on the CPU.
 
     Raises:
         CheckpointError: the file is missing, truncated, or no such file at all.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError("the weight file is not there", where=path, fix="check the path")
-    try:
-        tensors = mx.nd.load(str(path))
-    except (mx.MXNetError, ValueError, MemoryError) as error:
-        raise CheckpointError("the file is damaged or no MXNet parameter file", where=path,
-                              received=str(error).strip().splitlines()[-1] if str(error) else type(error).__name__,
-                              fix="copy or download it again") from None
+    tensors = load_arrays(path)
     if not isinstance(tensors, dict) or not tensors:
         raise CheckpointError("the file holds no named tensors", where=path,
                               fix="give a file written by save_parameters or by mxnetseg")
@@ -127,7 +140,7 @@ def load_pretrained_base(net, path: Optional[Union[str, Path]] = None) -> None:
 def is_mxnet_file(path: Union[str, Path]) -> bool:
     """Whether a file begins as MXNet's ``.params`` do."""
     with open(path, "rb") as file:
-        return file.read(8) == (0x112).to_bytes(8, "little")
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def load_mxnetseg(net, path: Union[str, Path]) -> None:

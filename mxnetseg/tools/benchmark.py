@@ -7,7 +7,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional
 
+from .common import whole_number
+
 ALL = "all"
+_PRINT = "-"  # --json without a file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -16,17 +19,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--do", choices=[*TASKS, ALL], nargs="+", default=["infer"], metavar="TASK", help="; ".join(
         f"{k}: {v}" for k, v in TASKS.items()) + "; all: the whole set, in about an hour (default: infer)")
     parser.add_argument("--quick", action="store_true", help="with --do all: less of everything, in some minutes")
-    parser.add_argument("--network", choices=NETWORKS, nargs="+", metavar="NETWORK",
+    parser.add_argument("--model", "--network", choices=NETWORKS, nargs="+", metavar="NAME", dest="network",
                         help=f"of {', '.join(NETWORKS)} (default: fcn; of the whole set these four)")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: 512 512, and of "
-                        "what reads files its own")
-    parser.add_argument("--batch", type=int, metavar="N", help="default: 1 to infer, 2 to train, 8 in an epoch")
+    parser.add_argument("--size", type=whole_number(), nargs=2, metavar=("HEIGHT", "WIDTH"),
+                        help="default: 512 512, and of what reads files its own")
+    parser.add_argument("--batch", type=whole_number(), metavar="N",
+                        help="default: 1 to infer, 2 to train, 8 in an epoch")
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch, for the comparison (`make bench` "
                         "makes one); without it only MXNet competes")
-    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each (default: 3 to 9)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of each, on as many cores (default: one a physical "
-                        "core)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here too")
+    parser.add_argument("--rounds", type=whole_number(), metavar="N", help="turns of each (default: 3 to 9)")
+    parser.add_argument("--threads", type=whole_number(), metavar="N",
+                        help="of each, on as many cores (default: one a physical core)")
+    parser.add_argument("--json", type=Path, nargs="?", const=_PRINT, metavar="FILE",
+                        help="write all figures to FILE too; without FILE, print them as JSON in the end")
 
 
 def run(args: Namespace) -> int:
@@ -37,11 +42,14 @@ def run(args: Namespace) -> int:
     print(f"{here['processor']}, {here['cores']} cores, {here['memory_gib']:.0f} GiB, "
           f"{', '.join(here['instructions']) or 'no vector units known'}; load {here['load']}"
           + (": other work distorts the figures" if here["load"] > 0.5 else ""))
-    report = measure(parts, torch=torch, threads=args.threads, file=args.json, machine=here)
+    report = measure(parts, torch=torch, threads=args.threads, file=None if args.json == _PRINT else args.json,
+                     machine=here)
     if ALL in args.do:
         from ..bench.bars import summary
 
         print(f"\nwhat was to be reached:\n{summary(report['bars'])}")
+    if args.json == _PRINT:
+        print(json.dumps(report, indent=1, allow_nan=False))
     failed = [run["title"] for run in report["runs"] if run["failure"]]
     if failed:
         print("\nnot measured, see above:\n  " + "\n  ".join(failed))

@@ -10,7 +10,16 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-from .common import add_data_arguments, add_quiet_argument, progress_bar
+from .common import (
+    add_data_arguments,
+    add_decoding_arguments,
+    add_out_argument,
+    add_quiet_argument,
+    add_set_argument,
+    decoding_changes,
+    progress_bar,
+    whole_number,
+)
 
 SHEET, PAGE = "contact_sheet.png", "index.html"
 _THUMBNAIL, _PICTURE = 300, 720  # greatest width and height in pixels: on the sheet, on the page
@@ -37,16 +46,17 @@ class Shot(NamedTuple):
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser, optional=True)
-    parser.add_argument("--out", type=Path, default=Path("out/browse"), metavar="DIR",
-                        help="where the pictures go (default: %(default)s)")
+    add_out_argument(parser, "out/browse", "the sheet and the page")
     parser.add_argument("--split", help="default: the configuration's training split")
-    parser.add_argument("--count", type=int, default=8, metavar="N", help="pictures (default: %(default)s)")
-    parser.add_argument("--crops", type=int, default=2, metavar="N", help="crops of each (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice and the crops (default: %(default)s)")
+    parser.add_argument("--count", type=whole_number(), default=8, metavar="N", help="images (default: %(default)s)")
+    parser.add_argument("--crops", type=whole_number(), default=2, metavar="N",
+                        help="crops of each (default: %(default)s)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N",
+                        help="seed of the choice and the crops (default: %(default)s)")
     parser.add_argument("--config", metavar="NAME|FILE", help="cut the crops as this configuration does; without "
                         "NAME|PATH show its data")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="change a key of the configuration: --set data.crop_size=256")
+    add_set_argument(parser, "change a key of the configuration: --set data.crop_size=256")
+    add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
 
@@ -77,9 +87,6 @@ def run(args: Namespace) -> int:
 def _check(args: Namespace) -> None:
     from ..errors import UsageError
 
-    for name, least in (("count", 1), ("crops", 1), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is too small", received=getattr(args, name), fix=f"give at least {least}")
     if args.name is None and args.config is None:
         raise UsageError("nothing to show", fix="name a data set, a folder or a configuration: mxnetseg browse camvid")
     if args.out.exists() and not args.out.is_dir():
@@ -90,12 +97,16 @@ def _check(args: Namespace) -> None:
 def _open(args: Namespace):
     """The configuration and the split to show."""
     from ..config import load_config
-    from ..data import get_dataset
+    from ..data import get_dataset, without_folder
+    from ..data.decoding import Decoding
     from ..errors import DataError
 
     config = load_config(args.config, overrides=args.overrides)
-    name, root = (args.name, args.root) if args.name else (config.data.name, args.root or config.data.root)
-    dataset = get_dataset(name, split=args.split or config.data.train_split, root=root)
+    config = config.replace(decoding_changes(args), where="the command line")
+    recorded = without_folder(config.data.name) if args.root else config.data.name
+    name, root = (args.name, args.root) if args.name else (recorded, args.root or config.data.root)
+    dataset = get_dataset(name, split=args.split or config.data.train_split, root=root,
+                          decoding=Decoding.of(config.data))
     if dataset.mask_path(0) is None:
         raise DataError("this split has no masks, so it is not trained on", where=repr(dataset),
                         fix=f"choose another with --split: {', '.join(dataset.splits)}")

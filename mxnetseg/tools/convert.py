@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from .common import add_set_argument, whole_number
+
 _PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network that have a configuration key of their own
 
 
@@ -16,15 +18,15 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="weight file: .pth, .safetensors, .params or .npz; nothing in it is executed")
     parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file; its .json goes "
                         "beside it")
-    parser.add_argument("--model", required=True, help="network (`mxnetseg models` lists them)")
+    parser.add_argument("--model", "--network", required=True, metavar="NAME",
+                        help="network (`mxnetseg models` lists them)")
     parser.add_argument("--backbone", help="feature extractor (default: what fits)")
-    parser.add_argument("--nclass", type=int, metavar="N", help="classes (default: as many as the file has)")
+    parser.add_argument("--nclass", type=whole_number(), metavar="N", help="classes (default: as many as the file has)")
     parser.add_argument("--from", dest="form", default="auto", metavar="FORM",
                         help="whose names the file has: own, mxnetseg, gluoncv, pytorch (the original), mmseg; "
                              "default: auto, what fits best")
     parser.add_argument("--data", help="data set that the weights were trained on, for the classes' names and colours")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="any configuration key: --set model.options.width=18, --set model.output_stride=16")
+    add_set_argument(parser, "any configuration key: --set model.options.width=18, --set model.output_stride=16")
     parser.add_argument("--force", action="store_true", help="replace DST if it is there")
 
 
@@ -34,13 +36,11 @@ def run(args: Namespace) -> int:
     from ..config import Config
     from ..config.loader import parse_override
     from ..engine.checkpoint import Checkpoint, all_finite, model_record
-    from ..errors import CheckpointError, ConfigError
+    from ..errors import CheckpointError
     from ..models import MODELS, get_model
     from ..models.foreign import FORMS, read_tensors, recognise, set_parameters
 
     name = MODELS.resolve(args.model)
-    if args.nclass is not None and args.nclass < 1:
-        raise ConfigError("a network needs at least one class", where="--nclass", received=args.nclass)
     changes = dict(map(parse_override, args.overrides))
     if args.backbone:
         changes["model.backbone"] = args.backbone

@@ -9,13 +9,13 @@ from typing import Dict, Iterator, List, Optional, Tuple, Type
 
 from ..data import get_dataset_class, list_datasets
 from ..data.base import SegDataset
+from .common import add_root_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", nargs="?", help="explain this one: classes and colours, splits, layout, licence")
-    parser.add_argument("--root", "--data-root", metavar="FOLDER",
-                        help="look here instead of in $MXNETSEG_DATA and ./dataset")
+    add_root_argument(parser)
     parser.add_argument("--layout", action="store_true", help="below each, the folders and files that it expects")
     parser.add_argument("--markdown", action="store_true", help="as the page docs/datasets.md has it, all or the one")
 

@@ -5,15 +5,22 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from .common import add_device_argument, add_quiet_argument, add_weights_argument, progress_bar
+from .common import (
+    add_device_argument,
+    add_out_argument,
+    add_quiet_argument,
+    add_weights_argument,
+    chance_level,
+    progress_bar,
+    whole_number,
+)
 
 _SHOWN = 4  # validation pictures in the sheet, spread over the split
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=int, metavar="N", help="default: as configs/fcn.yaml says")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
-                        help="where the pictures go (default: %(default)s)")
+    parser.add_argument("--epochs", type=whole_number(), metavar="N", help="default: as configs/fcn.yaml says")
+    add_out_argument(parser, "out/demo", "the images")
     add_device_argument(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
@@ -26,9 +33,11 @@ def run(args: Namespace) -> int:
     from ..engine.evaluator import evaluate
     from ..engine.inference import Protocol, Segmenter
     from ..engine.trainer import Trainer
+    from ..files import check_writable
 
     began = time.time()
     contexts = resolve_contexts(args.ctx)
+    check_writable(args.out)  # now, and not after minutes of training
     config = load_config(model="fcn", overrides=[f"train.epochs={args.epochs}"] if args.epochs else [])
     print("1. training FCN-ResNet18 on the built-in street scenes (`python train.py --model fcn` does the same)",
           flush=True)
@@ -48,7 +57,7 @@ def run(args: Namespace) -> int:
                                progress=progress_bar("evaluate", args.quiet))
     print(f"{dataset.name}, {config.data.val_split}: {len(dataset)} images; {protocol}")
     print(matrix.result(dataset.classes).table())
-    print(f"control: the same predictions against other pictures' masks: mIoU {100 * control.miou():.2f}")
+    print(chance_level(control))
 
     print("3. pictures", flush=True)
     for what, path in _draw(args.out, dataset, segmenter, matrix).items():

@@ -4,14 +4,19 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from pathlib import Path
 
 from .common import (
+    add_decoding_arguments,
     add_device_argument,
+    add_out_argument,
     add_precision_argument,
     add_quiet_argument,
+    add_root_argument,
+    add_set_argument,
     add_weights_argument,
+    chance_level,
     choose_checkpoint,
+    decoding_changes,
     progress_bar,
 )
 
@@ -19,10 +24,11 @@ from .common import (
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
                         "folder (default: the newest; of a run, the best)")
-    parser.add_argument("--model", help="refuse a checkpoint of another network; narrows what is newest")
+    parser.add_argument("--model", "--network", metavar="NAME",
+                        help="refuse a checkpoint of another network; narrows what is newest")
     parser.add_argument("--backbone", help="refuse a checkpoint of another backbone")
     parser.add_argument("--data", help="data set, or folder:PATH (default: what it was trained on)")
-    parser.add_argument("--root", metavar="DIR", help="folder of the data set")
+    add_root_argument(parser)
     parser.add_argument("--mode", choices=("val", "testval", "test"), default="val",
                         help="val: scores on the validation split; testval: its predictions as pictures; test: "
                              "predictions of the test split (default: %(default)s)")
@@ -38,36 +44,44 @@ def add_arguments(parser: ArgumentParser) -> None:
                        "for comparison with what they published")
     parser.add_argument("--absent-as", choices=("skip", "zero"), default="skip", help="a class in neither masks nor "
                         "predictions is left out of the mean, or counts 0 as in GluonCV (default: %(default)s)")
-    parser.add_argument("--save-dir", type=Path, default=Path("out"), metavar="DIR",
-                        help="where scores and pictures go (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read pictures")
+    add_out_argument(parser, "out", "scores and images")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
+    add_set_argument(parser, "a key of the checkpoint's configuration: --set eval.stride=0.5, --set eval.batch=4")
+    add_decoding_arguments(parser)
     add_weights_argument(parser)
     add_quiet_argument(parser)
 
 
 def run(args: Namespace) -> int:
-    from ..data import get_dataset
+    from ..data import get_dataset, without_folder
+    from ..data.decoding import Decoding
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
-    from ..engine.evaluator import check_classes, evaluate, write_predictions
+    from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
     from ..engine.precision import choose_precision, fused
-    from ..files import atomic_write
+    from ..engine.watch import warn_of_one_class
+    from ..files import atomic_write, check_writable
     from ..viz.confusion import confusion
 
     contexts = resolve_contexts(args.ctx)
     checkpoint = choose_checkpoint(args.checkpoint, args.weights, model=args.model)
     net, sidecar = restore_network(checkpoint, contexts)
     _check_names(args, net, checkpoint)
-    data = sidecar["config"]["data"]
-    name = args.data or data["name"]
+    config = _configuration(args, sidecar, checkpoint)
+    # a root takes the place of a recorded folder: it may have been given below another working directory
+    name = args.data or (without_folder(config.data.name) if args.root else config.data.name)
     # a root belongs to the data set it was given for
-    root = args.root or (data["root"] if _same_data(name, data["name"]) else None)
+    root = args.root or (config.data.root if _same_data(name, config.data.name) else None)
     split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
-    dataset = get_dataset(name, split=split, root=root)
+    decoding = Decoding.of(config.data)
+    dataset = get_dataset(name, split=split, root=root, decoding=decoding)
     check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
-    protocol = _protocol(args, sidecar, checkpoint)
-    out = args.save_dir / checkpoint.stem / args.mode
+    if not args.data or dataset.name == sidecar["data"]["name"]:
+        warn_of_other_images(sidecar, dataset, where=checkpoint.path)
+    protocol = _protocol(args, config)
+    out = args.out / checkpoint.stem / args.mode
+    check_writable(out)  # now, and not after minutes of work
 
     print(f"checkpoint  {checkpoint.path}\nnetwork     {net.model_name} on {net.backbone_name}\n"
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
@@ -78,21 +92,24 @@ def run(args: Namespace) -> int:
     segmenter = Segmenter(fused(net, contexts, precision, calibration=calibration), contexts, protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
     if args.mode != "val":
-        written = write_predictions(segmenter, dataset, out, workers=args.workers, progress=bar)
+        written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
+                                    timeout=config.data.timeout, progress=bar)
         print(f"{len(written)} predictions in {out}/color (to look at) and {out}/id (the data set's own ids)")
         return 0
-    matrix, control = evaluate(segmenter, dataset, workers=args.workers, progress=bar)
+    matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, timeout=config.data.timeout,
+                               progress=bar)
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
-    print(scores.table())
+    print(scores.table(), flush=True)
+    warn_of_one_class(scores)
     report = {"checkpoint": str(checkpoint.path), "data": dataset.name, "split": split, "protocol": str(protocol),
-              "precision": precision,
+              "precision": precision, "unit": "fractions of 1",
               "images": len(dataset), "control_miou": control.result(dataset.classes).to_dict()["miou"],
               **scores.to_dict()}
     with atomic_write(out / "scores.json", "w") as file:
         json.dump(report, file, indent=1, allow_nan=False)
     confusion(matrix.counts, dataset.classes, out / "confusion.png")
-    print(f"control (each prediction against another picture's mask): mIoU {control.miou():.4f}\n"
-          f"scores      {out / 'scores.json'}\nconfusion   {out / 'confusion.png'}")
+    print(f"{chance_level(control)}\n"
+          f"scores      {out / 'scores.json'} (fractions of 1)\nconfusion   {out / 'confusion.png'}")
     return 0
 
 
@@ -104,7 +121,7 @@ def _calibration(name: str, root, sidecar, dataset):
 
     split = sidecar["protocol"]["splits"]["train"]
     try:
-        return calibration_pictures(get_dataset(name, split=split, root=root))
+        return calibration_pictures(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
     except MXNetSegError as error:
         print(f"int8 is calibrated on the pictures to be scored, for there is no split {split}: {error.what}")
         return calibration_pictures(dataset)
@@ -135,16 +152,27 @@ def _check_names(args: Namespace, net, checkpoint) -> None:
                                   fix=f"leave {option} out: the checkpoint knows")
 
 
-def _protocol(args: Namespace, sidecar, checkpoint):
+def _configuration(args: Namespace, sidecar, checkpoint):
+    """Return the checkpoint's configuration with the options applied, each within the range of its key."""
     from ..config import Config
-    from ..engine.inference import Protocol
+    from ..config.loader import parse_override
 
     config = Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path)
+    changes = [(f"--base {args.base}", "eval.base_size", args.base),
+               (f"--crop {args.crop}", "eval.crop_size", args.crop),
+               (f"--workers {args.workers}", "data.workers", args.workers)]
+    if args.crop is not None:
+        changes.append(("--crop", "eval.mode", "slide"))
+    if args.whole:
+        changes.append(("--whole", "eval.mode", "whole"))
+    for option, key, value in changes + [(f"--set {text}", *parse_override(text)) for text in args.overrides]:
+        if value is not None or option.startswith("--set"):
+            config = config.replace({key: value}, where=option)
+    return config.replace(decoding_changes(args), where="the command line")
+
+
+def _protocol(args: Namespace, config):
+    from ..engine.inference import Protocol
+
     protocol = Protocol.of(config, ms=args.ms)
-    if args.base:
-        protocol = replace(protocol, base_size=args.base)
-    if args.crop:
-        protocol = replace(protocol, crop_size=(args.crop, args.crop), mode="slide")
-    if args.gluoncv:
-        return replace(protocol, mode="gluoncv")
-    return replace(protocol, mode="whole") if args.whole else protocol
+    return replace(protocol, mode="gluoncv") if args.gluoncv else protocol

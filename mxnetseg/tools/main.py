@@ -8,16 +8,19 @@ Exit codes: 0 done, 1 a check failed or data is bad, 2 wrong use, 130 interrupte
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import re
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
-from typing import Dict, Iterator, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ..errors import MXNetSegError, UnknownNameError, nearest
+from ..errors import EnvironmentProblem, MXNetSegError, UnknownNameError, UsageError, nearest, printable, short
+from ..files import expand
 
 # command -> (module, what it does), in the order that --help shows them
 COMMANDS: Dict[str, Tuple[str, str]] = {
@@ -70,6 +73,9 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
     """
     prog = prog or f"mxnetseg {name}"
     debug = "--debug" in argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without UTF-8 shows escapes where it lacks a letter
+            stream.reconfigure(errors="backslashreplace")
     try:
         if name not in COMMANDS:
             prog = "mxnetseg"
@@ -80,14 +86,15 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
         parser.add_argument("--debug", action="store_true",
                             help="log more, and show where in the program an error arose")
         args = parser.parse_args(argv)
-        with _logging(debug):
+        _expand_paths(args)
+        with _logging(debug), redirect_stdout(_Printable(sys.stdout)):
             code = module.run(args)
         sys.stdout.flush()  # here, where a closed pipe is understood
         return code
     except MXNetSegError as error:
         if debug:
             traceback.print_exc()
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(printable(f"{prog}: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted", file=sys.stderr)
@@ -95,8 +102,47 @@ def run_command(name: str, argv: Sequence[str], *, prog: Optional[str] = None) -
     except BrokenPipeError:  # `mxnetseg models | head`: whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a file: a broken disk, missing permissions, a path too long
+        if error.filename is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        problem = _explained(error)
+        print(printable(f"{prog}: {problem}"), file=sys.stderr)
+        return problem.exit_code
     except SystemExit as stop:  # argparse ends so: after --help with 0, after a usage error with 2
         return stop.code if isinstance(stop.code, int) else 2
+
+
+def _explained(error: OSError) -> MXNetSegError:
+    """Return our error for an operating system's about a file that no other place expected."""
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError("the path is too long", where=short(str(error.filename)), received=error.strerror,
+                          fix="give a shorter path")
+    return EnvironmentProblem("a file or folder cannot be used", where=error.filename, received=error.strerror,
+                              fix="check its permissions and the disk; --debug shows where in the program this arose")
+
+
+class _Printable:
+    """A text stream on which control characters come as escapes."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
+def _expand_paths(args: argparse.Namespace) -> None:
+    """Take a leading ``~`` for the home folder: shells leave that of ``--out=~/x`` alone."""
+    for key, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, key, expand(value))
+        elif isinstance(value, list):
+            setattr(args, key, [expand(item) if isinstance(item, Path) else item for item in value])
 
 
 def overview() -> str:
@@ -116,19 +162,50 @@ def overview() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes options only as they are spelt, and knows what a typo meant."""
+    """An argument parser without abbreviations, which suggests the nearest option for a typo.
+
+    It also takes options as wandb's sweep agent writes them: ``--batch_size=4`` as ``--batch-size=4``, and, where
+    there is a ``--set``, ``--optimizer.lr=0.001`` as ``--set optimizer.lr=0.001``.
+    """
 
     def __init__(self, **settings):
         super().__init__(allow_abbrev=False, **settings)
 
+    def parse_known_args(self, args=None, namespace=None):
+        return super().parse_known_args(self._as_declared(sys.argv[1:] if args is None else args), namespace)
+
+    def _as_declared(self, args: Sequence[str]) -> List[str]:
+        """Rewrite underscores in options and dotted keys into the options that are declared."""
+        known, declared, rest = self._option_string_actions, [], iter(args)
+        for text in rest:
+            option, equals, value = text.partition("=")
+            if text == "--":  # whatever follows is no option
+                declared += [text, *rest]
+            elif not option.startswith("--") or option in known:
+                declared.append(text)
+            elif option.replace("_", "-") in known:
+                declared.append(option.replace("_", "-") + equals + value)
+            elif "--set" in known and "." in option:
+                declared += ["--set", f"{option[2:]}={value if equals else next(rest, '')}"]
+            else:
+                declared.append(text)
+        return declared
+
+    def format_usage_line(self) -> str:
+        """Return the usage on one line: every option is in ``--help``, not here."""
+        shapes = {"?": "[{}]", "*": "[{} ...]", "+": "{} [...]"}
+        words = [shapes.get(action.nargs, "{}").format(action.metavar or action.dest)
+                 for action in self._get_positional_actions()]
+        return " ".join(["usage:", self.prog, "[options]", *words]) + f"   (all options: {self.prog} --help)\n"
+
     def error(self, message: str):
-        """Print usage, the message and the nearest options; exit with 2."""
+        """Print one line of usage, the message and the nearest options; exit with 2."""
         options = [option for option in self._option_string_actions if option.startswith("--")]
         for option in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
             close = nearest(option, options, n=2)
             if close:
                 message += f"\n  fix:      for {option}, did you mean {' or '.join(close)}?"
-        super().error(message)
+        self.exit(2, f"{self.format_usage_line()}{self.prog}: {message}\n")
 
 
 @contextmanager
@@ -151,5 +228,5 @@ class _Formatter(logging.Formatter):
     """``text`` for information, ``warning: text`` and the like for all else."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable(super().format(record))
         return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"

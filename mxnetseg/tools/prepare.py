@@ -3,21 +3,25 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Sequence
 
-from .common import add_quiet_argument, progress_bar
+from .common import add_quiet_argument, add_timeout_argument, progress_bar, whole_number
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", nargs="?", help="what to make; without it, the list of all")
     parser.add_argument("source", nargs="?", type=Path, metavar="SRC", help="folder to read; it is not changed")
-    parser.add_argument("target", nargs="?", type=Path, metavar="DST", help="folder to write; what is there is kept")
+    parser.add_argument("target", nargs="?", type=Path, metavar="DST",
+                        help="folder to write; what is there is kept, unless its source or the classes have changed")
     parser.add_argument("--classes", type=Path, metavar="FILE",
                         help="names of the classes, one a line, for data of your own (default: SRC/classes.txt)")
     parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: objects with a box but no outline are "
                         "ignored, or painted as boxes (default: refused)")
-    parser.add_argument("--force", action="store_true", help="make again what is there")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    parser.add_argument("--force", action="store_true",
+                        help="make all files again, those included that were edited or come from elsewhere")
+    parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
+    add_timeout_argument(parser)
     add_quiet_argument(parser)
 
 
@@ -33,14 +37,21 @@ def run(args: Namespace) -> int:
     name = PREPARATIONS.resolve(args.name)
     if args.source is None or args.target is None:
         raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
-    if args.workers is not None and args.workers < 1:
-        raise UsageError("--workers is too small", received=args.workers, fix="give at least 1")
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
-                   boxes=args.boxes, progress=progress_bar(name, args.quiet))
+                   boxes=args.boxes, timeout=args.timeout, progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""
-    print(f"{done.made} files made, {done.kept} were there{left_out}\n")
+    print(f"{done.made} files made, {done.kept} were there{left_out}")
+    if done.remade:
+        print(f"{len(done.remade)} re-made, since their sources or classes have changed: {_some(done.remade)}")
+    if done.removed:
+        print(f"{len(done.removed)} removed, since their sources are gone: {_some(done.removed)}")
+    print("".join(f"{note}\n" for note in done.notes))
     print("\n".join(report(done.audit)))
     return 0 if done.audit.passed else 1
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:5], *["..."] * (len(names) > 5)])
 
 
 def _explain(name: str) -> str:

@@ -5,20 +5,24 @@ import argparse
 import json
 from typing import Any, Dict, List
 
+from .common import add_set_argument, whole_number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="network (`mxnetseg models` lists them)")
     parser.add_argument("--backbone", help="feature extractor (default: the network's own)")
-    parser.add_argument("--nclass", type=int, default=19, metavar="N", help="classes (default: %(default)s)")
-    parser.add_argument("--output-stride", type=int, metavar="N", help="8, 16 or 32, where the network has a choice")
+    parser.add_argument("--nclass", type=whole_number(), default=19, metavar="N", help="classes (default: %(default)s)")
+    parser.add_argument("--output-stride", type=whole_number(), metavar="N",
+                        help="8, 16 or 32, where the network has a choice")
     parser.add_argument("--aux", action="store_true", help="with the auxiliary heads that only training needs")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="options",
-                        help="an argument that only this network takes: --set width=18, or as in a configuration, "
-                        "--set model.options.width=18")
-    parser.add_argument("--size", type=int, nargs="+", default=[512], metavar="PIXELS",
-                        help="height and width of the picture that is reckoned with, or its side (default: 512)")
-    parser.add_argument("--depth", type=int, default=1, metavar="N", help="levels of children (default: %(default)s)")
+    add_set_argument(parser, "an argument that only this network takes: --set width=18, or as in a configuration, "
+                     "--set model.options.width=18")
+    parser.add_argument("--size", type=whole_number(32), nargs="+", default=[512], metavar="PIXELS",
+                        help="height and width of the image that multiply-adds are counted for, or its side "
+                        "(default: 512)")
+    parser.add_argument("--depth", type=whole_number(), default=1, metavar="N",
+                        help="levels of children (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -41,13 +45,11 @@ def summarise(args: argparse.Namespace) -> Dict[str, Any]:
     from ..models.cost import measure
     from ..models.published import PAPERS, results
 
-    if len(args.size) > 2 or min(args.size) < 32:
-        raise UsageError("a size is a side, or height and width, of at least 32 pixels", where="--size",
-                         received=" ".join(map(str, args.size)))
-    if args.depth < 1 or args.nclass < 1:
-        raise UsageError("--depth and --nclass are at least 1", received=f"{args.depth}, {args.nclass}")
+    if len(args.size) > 2:
+        raise UsageError("--size takes one number or two", where="--size", received=" ".join(map(str, args.size)),
+                         fix="a side, or height and width: --size 512, --size 1024 2048")
     options = {key.removeprefix("model.").removeprefix("options."): value
-               for key, value in map(parse_override, args.options)}
+               for key, value in map(parse_override, args.overrides)}
     net = build_model(args.model, nclass=args.nclass, backbone=args.backbone, output_stride=args.output_stride,
                       aux=args.aux or None, **options)
     height, width = args.size[0], args.size[-1]

@@ -25,9 +25,10 @@ def make_palette(n: int, *, taken: Palette = ()) -> np.ndarray:
 
     The distance of two colours is that of :func:`~mxnetseg.viz.vision.distances`: in the perceptual space OKLab, and
     the least of those seen with normal vision, protanopia and deuteranopia. Each colour is far from all before it,
-    from black, which marks ignored pixels, and from the grey of the background. The first 16 are at least 0.1 apart
-    (those too near to ``taken`` are left out). Dichromacy leaves no room for many more: further ones come as far apart
-    as is possible. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class recolours none.
+    from black, which marks ignored pixels, and from the grey of the background. The first 16 are
+    at least 0.1 apart (those too near to ``taken`` are left out). Dichromacy leaves no room for many more: further
+    ones come as far apart as is possible. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class
+    recolours none.
 
     Args:
         n: number of classes, 1 to 255.
@@ -78,7 +79,8 @@ def background_ids(classes: Sequence[str]) -> Tuple[int, ...]:
     """Return the ids of classes that stand for what is none of the other classes: an overlay does not tint them.
 
     These are classes called ``background`` (``_background_`` in labelme), and id 0 if it is called ``unlabeled``,
-    ``none``, ``nothing``, ``other`` or ``void``. Any other id 0, such as ``road`` or ``class 0``, is a class.
+    ``none``, ``nothing``, ``other`` or ``void``. Any other id 0, such as ``road`` or ``class 0``, is a class like the
+    rest.
     """
     names = [re.sub(r"[\W_]+", "", name.lower()) for name in classes]
     return tuple(i for i, name in enumerate(names)

@@ -53,6 +53,13 @@ def test_what_shall_be_small():
     assert by_what["mxnetseg --help"]["reached"]
 
 
+def test_many_numbers_without_a_gpu_take_no_longer_than_the_cpu():
+    for seconds, reached in ((1.05, True), (4.0, False)):
+        (row,) = rows(a_run("devices", result("ours, --ctx cpu", 1.0), result("ours, --ctx 0 1 2 3", seconds))).values()
+        assert (row["value"], row["reached"]) == (seconds, reached)
+    assert not rows(a_run("devices", result("ours, --ctx cpu", 1.0)))
+
+
 def test_one_turn_says_nothing_of_growth():
     assert not rows(a_run("memory", result("ours, float32", 1.0, noted={"resident_mib": [100]})))
 

@@ -1,13 +1,16 @@
 """Files, inheritance and overrides: who wins, and whom a message blames."""
 import os
+import random
 import subprocess
 import sys
+import time
+import tracemalloc
 
 import pytest
 
 from mxnetseg.config import Config, configs_dir, find_config, list_configs, load_config
 from mxnetseg.config.loader import parse_override
-from mxnetseg.errors import ConfigError, UnknownNameError
+from mxnetseg.errors import ConfigError, MXNetSegError, UnknownNameError, UsageError
 
 
 @pytest.fixture
@@ -141,6 +144,144 @@ def test_overrides_are_yaml_as_people_write_it(text, value):
 def test_overrides_without_sense(text):
     with pytest.raises(ConfigError):
         parse_override(text)
+
+
+# ---- hostile and odd files -----------------------------------------------------------------------
+
+LAUGHS = "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+
+
+@pytest.mark.parametrize("text, words", [
+    pytest.param(LAUGHS, "more than 20,000 values", id="laughs"),
+    pytest.param(f"model: {{options: {{a: &a '{'x' * 100_000}', b: [{', '.join(['*a'] * 100)}]}}}}",
+                 "4,194,304 characters", id="a long text many times"),
+    pytest.param("model: {options: &a {x: [*a]}}", "*a stands inside", id="a circle"),
+    pytest.param("a: &a {b: 1}\nc: {<<: *a}", "merge keys", id="merge"),
+    pytest.param("train: {seed: " + "9" * 5000 + "}", "5,000 digits", id="5000 digits"),
+    pytest.param("train: {seed: 0x" + "f" * 5000 + "}", "5,002 digits", id="hexadecimal"),
+    pytest.param("train: {seed: 010}", "as 10, as 8 (base 8)", id="octal"),
+    pytest.param("train: {seed: 0x_}", "is no int", id="no digits"),
+    pytest.param("train: {seed: !!int x}", "is no int", id="not an int"),
+    pytest.param("train: {seed: !!bool x}", "is no bool", id="not a bool"),
+    pytest.param("train: !!map x", "mapping node", id="not a mapping"),
+    pytest.param("train: {seed: !!timestamp 2024-01-01}", "could not determine", id="tagged date"),
+    pytest.param("train: {seed: 2024-01-01}", "'2024-01-01' (str)", id="a date for a number"),
+    pytest.param("train: {seed: 12:30}", "'12:30' (str)", id="a time for a number"),
+    pytest.param("optimizer: {lr: 1e999}", "takes a number", id="1e999"),
+    pytest.param("optimizer: {lr: .nan}", "takes a number", id="nan"),
+    pytest.param("model: {options: {x: [1, .inf]}}", "finite numbers", id="infinity among options"),
+    pytest.param("[" * 100_000, "40 levels", id="deep lists"),
+    pytest.param("{a: " * 100_000, "40 levels", id="deep mappings"),
+    pytest.param("? " * 5000 + "a", "40 levels", id="deep keys"),
+    pytest.param("- " * 5000 + "a", "40 levels", id="deep block lists"),
+    pytest.param("[a]: 1", "is not text", id="list as key"),
+    pytest.param("? {a: b}\n: 1", "is not text", id="mapping as key"),
+    pytest.param("null: 1", "is not text", id="null as key"),
+    pytest.param("train:\n\tseed: 1", "'\\t'", id="tab"),
+    pytest.param("train: \0", "#x0000", id="zero byte"),
+    pytest.param('data: {root: "a\\0b"}', "no file name", id="escaped zero byte"),
+    pytest.param('data: {root: "\\ud800"}', "no file name", id="half a character"),
+    pytest.param("a: 1\n---\nb: 2", "another document", id="two documents"),
+    pytest.param("x" * 2_000_000, "too large", id="2 MB"),
+    pytest.param(f"model: {{name: 3, options: {{{'x' * 900}: 1}}}}", "model.name", id="a long key"),
+    pytest.param(f"{'x' * 900}: 1", "unknown configuration key", id="a long unknown key"),
+    pytest.param(f"train: [{', '.join('1' * 9000)}]", "must be a mapping", id="a long list"),
+    pytest.param("model_name: fcn\nbs_train: .inf", "takes a number", id="flat, infinite batch"),
+    pytest.param("model_name: fcn\nnum_train: [1]\ndata_name: {a: b}", "data_name", id="flat, lists"),
+])
+def test_hostile_files_are_refused_shortly_and_quickly(write, text, words):
+    path = write("x.yaml", text)
+    begin = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError) as caught:
+            load_config(path)
+            raise AssertionError("read")
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert words in str(caught.value), caught.value
+    assert len(str(caught.value)) < 2500 and peak < 64 << 20 and time.process_time() - begin < 20
+
+
+def test_ten_thousand_digits_on_the_command_line():
+    with pytest.raises(ConfigError, match="10,000 digits") as caught:
+        load_config(overrides=["train.seed=" + "9" * 10_000])
+    assert len(str(caught.value)) < 600
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        load_config(overrides=["model.options" + ".x" * 5000 + "=1"])
+
+
+@pytest.mark.parametrize("text, value", [("2024-01-01", "2024-01-01"), ("12:30", "12:30"), ("1:2.5", "1:2.5"),
+                                         ("2001-99-99", "2001-99-99"), ("007", 7), ("1_000", 1000), ("'010'", "010")])
+def test_dates_and_times_are_text(text, value):
+    assert parse_override(f"model.options.x={text}")[1] == value
+
+
+def test_aliases_may_be_used(write):
+    path = write("x.yaml", "data: {crop_size: &size [64, 96], base_size: 80}\neval: {crop_size: *size}")
+    assert load_config(path).eval.crop_size == load_config(path).data.crop_size == (64, 96)
+
+
+def test_files_named_by_base_are_read_once_and_not_too_deep(write):
+    for i in range(18):
+        write(f"{i}.yaml", f"_base_: [{i + 1}.yaml, {i + 1}.yaml]")  # 2^18 ways to the last one
+    write("18.yaml", "train: {seed: 5}")
+    assert load_config(find_config("0.yaml", write("x", "").parent)).train.seed == 5
+    for i in range(40):
+        write(f"{i}.yaml", f"_base_: {i + 1}.yaml")
+    with pytest.raises(ConfigError, match="more than 20 files"):
+        load_config(find_config("0.yaml", write("x", "").parent))
+
+
+def test_what_is_no_regular_file_is_refused_and_does_not_hang(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name, words in (("folder", "is a folder"), ("pipe", "not a regular file"), ("x" * 5000, "no such")):
+        with pytest.raises(ConfigError, match=words):
+            load_config(tmp_path / f"{name}.yaml")
+
+
+def test_an_unreadable_file_is_refused(write, monkeypatch):
+    path = write("x.yaml", "train: {seed: 1}")
+
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        load_config(path)
+    assert caught.value.received == "Permission denied"
+
+
+def test_mutated_files_are_read_or_refused_as_ours(write):
+    originals = [path.read_text(encoding="utf-8") for path in sorted(configs_dir().glob("*.yaml"))[:5]]
+    originals += [Config().describe(), "model_name: fcn\ndata_name: camvid\nbs_train: 8\nlr: 0.01\naux: true\n"
+                  "ctx: [gpu(0), gpu(1)]\nbackbone_init: {manner: cls, backbone_ckpt: ~}\nnorm: SyncBN\nnum_train: 367"]
+    tokens = ["&a ", "*a", "!!int ", "!!set ", "!!binary ", "!!map ", "[", "]", "{", "}", ": ", "- ", "? ", "\t", "\n",
+              "|", ">", "'", '"', "\0", "\x85", "1e999", ".inf", ".nan", "0x", "2024-01-01", "12:30:45", "9" * 50, "<<",
+              "=", "---\n", "%YAML 9.9\n", "null", "yes", "\ufeff", "_base_", "\\", "#", ",", "@", "`"]
+    path, read = write("x.yaml", ""), 0
+    for seed in range(400):
+        generator = random.Random(seed)
+        data = bytearray(generator.choice(originals).encode())
+        for _ in range(generator.randint(1, 4)):
+            at, kind = generator.randrange(len(data) + 1), generator.randrange(4)
+            length = generator.randint(1, 30)
+            if kind == 0:
+                data[at:at + 1] = bytes([generator.randrange(256)])
+            elif kind == 1:
+                data[at:at + generator.randint(0, 8)] = generator.choice(tokens).encode()
+            elif kind == 2:
+                del data[at:at + length]
+            else:
+                data[at:at] = data[at:at + length]
+        path.write_bytes(data)
+        try:
+            load_config(path)
+            read += 1
+        except MXNetSegError as error:
+            assert len(str(error)) < 2500
+    assert read > 20
 
 
 def test_options_of_a_network_are_reached_by_override():

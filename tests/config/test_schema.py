@@ -143,6 +143,8 @@ def test_unknown_key_leads_to_the_nearest(key, meant):
     ({"loss.ce": 0, "loss.dice": 1, "loss.ohem": {}}, "loss.ohem: null"),
     ({"loss.ce": 0, "loss.focal": 1, "loss.label_smoothing": 0.1}, "loss.label_smoothing: 0"),
     ({"loss.ce": 0, "loss.lovasz": 1, "loss.class_weights": [1, 2]}, "loss.class_weights: null"),
+    ({"model.options": {"nclass": 3}}, "the data set has its number of classes"),
+    ({"model.options": {"pretrained": True}}, "set model.pretrained_base"),
 ])
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(ConfigError) as caught:

@@ -1,29 +1,95 @@
 """The ways in which data sets arrange their files, apart from any data set; the parts that are held out."""
+import unicodedata
+
 import miniatures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mxnetseg.data import get_dataset
-from mxnetseg.data.layouts import hold_out, split_line
+from mxnetseg.data.layouts import _draw, hold_out, split_line
+from mxnetseg.data.splits import group_of
 from mxnetseg.errors import DataError
 
+NAMES = st.lists(st.text(st.characters(blacklist_categories=["Cs"]), max_size=6), max_size=60, unique=True)
 
-@given(st.integers(0, 400), st.floats(0.01, 0.99))
-def test_held_out_and_kept_are_all_in_their_order(n, share):
-    kept, held = hold_out(range(n), share=share)
-    assert sorted(kept + held) == list(range(n)) and kept == sorted(kept) and held == sorted(held)
-    assert len(held) == (0 if n < 2 else min(max(1, round(share * n)), n - 1))
+
+def own(name):
+    return name
+
+
+@given(NAMES, st.floats(0.01, 0.99), st.booleans())
+def test_held_out_and_kept_are_all_in_their_order(names, share, exact):
+    kept, held = hold_out(names, name=own, share=share, exact=exact)
+    assert sorted(kept + held) == sorted(names)
+    assert kept == [n for n in names if n in kept] and held == [n for n in names if n in held]
+    distinct = len({group_of(unicodedata.normalize("NFC", n)) for n in names})
+    if distinct > 1:
+        assert kept and held
+    if exact and distinct == len(names):
+        assert len(held) == (0 if len(names) < 2 else min(max(1, round(share * len(names))), len(names) - 1))
 
 
 def test_what_is_held_out_never_changes():
-    assert hold_out(range(30))[1] == [2, 11, 26]
-    assert hold_out("abcdefghij", share=0.3)[1] == ["c", "e", "g"]
+    names = [f"{i:03d}" for i in range(40)]
+    assert hold_out(names)[1] == ["006", "011", "028", "031"]
+    assert hold_out(names, share=0.2, exact=True)[1] == ["003", "006", "011", "016", "028", "030", "031", "032"]
+
+
+@given(st.sets(st.integers(0, 10 ** 6), min_size=100, max_size=130), st.data())
+def test_images_that_are_added_move_no_other(numbers, data):
+    names = sorted(f"img_{n}" for n in numbers)
+    before = set(data.draw(st.lists(st.sampled_from(names), min_size=90, unique=True)))
+    kept, held = hold_out(sorted(before))
+    kept_after, held_after = hold_out(names)
+    if any(_draw(name) < 0.1 for name in before):
+        assert set(kept) <= set(kept_after) and set(held) <= set(held_after)
+
+
+def test_of_a_hundred_images_and_one_more_none_moves():
+    for new in range(100, 200):
+        names = [f"{i:05d}" for i in range(100)]
+        kept, held = hold_out(names)
+        kept_after, held_after = hold_out(sorted([*names, f"{new:05d}", f"0000{new}"]))
+        assert set(kept) <= set(kept_after) and set(held) <= set(held_after)
+
+
+@given(NAMES, st.text(max_size=4))
+def test_a_name_added_never_moves_one_that_was_trained_on(names, new):
+    """The exception of tiny data, where every name would be held out, is left aside."""
+    names = [name for name in names if _draw(group_of(name)) >= 0.1]
+    kept, _ = hold_out(names, name=own)
+    assert set(kept) - {new} <= set(hold_out([*names, new], name=own)[0]) or len(names) < 2
+
+
+@given(st.sets(st.integers(0, 999), min_size=2, max_size=60), st.integers(0, 999))
+def test_of_an_exact_share_one_name_moves_at_most(numbers, new):
+    before, after = (set(hold_out([str(n) for n in sorted(some)], share=0.2, exact=True)[1])
+                     for some in (numbers, numbers | {new}))
+    assert len((before ^ after) - {str(new)}) <= 1
+
+
+def test_about_the_share_is_held_out():
+    for share in (0.05, 0.1, 0.3):
+        count = len(hold_out([f"frame_{i}" for i in range(20000)], share=share)[1])
+        assert abs(count / 20000 - share) < 0.01
 
 
 @pytest.mark.parametrize("count, share, held", [(9000, 0.1, 900), (5285, 0.1, 528), (715, 0.2, 143)])
 def test_held_out_of_the_published_lists(count, share, held):
-    assert len(hold_out(range(count), share=share)[1]) == held
+    assert len(hold_out([f"{i:06d}" for i in range(count)], share=share, exact=True)[1]) == held
+
+
+def test_copies_of_one_image_stay_together():
+    names = [f"img{i}_jpg.rf.{copy:032x}" for i in range(60) for copy in range(3)]
+    kept, held = hold_out(names)
+    assert held and not {n.split(".rf.")[0] for n in kept} & {n.split(".rf.")[0] for n in held}
+
+
+def test_the_encoding_of_accents_does_not_matter():
+    names = [f"caf\u00e9 {i}" for i in range(50)]
+    apart = [unicodedata.normalize("NFD", name) for name in names]
+    assert hold_out(apart)[1] == [unicodedata.normalize("NFD", name) for name in hold_out(names)[1]] != []
 
 
 @pytest.mark.parametrize("line, words", [
@@ -61,3 +127,29 @@ def test_all_mistakes_of_a_list_are_collected(tmp_path):
     assert where == ["train.txt, entry 2", "train.txt, entry 4", "train.txt"]
     with pytest.raises(DataError, match="not a pair"):
         get_dataset("sunrgbd", root=mini.root)
+
+
+@pytest.mark.parametrize("name, line", [
+    ("sbd", "../../x"), ("sbd", "/etc/x"), ("sbd", "..\\x"), ("sunrgbd", "../../x.jpg a_1.png"),
+    ("sunrgbd", "/etc/x.jpg a_1.png"), ("sunrgbd", "a_1.jpg ../../x.png"), ("pascalvoc", "../../x"),
+    ("pascalvocaug", "/x/2007_1.jpg 2007_1.png")])
+def test_a_line_that_leaves_the_data_set_is_refused(tmp_path, name, line):
+    mini = miniatures.MAKERS[name](tmp_path)
+    mini.lists["train"].write_text(line + "\n")
+    with pytest.raises(DataError, match="outside the data set") as error:
+        get_dataset(name, root=mini.root)
+    assert error.value.received == line and str(error.value.where).endswith(", entry 1")
+
+
+def test_an_absolute_path_inside_the_data_set_is_taken(tmp_path):
+    mini = miniatures.sunrgbd(tmp_path)
+    mini.lists["train"].write_text(f"{mini.root.absolute()}/images/a_1.jpg ../labels/a_1.png\na_2.jpg a_2.png\n")
+    dataset = get_dataset("sunrgbd", root=mini.root, split="trainval")
+    assert [pair.name for pair in map(dataset.pair, range(2))] == ["a_1", "a_2"]
+
+
+def test_a_camvid_line_that_leaves_the_data_set_is_refused(tmp_path):
+    mini = miniatures.camvid(tmp_path)
+    mini.lists["train"].write_text("../x.png trainannot/0001TP_1.png\n")
+    with pytest.raises(DataError, match="not a pair"):
+        get_dataset("camvid", root=mini.root)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, Type
 
+import image_files
 import miniatures
 import numpy as np
 import pytest
@@ -154,6 +155,31 @@ def text_for_an_image(case):
 
 
 @kind(DataError)
+def image_of_16_bits(case):
+    Image.fromarray(np.full((24, 32), 300, np.uint16)).save(case.image, format="TIFF")
+    return case.image
+
+
+@kind(DataError)
+def image_that_is_partly_transparent(case):
+    Image.fromarray(np.full((24, 32, 4), 90, np.uint8)).save(case.image, format="PNG")
+    return case.image
+
+
+@kind(DataError)
+def image_of_two_pages(case):
+    page = Image.fromarray(np.full((24, 32, 3), 90, np.uint8))
+    page.save(case.image, format="TIFF", save_all=True, append_images=[page])
+    return case.image
+
+
+@kind(DataError)
+def image_of_a_claimed_size(case):
+    case.image.write_bytes(image_files.png_of_claimed_size(16000, 16000))
+    return case.image
+
+
+@kind(DataError)
 def image_of_another_size(case):
     miniatures.write_image(case.image)
     with Image.open(case.image) as picture:
@@ -219,7 +245,14 @@ def rgb_mask(case):
 
 @kind(DataError, when=has_png)
 def mask_of_16_bits(case):
-    miniatures.write_mask(case.mask, np.full((24, 32), 1, np.uint16))
+    miniatures.write_mask(case.mask, np.full((24, 32), 300, np.uint16))
+    return case.mask
+
+
+@kind(DataError, when=has_png)
+def mask_of_two_pages(case):
+    page = Image.fromarray(miniatures.ids_of(case.mini))
+    page.save(case.mask, format="TIFF", save_all=True, append_images=[page])
     return case.mask
 
 
@@ -285,10 +318,10 @@ def list_that_is_no_text(case):
 
 @kind(DataNotFoundError, when=by_list)
 def list_of_an_image_that_is_not_there(case):
-    line = "train/nothing.png trainannot/nothing.png" if case.mini.pairs else "nothing"
+    line = "train/nowhere.png trainannot/nowhere.png" if case.mini.pairs else "nowhere"
     lines = case.list.read_text().splitlines()
     case.list.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
-    return "nothing" if case.name != "folder" else case.list
+    return "nowhere" if case.name != "folder" else case.list
 
 
 @kind(DataError, when=by_list)
@@ -386,7 +419,7 @@ def test_every_damage_is_caught_with_file_and_mend(name, tmp_path):
                 _ = dataset[i]
             wrong.append(f"{spoil.__name__}: nothing was said")
         except MXNetSegError as error:
-            if type(error) is not expected or not error.fix or named and str(named) not in str(error):
+            if not isinstance(error, expected) or not error.fix or named and str(named) not in str(error):
                 wrong.append(f"{spoil.__name__}: wanted {expected.__name__} that names {named}, got "
                              f"{type(error).__name__}: {error}")
         snapshot.restore()

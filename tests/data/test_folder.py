@@ -1,11 +1,15 @@
 """Folder data: its splits, its classes, and the mistakes of those who make it by hand."""
+import re
+import unicodedata
+
 import numpy as np
 import pytest
 
 from mxnetseg.data.base import IGNORE, voc_palette
 from mxnetseg.data.folder import FolderDataset, read_classes
+from mxnetseg.data.prepare import prepare
 from mxnetseg.errors import DataError, DataNotFoundError
-from mxnetseg.viz.palette import make_palette
+from mxnetseg.viz.palette import class_palette
 
 
 def names(root, split):
@@ -16,7 +20,7 @@ def names(root, split):
 def test_declaration(folder):
     dataset = FolderDataset(root=folder)
     assert (dataset.name, dataset.classes, dataset.nclass) == ("pets", ("ground", "cat", "big dog"), 3)
-    assert np.array_equal(dataset.palette, make_palette(3))
+    assert np.array_equal(dataset.palette, class_palette(dataset.classes))
     assert dataset.image_path(0) == folder / "images" / "a0.jpg"
     assert dataset.info()["raw_ids"] is None
     assert np.array_equal(dataset.to_raw_ids(np.array([0, 2, IGNORE])), [0, 2, IGNORE])
@@ -26,15 +30,37 @@ def test_two_folders_do_not_share_their_classes(folder, tmp_path, write):
     other = tmp_path / "other"
     write(other / "images" / "b.png")
     write(other / "masks" / "b.png", 0)
-    (other / "classes.txt").write_text("thing\n")
+    (other / "classes.txt").write_text("ground\nthing\n")
     first, second = FolderDataset(root=folder), FolderDataset(root=other)
-    assert (first.nclass, second.nclass, FolderDataset.classes) == (3, 1, ())
+    assert (first.nclass, second.nclass, FolderDataset.classes) == (3, 2, ())
 
 
-def test_fixed_random_split(folder):
+def test_split_by_a_hash_of_the_names(folder, write):
     train, val = names(folder, "train"), names(folder, "val")
     assert len(val) == 1 and sorted(train + val) == [f"a{i}" for i in range(10)]
-    assert names(folder, "val") == val == ["a4"]  # the same on every machine
+    assert names(folder, "val") == val == ["a8"]  # the same on every machine
+    assert FolderDataset(root=folder).held_out
+
+
+def test_images_that_are_added_move_no_other_to_another_split(folder, write):
+    before = {"train": set(), "val": set()}
+    for count in range(40):
+        write(folder / "images" / f"img_{count:02d}.jpg")
+        write(folder / "masks" / f"img_{count:02d}.png", 0)
+        now = {split: set(names(folder, split)) for split in ("train", "val")}
+        # a8 has the smallest hash of the first, but not below 0.1: held out only until another image comes that has
+        assert before["train"] <= now["train"] and before["val"] - {"a8"} <= now["val"]
+        before = now
+    assert len(before["val"]) > 2 and "a8" in before["train"]
+
+
+def test_copies_of_one_image_stay_in_one_split(folder, write):
+    copies = [f"b{i}_jpg.rf.{copy}" for i in range(30) for copy in "0123"]
+    for name in copies:
+        write(folder / "images" / f"{name}.jpg")
+        write(folder / "masks" / f"{name}.png", 0)
+    first = {split: {name.partition(".rf.")[0] for name in names(folder, split)} for split in ("train", "val")}
+    assert len(first["val"]) > 1 and not first["train"] & first["val"]
 
 
 def test_split_of_two_images(folder):
@@ -63,11 +89,75 @@ def test_splits_by_subfolders(tmp_path, write):
             write(tmp_path / "images" / split / f"{i}.png")
             if split != "test":
                 write(tmp_path / "masks" / split / f"{i}.png", 0)
-    (tmp_path / "classes.txt").write_text("a\n")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
     assert names(tmp_path, "train") == ["train/0", "train/1"]
     assert names(tmp_path, "val") == ["val/0"]
+    assert not FolderDataset(root=tmp_path).held_out
     assert names(tmp_path, "test") == ["test/0"]
     assert FolderDataset(split="test", root=tmp_path)[0].mask is None
+
+
+def by_folders(root, write, *folders):
+    for part in folders:
+        write(root / "images" / part / f"{part}_0.png")
+        write(root / "masks" / part / f"{part}_0.png", 0)
+    (root / "classes.txt").write_text("a\nb\n")
+    return root
+
+
+@pytest.mark.parametrize("val", ["valid", "validation", "Val"])
+def test_other_spellings_of_val(tmp_path, write, val):
+    root = by_folders(tmp_path, write, "train", val, "test")
+    assert names(root, "train") == ["train/train_0"] and names(root, "val") == [f"{val}/{val}_0"]
+    assert names(root, "test") == ["test/test_0"]
+    (root / "train.txt").write_text("train/train_0\n")
+    (root / f"{val}.txt").write_text("test/test_0\n")
+    assert names(root, "val") == ["test/test_0"]
+
+
+def test_two_spellings_of_val_are_refused(tmp_path, write):
+    root = by_folders(tmp_path, write, "train", "val", "valid")
+    with pytest.raises(DataError, match="there under 2 names") as error:
+        FolderDataset(split="val", root=root)
+    assert error.value.where == f"{root / 'images' / 'val'}\n{root / 'images' / 'valid'}"
+    for name in ("train", "val"):
+        (root / f"{name}.txt").write_text("train/train_0\n")
+    assert names(root, "val") == ["train/train_0"]  # there are lists, so the folders are no splits
+    (root / "validation.txt").write_text("train/train_0\n")
+    with pytest.raises(DataError, match="there under 2 names") as error:
+        FolderDataset(split="val", root=root)
+    assert error.value.where == f"{root / 'val.txt'}\n{root / 'validation.txt'}"
+
+
+def test_images_of_no_split_are_named(tmp_path, write, caplog):
+    root = by_folders(tmp_path, write, "train", "val", "extra")
+    assert names(root, "train") == ["train/train_0"]
+    write(root / "images" / "train station" / "x.png")
+    assert names(root, "train") == ["train/train_0"]  # this folder is none of a split
+    assert "1 images" in caplog.text and "extra_0.png" in caplog.text and "images/train or images/val" in caplog.text
+
+
+def test_two_splits_may_be_links_to_one_folder(tmp_path, write):
+    root = by_folders(tmp_path, write, "train")
+    by_folders(tmp_path / "disk", write, "pool")
+    for kind in ("images", "masks"):
+        for part in ("val", "test"):
+            (root / kind / part).symlink_to(tmp_path / "disk" / kind / "pool")
+    assert names(root, "val") == ["val/pool_0"] and names(root, "test") == ["test/pool_0"]
+
+
+def test_names_match_however_their_accents_are_encoded(folder, write):
+    for image, mask in (("NFC", "NFD"), ("NFD", "NFC")):
+        name = f"caf\u00e9 {image}"
+        write(folder / "images" / f"{unicodedata.normalize(image, name)}.jpg")
+        write(folder / "masks" / f"{unicodedata.normalize(mask, name)}.png", 1)
+    lines = [unicodedata.normalize("NFD", f"caf\u00e9 {form}") for form in ("NFC", "NFD")]
+    (folder / "train.txt").write_text("\n".join(lines), encoding="utf-8")
+    dataset = FolderDataset(root=folder)
+    assert [dataset[i].name for i in range(2)] == ["caf\u00e9 NFC", "caf\u00e9 NFD"]
+    write(folder / "images" / f"{lines[0]}.jpg")  # beside the other encoding of the same name
+    with pytest.raises(DataError, match="share one name"):
+        FolderDataset(root=folder)
 
 
 def test_hidden_files_are_left_alone(folder):
@@ -106,6 +196,7 @@ def test_label_outside_the_classes(folder, write):
 
 @pytest.mark.parametrize("missing", ["classes.txt", "images"])
 def test_not_folder_data(folder, missing):
+    (folder / "masks").rename(folder / "labels")
     (folder / missing).rename(folder / "renamed")
     with pytest.raises(DataNotFoundError, match="not found") as error:
         FolderDataset(root=folder)
@@ -176,6 +267,7 @@ def test_two_images_of_one_name(folder, write):
     ("a\nb #12\n", "neither"),
     ("#123456\n", "neither"),
     ("\n", "empty"),
+    ("a\n", "two classes or more"),
     ("\n".join(map(str, range(256))), "too many classes"),
 ])
 def test_bad_classes(tmp_path, text, what):
@@ -188,3 +280,36 @@ def test_bad_classes(tmp_path, text, what):
 def test_255_classes(tmp_path):
     (tmp_path / "classes.txt").write_text("\n".join(map(str, range(255))))
     assert len(read_classes(tmp_path / "classes.txt")[0]) == 255
+
+
+def test_the_way_out_of_one_class_can_be_followed(folder, write):
+    """Masks of 0 and 255 with one class: the lines that the message gives, and the command."""
+    (folder / "classes.txt").write_text("cat\n")
+    for i in range(10):
+        write(folder / "masks" / f"a{i}.png", np.uint8([[0, 255] * 16] * 24))
+    with pytest.raises(DataError, match="two classes or more") as error:
+        FolderDataset(root=folder)
+    lines = re.findall(r"'(\w+ #\w+)'", error.value.fix)
+    assert lines == ["background #000000", "cat #ffffff"] and error.value.received == "cat"
+    (folder / "classes.txt").write_text("\n".join(lines))
+    prepare("colours", folder, folder.parent / "made")
+    sample = FolderDataset(root=folder.parent / "made")[0]
+    assert (sample.mask == np.uint8([[0, 1] * 16] * 24)).all()
+
+
+def test_one_class_of_any_data_set_is_refused(folder, tmp_path):
+    class Pets(FolderDataset):
+        def _prepare(self):
+            self.classes = ("cat",)
+
+    with pytest.raises(DataError, match="two classes or more"):
+        Pets(root=folder)
+
+
+def test_digest_of_the_names(folder, write):
+    digests = {split: FolderDataset(split=split, root=folder).names_digest for split in ("train", "val")}
+    assert digests["train"] != digests["val"] and len(digests["train"]) == 64
+    (folder / "train.txt").write_text("".join(f"a{i}\n" for i in (9, 7, 6, 5, 4, 3, 2, 1, 0)))
+    assert FolderDataset(root=folder).names_digest == digests["train"]  # in another order
+    (folder / "train.txt").write_text("".join(f"a{i}\n" for i in (8, 7, 6, 5, 4, 3, 2, 1, 0)))
+    assert FolderDataset(root=folder).names_digest != digests["train"]

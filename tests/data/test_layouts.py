@@ -1,11 +1,13 @@
 """Every data set from a miniature of its real layout, and finding them by name."""
 import logging
+import shutil
+import unicodedata
 
 import miniatures
 import numpy as np
 import pytest
 
-from mxnetseg.data import get_dataset, get_dataset_class, list_datasets
+from mxnetseg.data import get_dataset, get_dataset_class, list_datasets, without_folder
 from mxnetseg.data.audit import audit
 from mxnetseg.data.base import IGNORE
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, UsageError
@@ -141,7 +143,70 @@ def test_one_that_is_read_as_downloaded_needs_no_preparation(tmp_path):
     assert "prepare" not in error.value.fix
 
 
+ALONE = {  # of those that have more than one folder or list: what may be missing beside the split
+    ("camvid", "test"): ("train", "trainannot", "val", "valannot", "train.txt", "val.txt"),
+    ("camvid", "val"): ("train", "trainannot", "test", "testannot", "train.txt", "test.txt"),
+    ("mhpv1", "test"): ("train_list.txt",), ("bdd100k", "test"): ("labels", "images/train", "images/val"),
+    ("citycoarse", "val"): ("gtCoarse", "leftImg8bit/train", "leftImg8bit/train_extra"),
+    ("cityscapes", "test"): ("gtFine", "leftImg8bit/train", "leftImg8bit/val"),
+    ("pascalvoc", "test"): ("SegmentationClass", "ImageSets/Segmentation/train.txt"),
+    ("folder", "test"): ("masks", "train.txt", "val.txt"), ("list", "test"): ("ids", "train.txt", "val.txt")}
+
+
+@pytest.mark.parametrize("name, split", ALONE)
+@pytest.mark.parametrize("above", [False, True])
+def test_a_folder_with_one_split_alone_is_found(tmp_path, name, split, above):
+    mini = EVERY[name][1](tmp_path / "dataset")
+    for part in ALONE[name, split]:
+        path = mini.root / part
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    above = above and name not in ("folder", "list")
+    root = next(f for f in mini.root.parents if f.name == "dataset") if above else mini.root
+    dataset = get_dataset(name, split=split, root=root)
+    assert [dataset[i].name for i in range(len(dataset))] == list(mini.splits[split])
+    assert audit(name, root=root, splits=[split]).passed
+
+
+def test_a_whole_data_set_goes_before_one_split_alone(tmp_path):
+    mini = miniatures.camvid(tmp_path)
+    for part in ("test", "testannot"):
+        miniatures.write_image(tmp_path / part / "x.png")
+    assert get_dataset("camvid", split="test", root=tmp_path).root == mini.root
+
+
+@pytest.mark.parametrize("name", ["siftflow as released", "mhpv1", "stanfordbackground as released", "nyuv2"])
+def test_what_a_mac_leaves_is_no_picture(tmp_path, name):
+    mini, name = EVERY[name][1](tmp_path), EVERY[name][0]
+    for path in [p for p in mini.root.rglob("*") if p.suffix in (".jpg", ".png", ".txt")]:
+        path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+    for folder in ("images", "labels"):  # by these endings the arrangement is recognised
+        if (mini.root / folder).is_dir():
+            (mini.root / folder / "._x.png").write_bytes(b"Mac OS X")
+    for split, names in mini.splits.items():
+        dataset = get_dataset(name, split=split, root=mini.root)
+        assert [dataset[i].name for i in range(len(dataset))] == list(names)
+
+
 # ---- by name
+
+
+@pytest.mark.parametrize("name, root", [
+    ("folder:~/pets", None), ("~/pets", None), ("folder", "~/pets"), ("folder:~nobody/pets", None)])
+def test_from_the_home_folder(tmp_path, monkeypatch, name, root):
+    miniatures.folder(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if "nobody" in name:
+        with pytest.raises(DataNotFoundError, match="was not found"):
+            get_dataset(name)
+    else:
+        assert get_dataset(name, root=root).root == tmp_path / "pets"
+
+
+def test_without_the_folder_in_a_name():
+    for name, wanted in (("folder:a/b", "folder"), ("list:~/a", "list"), ("pack:a", "pack"), ("./a", "folder"),
+                         ("camvid", "camvid"), ("CityScapes", "CityScapes"), ("nothing", "nothing")):
+        assert without_folder(name) == wanted
+
 
 @pytest.fixture
 def camvid(tmp_path):
@@ -329,6 +394,28 @@ def test_lists_may_name_files_anywhere(tmp_path):
     dataset = get_dataset(f"list:{tmp_path / 'lists'}")
     assert dataset[0].name.endswith("far/x") and not dataset[0].name.startswith("/")
     assert dataset.mask_path(0).samefile(mask) and (dataset[0].mask == 1).all()
+
+
+def test_other_spellings_of_a_list(tmp_path):
+    mini = miniatures.listfile(tmp_path)
+    mini.lists["val"].rename(mini.root / "valid.txt")
+    assert get_dataset(f"list:{mini.root}", split="val")[0].name == "in/y1"
+    assert len(get_dataset(f"list:{mini.root}", split="trainval")) == 3
+    (mini.root / "val.txt").write_text("in/z1.jpg ids/y1.png\n")
+    with pytest.raises(DataError, match="there under 2 names") as error:
+        get_dataset(f"list:{mini.root}", split="val")
+    assert error.value.where == f"{mini.root / 'val.txt'}\n{mini.root / 'valid.txt'}"
+
+
+def test_a_list_in_another_encoding_of_accents(tmp_path):
+    for line, disk in (("NFC", "NFD"), ("NFD", "NFC")):
+        root = tmp_path / line
+        miniatures.write_list(root / "classes.txt", ["a", "b"])
+        miniatures.write_list(root / "train.txt", [unicodedata.normalize(line, "caf\u00e9 1.jpg\tm\u00fc.png")])
+        image = miniatures.write_image(root / unicodedata.normalize(disk, "caf\u00e9 1.jpg"))
+        miniatures.write_mask(root / unicodedata.normalize(disk, "m\u00fc.png"), np.ones((24, 32), np.uint8))
+        dataset = get_dataset(f"list:{root}")
+        assert dataset.image_path(0) == image and dataset[0].name == "caf\u00e9 1" and dataset[0].mask.all()
 
 
 def test_lists_that_share_a_picture_do_not_make_a_trainval(tmp_path):

@@ -134,3 +134,17 @@ def test_wrong_use(packed, tmp_path, capsys):
         get_dataset(f"pack:{tmp_path / 'nothing'}")
     with pytest.raises(UnknownNameError, match="'test'"):
         get_dataset(f"pack:{packed[1]}", split="test")
+
+
+def test_a_name_that_leaves_the_folder_is_refused(folder, tmp_path):
+    dataset = get_dataset(str(folder))
+    dataset._pairs[0] = dataset.pair(0)._replace(name="../../x")
+    write_pack(dataset, tmp_path / "packs" / "train.pack")
+    with pytest.raises(DataError, match="no path below a folder") as error:
+        PackDataset(root=tmp_path / "packs")
+    assert error.value.received == "../../x"
+
+
+def test_packs_below_the_home_folder(packed, monkeypatch):
+    monkeypatch.setenv("HOME", str(packed[1].parent))
+    assert get_dataset("pack:~/packs").nclass == 3

@@ -36,7 +36,7 @@ def check(result, code, *words):
     (["--ctx", "0", "0"], ["named twice", "0 0"]),
     (["--ctx", "0", "cpu"], ["cannot share", "0 cpu"]),
     (["--batch-size", "7"], ["fewer images than one batch", "7 with 6 images", "at most 6"]),
-    (["--batch-size", "3", "--ctx", "0", "1"], ["3 images, 2 devices", "--batch-size 4"]),
+    (["--batch-size", "3", "--ctx", "cpu", "cpu"], ["3 images, 2 devices", "--batch-size 4"]),
 ])
 def test_options_of_train(command, options, data, tmp_path, arguments, words):
     check(command("train", *options, "--data", data, "--weights", tmp_path / "w", *arguments), 2, *words)
@@ -179,7 +179,7 @@ class TestCheckpoints:
     def test_none_at_all(self, command, data, tmp_path, name):
         arguments = [data / "images" / "val0.png"] if name == "predict" else []
         check(command(name, *arguments, "--weights", tmp_path / "w"), 1, "no checkpoint yet", str(tmp_path / "w"),
-              "python train.py --model fcn")
+              "mxnetseg demo", "mxnetseg train --model fcn")
 
     def test_a_misspelt_name(self, command, trained):
         best, = trained.weights.glob("fcn/*_best.params")
@@ -242,15 +242,15 @@ class TestResuming:
 
 class TestPictures:
     @pytest.mark.parametrize("arguments, code, words", [
-        (["{tmp}/none.png"], 2, ["no picture there", "{tmp}/none.png"]),
-        (["{tmp}/empty"], 2, ["no picture there", "{tmp}/empty", ".png"]),
+        (["{tmp}/none.png"], 2, ["no such file or folder", "{tmp}/none.png"]),
+        (["{tmp}/empty"], 2, ["holds no image", "{tmp}/empty", ".png"]),
         (["{tmp}/text.png"], 1, ["cannot be decoded", "{tmp}/text.png"]),
-        (["{tmp}/a/x.png", "{tmp}/b/x.jpg"], 2, ["have one name", "a/x.png", "b/x.jpg", "--out"])])
+        (["{tmp}/a/x.png", "{tmp}/b/a/x.png"], 2, ["have one name", "a/x.png", "b/a/x.png", "--out"])])
     def test_that_cannot_be_segmented(self, command, trained, data, tmp_path, arguments, code, words):
         (tmp_path / "empty").mkdir()
         (tmp_path / "text.png").write_text("text")
-        for name in ("a/x.png", "b/x.jpg"):
-            (tmp_path / name).parent.mkdir()
+        for name in ("a/x.png", "b/a/x.png"):
+            (tmp_path / name).parent.mkdir(parents=True)
             Image.open(data / "images" / "val0.png").save(tmp_path / name)
         result = command("predict", *(a.format(tmp=tmp_path) for a in arguments), "--weights", trained.weights,
                          "--out", tmp_path / "out")

@@ -24,6 +24,7 @@ from mxnetseg.engine.checkpoint import (
 )
 from mxnetseg.errors import CheckpointError, UsageError
 from mxnetseg.models import get_model
+from mxnetseg.models.weights import assign
 
 
 class Bag:
@@ -107,6 +108,9 @@ class TestRoundTrip:
             assert sidecar["data"] == get_dataset(str(pictures)).info()
             assert sidecar["normalisation"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
             assert sidecar["protocol"]["splits"] == {"train": "train", "val": "val"}
+            assert sidecar["contents"] == {split: {
+                "split": split, "images": count, "names": get_dataset(str(pictures), split=split).names_digest}
+                for split, count in (("train", 6), ("val", 3))}
             assert sidecar["metrics"]["miou"] == trained.scores.miou
             assert [c["name"] for c in sidecar["metrics"]["classes"]] == ["red", "green", "blue"]
             assert Config.from_dict(sidecar["config"]).model.name == "toy"
@@ -214,6 +218,9 @@ class TestDamage:
     def test_another_number_of_classes_is_refused(self, copy):
         checkpoint = copy()
         edit(checkpoint, lambda s: s["model"].update(nclass=7))
+        with pytest.raises(CheckpointError, match="model.nclass: expected the number of data.classes"):
+            restore_network(checkpoint, [mx.cpu()])
+        edit(checkpoint, lambda s: (s["data"].update(classes=list("abcdefg"), palette=[[0, 0, 0]] * 7)))
         with pytest.raises(CheckpointError, match="do not fit") as error:
             restore_network(checkpoint, [mx.cpu()])
         assert "(3, 6, 1, 1) in the file, (7, 6, 1, 1) in this network" in str(error.value)
@@ -221,7 +228,7 @@ class TestDamage:
     def test_tensors_of_another_shape_can_be_skipped_and_are_listed(self, copy):
         checkpoint = copy()
         net = get_model("toy", nclass=5)
-        skipped = checkpoint.load_into(net, skip=True)
+        skipped = assign(net, checkpoint.read().params, where=checkpoint.path, skip=True)
         assert {s.name for s in skipped} == {"head.weight", "head.bias", "aux_head.weight", "aux_head.bias"}
 
 
@@ -230,6 +237,11 @@ class TestFinding:
         checkpoint = copy()
         for text in (checkpoint.path, str(checkpoint.path)[:-len(".params")]):
             assert find_checkpoint(text, folder).path == checkpoint.path
+
+    def test_by_path_from_the_home_folder(self, copy, folder, monkeypatch):
+        checkpoint = copy()
+        monkeypatch.setenv("HOME", str(checkpoint.path.parent))
+        assert find_checkpoint(f"~/{checkpoint.path.name}", folder).path == checkpoint.path
 
     def test_by_name_below_the_folder(self, copy, folder):
         checkpoint = copy()

@@ -1,10 +1,12 @@
 """What --ctx means, on machines with and without GPUs."""
+import ctypes
 import logging
 
 import mxnet as mx
 import numpy as np
 import pytest
 
+from mxnetseg._compat import count_cores
 from mxnetseg.engine import contexts
 from mxnetseg.engine.contexts import resolve_contexts, to_device
 from mxnetseg.errors import DeviceError
@@ -25,14 +27,15 @@ def test_by_default_the_first_gpu_or_the_cpu(gpus):
 
 
 @pytest.mark.parametrize("wanted", [["0"], ["0", "1", "2", "3"], ["2", "5"], [0, 1], ["gpu0", "gpu:1"]])
-def test_without_any_gpu_as_many_cpu_contexts_after_one_warning(gpus, wanted, caplog):
+def test_without_any_gpu_one_cpu_context_after_one_warning(gpus, wanted, caplog):
     gpus(0)
     with caplog.at_level(logging.INFO, logger="mxnetseg"):
-        assert resolve_contexts(wanted) == [mx.cpu(i) for i in range(len(wanted))]
+        assert resolve_contexts(wanted) == [mx.cpu()]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    for word in ("no GPU", " ".join(map(str, wanted)), f"{len(wanted)} CPU context", "mxnetseg[cu112]", "doctor"):
+    for word in ("no GPU", " ".join(map(str, wanted)), "on the CPU", "mxnetseg[cu112]", "doctor"):
         assert word in record.getMessage()
+    assert ("one device with the whole batch" in record.getMessage()) == (len(wanted) > 1)
 
 
 @pytest.mark.parametrize("wanted, indices", [(["0"], [0]), (["1", "0"], [1, 0]), (["0", "1", "2", "3"], [0, 1, 2, 3]),
@@ -67,11 +70,14 @@ def test_the_cpu_needs_no_warning(gpus, count, caplog):
     gpus(count)
     assert resolve_contexts(["cpu"]) == [mx.cpu(0)]
     assert resolve_contexts(["cpu0", "cpu(1)", "CPU:2"]) == [mx.cpu(0), mx.cpu(1), mx.cpu(2)]
+    assert resolve_contexts(["cpu", "cpu"]) == resolve_contexts(["cpu", "cpu1"]) == [mx.cpu(0), mx.cpu(1)]
+    assert resolve_contexts(["CPU", "cpu", "cpu"]) == [mx.cpu(i) for i in range(3)]
     assert not caplog.records
 
 
 @pytest.mark.parametrize("count", [0, 2])
-@pytest.mark.parametrize("wanted", [["0", "0"], ["0", "1", "0"], ["0", "00"], ["cpu", "cpu0"], ["0", "gpu0"], [0, "0"]])
+@pytest.mark.parametrize("wanted", [["0", "0"], ["0", "1", "0"], ["0", "00"], ["cpu", "cpu0"], ["0", "gpu0"], [0, "0"],
+                                    ["cpu", "cpu", "cpu1"]])
 def test_a_device_named_twice(gpus, count, wanted):
     gpus(count)
     with pytest.raises(DeviceError, match="named twice") as error:
@@ -110,3 +116,32 @@ def test_on_the_first_cpu_context_nothing_is_copied():
     there[1, 0] = 7
     mx.nd.waitall()
     assert array[1, 0] == 7
+
+
+def threads_of(context):
+    """How many OpenMP threads an operator in a context's thread starts."""
+    seen = []
+    omp = ctypes.CDLL("libgomp.so.1")
+    ask = contexts._PushedFunction(lambda _: seen.append(omp.omp_get_max_threads()))
+    contexts.check_call(contexts._LIB.MXEnginePushSync(ask, None, None, ctypes.byref(contexts._CContext(context)), None,
+                                                       0, None, 0, None, 0, b"ask"))
+    mx.nd.waitall()
+    return seen[0]
+
+
+@pytest.mark.parametrize("cores, count, each", [("8", 1, 8), ("8", 2, 4), ("8", 3, 2), ("2", 4, 1), ("1", 2, 1)])
+def test_cpu_contexts_share_the_cores(gpus, monkeypatch, cores, count, each):
+    gpus(0)
+    monkeypatch.setenv("OMP_NUM_THREADS", cores)
+    devices = resolve_contexts(["cpu"] * count)
+    assert [threads_of(device) for device in devices] == [each] * count
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert threads_of(resolve_contexts(["cpu"])[0]) == 1  # a later choice replaces it
+
+
+@pytest.mark.parametrize("value", ["", "0", "many"])
+def test_without_a_number_of_threads_each_core_has_one(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert contexts._threads() == count_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "6,2")
+    assert contexts._threads() == 6

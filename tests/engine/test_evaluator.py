@@ -12,7 +12,7 @@ from mxnetseg.bench.serve import resident_mib
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE, Sample, SegDataset
 from mxnetseg.data.cityscapes import Cityscapes
-from mxnetseg.engine.evaluator import check_classes, evaluate, write_predictions
+from mxnetseg.engine.evaluator import check_classes, contents, evaluate, warn_of_other_images, write_predictions
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.engine.precision import fused
 from mxnetseg.errors import CheckpointError, DataError
@@ -102,6 +102,35 @@ class TestScores:
             with pytest.raises(CheckpointError, match="other classes") as error:
                 check_classes(classes, dataset, where="a.params")
             assert words in str(error.value) and "a.params" in str(error.value) and "init_from" in error.value.fix
+
+
+class TestOtherImages:
+    """Than when the checkpoint was written."""
+
+    @pytest.fixture
+    def said(self, pictures, caplog):
+        def say(sidecar, *, held_out=False):
+            dataset = get_dataset(str(pictures), split="val")
+            dataset.held_out = held_out
+            caplog.clear()
+            warn_of_other_images(sidecar, dataset, where="a.params")
+            return caplog.text
+        return say
+
+    def test_the_same(self, said, pictures):
+        assert not said({"contents": {"val": contents(get_dataset(str(pictures), split="val"))}})
+        assert not said({"contents": {"train": contents(get_dataset(str(pictures))), "val": None}})
+
+    def test_others(self, said):
+        text = said({"contents": {"train": None, "val": {"split": "val", "images": 7, "names": "ab"}}})
+        assert "'val' of fields" in text and "7 then, 3 now" in text and "a.params" in text
+
+    def test_not_recorded(self, said):
+        assert not said({}) and "held out" in said({}, held_out=True)
+
+    @pytest.mark.parametrize("section", [[], "x", 3, {"val": 1}, {"val": []}, {"val": {"split": ["val"]}}])
+    def test_a_damaged_record_is_no_traceback(self, said, section):
+        said({"contents": section}, held_out=True)
 
 
 class Pictures(SegDataset):

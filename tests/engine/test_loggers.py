@@ -1,6 +1,7 @@
 """The log of a run: whole rows, each once, whatever happened; and wandb, which never stands in the way."""
 import json
 import logging
+import resource
 import sys
 import types
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg.engine.loggers import RunLog, Wandb, read_log
+from mxnetseg.errors import UsageError
 from mxnetseg.viz.curves import curves
 
 
@@ -30,6 +32,7 @@ class TestRunLog:
     def test_rows_come_as_they_were_given_and_the_curves_are_drawn(self, tmp_path, monkeypatch):
         monkeypatch.setattr("mxnetseg.engine.loggers.curves", curves)
         run_log = filled(tmp_path / "run")
+        run_log.draw()
         assert run_log.path == tmp_path / "run.jsonl" and run_log.picture == tmp_path / "run_curves.png"
         assert [(r["kind"], r["step"]) for r in rows(run_log.path)] == \
             [("step", 1), ("step", 2), ("epoch", 2), ("step", 3), ("step", 4), ("epoch", 4), ("step", 5), ("step", 6),
@@ -63,6 +66,7 @@ class TestRunLog:
         monkeypatch.setattr("mxnetseg.engine.loggers.curves", lambda epochs, path: drawn.append(list(epochs)))
         run_log = RunLog(tmp_path / "run", resume_step=4)
         run_log.epoch({"step": 6, "epoch": 3, "train_loss": 9})
+        run_log.draw()
         run_log.close()
         assert [[r["train_loss"] for r in epochs] for epochs in drawn] == [[1, 1 / 2, 9]]
 
@@ -77,6 +81,63 @@ class TestRunLog:
         run_log.step({"step": 101})
         run_log.close()
         assert rows(run_log.path) == before + [{"kind": "step", "step": 101}]
+
+    @pytest.mark.parametrize("room", [0, 1, 20])
+    def test_a_row_that_finds_no_room_is_written_with_a_later_one(self, tmp_path, room, caplog):
+        """A limit on the size of files cuts a row short, as a full disk does."""
+        run_log = filled(tmp_path / "run")
+        before = rows(run_log.path)
+        run_log = RunLog(tmp_path / "run", resume_step=100)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (run_log.path.stat().st_size + room, limits[1]))
+        try:
+            run_log.step({"step": 7, "loss": 0.25})
+            run_log.step({"step": 8, "loss": 0.25})
+            assert rows(run_log.path) == before  # whole rows only
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        run_log.step({"step": 9, "loss": 0.25})
+        run_log.close()
+        assert [row["step"] for row in rows(run_log.path)] == [row["step"] for row in before] + [7, 8, 9]
+        assert [("cannot be" in r.getMessage(), "again" in r.getMessage()) for r in caplog.records] == [
+            (True, False), (False, True)]
+
+    def test_rows_that_are_lost_in_the_end_are_counted(self, tmp_path, caplog):
+        run_log = RunLog(tmp_path / "run")
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            run_log.step({"step": 1})
+            run_log.step({"step": 2})
+            run_log.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        run_log.close()
+        assert len(caplog.records) == 2 and "2 rows of the log are lost" in caplog.text
+
+    @pytest.mark.parametrize("line", [b"[1]", b"3", b"null", b'{"kind": "step"}', b'{"kind": "x", "step": 1}',
+                                      b'{"kind": "step", "step": "1"}', b'{"kind": "epoch", "step": 1, "a": [1]}',
+                                      b"\xff\xfe", b"{", b"[" * 100_000])
+    def test_a_broken_row_is_left_out_with_a_warning(self, tmp_path, line, caplog):
+        run_log = filled(tmp_path / "run")
+        before = rows(run_log.path)
+        data = run_log.path.read_bytes().split(b"\n", 1)
+        run_log.path.write_bytes(data[0] + b"\n" + line + b"\n" + data[1])
+        RunLog(tmp_path / "run", resume_step=100).close()
+        assert rows(run_log.path) == before
+        assert "1 broken rows of the log are left out (line 2)" in caplog.text
+
+    def test_an_unreadable_log_is_refused_and_not_overwritten(self, tmp_path, monkeypatch):
+        run_log = filled(tmp_path / "run")
+        before = run_log.path.read_bytes()
+
+        def refuse(self):
+            raise PermissionError(13, "Permission denied", str(self))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(run_log.path), "read_bytes", refuse)
+            with pytest.raises(UsageError, match="log cannot be read"):
+                RunLog(tmp_path / "run", resume_step=100)
+        assert run_log.path.read_bytes() == before
 
     def test_without_a_log_there_is_nothing_to_go_on_from(self, tmp_path):
         assert read_log(tmp_path / "none.jsonl") == []
@@ -96,7 +157,8 @@ class FakeWandb(types.ModuleType):
         self._note("init", arguments)
         if arguments["mode"] == "online" and not self.online:
             raise ConnectionError("no route")
-        return types.SimpleNamespace(log=lambda row: self._note("log", row), finish=lambda: self._note("finish", None))
+        return types.SimpleNamespace(id=arguments.get("id", f"id{len(self.calls)}"),
+                                     log=lambda row: self._note("log", row), finish=lambda: self._note("finish", None))
 
     def _note(self, name, value):
         self.calls.append((name, value))
@@ -193,3 +255,38 @@ def test_wandb_gets_the_rows_of_the_local_log(fake, fit, configure, tmp_path):
     local = [{k: v for k, v in row.items() if k != "kind"} for row in rows(trainer.run_log.path)]
     assert [value for name, value in module.calls if name == "log"] == local
     assert module.calls[0][1]["config"] == trainer.config.to_dict() and module.calls[-1][0] == "finish"
+
+
+class TestAResumedRunOnWandb:
+    def inits(self, module):
+        return [value for name, value in module.calls if name == "init"]
+
+    def test_is_its_own_run_there(self, fake, fit, configure, tmp_path):
+        module = fake()
+        _, first = fit(configure(), tmp_path, wandb="demo", stop_at=2)
+        assert first.last.read_sidecar()["wandb"] == "id1" and "id" not in self.inits(module)[0]
+        _, second = fit(configure(), tmp_path, wandb="demo", resume=first.last, stop_at=1)
+        assert self.inits(module)[1] == {**self.inits(module)[0], "id": "id1", "resume": "allow"}
+        fit(configure(), tmp_path, wandb="demo", resume=second.last)
+        assert self.inits(module)[2]["id"] == "id1"
+
+    def test_also_after_a_part_without_wandb(self, fake, fit, configure, tmp_path):
+        module = fake()
+        _, first = fit(configure(), tmp_path, wandb="demo", stop_at=2)
+        _, second = fit(configure(), tmp_path, resume=first.last, stop_at=1)
+        fit(configure(), tmp_path, wandb="demo", resume=second.last)
+        assert [init.get("id") for init in self.inits(module)] == [None, "id1"]
+
+    def test_without_a_run_there_it_is_a_new_one(self, fake, fit, configure, tmp_path):
+        _, first = fit(configure(), tmp_path, stop_at=2)
+        assert first.last.read_sidecar()["wandb"] is None
+        module = fake()
+        fit(configure(), tmp_path, wandb="demo", resume=first.last, stop_at=1)
+        assert "id" not in self.inits(module)[0]
+
+    def test_an_id_is_kept_where_wandb_fails(self, fake, fit, configure, tmp_path):
+        fake()
+        _, first = fit(configure(), tmp_path, wandb="demo", stop_at=2)
+        fake(broken=["init"])
+        _, second = fit(configure(), tmp_path, wandb="demo", resume=first.last, stop_at=1)
+        assert second.last.read_sidecar()["wandb"] == "id1"

@@ -1,4 +1,7 @@
 """Three lines from a picture to its classes."""
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -89,6 +92,81 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
         Predictor(tmp_path / "none.params")
 
 
+def answers_in_threads(predictor, images, threads=8):
+    """The class map of every image, asked for by several threads at once, each in an order of its own."""
+    found = [[None] * len(images) for _ in range(threads)]
+    start = threading.Barrier(threads)
+
+    def work(number):
+        order = np.random.RandomState(number // 2).permutation(len(images))  # pairs meet every new size together
+        start.wait()
+        for i in order:
+            found[number][i] = predictor(images[i]).class_map
+    with ThreadPoolExecutor(threads) as pool:
+        for job in [pool.submit(work, n) for n in range(threads)]:
+            job.result()
+    return found
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"precision": "plain"}, {"precision": "int8"}, {"ms": True},
+    pytest.param({"precision": "bfloat16"}, marks=pytest.mark.bfloat16)], ids=str)
+def test_eight_threads_and_ever_new_sizes(trained, pictures, options):
+    shown = np.array(Image.open(pictures / "images" / "val0.png"))
+    sizes = [(16 + 3 * i % 23, 20 + 7 * i % 31) for i in range(12)]
+    images = [np.ascontiguousarray(np.resize(shown, (*size, 3))) for size in sizes] * 2  # each size comes again
+    if options.get("precision") == "int8":
+        options = {**options, "calibration": [shown]}
+    alone = Predictor(trained[1].last, **options)
+    wanted = [alone(image).class_map for image in images]
+    for found in answers_in_threads(Predictor(trained[1].last, **options), images):
+        for got, one in zip(found, wanted):
+            assert got.shape == one.shape
+            assert (got != one).mean() <= 0.01  # a size's own graph rounds differently from the one for any size
+
+
+def test_predictors_of_one_network_in_several_threads(trained, pictures):
+    """Segmenters that share a network trace its blocks, too."""
+    image = np.array(Image.open(pictures / "images" / "val1.png"))
+    wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
+    segmenters = [Segmenter(trained[0].net, [mx.cpu()]) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda segmenter: segmenter(image).asnumpy(), segmenters):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_predictors_made_in_several_threads(trained, pictures):
+    image = np.array(Image.open(pictures / "images" / "val1.png"))
+    wanted = Predictor(trained[1].last)(image).class_map
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda _: Predictor(trained[1].last)(image).class_map, range(16)):
+            np.testing.assert_array_equal(got, wanted)
+
+
 def test_is_to_be_had_from_the_package():
     import mxnetseg
     assert mxnetseg.Predictor is Predictor
+
+
+def test_every_usual_form_of_an_image_gives_the_same(predictor, pictures):
+    path = pictures / "images" / "val0.png"
+    image = np.array(Image.open(path))
+    wanted = predictor(path).class_map
+    for form in (str(path), image, Image.open(path), mx.nd.array(image, dtype="uint8"), image[:, ::-1][:, ::-1]):
+        np.testing.assert_array_equal(predictor(form).class_map, wanted)
+    several = predictor([path, image, Image.open(path)])
+    assert [p.name for p in several] == ["val0", "image", "image"] and predictor([]) == []
+    for prediction in several:
+        np.testing.assert_array_equal(prediction.class_map, wanted)
+    grey = Image.open(path).convert("L")
+    np.testing.assert_array_equal(predictor(grey).image, np.array(grey)[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize("form, word", [
+    (Image.new("RGBA", (64, 48)), "RGBA"), (Image.new("I;16", (64, 48)), "I;16"), (Image.new("F", (64, 48)), "mode F"),
+    (mx.nd.zeros((48, 64, 3)), "float32"), (np.zeros((3, 48, 64), np.uint8), "(3, 48, 64)"), (None, "NoneType"),
+    ([[0, 0], [1, 1]], "int"), (b"bytes", "bytes")])
+def test_a_form_that_would_lose_something_is_refused(predictor, form, word):
+    with pytest.raises(UsageError) as error:
+        predictor(form)
+    assert word in str(error.value) and error.value.fix

@@ -3,6 +3,7 @@ import json
 import logging
 import signal
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from itertools import product
 
@@ -17,7 +18,8 @@ from mxnetseg.engine.checkpoint import Checkpoint
 from mxnetseg.engine.interrupt import Interrupt
 from mxnetseg.engine.scaling import LossScale
 from mxnetseg.engine.trainer import Trainer
-from mxnetseg.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
+from mxnetseg.errors import CheckpointError, ConfigError, DataError, EnvironmentProblem, TrainingDiverged
+from mxnetseg.files import atomic_write
 from mxnetseg.losses import FORMS
 from mxnetseg.models import get_model
 
@@ -253,7 +255,7 @@ class TestGoingOn:
         validate = Trainer._validate
 
         def signalled(self):
-            if self.progress.epoch == 1:
+            if self.progress.epoch == 0:
                 signal.raise_signal(signal.SIGINT)
             return validate(self)
         monkeypatch.setattr(Trainer, "_validate", signalled)
@@ -288,10 +290,59 @@ class TestGoingOn:
         assert str(result.last.path) in str(info.value)
         assert {p.name: p.read_bytes() for p in result.last.path.parent.iterdir()} == before
 
+    @pytest.mark.parametrize("stop_at, step", [(None, 3 * STEPS), (2, 2)])
+    def test_another_number_of_epochs_says_that_the_learning_rate_jumps(self, fit, configure, tmp_path, caplog, stop_at,
+                                                                        step):
+        first, result = fit(configure(), tmp_path, validate=False, stop_at=stop_at)
+        trainer = Trainer(configure({"train.epochs": 9}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True,
+                          resume=result.last)
+        said, = (r.getMessage() for r in caplog.records if "jumps" in r.getMessage())
+        assert f"from {first.rate(step - 1):.3g} to {trainer.rate(step):.3g} at step {step + 1}" in said
+        assert "lr 0.05 over 3 epochs" in said and "lr 0.05 over 9" in said
+
+    @pytest.mark.parametrize("changes", [{}, {"schedule.name": "constant", "train.epochs": 9}])
+    def test_the_same_schedule_says_nothing(self, fit, configure, tmp_path, caplog, changes):
+        before = {key: value for key, value in changes.items() if key != "train.epochs"}
+        _, result = fit(configure(before), tmp_path, validate=False, stop_at=2)
+        Trainer(configure(changes), [mx.cpu()], folder=tmp_path, validate=False, quiet=True, resume=result.last)
+        assert "jumps" not in caplog.text
+
+    def test_leftovers_of_a_killed_process_are_removed_and_those_of_others_stay(self, fit, configure, tmp_path,
+                                                                                monkeypatch):
+        _, result = fit(configure({"train.epochs": 1}), tmp_path)
+        last, folder = result.last.path, result.last.path.parent
+        with monkeypatch.context() as patch:  # a killed process deletes nothing
+            patch.setattr("mxnetseg.files.os.unlink", lambda path: None)
+            for path in [*(last.with_suffix(ending) for ending in (".json", ".yaml", ".jsonl")),
+                         result.best.sidecar_path, last.with_name(last.stem + "_curves.png"), folder / "other.json"]:
+                with suppress(KeyboardInterrupt), atomic_write(path):
+                    raise KeyboardInterrupt
+        assert len(list(folder.glob(".*.tmp"))) == 6
+        ours = [last.with_name(last.name + ".new"), last.with_suffix(".state.new"),
+                result.best.path.with_name(result.best.path.name + ".new")]
+        other = folder / "toy_resnet18_fields_20200101_000000.params.new"
+        for path in [*ours, other]:
+            path.touch()
+        fit(configure({"train.epochs": 1}), tmp_path, resume=result.last)
+        assert not any(path.exists() for path in ours) and other.exists() and len(list(folder.glob(".*.tmp"))) == 1
+
     def test_the_best_checkpoint_cannot_be_resumed_and_says_which_can(self, fit, configure, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path)
         with pytest.raises(CheckpointError, match="without _best"):
             fit(configure(), tmp_path, resume=Checkpoint(result.best.path))
+
+    @pytest.mark.parametrize("split, old, new", [("train", "train5", "val2"), ("val", "val2", "train5")])
+    def test_other_images_are_reported(self, fit, configure, painting, tmp_path, caplog, split, old, new):
+        data = painting(tmp_path / "tiles")
+        _, result = fit(configure({"train.epochs": 1}, data=data), tmp_path / "w")
+        config, said = configure({"train.epochs": 2}, data=data), "holds other images than when"
+        fit(config, tmp_path / "w", resume=Checkpoint(result.last.path))
+        assert said not in caplog.text
+        listed = data / f"{split}.txt"
+        listed.write_text(listed.read_text().replace(old, new))
+        fit(config, tmp_path / "w", resume=Checkpoint(result.last.path))
+        assert f"the split {split!r} of tiles {said} the checkpoint was written: " in caplog.text
+        assert caplog.text.count(said) == 1 and str(result.last.path) in caplog.text
 
     def test_other_classes_are_refused(self, fit, configure, painting, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path / "w", validate=False)
@@ -391,11 +442,12 @@ class TestLossScaling:
     def test_a_resumed_run_has_its_scale(self, configure, tmp_path):
         trainer = self.trainer(configure, tmp_path, LossScale(2.0 ** 5, good_steps=7))
         trainer._save_last()  # before the first update
+        trainer.close()
         assert trainer.last.read_sidecar()["loss_scale"] == {"value": 32.0, "good_steps": 7}
         resumed = Trainer(configure(), [mx.cpu()], folder=tmp_path, resume=trainer.last, validate=False, quiet=True)
         assert resumed._scale is None  # of float32
         resumed._scale = LossScale()
-        resumed._restore(trainer.last.read_sidecar())
+        resumed._restore(trainer.last.read(state=True))
         assert vars(resumed._scale) == {"value": 32.0, "good_steps": 7}
 
 
@@ -584,6 +636,81 @@ class TestData:
             fit(configure(data=root), tmp_path / "w")
         assert "train3.png" in str(error.value)
 
+    @pytest.mark.parametrize("split", ["train", "val"])
+    @pytest.mark.parametrize("contexts", [1, 2])
+    def test_one_that_appears_in_mid_run_loses_nothing(self, fit, written, configure, painting, tmp_path, split,
+                                                       contexts):
+        """The state is saved, the error says how to resume, and the resumed run is the uninterrupted one."""
+        root = painting(tmp_path / "data")
+        config = configure({"train.epochs": 2}, data=root)
+        _, result = fit(config, tmp_path / "whole", contexts=contexts)
+        wanted = written(result)
+
+        trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=tmp_path / "w", quiet=True)
+        name = f"train{trainer.loader.order(1)[-1]}.png" if split == "train" else "val1.png"
+        damaged, sound = root / "images" / name, (root / "images" / name).read_bytes()
+        plain, steps = trainer._backward, iter(range(100))
+
+        def damage(shares):
+            if next(steps) == (STEPS if split == "train" else 0):
+                damaged.write_bytes(b"no image")
+            return plain(shares)
+        trainer._backward = damage
+        if split == "train":  # read when it is needed, not ahead
+            trainer.loader.workers = 0
+        with pytest.raises(DataError) as error:
+            trainer.fit()
+        devices = " ".join(["cpu"] * contexts)
+        assert name in str(error.value)
+        assert f"mxnetseg train --resume {trainer.last.path} --ctx {devices}" in error.value.fix
+        progress = trainer.last.read_sidecar()["progress"]
+        assert (progress["epoch"], progress["batch"]) == ((1, STEPS - 1) if split == "train" else (0, STEPS))
+
+        damaged.write_bytes(sound)
+        _, result = fit(config, tmp_path / "w", contexts=contexts, resume=Checkpoint(trainer.last.path))
+        got = written(result)
+        for what in vars(wanted):
+            assert getattr(got, what) == getattr(wanted, what), what
+
+    def test_one_of_the_first_batch_saves_nothing_and_names_no_resume(self, configure, painting, tmp_path):
+        root = painting(tmp_path / "data")
+        trainer = Trainer(configure(data=root), [mx.cpu()], folder=tmp_path / "w", quiet=True)
+        (root / "images" / f"train{trainer.loader.order(0)[0]}.png").write_bytes(b"no image")
+        with pytest.raises(DataError) as error:
+            trainer.fit()
+        assert not trainer.last.has_sidecar() and "--resume" not in str(error.value)
+
+    def test_a_share_that_is_gone_saves_too(self, configure, tmp_path):
+        trainer = Trainer(configure(), [mx.cpu()], folder=tmp_path, quiet=True)
+        plain = trainer.loader.epoch
+
+        def epoch(number, start_batch=0):
+            yield from list(plain(number, start_batch))[:2]
+            raise OSError(116, "Stale file handle", "/share/images")
+        trainer.loader.epoch = epoch
+        with pytest.raises(EnvironmentProblem, match="data cannot be read") as error:
+            trainer.fit()
+        assert "Stale file handle" in str(error.value) and "/share/images" in str(error.value)
+        assert "--resume" in error.value.fix
+        assert trainer.last.read_sidecar()["progress"]["batch"] == 2
+
+    def test_a_state_that_cannot_be_saved_then_hides_neither_error(self, configure, tmp_path, monkeypatch):
+        trainer = Trainer(configure(), [mx.cpu()], folder=tmp_path, quiet=True)
+        plain = trainer.loader.epoch
+
+        def epoch(number, start_batch=0):
+            yield from list(plain(number, start_batch))[:2]
+            raise DataError("an image is damaged", where="a.png", fix="copy it again")
+
+        def write(*arguments):
+            raise EnvironmentProblem("the disk is full")
+        trainer.loader.epoch = epoch
+        monkeypatch.setattr(trainer.last, "write", write)
+        with pytest.raises(DataError, match="damaged") as error:
+            trainer.fit()
+        assert "could not be saved: the disk is full" in error.value.fix and "copy it again" in error.value.fix
+        assert "--resume" not in error.value.fix
+
     def test_masks_without_one_valid_pixel_score_nothing(self, fit, configure, painting, tmp_path):
         from PIL import Image
         root = painting(tmp_path / "data")
@@ -595,8 +722,8 @@ class TestData:
     def test_splits_of_other_classes_are_refused(self, configure, tmp_path, monkeypatch):
         from mxnetseg.engine import trainer as module
 
-        def opened(name, *, split, root):
-            dataset = get_dataset(name, split=split, root=root)
+        def opened(name, *, split, **options):
+            dataset = get_dataset(name, split=split, **options)
             dataset.classes = dataset.classes if split == "train" else ("other",) * 3
             return dataset
         monkeypatch.setattr(module, "get_dataset", opened)
@@ -614,3 +741,32 @@ def test_first_values_depend_on_the_seed_alone():
     for _ in range(8):
         again = values()
         assert [name for name in first if (first[name] != again[name]).any()] == []
+
+
+class TestTheBar:
+    def test_shows_only_what_is_known(self, configure, tmp_path):
+        trainer = Trainer(configure({"train.epochs": 100}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
+        assert trainer._postfix(None) == "lr 0.05"
+        trainer._latest_loss = 1.25
+        assert trainer._postfix(3.0) == "loss 1.250, lr 0.05, 6.0 img/s"
+
+    def test_the_remaining_time_is_of_the_whole_run_and_leaves_out_the_first_steps(self, configure, tmp_path,
+                                                                                   monkeypatch):
+        """A first step of a minute, then two seconds each; 50 hours are not two."""
+        clock, shown = [0.0], []
+        monkeypatch.setattr("mxnetseg.engine.pace.time.monotonic", lambda: clock[0])
+        trainer = Trainer(configure({"train.epochs": 30000}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
+        for done in range(1, 20):
+            clock[0] += 60 if done == 1 else 2
+            trainer._pace.note(done)
+            shown.append(trainer._postfix(None))
+        assert all("left" not in text for text in shown[:7]) and all("left" in text for text in shown[7:])
+        assert shown[-1] == "lr 0.05, 49:59:22 left"
+
+    def test_as_it_is_drawn(self, configure, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        Trainer(configure({"train.epochs": 5}), [mx.cpu()], folder=tmp_path, validate=False).fit()
+        drawn = capsys.readouterr().err
+        assert "epoch 1/5:   0%|" in drawn and "/3" in drawn
+        for wrong in ("nan", "<", "?", "it/s"):
+            assert wrong not in drawn

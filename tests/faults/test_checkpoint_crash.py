@@ -12,12 +12,13 @@ from pathlib import Path
 
 import mxnet as mx
 import pytest
+from sidecars import sections
 
 from mxnetseg.engine.checkpoint import Checkpoint, newest
 from mxnetseg.errors import CheckpointError, EnvironmentProblem
 
 NAME = "fcn_resnet18_sample_20260101_120000.params"
-SECTIONS = {"model": {}, "data": {}, "normalisation": {}, "config": {}}
+SECTIONS = sections()
 
 
 class Net:
@@ -41,13 +42,10 @@ def write(folder, generation):
 
 def generation(folder):
     """Which set is there; reading it checks that it is whole, and that its three files belong together."""
-    checkpoint = Checkpoint(folder / NAME)
-    said = checkpoint.read_sidecar()["generation"]
-    net = Net(-1)
-    checkpoint.load_into(net)
-    state = checkpoint.read_state()["momentum"].asnumpy()
-    assert (state == said).all()
-    assert all((p.data().asnumpy() == said).all() for p in net.named_parameters().values())
+    sidecar, params, state = Checkpoint(folder / NAME).read(state=True)
+    said = sidecar["generation"]
+    assert all((tensor.asnumpy() == said).all() for tensor in (*params.values(), *state.values()))
+    assert params.keys() == Net(0).parameters.keys() and state.keys() == {"momentum"}
     return said
 
 

@@ -397,8 +397,9 @@ def stanfordbackground(base: Path) -> Mini:
 
 def stanford_release(base: Path) -> Mini:
     root, names = base / "Stanford10", tuple(f"000{i}" for i in range(5))
-    mini = Mini(root, {"train": (names[0], names[1], names[3], names[4]), "val": names[2:3],
-                       "trainval": (names[0], names[1], names[3], names[4], names[2])}, STANFORD, 8)
+    # the names' hashes choose the one that is held out
+    mini = Mini(root, {"train": (*names[:3], names[4]), "val": names[3:4],
+                       "trainval": (*names[:3], names[4], names[3])}, STANFORD, 8)
     for name in names:
         write_image(root / f"images/{name}.jpg")
         rows = np.where(ids_of(mini) == 255, -1, ids_of(mini).astype(int))
@@ -414,8 +415,7 @@ def sunrgbd(base: Path) -> Mini:
 
 def weizmannhorses(base: Path) -> Mini:
     names = tuple(f"horse00{i}" for i in range(5))
-    splits = {"train": (names[0], names[1], names[3], names[4]), "val": names[2:3],
-              "trainval": (names[0], names[1], names[3], names[4], names[2])}
+    splits = {"train": names[:4], "val": names[4:], "trainval": names}
     mini = Mini(base / "WeizHorses", splits, {0: "background", 1: "horse", 255: "horse"}, outside=2)
     return write_pairs(mini, {n: ("horse/{}.jpg", "mask/{}.png") for n in names})
 

@@ -145,7 +145,7 @@ def test_files_that_are_something_else(data, tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(CheckpointError, match="not there"):
         read_tensors(tmp_path / "none.pth")
-    with pytest.raises(CheckpointError, match="not there"):
+    with pytest.raises(CheckpointError, match="is a folder"):
         read_tensors(tmp_path)
 
 
@@ -311,7 +311,9 @@ def test_what_is_known_is_not_tried_away():
 
 
 # what stands at the beginning of a golden case's name -> the network
-FAMILIES = {"acfnet": "acfnet", "flattenet_att": "flattenet", "flattenet_ppm": "flattenet", "hrnetv2": "hrnet",
+FAMILIES = {"ddrnet23slim": "ddrnet", "ddrnet23_": "ddrnet", "pidnet_s": "pidnet", "pidnet_m": "pidnet",
+            "segformer_b0": "segformer", "segformer_b1": "segformer",
+            "acfnet": "acfnet", "flattenet_att": "flattenet", "flattenet_ppm": "flattenet", "hrnetv2": "hrnet",
             "offset_hrnetv2": "ovenet", "sfnet_r18_c19": "sfnet", "sfnet_r18_dsn": "sfnet", "sfnet_r50": "sfnet",
             "sfnet_r101": "sfnet", "sfsegnets": "sfnet", "mmseg_bisenetv1": "bisenet", "mmseg_danet": "danet",
             "mmseg_deeplabv3_": "deeplabv3", "mmseg_deeplabv3plus": "deeplabv3plus", "mmseg_fast_scnn": "fastscnn",
@@ -319,7 +321,9 @@ FAMILIES = {"acfnet": "acfnet", "flattenet_att": "flattenet", "flattenet_ppm": "
             "mmseg_ocrnet": "ocrnet", "mmseg_pspnet": "pspnet", "mmseg_setr": "setr", "mmseg_upernet": "upernet"}
 
 
-QUICK = {"acfnet", "flattenet_ppm", "hrnetv2", "sfnet_r18_dsn", "mmseg_bisenetv1", "mmseg_fcn_r50"}  # one case of each
+# one case of each
+QUICK = {"ddrnet23slim", "pidnet_s", "acfnet", "flattenet_ppm", "hrnetv2", "sfnet_r18_dsn", "mmseg_bisenetv1",
+         "mmseg_fcn_r50"}
 
 
 def originals():

@@ -29,15 +29,16 @@ SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet"
 MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}],
         **{name: [{"variant": "mmseg", "backbone": "resnet18"}]
            for name in ("bisenet", "danet", "deeplabv3plus", "semanticfpn")},
+        "pidnet": [{"variant": "l"}, {"form": "mmseg"}], "segformer": [{"form": "mmseg"}, {"backbone": "resnet18"}],
         "setr": [{"variant": "mmseg", "decoder": "naive", "backbone": "vit_reduced"}]}
 # Backbones that the quick suite leaves out: deep, or another size of one that it has.
-SLOW = ("resnet34", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
+SLOW = ("resnet34*", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
         "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite0",
-        "xception65*", "densenet161", "densenet169", "densenet201", "vit_base_16", "resnest26", "resnest50",
-        "resnest101")
+        "xception65*", "densenet161", "densenet169", "densenet201", "vit_base_16", "mit_b[12]", "resnest26",
+        "resnest50", "resnest101")
 # Too large for a test at all; a smaller one is the same code.
-HUGE = ("vit_large_16", "vit_huge_16", "resnest200", "resnest269")
-FIXED_STRIDE = {"densenet": 32, "vit": 16}  # of backbones that cannot have FCN's default
+HUGE = ("mit_b3", "mit_b4", "mit_b5", "vit_large_16", "vit_huge_16", "resnest200", "resnest269")
+FIXED_STRIDE = {"densenet": 32, "mit": 32, "vit": 16}  # of backbones that cannot have FCN's default
 
 
 def subjects():

@@ -8,6 +8,7 @@ import pytest
 from pytorch_cases import GOLDEN, build, picture, read
 
 from mxnetseg.losses import Blend, CrossEntropy, LovaszSoftmax, Mining, MixedLoss, Term, global_backward, global_value
+from mxnetseg.losses.boundary import BoundaryLoss, balanced_logistic
 from mxnetseg.models.ovenet import OffsetConfidence
 from mxnetseg.nn.resize import resize
 
@@ -262,3 +263,51 @@ def test_acfnet_declares():
                 total, terms, _ = declared(net, outputs, label, aux_weight=0.4, mining=mining)
                 check(total, entry["total"])
                 check(terms, [entry["ohem_final"], golden["ce_coarse"], golden["ce_aux"], golden["lovasz"]])
+
+
+def mined(shapes, entry):
+    """The cross-entropy that the entry says, with mining as HRNet's code does it."""
+    mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
+    weights = None if entry["class_weights"] is None else CITYSCAPES
+    return Blend([(1.0, CrossEntropy(shapes["classes"], class_weights=weights, mining=mining))])
+
+
+@entries("ddrnet", loss="total")
+def test_ddrnet(shapes, entry):
+    from mxnetseg.models import get_model
+    main, aux = drawn(shapes, 21, 22)
+    value, gradients = run(get_model("ddrnet", nclass=shapes["classes"], aux=True).terms(mined(shapes, entry), 0.4),
+                           [main, aux], label_of(shapes, main), align_corners=False)
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    for gradient, key in zip(gradients, ("grad_main", "grad_aux")):
+        assert_gradient(gradient, entry[key])
+
+
+class GivenEdges(mx.gluon.HybridBlock):
+    """PIDNet's boundary loss on edges that are given, not found in the label."""
+
+    def __init__(self, edge):
+        super().__init__()
+        with self.name_scope():
+            self.edge = self.params.get_constant("edge", edge[:, None].astype("float32"))
+
+    def hybrid_forward(self, F, logits, label, edge):
+        return balanced_logistic(F, logits, edge)
+
+
+@entries("pidnet", loss="total")
+def test_pidnet(shapes, entry):
+    from mxnetseg.models import get_model
+    edge = np.random.RandomState(24).rand(*(shapes[key] for key in ("N", "H", "W"))) < 0.12
+    p, main = drawn(shapes, 21, 22)
+    boundary = np.random.RandomState(23).normal(0, 2, (shapes["N"], 1, shapes["h"], shapes["w"])).astype("float32")
+    nowhere = entry.get("boundary_logits") == "all 0"  # no pixel is taken for a boundary: the original fails there
+    terms = [term._replace(loss=GivenEdges(edge)) if isinstance(term.loss, BoundaryLoss) else term
+             for term in get_model("pidnet", nclass=shapes["classes"], aux=True).terms(mined(shapes, entry), 0.4)]
+    value, gradients = run(terms, [main, p, boundary * (not nowhere)], label_of(shapes, main), align_corners=True)
+    if nowhere:
+        assert value == pytest.approx(entry["value_with_that_term_0"], rel=1e-5)
+        return
+    assert value == pytest.approx(entry["value"], rel=1e-5)
+    for gradient, key in zip(gradients, ("grad_main", "grad_p", "grad_boundary")):
+        assert_gradient(gradient, entry[key])

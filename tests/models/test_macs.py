@@ -36,6 +36,26 @@ def test_published_gflops(name, arguments, size, published, measured):
     assert macs == pytest.approx(published, abs=0.05001)
 
 
+# Convolutions and linear layers at 1024 x 2048, 10^9; the products of SegFormer's attention apart, at both sizes.
+OF_1024_2048 = [("ddrnet", "23-slim", 36.281), ("ddrnet", "23", 143.061), ("pidnet", "s", 47.194),
+                ("pidnet", "m", 177.329), ("pidnet", "l", 274.933), ("segformer", "b0", 54.385),
+                ("segformer", "b1", 105.986),
+                ("segformer", "b2", 454.377), ("segformer", "b5", 797.828)]
+
+
+@pytest.mark.parametrize("name, variant, giga", OF_1024_2048)
+def test_newer_networks_as_their_originals_were_measured(name, variant, giga):
+    cost = measure(build_model(name, nclass=19, variant=variant), (1024, 2048))
+    assert cost.layer_macs / 1e9 == pytest.approx(giga, abs=0.00051)
+
+
+@pytest.mark.parametrize("variant, layers, attention", [("b0", 7.348, 1.040), ("b2", 58.446, 3.892)])
+def test_segformer_on_ade20k_as_its_original_was_measured(variant, layers, attention):
+    cost = measure(build_model("segformer", nclass=150, variant=variant), (512, 512))
+    assert cost.layer_macs / 1e9 == pytest.approx(layers, abs=0.00051)
+    assert cost.product_macs / 1e9 == pytest.approx(attention, abs=0.00051)
+
+
 @pytest.mark.parametrize("size, giga", [((512, 512), 465.76), ((769, 769), 1037.54), ((1024, 2048), 3656.2)])
 def test_acfnet_as_its_port_was_measured(size, giga):
     net = build_model("acfnet", nclass=19, form="pytorch", backbone="ecaresnet101", aux=True)

@@ -1,11 +1,15 @@
 """OVeNet's confidence term against a loop over the pixels; its options."""
+import re
+
 import mxnet as mx
 import numpy as np
 import pytest
+from pytorch_cases import read
 
 from mxnetseg.errors import ConfigError
 from mxnetseg.losses import MixedLoss, Term, global_backward
 from mxnetseg.models import build_model
+from mxnetseg.models.backbones.hrnet import HRNetV2
 from mxnetseg.models.ovenet import OffsetConfidence
 
 
@@ -91,3 +95,45 @@ def test_the_declared_loss():
     assert net.loss(aux_weight=0.5).weights == (1.0, 0.5, 0.5, 2.0)
     with pytest.raises(ConfigError, match="0 or more"):
         build_model("ovenet", nclass=3, width=18, confidence_weight=-1)
+
+
+@pytest.mark.parametrize("branch_stage", [1, 2, 3])
+def test_the_second_branch_leaves_after_a_stage(branch_stage):
+    """It answers as a trunk whose later stages are its own; the first branch answers as before."""
+    both = HRNetV2(width=4, blocks=1, branch_stage=branch_stage)
+    trunk = HRNetV2(width=4, blocks=1)
+    second = HRNetV2(width=4, blocks=1, modules=(1, 4 if branch_stage == 3 else 3, 2))
+    x = mx.nd.array(np.random.RandomState(0).normal(size=(1, 3, 65, 97)))
+    for net in (both, trunk, second):
+        net.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
+        net(x)
+    parameters = both._collect_params_with_prefix()
+    for name, p in trunk._collect_params_with_prefix().items():
+        p.set_data(parameters[name].data())
+    own = {part for n in range(branch_stage, 4) for part in (f"transition{n}", f"stage{n + 1}")}
+    for name, p in second._collect_params_with_prefix().items():
+        part, rest = name.split(".", 1)
+        p.set_data(parameters[f"{part}_2.{rest}" if part in own else name].data())
+    maps = [y.asnumpy() for y in both(x)]
+    assert len(maps) == 8 and not np.allclose(maps[0], maps[4])
+    for got, wanted in zip(maps, [*trunk(x), *second(x)]):
+        np.testing.assert_allclose(got, wanted.asnumpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("branch_stage", [1, 2, 3])
+def test_names_of_the_original_fill_every_form(branch_stage):
+    """The original names the layers of the second branch ``stage3_2``, ``transition3_2``, and so on."""
+    case = read("offset_hrnetv2_w18_c19_64x96")
+    keys = {key for key, _ in case["keys"] if "num_batches_tracked" not in key and key != "coords"}
+    for n in range(branch_stage, 3):  # the golden case leaves after stage 3
+        keys |= {re.sub(rf"^transition{n}\.", f"transition{n}_2.", key) for key in keys}
+        keys |= {re.sub(rf"^stage{n + 1}\.", f"stage{n + 1}_2.", key) for key in keys
+                 if not (n == 2 and key.startswith("stage3.3."))}  # three modules of four
+    net = build_model("ovenet", nclass=19, width=18, branch_stage=branch_stage)
+    assert {net.from_pytorch(key) for key in keys} == set(net.named_parameters())
+
+
+@pytest.mark.parametrize("branch_stage", [0, 4, 2.5, "3", True])
+def test_another_stage_is_refused(branch_stage):
+    with pytest.raises(ConfigError, match="second branch"):
+        build_model("ovenet", nclass=3, width=18, branch_stage=branch_stage)

@@ -93,3 +93,43 @@ def test_acfnet(monkeypatch):
             total, *outputs = before_resize(patch, acfnet, net, case)
         assert_golden(name, case, dict(zip(("final", "coarse", "aux"), outputs)))
         assert np.array_equal(total.asnumpy(), (outputs[0] + outputs[1]).asnumpy())
+
+
+@pytest.mark.parametrize("name, variant", [
+    ("ddrnet23slim_c19_128x192", "23-slim"), ("ddrnet23slim_c19_136x200", "23-slim"),
+    ("ddrnet23slim_c19_320x512", "23-slim"), pytest.param("ddrnet23_c19_128x192", "23", marks=pytest.mark.slow)])
+def test_ddrnet(name, variant, monkeypatch):
+    from mxnetseg.models import ddrnet
+    case = read(name)
+    net = build(case, "ddrnet", variant=variant, aux=True)
+    assert_golden(name, case, {"high3": net.backbone(picture(case))[0]})
+    assert_golden(name, case, dict(zip(("logits", "aux"), before_resize(monkeypatch, ddrnet, net, case))))
+
+
+@pytest.mark.parametrize("form, end", [("paper", ""), ("mmseg", "_plain")])
+@pytest.mark.parametrize("name, variant", [
+    ("pidnet_s_c19_128x192", "s"), ("pidnet_s_c11_136x200", "s"),
+    pytest.param("pidnet_m_c19_128x192", "m", marks=pytest.mark.slow)])
+def test_pidnet(name, variant, form, end):
+    case = read(name)
+    net = build(case, "pidnet", variant=variant, form=form, aux=True)
+    p3, d4, fused = net.backbone(picture(case))
+    seen = {}
+    for key, head in (("logits", net.final_layer), ("aux_p" + end, net.seghead_p), ("boundary" + end, net.seghead_d)):
+        head.register_forward_hook(lambda block, inputs, output, key=key: seen.update({key: output}))
+    net(picture(case))
+    assert_golden(name, case, {"p3": p3, "d4": d4, "bag": fused, **seen})
+
+
+@pytest.mark.parametrize("name, variant, form", [
+    ("segformer_b0_c19_64x96", "b0", "huggingface"), ("segformer_b0_c19_97x129", "b0", "huggingface"),
+    ("segformer_b0_c19_64x96_eps", "b0", "huggingface"), ("segformer_b0_c19_64x96_eps", "b0", "paper"),
+    ("segformer_b1_c150_64x96", "b1", "huggingface")])
+def test_segformer(name, variant, form):
+    case = read(name)
+    net = build(case, "segformer", variant=variant, form=form)
+    end, seen = "_1e-6" if form == "paper" else "", {}
+    net.head.register_forward_hook(lambda block, inputs, output: seen.update({"logits" + end: output}))
+    taps = net.backbone(picture(case))
+    net(picture(case))
+    assert_golden(name, case, {**seen, **{f"stage{i}{end}": tap for i, tap in enumerate(taps, 1)}})

@@ -29,7 +29,16 @@ PYTORCH = [
     ("sfnet", {"backbone": "resnet101"}, 50.32, 50_317_267),
     ("hrnet", {"width": 48}, 65.86, 65_859_379),
     ("ovenet", {"width": 48}, 98.80, 98_795_926),
+    ("ovenet", {"width": 48, "branch_stage": 2}, 110.46, 110_463_478),
+    ("ovenet", {"width": 48, "branch_stage": 1}, 111.67, 111_673_654),
     ("acfnet", {"form": "pytorch", "backbone": "ecaresnet101", "aux": True}, 108.99, 108_992_348),
+    ("ddrnet", {"variant": "23-slim"}, 5.70, 5_695_987), ("ddrnet", {"variant": "23"}, 20.15, 20_148_947),
+    ("ddrnet", {"variant": "23-slim", "aux": True}, 5.73, 5_734_342),
+    ("pidnet", {"variant": "s"}, 7.63, 7_625_715), ("pidnet", {"variant": "m"}, 28.54, 28_538_515),
+    ("pidnet", {"variant": "l"}, 36.94, 36_939_571), ("pidnet", {"variant": "l", "aux": True}, 37.31, 37_314_311),
+    ("segformer", {"variant": "b0"}, 3.72, 3_719_027), ("segformer", {"variant": "b1"}, 13.68, 13_682_131),
+    ("segformer", {"variant": "b2"}, 27.36, 27_361_235), ("segformer", {"variant": "b3"}, 47.24, 47_237_075),
+    ("segformer", {"variant": "b4"}, 64.01, 64_007_635), ("segformer", {"variant": "b5"}, 84.61, 84_607_955),
 ]
 
 
@@ -55,6 +64,10 @@ def test_pytorch(name, arguments, millions, exact):
     ("ovenet", {"width": 48}, 98_782_227, 721),
     ("acfnet", {"form": "pytorch", "backbone": "ecaresnet101", "aux": True}, 108_958_243, 1795),
     ("acfnet", {"form": "pytorch", "backbone": "ecaresnet101"}, 106_598_435, 1538),
+    ("ddrnet", {"variant": "23-slim", "aux": True}, 5_731_872, 130), ("ddrnet", {"variant": "23"}, 20_146_496, 129),
+    ("pidnet", {"variant": "s", "aux": True}, 7_716_033, 258), ("pidnet", {"variant": "m"}, 28_536_064, 129),
+    ("pidnet", {"variant": "l"}, 36_934_688, 257), ("segformer", {"variant": "b0"}, 3_714_144, 257),
+    ("segformer", {"variant": "b5"}, 84_593_344, 769),
 ])
 @pytest.mark.parametrize("nclass", [1, 150])
 def test_of_any_number_of_classes(name, arguments, base, slope, nclass):

@@ -53,6 +53,14 @@ def test_epoch(bench):
 
 
 @pytest.mark.slow
+def test_devices(bench):
+    code, report, out = bench("--do", "devices", "--size", "64", "64", "--rounds", "1")
+    assert code == 0 and set(by_name(report["runs"][0])) == {"ours, --ctx cpu", "ours, --ctx 0 1 2 3"}
+    (bar,) = [row for row in report["bars"] if row["what"].startswith("--ctx") and row["value"] is not None]
+    assert bar["wanted"] == 1.1 and 0 < bar["value"] < 3  # four contexts took minutes; the bar is for an idle machine
+
+
+@pytest.mark.slow
 def test_loader(bench):
     code, report, out = bench("--do", "loader", "--size", "128", "192", "--rounds", "1")
     assert code == 0 and [run["kind"] for run in report["runs"]] == ["png", "jpg"]
@@ -151,7 +159,7 @@ def test_pytorch_takes_part_in_what_it_can_do():
     for do in TASKS:
         (part, *_) = [make_part(s, torch="/its/python") for s in settings(do, networks=["fcn"])]
         assert any("/its/python" in [*c.command, *c.task.get("command", ())] for c in part.competitors) == \
-            (do not in ("memory", "evaluate"))
+            (do not in ("memory", "evaluate", "devices"))
 
 
 def test_options_that_do_not_go_together(bench):

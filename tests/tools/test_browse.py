@@ -32,6 +32,14 @@ def pets(tmp_path):
     return root
 
 
+def test_root_takes_the_place_of_the_folder_in_a_configuration(pets, tmp_path, capsys):
+    config = tmp_path / "pets.yaml"
+    config.write_text("data: {name: 'folder:data/pets', crop_size: 32}\n")
+    options = ["browse", "--config", str(config), "--out", str(tmp_path / "out"), "--count", "1", "--quiet"]
+    assert main(options) == 2 and "--root PATH" in capsys.readouterr().err
+    assert main([*options, "--root", str(pets)]) == 0 and "1 of 5 pictures" in capsys.readouterr().out
+
+
 class Page(HTMLParser):
     """What a browser would load and show."""
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnetseg.config import load_config
+from mxnetseg.config import Config, load_config
 from mxnetseg.data import get_dataset
+from mxnetseg.tools.check_data import suggest_training
 from mxnetseg.tools.main import main
 
 SIZE = 70, 100  # height, width
@@ -104,6 +105,25 @@ def test_written_configuration_opens_the_data(pets, tmp_path, monkeypatch, capsy
     weighted = text.replace("# loss:", "loss:").replace("#   class_weights", "  class_weights", 1)
     (pets.parent / "weighted.yaml").write_text(weighted)  # its comments are ready to use
     assert len(load_config(pets.parent / "weighted.yaml").loss.class_weights) == 2
+
+
+@pytest.mark.parametrize("images, epochs, batch_size, every", [
+    (1, 500, 1, 10), (3, 500, 3, 10), (12, 500, 8, 10), (90, 182, 8, 4), (367, 45, 8, 1), (20000, 30, 8, 1)])
+def test_few_images_take_many_epochs(images, epochs, batch_size, every):
+    assert suggest_training(images) == {"epochs": epochs, "batch_size": batch_size, "val_every": every,
+                                        "save_every": every}
+    Config().replace({f"train.{key}": value for key, value in suggest_training(images).items()})
+
+
+def test_large_photos_are_scaled_down_in_training_and_evaluation(pets, tmp_path):
+    for path in [*(pets / "images").rglob("*.jpg"), *(pets / "masks").rglob("*.png")]:
+        with Image.open(path) as image:
+            image.resize((1600, 1200), Image.NEAREST).save(path)
+    assert main(["check-data", str(pets), "--write-config", str(tmp_path / "c.yaml")]) == 0
+    config = load_config(tmp_path / "c.yaml")
+    assert config.data.base_size == config.eval.base_size == 1024 and config.data.crop_size == (512, 512)
+    text = (tmp_path / "c.yaml").read_text()
+    assert "long side is 1600" in text and "pretrained_base: true" in text
 
 
 def test_no_configuration_for_data_that_failed(pets, tmp_path):

@@ -16,8 +16,9 @@ def protocol(*arguments, **trained):
     parser = Parser(prog="eval")
     command.add_arguments(parser)
     config = Config().replace({**TRAINED, **{key.replace("__", "."): value for key, value in trained.items()}})
-    return command._protocol(parser.parse_args(arguments), {"config": config.to_dict()},
-                             SimpleNamespace(sidecar_path="a.json"))
+    args = parser.parse_args(arguments)
+    return command._protocol(args, command._configuration(args, {"config": config.to_dict()},
+                                                          SimpleNamespace(sidecar_path="a.json")))
 
 
 @pytest.mark.parametrize("arguments, wanted", [
@@ -29,6 +30,8 @@ def protocol(*arguments, **trained):
      Protocol("slide", 2048, (768, 768), scales=(0.5, 1.0), flip=True)),
     (["--crop", "768", "--whole"], Protocol("whole", 500, (768, 768))),
     (["--crop", "768", "--gluoncv"], Protocol("gluoncv", 500, (768, 768))),
+    (["--crop", "768", "--set", "eval.stride=0.5", "--eval.batch=4"],
+     Protocol("slide", 500, (768, 768), stride=0.5, batch=4)),
 ])
 def test_options_change_the_protocol_of_the_training(arguments, wanted):
     assert protocol(*arguments) == wanted

@@ -1,10 +1,12 @@
 """The console command: what it prints, where, and with which exit code."""
 import argparse
+import errno
 import logging
 import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,73 @@ def test_wrong_options(command, capsys, arguments, words):
     assert words in captured.err and "usage: mxnetseg try" in captured.err and captured.out == ""
 
 
+def test_a_usage_error_prints_one_line_of_usage(capsys):
+    assert run_command("train", ["--epoch", "3"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[0] == "usage: mxnetseg train [options]   (all options: mxnetseg train --help)"
+    assert run_command("predict", []) == 2
+    assert "usage: mxnetseg predict [options] IMAGE|FOLDER|GLOB [...]" in capsys.readouterr().err
+
+
+@pytest.fixture
+def parser():
+    parser = Parser(prog="p")
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    return parser
+
+
+@pytest.mark.parametrize("arguments, batch_size, overrides, files", [
+    (["--batch_size=4"], 4, [], []), (["--batch_size", "4"], 4, [], []),
+    (["--optimizer.lr=0.001", "a"], None, ["optimizer.lr=0.001"], ["a"]),
+    (["--optimizer.lr", "0.001", "a"], None, ["optimizer.lr=0.001"], ["a"]),
+    (["--set", "a.b=1", "--data.name=x=y"], None, ["a.b=1", "data.name=x=y"], []),
+    (["--", "--optimizer.lr=1", "--batch_size=4"], None, [], ["--optimizer.lr=1", "--batch_size=4"]),
+])
+def test_options_as_a_sweep_agent_writes_them(parser, arguments, batch_size, overrides, files):
+    args = parser.parse_args(arguments)
+    assert (args.batch_size, args.overrides, args.files) == (batch_size, overrides, files)
+
+
+def test_a_sweep_cannot_reach_a_key_that_is_not_there(capsys):
+    assert run_command("train", ["--optimizer.lrr=1"]) == 2
+    assert "optimizer.lr" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # where there is no --set it is an unknown option
+        Parser(prog="p").parse_args(["--optimizer.lr=1"])
+
+
+ONE_SPELLING = {"--root": "--data-root", "--out": "--save-dir", "--model": "--network"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_is_spelt_alike_in_all_commands_and_its_old_spelling_stays(name):
+    parser = Parser(prog=name)
+    console.import_module(COMMANDS[name][0]).add_arguments(parser)
+    for action in parser._actions:
+        for new, old in ONE_SPELLING.items():
+            assert (new in action.option_strings) == (old in action.option_strings), (name, action.option_strings)
+        if "--set" in action.option_strings:
+            assert action.dest == "overrides" and action.metavar == "KEY=VALUE"
+        if action.type is int:  # its range is a key's: the schema has it
+            assert name in ("train", "eval"), (name, action.option_strings)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["browse", "sample", "--count", "0"], ["browse", "sample", "--crops", "-1"],
+    ["browse", "sample", "--seed", "-1"],
+    ["check-data", "sample", "--workers", "0"], ["prepare", "--workers", "-2"], ["demo", "--epochs", "0"],
+    ["summary", "fcn", "--size", "31"], ["summary", "fcn", "--nclass", "0"], ["summary", "fcn", "--depth", "x"],
+    ["benchmark", "--rounds", "0"], ["benchmark", "--batch", "-1"], ["benchmark", "--threads", "0"],
+    ["convert", "a", "b", "--model", "fcn", "--nclass", "-1"], ["train", "--epochs", "0"], ["train", "--workers", "0"],
+    ["train", "--crop", "-8"], ["train", "--base", "0"], ["train", "--log-interval", "0"], ["train", "--seed", "-1"],
+    ["train", "--batch-size", "0"], ["train", "--accumulate", "-1"], ["train", "--lr", "0"], ["train", "--wd", "-1"]])
+def test_numbers_out_of_range_are_refused_with_the_range(capsys, arguments):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert (arguments[-2] in err or "--set" in err) and any(word in err for word in (">=", "> 0", "at least")), err
+
+
 def test_a_value_that_looks_like_an_option_is_no_typo(capsys):
     parser = Parser(prog="p")
     parser.add_argument("--epochs")
@@ -93,6 +162,21 @@ def test_errors_of_ours_are_messages_not_tracebacks(command, capsys, kind, code)
     assert err == "mxnetseg try: the mask is odd\n  where:    a.png\n  fix:      straighten it\n"
     assert main(["try", "--debug"]) == code
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_paths_may_begin_at_the_home_folder(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+
+    def add_arguments(parser):
+        parser.add_argument("--out", type=Path)
+        parser.add_argument("files", nargs="+", type=Path)
+        parser.add_argument("--name")
+
+    command(lambda args: seen.append((args.out, args.files, args.name)) or 0)
+    monkeypatch.setattr(sys.modules["try_command"], "add_arguments", add_arguments)
+    assert run_command("try", ["--out=~/x", "~/a", "b", "--name", "~c"]) == 0
+    assert seen == [(tmp_path / "x", [tmp_path / "a", Path("b")], "~c")]
 
 
 def test_errors_of_the_program_are_not_hidden(command):
@@ -167,3 +251,67 @@ def test_commands_declare_arguments_with_help(name):
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     assert all(action.help for action in parser._actions)
+
+
+# ---- hostile names, terminals and paths ------------------------------------------------------------
+
+
+def test_what_commands_a_terminal_is_escaped(monkeypatch, capsys):
+    from mxnetseg.tools import models
+
+    monkeypatch.setattr(models, "run", lambda args: print("cat\x1b]0;owned\x07 \x9b31m \u202edog\tend") or 0)
+    assert run_command("models", []) == 0
+    assert capsys.readouterr().out == "cat\\x1b]0;owned\\x07 \\x9b31m \\u202edog\tend\n"
+
+    def fail(args):
+        logging.getLogger("mxnetseg.test").warning("class \x1b[2J")
+        raise UsageError("no such class", received="\x1b[31mred\r")
+    monkeypatch.setattr(models, "run", fail)
+    assert run_command("models", []) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and "\r" not in err and "\\x1b[31mred\\r" in err and "class \\x1b[2J" in err
+
+
+def test_a_terminal_without_utf8_shows_escapes():
+    code = ("import sys\nfrom mxnetseg.tools import main, models\n"
+            "models.run = lambda args: print('Stra\\u00dfe \\u2192 \\udcff') or 0\n"
+            "sys.exit(main.run_command('models', []))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"Stra\\xdfe \\u2192 \\udcff\n"
+
+
+@pytest.mark.parametrize("error, words", [
+    (OSError(errno.EROFS, os.strerror(errno.EROFS), "/read/only"), "Read-only file system"),
+    (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x" * 5000), "the path is too long"),
+    (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/secret"), "Permission denied")])
+def test_an_error_of_a_file_that_no_other_place_expected(monkeypatch, capsys, error, words):
+    from mxnetseg.tools import models
+
+    monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(error))
+    assert run_command("models", []) in (1, 2)
+    err = capsys.readouterr().err
+    assert words in err and "fix:" in err and len(err) < 1000
+    monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(OSError("a mistake of ours")))
+    with pytest.raises(OSError, match="of ours"):
+        run_command("models", [])
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize("arguments", [
+    ["train", "--config", LONG], ["train", "--resume", LONG], ["train", "--model", "fcn", "--weights", LONG],
+    ["train", "--model", "fcn", "--data", f"folder:{LONG}"], ["train", "--model", "fcn", "--data-root", LONG],
+    ["eval", "--checkpoint", LONG], ["eval", "--weights", LONG], ["predict", LONG, "--checkpoint", LONG],
+    ["predict", LONG], ["convert", LONG, LONG, "--model", "fcn"], ["check-data", f"folder:{LONG}"],
+    ["check-data", "sample", "--root", LONG], ["prepare", "labelme", LONG, LONG], ["prepare", "coco-json", LONG, "x"],
+    ["browse", f"folder:{LONG}"], ["pack", f"folder:{LONG}", LONG], ["config", "--config", LONG],
+    ["datasets", "--data-root", LONG], ["demo", "--out", LONG]], ids=lambda a: " ".join(a)[:30])
+def test_a_path_of_5000_letters(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = run_command(arguments[0], arguments[1:])
+    err = capsys.readouterr().err
+    assert code in (1, 2) and "Traceback" not in err
+    assert not list(tmp_path.iterdir())

@@ -1,36 +1,87 @@
-"""`mxnetseg predict`: which pictures are meant."""
+"""`mxnetseg predict`: which images are meant, and what their results are called."""
+from pathlib import Path
+
 import pytest
 
 from mxnetseg.errors import DataNotFoundError, UsageError
-from mxnetseg.tools.predict import _files
+from mxnetseg.tools.predict import find_images
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.png", "a.JPG", "c.txt", ".hidden", "d.webp"):
+    for name in ("b.png", "a.JPG", "c.txt", ".hidden.png", "._a.JPG", "d.webp", "sub/e.png", ".thumbs/f.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
 
 
-def test_the_pictures_of_a_folder_in_order_and_nothing_else(folder):
-    assert [p.name for p in _files([folder])] == ["a.JPG", "b.png", "d.webp"]
+def find(*named, out="no such folder", **options):
+    return find_images(list(map(str, named)), out=Path(out), **options)
 
 
-def test_files_as_they_were_named(folder):
-    assert [p.name for p in _files([folder / "d.webp", folder / "c.txt"])] == ["d.webp", "c.txt"]
+def test_images_of_a_folder_in_order_with_subfolders_and_without_hidden_ones(folder):
+    assert find(folder) == {"a": folder / "a.JPG", "b": folder / "b.png", "d": folder / "d.webp",
+                            "sub/e": folder / "sub" / "e.png"}
+    assert list(find(folder, recurse=False)) == ["a", "b", "d"]
 
 
-@pytest.mark.parametrize("name", ["none.png", "empty"])
+def test_files_in_the_order_they_were_named_whatever_their_ending(folder):
+    assert list(find(folder / "d.webp", folder / "c.txt")) == ["d", "c"]
+
+
+def test_a_pattern_that_no_shell_has_expanded(folder):
+    assert list(find(folder / "*.png")) == ["b"]
+    assert list(find(folder / "**" / "*.png")) == ["b", "e"]
+    (folder / "odd[1].png").touch()  # a name that looks like a pattern is a name
+    assert list(find(folder / "odd[1].png")) == ["odd[1]"]
+
+
+@pytest.mark.parametrize("name", ["none.png", "empty", "*.bmp"])
 def test_nothing_there(folder, name):
     (folder / "empty").mkdir()
     with pytest.raises(DataNotFoundError) as error:
-        _files([folder / "b.png", folder / name])
-    assert str(folder / name) in str(error.value) and ".png" in error.value.fix
+        find(folder / "b.png", folder / name)
+    assert str(folder / name) in str(error.value) and error.value.fix
 
 
-def test_two_of_one_name_would_overwrite_each_other(folder):
+def test_two_of_one_name_both_get_results(folder):
     (folder / "a.png").touch()
+    assert list(find(folder)) == ["a.JPG", "a.png", "b", "d", "sub/e"]
+    assert len(find(folder / "b.png", folder / "b.png", folder)) == 5  # named twice, predicted once
+
+
+def test_same_names_in_two_folders(folder):
+    for camera in ("left", "right"):
+        (folder / camera).mkdir()
+        (folder / camera / "1.png").touch()
+    assert find(folder / "left", folder / "right") == {"left/1.png": folder / "left" / "1.png",
+                                                       "right/1.png": folder / "right" / "1.png"}
+    (folder / "other" / "left").mkdir(parents=True)
+    (folder / "other" / "left" / "1.png").touch()
     with pytest.raises(UsageError) as error:
-        _files([folder])
-    assert "a.JPG" in str(error.value) and "a.png" in str(error.value)
-    assert len(_files([folder / "b.png", folder / "b.png"])) == 2  # the same one twice is no conflict
+        find(folder / "left", folder / "other" / "left")
+    assert "--out" in error.value.fix and "1.png" in str(error.value)
+
+
+def test_formats_that_are_not_read_are_named(folder, capsys):
+    (folder / "film.mp4").touch()
+    (folder / "phone.HEIC").touch()
+    assert len(find(folder)) == 4
+    assert "1 .heic, 1 .mp4" in capsys.readouterr().out
+    for name, word in (("film.mp4", "ffmpeg"), ("phone.HEIC", "PNG")):
+        with pytest.raises(UsageError) as error:
+            find(folder / name)
+        assert word in error.value.fix
+    (folder / "films").mkdir()
+    (folder / "films" / "x.mp4").touch()
+    with pytest.raises(DataNotFoundError) as error:
+        find(folder / "films")
+    assert "1 .mp4" in str(error.value)
+
+
+def test_earlier_results_are_no_images(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "a_overlay.png").touch()
+    assert "out/a_overlay" in find(folder)
+    assert "out/a_overlay" not in find(folder, out=folder / "out")
+    assert list(find(folder / "out", out=folder / "out")) == ["a_overlay"]  # where it is asked for

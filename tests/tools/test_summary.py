@@ -71,7 +71,7 @@ def test_options_reach_the_network(capsys):
     (["fcn", "--backbone", "resnet19"], "did you mean 'resnet18'"),
     (["hrnet", "--set", "widht=18"], "did you mean 'width'"),
     (["fcn", "--size", "8"], "at least 32"),
-    (["fcn", "--size", "64", "64", "3"], "height and width"),
+    (["fcn", "--size", "64", "64", "64"], "height and width"),
     (["fcn", "--depth", "0"], "at least 1"),
 ])
 def test_mistakes_are_told(arguments, says, capsys):

@@ -32,6 +32,16 @@ def test_an_option_sets_its_key_and_nothing_else(arguments, key, value):
     assert config == default.replace({key: list(value) if isinstance(value, tuple) else value})
 
 
+def test_root_takes_the_place_of_the_folder_in_a_configuration(tmp_path):
+    (tmp_path / "pets.yaml").write_text("data: {name: 'folder:data/pets'}\n")
+    data = configuration("--config", str(tmp_path / "pets.yaml"), "--root", "/moved/pets")[0].data
+    assert (data.name, data.root) == ("folder", "/moved/pets")
+    data = configuration("--data", "folder:data/pets", "--root", "/moved/pets")[0].data
+    assert data.name == "folder:data/pets"  # both were given now: refused when it is opened
+    data = configuration("--set", "data.name=folder:data/pets", "--root", "/moved/pets")[0].data
+    assert data.name == "folder:data/pets"
+
+
 def test_without_options_it_is_the_default(tmp_path):
     assert configuration() == (Config(), None)
     assert configuration("--model", "fcn") == (load_config(model="fcn"), None)

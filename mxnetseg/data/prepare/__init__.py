@@ -1,8 +1,8 @@
 """From what one downloads, or has drawn, to what a data set reads: ``prepare('nyuv2', source, target)``.
 
-Each conversion is one file and one line here. It is a list of files to make, each written wholly or not at all;
-those that are there are not made again, so that an interrupted run goes on where it was and a second run does
-nothing.
+Each conversion is one file and one line here. It is a list of files to make, each written wholly or not at all and
+each with a digest of what it is made from (:mod:`~mxnetseg.data.prepare.stamp`): a second run makes again what has
+changed and nothing else, and an interrupted run resumes.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import DataError
 from ..base import list_files, read_image
 from ..mat import read_mat
-from .base import Job, Preparation, place, write_png
+from .base import Job, Preparation, fingerprint, place, write_png
 
 _INDEX = "index_ade20k.mat"
 _SPLITS = ("training", "validation")
@@ -186,7 +186,7 @@ class ADE20KFull(Preparation):
 
     def jobs(self) -> List[Job]:
         root = self.find(_INDEX, what="ADE20K")
-        self.table = _table(root / _INDEX)
+        self.index, self.table = root / _INDEX, _table(root / _INDEX)
         jobs: List[Job] = []
         for image in list_files(root, (".jpg",)):
             split = next((part for part in image.relative_to(root).parts if part in _SPLITS), None)
@@ -200,7 +200,8 @@ class ADE20KFull(Preparation):
     def _pair(self, split: str, image: Path, mask: Path) -> List[Job]:
         pictures, masks = (self.target / kind / split / f"{image.stem}{suffix}"
                            for kind, suffix in (("images", ".jpg"), ("annotations", ".png")))
-        return [Job(pictures, lambda: place(image, pictures)), Job(masks, lambda: write_png(self._ids(mask), masks))]
+        return [Job(pictures, lambda: place(image, pictures), fingerprint(image), image),
+                Job(masks, lambda: write_png(self._ids(mask), masks), fingerprint(mask, self.index))]
 
     def _ids(self, path: Path) -> np.ndarray:
         rgb = read_image(path)

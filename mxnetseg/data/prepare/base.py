@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -11,17 +13,16 @@ import cv2
 import numpy as np
 
 from ...errors import DataError, DataNotFoundError, MXNetSegError, UsageError
-from ...files import PathLike, atomic_write
+from ...files import PathLike, atomic_write, expand
 from ..audit import Audit, audit
-from ..base import list_files
+from ..base import list_files, read_list
 from ..folder import read_classes
-from ..parallel import in_parallel
-from .stamp import fingerprint
+from ..parallel import TIMEOUT, in_parallel
+from .stamp import STAMP, Stamp, fingerprint
 
-__all__ = ["Job", "Preparation", "Prepared", "files_by_name", "fingerprint", "place", "prepare", "read_json",
-           "write_png", "write_text"]
+__all__ = ["Job", "Preparation", "Prepared", "STAMP", "composed", "files_by_name", "fingerprint", "place", "prepare",
+           "read_json", "write_png", "write_text"]
 
-STAMP = ".mxnetseg-prepare.json"
 _DEPTH = 4  # folders below the source in which its parts are looked for
 
 Progress = Callable[[Iterable, int], Iterable]
@@ -35,20 +36,35 @@ class Job(NamedTuple):
         write: makes it, wholly or not at all; or leaves it out.
         origin: :func:`fingerprint` of everything it is made from, the resolved classes included for a mask whose
             ids depend on them. A later run makes the file again if its origin has changed.
+        source: the file that :func:`place` links or copies, for a target that may be this file itself.
     """
 
     target: Path
     write: Callable[[], None]
-    origin: str = ""
+    origin: str
+    source: Optional[Path] = None
 
 
 class Prepared(NamedTuple):
-    """What :func:`prepare` did: files made, files that were there, files left out, and the audit of the result."""
+    """Result of :func:`prepare`.
+
+    Attributes:
+        made: number of files written, the ``remade`` included.
+        kept: number of files that were there and up to date.
+        left_out: number of files that the preparation leaves out.
+        audit: of the result.
+        remade: files, as paths below the target, that were there and whose source or classes have changed.
+        removed: files whose source is gone.
+        notes: sentences about what the user must learn of.
+    """
 
     made: int
     kept: int
     left_out: int
     audit: Audit
+    remade: Tuple[str, ...] = ()
+    removed: Tuple[str, ...] = ()
+    notes: Tuple[str, ...] = ()
 
 
 class Preparation:
@@ -65,6 +81,8 @@ class Preparation:
         makes: what the result holds.
         options: which of the further arguments it takes.
         walks: it takes whatever it finds below the source, so that the target must not lie there.
+        classes: class names, set by :meth:`jobs` if they come from the source.
+        notes: sentences about what the user must learn of, added by :meth:`jobs`.
     """
 
     dataset: str = "folder"
@@ -72,9 +90,12 @@ class Preparation:
     makes: str = ""
     options: Tuple[str, ...] = ()
     walks: bool = False
+    classes: Tuple[str, ...] = ()
 
     def __init__(self, source: Path, target: Path, *, classes: Optional[Path] = None):
         self.source, self.target, self.classes_file = source, target, classes
+        self.notes: List[str] = []
+        self.texts: Dict[str, str] = {}
 
     def jobs(self) -> List[Job]:
         """The files to make, in a fixed order; reads lists and headers only.
@@ -85,7 +106,7 @@ class Preparation:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Write what depends on all files, such as the lists: it says that the result is whole."""
+        """Add the lists, which are written last: they say that the result is whole. Called after :meth:`jobs`."""
 
     def audited(self) -> Tuple[str, Path]:
         """The data set to audit in the end, and its root."""
@@ -121,39 +142,41 @@ class Preparation:
         file = self.given_classes()
         return read_classes(file)[0] if file else None
 
-    def write_list(self, name: str, lines: Sequence[str]) -> None:
-        """Write a list below the target, one entry a line."""
-        write_text(self.target / name, "".join(f"{line}\n" for line in lines))
+    def write_list(self, name: str, lines: Iterable[str]) -> None:
+        """Add a list, to be written below the target, one entry a line."""
+        self.texts[name] = "".join(f"{line}\n" for line in lines)
 
     def copy_lists(self) -> None:
         """Take over train.txt, val.txt and test.txt if the source has them."""
         for split in ("train", "val", "test"):
             if (self.source / f"{split}.txt").is_file():
-                write_text(self.target / f"{split}.txt", (self.source / f"{split}.txt").read_text(encoding="utf-8-sig"))
+                self.write_list(f"{split}.txt", map(composed, read_list(self.source / f"{split}.txt")))
 
 
 def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[PathLike] = None, force: bool = False,
-            workers: Optional[int] = None, progress: Optional[Progress] = None,
-            boxes: Optional[str] = None) -> Prepared:
+            boxes: Optional[str] = None, workers: Optional[int] = None, timeout: float = TIMEOUT,
+            progress: Optional[Progress] = None) -> Prepared:
     """Convert a source into what its data set reads, and audit the result.
 
-    The source is not changed. Pictures that need no change are hard links to the source's where the file
-    system allows it, else copies. What is there already is kept.
+    The source is not changed. Images that need no change are hard links to the source's where the file system
+    allows it, else copies. A file whose sources and classes are as before is kept; if they have changed it is made
+    again, and it is removed if its source is gone.
 
     Args:
         name: a name of :data:`~mxnetseg.data.prepare.PREPARATIONS`.
         source: folder with what the preparation needs.
         target: folder to write.
         classes: file with the classes, for those that take one.
+        force: make all files again, those that were edited included.
         boxes: ``'ignore'`` or ``'fill'``: use of objects with a box but no outline, for those that take it.
-        force: make again what is there.
         workers: threads; default one for each core.
+        timeout: seconds to wait for one file.
         progress: wraps a stream of items: ``progress(items, count)``.
 
     Raises:
         UnknownNameError: no such preparation.
-        UsageError: an option that it does not take, a target that another preparation has made, or one that
-            would be taken for a part of the source.
+        UsageError: an option that it does not take; a target with files of another preparation or source, files
+            of unknown origin, or outdated files that were edited; or a target inside the source.
         DataNotFoundError: the source lacks something.
         DataError: a file of the source is damaged. What was made before stays.
         EnvironmentProblem: a package is needed to read the source.
@@ -161,7 +184,7 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
     from . import PREPARATIONS
 
     kind, name = PREPARATIONS.get(name), PREPARATIONS.resolve(name)
-    source, target = Path(source).expanduser(), Path(target).expanduser()
+    source, target = expand(source), expand(target)
     options: Dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
     options.update({} if boxes is None else {"boxes": boxes})
     for option in options:
@@ -174,24 +197,62 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
         raise UsageError("the target lies inside the source, where it would be taken for a part of it",
                          where=target.absolute(), fix="choose a DST outside SRC")
     preparation = kind(source, target, **options)
-    jobs = preparation.jobs()
-    _stamp(target, {"preparation": name, "classes": _classes_text(preparation)}, force=force)
-    counts = {True: 0, False: 0, None: 0}
-
-    def make(job: Job) -> Optional[bool]:
-        """Whether the file was made; None if it was left out."""
-        if not force and job.target.exists():
-            return False
-        _named(job)
-        return True if job.target.exists() else None
-
-    bar = progress or (lambda items, count: items)
-    for made in bar(in_parallel(make, jobs, workers=workers), len(jobs)):
-        counts[made] += 1
+    jobs = _checked(preparation.jobs(), target)
     preparation.finish()
+    lists = {file: Job(target / file, partial(write_text, target / file, text), fingerprint(text))
+             for file, text in preparation.texts.items()}
+    stamp = Stamp(target, name, source, preparation.classes)
+    stamp.begin({file: job.origin for file, job in {**jobs, **lists}.items()
+                 if not _is_its_source(job)}, force=force)
+    unfinished = set(stamp.unfinished)
+
+    def make(file: str, job: Job) -> Optional[bool]:
+        """Return True if the file was made, False if it was up to date, None if it is left out."""
+        if file in unfinished:
+            _named(job)
+            return stamp.note(file, job.origin) or None
+        return False if job.target.exists() else None
+
+    counts = {True: 0, False: 0, None: 0}
+    bar = progress or (lambda items, count: items)
+    try:
+        done = in_parallel(lambda item: make(*item), jobs.items(), workers=workers, timeout=timeout,
+                           where=lambda item: item[1].target)
+        for made in bar(done, len(jobs)):
+            counts[made] += 1
+        for file, job in lists.items():
+            make(file, job)
+        stamp.end()
+    finally:
+        stamp.close()
     dataset, root = preparation.audited()
-    result = audit(dataset, root=root, workers=workers, progress=progress)
-    return Prepared(counts[True], counts[False], counts[None], result)
+    result = audit(dataset, root=root, workers=workers, timeout=timeout, progress=progress)
+    return Prepared(counts[True], counts[False], counts[None], result, tuple(n for n in stamp.remade if n in jobs),
+                    tuple(stamp.removed), (*stamp.notes, *preparation.notes))
+
+
+def _checked(jobs: Iterable[Job], target: Path) -> Dict[str, Job]:
+    """Path below the target -> job. Refuse files outside of it, and two sources of one file.
+
+    Raises:
+        DataError: see above.
+    """
+    found: Dict[str, Job] = {}
+    for job in jobs:
+        parts = job.target.relative_to(target).parts if target in job.target.parents else ("..",)
+        if ".." in parts:
+            raise DataError("a name in the source leads out of the target", where=target.absolute(),
+                            received=job.target, fix="correct this name in the source's lists or annotations")
+        file = "/".join(parts)
+        if found.setdefault(file, job).origin != job.origin:
+            raise DataError("two files of the source become one file of the target", where=job.target,
+                            fix="rename one of them")
+    return found
+
+
+def _is_its_source(job: Job) -> bool:
+    """Return whether a file is to stay where it is, since the target is the folder of the source."""
+    return job.source is not None and os.path.realpath(job.source) == os.path.realpath(job.target)
 
 
 def _named(job: Job) -> None:
@@ -204,32 +265,6 @@ def _named(job: Job) -> None:
         raise DataError("a file could not be made from its source", where=job.target,
                         received=f"{type(error).__name__}: {error}",
                         fix="check the source's file of this name; what has been made so far stays") from error
-
-
-def _classes_text(preparation: Preparation) -> Optional[str]:
-    file = preparation.given_classes() if "classes" in preparation.options else None
-    return file.read_text(encoding="utf-8-sig") if file else None
-
-
-def _stamp(target: Path, made: Dict[str, Any], *, force: bool) -> None:
-    """Note in the target how it is made; refuse one that is made otherwise, whose files would be taken for ours.
-
-    Raises:
-        UsageError: the target was made by another preparation, or with other classes.
-    """
-    path = target / STAMP
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if before not in (None, made) and not force:
-        if before.get("preparation") != made["preparation"]:
-            received = f"made by {before.get('preparation')!r}, now {made['preparation']!r}"
-        else:
-            received = "made with other classes"
-        raise UsageError("the target holds the result of another preparation", where=target.absolute(),
-                         received=received, fix="choose another DST, or --force to make all files again")
-    write_text(path, json.dumps(made) + "\n")
 
 
 def _folders(top: Path, depth: int) -> Iterator[Path]:
@@ -293,8 +328,7 @@ def read_json(path: Path) -> Any:
         DataError: it is damaged or no JSON.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
+        return json.loads(path.read_bytes())  # UTF-8, -16 or -32, with or without a byte order mark
     except FileNotFoundError:
         raise DataNotFoundError("a file of annotations is missing", where=path,
                                 fix="unpack the source again") from None
@@ -303,15 +337,20 @@ def read_json(path: Path) -> Any:
                         fix="restore it from its source") from error
 
 
+def composed(name: str) -> str:
+    """Unicode's composed form of a name. macOS writes names decomposed, which look the same and compare unequal."""
+    return unicodedata.normalize("NFC", name)
+
+
 def files_by_name(folder: Path, suffixes: Sequence[str]) -> Dict[str, Path]:
-    """Path below ``folder`` without extension -> file.
+    """Path below ``folder`` without extension, :func:`composed` -> file.
 
     Raises:
         DataError: two files of one name.
     """
     found: Dict[str, Path] = {}
     for path in list_files(folder, suffixes):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = composed(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise DataError("two files share one name", where=f"{found[name]}\n{path}",
                             fix="remove or rename one of them")

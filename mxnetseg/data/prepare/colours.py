@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import List
 
 import numpy as np
-from PIL import Image
 
 from ...errors import DataNotFoundError
-from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, ids_from_colors, read_mask
+from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from ..folder import read_classes
-from .base import Job, Preparation, files_by_name, place, write_png
+from .base import Job, Preparation, files_by_name, fingerprint, place, write_png
 
-_GREY = ("1", "L")
+_TRIED = 16  # masks that are read before anything is written
 _log = logging.getLogger(__name__)
 
 
@@ -36,8 +35,9 @@ class Colours(Preparation):
             raise DataNotFoundError("the classes have no names", where=self.source / "classes.txt", fix=(
                 "write it, a line for each class: 'name #rrggbb', or the name alone if the masks hold ids; "
                 "or name another file: --classes FILE"))
-        _, self.palette, self.by_colour = read_classes(file)
-        self.grey = bool((self.palette == self.palette[:, :1]).all(axis=1).any())
+        names, self.palette, self.by_colour = read_classes(file)
+        self.classes = tuple(f"{name} #{bytes(colour).hex()}" if self.by_colour else name
+                             for name, colour in zip(names, self.palette))
         images, masks = (files_by_name(root / kind, suffixes)
                          for kind, suffixes in (("images", IMAGE_SUFFIXES), ("masks", MASK_SUFFIXES)))
         names = sorted(images.keys() & masks.keys())
@@ -47,6 +47,8 @@ class Colours(Preparation):
                             ("masks without an image", masks.keys() - images.keys())):
             if alone:
                 _log.warning("%d %s are left out: %s", len(alone), kind, ", ".join(sorted(alone)[:5]))
+        for name in names[::-(-len(names) // _TRIED)]:
+            self._ids(masks[name])
         return [job for name in names for job in (self._image(name, images[name]), self._mask(name, masks[name]))]
 
     def finish(self) -> None:
@@ -55,17 +57,12 @@ class Colours(Preparation):
 
     def _image(self, name: str, path: Path) -> Job:
         target = self.target / "images" / f"{name}{path.suffix}"
-        return Job(target, lambda: place(path, target))
+        return Job(target, lambda: place(path, target), fingerprint(path), path)
 
     def _mask(self, name: str, path: Path) -> Job:
         target = self.target / "masks" / f"{name}.png"
-        return Job(target, lambda: write_png(self._ids(path), target))
+        origin = fingerprint(path, self.palette if self.by_colour else None)
+        return Job(target, lambda: write_png(self._ids(path), target), origin)
 
     def _ids(self, path: Path) -> np.ndarray:
-        if not self.by_colour:
-            return read_mask(path)
-        ids = read_mask(path, colors=self.palette)  # refuses what is damaged or no mask
-        with Image.open(path) as picture:
-            if picture.mode == "P" or (picture.mode in _GREY and self.grey):
-                return ids_from_colors(np.array(picture.convert("RGB")), path, self.palette)
-        return ids
+        return read_mask(path, colors=self.palette, by_color=True) if self.by_colour else read_mask(path)

@@ -1,24 +1,21 @@
-"""What has been drawn with labelme -> folder data."""
+"""JSON files of labelme and its relatives -> folder data."""
 from __future__ import annotations
 
-import base64
 import logging
+import os
 from collections import Counter
-from io import BytesIO
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional
 
-import numpy as np
-from PIL import Image
-
-from ...errors import DataError
+from ...errors import DataError, UsageError
 from ...files import atomic_write
-from ..base import IGNORE, list_files
-from .base import Job, Preparation, place, read_json, write_png
-from .shapes import outline
+from ..base import IGNORE, IMAGE_SUFFIXES, list_files
+from .base import Job, Preparation, composed, fingerprint, place, read_json, write_png
+from .labelmefile import LabelmeFile, is_labelme, parse, unpack
 
 _BACKGROUND, _UNDERLINED, _IGNORED = "background", "_background_", "__ignore__"
-_NO_AREA = ("point", "points", "line", "linestrip")
+_MOST_CLASSES = 255
+_SHOWN = 5
 _log = logging.getLogger(__name__)
 
 
@@ -27,97 +24,124 @@ class Labelme(Preparation):
 
     The classes are those of ``classes.txt``, if there is one; if it has no ``background``, the uncovered is
     ignored. Otherwise they are the labels, sorted. Shapes lie over those before them; ``__ignore__`` makes pixels
-    that do not count. Points and lines have no area and are left out.
+    that do not count. Points, lines and unfinished shapes have no area and are left out, with a warning.
+
+    An image is where imagePath says, as long as that is in the source, or beside its JSON file. X-AnyLabeling writes
+    the name alone: then it may be anywhere in the source if the name is there once. Else it is the one inside the JSON.
     """
 
-    needs = "labelme's JSON files, beside their images or with the images inside; classes.txt is optional"
+    needs = "JSON files of labelme or X-AnyLabeling, with their images below SRC or inside; classes.txt is optional"
     makes = "folder data: images/, masks/NAME.png and classes.txt"
     options = ("classes",)
     walks = True
 
-    def jobs(self) -> List[Job]:
-        drawn: Dict[Path, Any] = {}
-        for file in list_files(self.source, (".json",)):
-            content = read_json(file)
-            if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-                drawn[file] = self._checked(file, content)
-        if not drawn:
+    def jobs(self) -> list[Job]:
+        self._images = {composed(path.relative_to(self.source).as_posix()): path
+                        for path in list_files(self.source, IMAGE_SUFFIXES)}
+        files, others = [], []
+        for path in list_files(self.source, (".json",)):
+            content = read_json(path)
+            if is_labelme(content):
+                files.append(parse(path, content))
+            else:
+                others.append(path.relative_to(self.source).as_posix())
+        if not files:
             raise self.lacking("a JSON file of labelme")
-        labels = {shape["label"] for content in drawn.values() for shape in content["shapes"]}
-        special = {_BACKGROUND, _UNDERLINED, _IGNORED}
-        self.classes = self.named_classes() or (_BACKGROUND, *sorted(labels - special))
-        unknown = sorted(labels - special - set(self.classes))
-        if unknown:
-            raise DataError(f"{len(unknown)} labels are no classes", where=self.given_classes(),
-                            received=", ".join(unknown), fix="add them, one a line, or correct the labels")
-        kinds = Counter(shape["shape_type"] for content in drawn.values() for shape in content["shapes"])
-        left_out = [f"{kinds[kind]} of kind {kind}" for kind in _NO_AREA if kinds[kind]]
-        if left_out:
-            _log.warning("shapes without area are left out: %s", ", ".join(left_out))
-        return [job for file, content in drawn.items() for job in self._pair(file, content)]
+        self._choose_classes(files)
+        jobs = [job for file in files for job in self._pair(file)]
+        self._report(files, others, {job.source for job in jobs})
+        return jobs
 
     def finish(self) -> None:
         given = self.given_classes()
         self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines() if given else self.classes)
         self.copy_lists()
 
-    @staticmethod
-    def _checked(file: Path, content: Dict[str, Any]) -> Dict[str, Any]:
-        """What is needed of a file, without the picture that may be in it."""
-        try:
-            shapes = [{"label": shape["label"], "shape_type": shape.get("shape_type") or "polygon",
-                       "points": [(float(x), float(y)) for x, y in shape["points"]], "mask": shape.get("mask")}
-                      for shape in content["shapes"]]
-            return {"shapes": shapes, "height": int(content["imageHeight"]), "width": int(content["imageWidth"]),
-                    "image": content.get("imagePath") or ""}
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError("a JSON file is not labelme's", where=file, received=repr(error),
-                            fix="open it in labelme and save it again, or remove it") from error
+    def _choose_classes(self, files: list[LabelmeFile]) -> None:
+        labels = {shape.label for file in files for shape in file.shapes}
+        special = {_BACKGROUND, _UNDERLINED, _IGNORED}
+        named = self.named_classes()
+        self.classes = named or (_BACKGROUND, *sorted(labels - special))
+        by_form = {composed(name): i for i, name in enumerate(self.classes)}
+        unknown = sorted(labels - special - by_form.keys())
+        if unknown:
+            raise DataError(f"{len(unknown)} labels are no classes", where=self.given_classes(),
+                            received=", ".join(unknown), fix="add them, one a line, or correct the labels")
+        if not named and not labels - special:
+            raise DataError("no shape with an area has a label", where=self.source.absolute(),
+                            received=_kinds(files) or f"{len(files)} JSON files without shapes",
+                            fix="draw polygons, rectangles or circles, or name the classes: --classes FILE")
+        if len(self.classes) > _MOST_CLASSES:
+            raise DataError("too many labels for 8-bit masks", where=self.source.absolute(),
+                            received=f"{len(self.classes)} classes: {', '.join(self.classes[:_SHOWN])}, ...",
+                            fix=f"keep at most {_MOST_CLASSES}, background included: 255 means ignore")
+        self._uncovered = by_form.get(_BACKGROUND, by_form.get(_UNDERLINED, IGNORE))
+        self._ids = {**by_form, _BACKGROUND: self._uncovered, _UNDERLINED: self._uncovered, _IGNORED: IGNORE}
 
-    def _pair(self, file: Path, content: Dict[str, Any]) -> List[Job]:
-        name = file.relative_to(self.source).with_suffix("").as_posix()
-        image = file.parent / content["image"].replace("\\", "/")
-        suffix = image.suffix.lower() if image.is_file() else ".png"
-        picture, mask = self.target / "images" / f"{name}{suffix}", self.target / "masks" / f"{name}.png"
-        take = (lambda: place(image, picture)) if image.is_file() else (lambda: self._unpack(file, picture))
-        return [Job(picture, take), Job(mask, lambda: write_png(self._paint(file, content), mask))]
+    def _pair(self, file: LabelmeFile) -> list[Job]:
+        name = composed(file.path.relative_to(self.source).with_suffix("").as_posix())
+        image, mask = self._find_image(file), self.target / "masks" / f"{name}.png"
+        copy = self.target / "images" / f"{name}{image.suffix.lower() if image else file.suffix}"
+        return [
+            Job(copy, partial(place, image, copy), fingerprint(image), image) if image else
+            Job(copy, partial(_unpack, file.path, copy), file.embedded),
+            Job(mask, lambda: write_png(file.paint(self._ids, self._uncovered), mask),
+                fingerprint(file.height, file.width, [shape[:4] for shape in file.shapes], self.classes)),
+        ]
 
-    @staticmethod
-    def _unpack(file: Path, target: Path) -> None:
-        """Write the picture that is in the JSON file as PNG."""
-        data: Optional[str] = read_json(file).get("imageData")
-        if not data:
-            raise DataError("the image of a labelme file is neither beside nor inside it", where=file,
-                            fix="put the image where imagePath says")
-        with Image.open(BytesIO(base64.b64decode(data))) as picture, atomic_write(target) as stream:
-            picture.convert("RGB").save(stream, format="PNG")
+    def _find_image(self, file: LabelmeFile) -> Path | None:
+        """Return where the image of a file is, None if it is inside.
 
-    def _paint(self, file: Path, content: Dict[str, Any]) -> np.ndarray:
-        height, width = content["height"], content["width"]
-        ids = {name: i for i, name in enumerate(self.classes)}
-        uncovered = ids.get(_BACKGROUND, ids.get(_UNDERLINED, IGNORE))
-        ids.update({_BACKGROUND: uncovered, _UNDERLINED: uncovered, _IGNORED: IGNORE})
-        mask = np.full((height, width), uncovered, np.uint8)
-        for shape in content["shapes"]:
-            kind = shape["shape_type"]
-            if kind in _NO_AREA:
-                continue
-            try:
-                inside = _painted(shape, height, width) if kind == "mask" else \
-                    outline(kind, shape["points"], height, width)
-            except DataError as error:
-                error.where = file
-                raise
-            mask[inside] = ids[shape["label"]]
-        return mask
+        Raises:
+            DataError: it is neither.
+            UsageError: it is outside the source.
+        """
+        alone = file.image.rpartition("/")[2]
+        named, beside = (composed(os.path.relpath(file.path.parent / image, self.source))
+                         for image in (file.image, alone))
+        for name in (named, beside):
+            if name in self._images:
+                return self._images[name]
+        if file.embedded:
+            return None
+        if file.image == alone:
+            found = [path for name, path in self._images.items() if name.rpartition("/")[2] == composed(alone)]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise DataError("several images in the source have the name that a JSON file gives", where=file.path,
+                                received="\n".join(map(str, found[:_SHOWN])), fix="put the right one beside the JSON")
+        received = f"imagePath {file.image[:200]!r}: {os.path.normpath(file.path.parent / file.image)[:400]!r}"
+        if named.startswith("../"):
+            above = os.path.commonpath([self.source.absolute(), os.path.abspath(file.path.parent / file.image)])
+            raise UsageError("the image of a labelme file is outside the source", where=file.path, received=received,
+                             fix="put the image beside its JSON file, or name a SRC that holds the images as well as "
+                                 f"the JSON files{f': {above}' * (above != os.sep)}")
+        raise DataError("the image of a labelme file is neither in the source nor inside the file", where=file.path,
+                        received=received,
+                        fix=f"put the image there, as one of {', '.join(IMAGE_SUFFIXES)}")
+
+    def _report(self, files: list[LabelmeFile], others: list[str], used: set[Path | None]) -> None:
+        """Warn of all that is in the source and not in the result."""
+        left_out = [name for file in files for _, name in file.left_out]
+        bare = sorted(name for name, path in self._images.items() if path not in used)
+        for what, names, kinds in (
+            ("shapes without an area or of an unknown kind", left_out, _kinds(files)),
+            ("images without a JSON file", bare, ""),
+            ("JSON files that are not labelme's", others, ""),
+        ):
+            if names:
+                self.notes.append(f"left out, {what}: {len(names)}" + (f" ({kinds})" if kinds else ""))
+                _log.warning("%s: %s", self.notes[-1],
+                             "; ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)]))
 
 
-def _painted(shape: Dict[str, Any], height: int, width: int) -> np.ndarray:
-    """A shape painted by hand or by a model: a PNG for the box between its two points; bool (height, width)."""
-    with Image.open(BytesIO(base64.b64decode(shape["mask"]))) as picture:
-        part = np.array(picture.convert("L")) > 0
-    left, top = (max(int(round(value)), 0) for value in shape["points"][0])
-    inside = np.zeros((height, width), bool)
-    window = inside[top:top + part.shape[0], left:left + part.shape[1]]
-    window |= part[:window.shape[0], :window.shape[1]]
-    return inside
+def _unpack(path: Path, target: Path) -> None:
+    data = unpack(path, read_json(path), target.suffix)
+    with atomic_write(target) as stream:
+        stream.write(data)
+
+
+def _kinds(files: list[LabelmeFile]) -> str:
+    counts = Counter(kind for file in files for kind, _ in file.left_out)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())

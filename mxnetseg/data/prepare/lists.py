@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 from ...errors import DataError
 from .. import get_dataset
 from ..base import SegDataset
-from .base import Job, Preparation, write_text
+from .base import Job, Preparation, fingerprint, write_text
 
 
 class _Lists(Preparation):
@@ -23,18 +23,17 @@ class _Lists(Preparation):
         return self.dataset, self.source
 
     def _job(self, split: str) -> Job:
-        target = self.target / f"{split}.txt"
+        target, text = self.target / f"{split}.txt", self._text(split)
+        return Job(target, lambda: None if text is None else write_text(target, text), fingerprint(text))
 
-        def write() -> None:
-            try:
-                dataset = get_dataset(self.dataset, split=split, root=self.source)
-            except DataError:
-                if split != "test":  # whose pictures are often not unpacked
-                    raise
-            else:
-                write_text(target, "".join(_line(dataset, i) for i in range(len(dataset))))
-
-        return Job(target, write)
+    def _text(self, split: str) -> Optional[str]:
+        try:
+            dataset = get_dataset(self.dataset, split=split, root=self.source)
+        except DataError:
+            if split != "test":  # whose images are often not unpacked
+                raise
+            return None
+        return "".join(_line(dataset, i) for i in range(len(dataset)))
 
 
 class CityscapesLists(_Lists):

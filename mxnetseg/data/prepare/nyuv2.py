@@ -6,7 +6,7 @@ from typing import Dict, List
 import numpy as np
 
 from ...errors import DataError
-from .base import Job, Preparation, write_png
+from .base import Job, Preparation, fingerprint, write_png
 from .matlab import Stack, numbers
 
 _LISTS = {"train": "trainNdxs", "val": "testNdxs"}
@@ -35,14 +35,15 @@ class NYUv2Mat(Preparation):
                                 received=f"{len(chosen)} numbers", fix=f"its numbers go from 1 to {len(images)}")
         jobs = []
         for number in sorted({*self.lists["train"].tolist(), *self.lists["val"].tolist()}):
-            for kind, stack in (("images", images), ("labels40", masks)):
-                jobs.append(self._job(kind, stack, number))
+            for kind, stack, origin in (("images", images, fingerprint(release)),
+                                        ("labels40", masks, fingerprint(labels))):
+                jobs.append(self._job(kind, stack, number, origin))
         return jobs
 
     def finish(self) -> None:
         for split, chosen in self.lists.items():
             self.write_list(f"{split}.txt", [f"{number:04d}" for number in chosen])
 
-    def _job(self, kind: str, stack: Stack, number: int) -> Job:
+    def _job(self, kind: str, stack: Stack, number: int, origin: str) -> Job:
         target = self.target / kind / f"{number:04d}.png"
-        return Job(target, lambda: write_png(stack[number - 1].astype(np.uint8), target))
+        return Job(target, lambda: write_png(stack[number - 1].astype(np.uint8), target), origin)

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DataError
 from ..base import read_list
 from ..mat import read_mat
-from .base import Job, Preparation, place, read_json, write_png
+from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .shapes import segment
 
 # of the 459 categories, those of the 59 classes in their order
@@ -45,7 +45,7 @@ class PascalContextAnnotations(Preparation):
             self.write_list(f"ImageSets/SegmentationContext/{split}.txt", names)
 
     def _from_json(self, listed: Path) -> List[Job]:
-        content = read_json(listed)
+        content, origin = read_json(listed), fingerprint(listed)
         self.lists: Dict[str, List[str]] = {"train": [], "val": []}
         regions: Dict[int, List[Any]] = defaultdict(list)
         jobs = []
@@ -56,7 +56,7 @@ class PascalContextAnnotations(Preparation):
                 if image["phase"] in self.lists:
                     name = Path(image["file_name"]).stem
                     self.lists[image["phase"]].append(name)
-                    jobs += self._pair(name, lambda image=image: self._paint(
+                    jobs += self._pair(name, origin, lambda image=image: self._paint(
                         regions[image["image_id"]], image["height"], image["width"], f"{listed}, {image['file_name']}"))
         except (KeyError, TypeError) as error:
             raise DataError(f"{_JSON} is not what it should be", where=listed, received=repr(error),
@@ -72,13 +72,14 @@ class PascalContextAnnotations(Preparation):
         self.lists = {split: [name for name in read_list(lists / "ImageSets" / "Main" / f"{split}.txt")
                               if (labels / f"{name}.mat").is_file()] for split in ("train", "val")}
         return [job for names in self.lists.values() for name in names
-                for job in self._pair(name, lambda name=name: self._matrix(labels / f"{name}.mat"))]
+                for job in self._pair(name, fingerprint(labels / f"{name}.mat"),
+                                      lambda name=name: self._matrix(labels / f"{name}.mat"))]
 
-    def _pair(self, name: str, read) -> List[Job]:
-        image, mask = (self.target / "JPEGImages" / f"{name}.jpg",
-                       self.target / "SegmentationClassContext" / f"{name}.png")
-        return [Job(image, lambda: place(self.images / f"{name}.jpg", image)),
-                Job(mask, lambda: write_png(self.table[read()], mask))]
+    def _pair(self, name: str, origin: str, read) -> List[Job]:
+        original, image, mask = (self.images / f"{name}.jpg", self.target / "JPEGImages" / f"{name}.jpg",
+                                 self.target / "SegmentationClassContext" / f"{name}.png")
+        return [Job(image, lambda: place(original, image), fingerprint(original), original),
+                Job(mask, lambda: write_png(self.table[read()], mask), origin)]
 
     @staticmethod
     def _paint(regions: List[Any], height: int, width: int, where: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Dict, List
 
 from ..base import read_list, read_mask
 from ..mat import read_mat_mask
-from .base import Job, Preparation, place, write_png
+from .base import Job, Preparation, fingerprint, place, write_png
 
 
 class VOCandSBD(Preparation):
@@ -43,13 +43,14 @@ class VOCandSBD(Preparation):
 
     def _image(self, name: str, voc: Path, sbd: Path) -> Job:
         image, target = voc / "JPEGImages" / f"{name}.jpg", self.target / "img_aug" / f"{name}.jpg"
-        return Job(target, lambda: place(image if image.is_file() else sbd / "img" / f"{name}.jpg", target))
+        image = image if image.is_file() else sbd / "img" / f"{name}.jpg"
+        return Job(target, lambda: place(image, target), fingerprint(image), image)
 
     def _drawn(self, name: str, voc: Path) -> Job:
-        target = self.target / "cls_aug" / f"{name}.png"
-        return Job(target, lambda: write_png(read_mask(voc / "SegmentationClass" / f"{name}.png"), target))
+        mask, target = voc / "SegmentationClass" / f"{name}.png", self.target / "cls_aug" / f"{name}.png"
+        return Job(target, lambda: write_png(read_mask(mask), target), fingerprint(mask))
 
     def _added(self, name: str, sbd: Path) -> Job:
-        target = self.target / "cls_aug" / f"{name}.png"
-        return Job(target, lambda: write_png(
-            read_mat_mask(sbd / "cls" / f"{name}.mat", variable="GTcls", field="Segmentation"), target))
+        mask, target = sbd / "cls" / f"{name}.mat", self.target / "cls_aug" / f"{name}.png"
+        return Job(target, lambda: write_png(read_mat_mask(mask, variable="GTcls", field="Segmentation"), target),
+                   fingerprint(mask))

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DataError
 from ..base import list_files, read_mask
 from ..mat import read_mat
-from .base import Job, Preparation, place, write_png
+from .base import Job, Preparation, fingerprint, place, write_png
 from .matlab import referred
 
 _META, _SEG, _SPLIT = "Metadata/SUNRGBDMeta.mat", "Metadata/SUNRGBD2Dseg.mat", "traintestSUNRGBD/allsplit.mat"
@@ -41,7 +41,7 @@ class SUNRGBDToolbox(Preparation):
 
     def _from_toolbox(self, toolbox: Path) -> List[Job]:
         pictures = self.find("SUNRGBD", what="the pictures") / "SUNRGBD"
-        seg = read_mat(toolbox / _SEG)
+        seg, origin = read_mat(toolbox / _SEG), fingerprint(toolbox / _SEG, toolbox / _META)
         try:
             entries = np.atleast_1d(read_mat(toolbox / _META)["SUNRGBDMeta"])
             chosen = read_mat(toolbox / _SPLIT)
@@ -62,7 +62,7 @@ class SUNRGBDToolbox(Preparation):
             if split is not None:
                 name = f"{number:05d}"
                 self.lists[split].append(name)
-                jobs += self._pair(name, pictures / folder / "image" / image,
+                jobs += self._pair(name, pictures / folder / "image" / image, origin,
                                    lambda reference=reference: referred(seg, reference))
         return jobs
 
@@ -86,12 +86,13 @@ class SUNRGBDToolbox(Preparation):
         for number, (image, mask) in enumerate(zip(pictures, found["mask"]), 1):
             name = f"{number:05d}"
             self.lists["test" if number <= len(found["test"]) else "train"].append(name)
-            jobs += self._pair(name, image, lambda mask=mask: read_mask(mask))
+            jobs += self._pair(name, image, fingerprint(mask), lambda mask=mask: read_mask(mask))
         return jobs
 
-    def _pair(self, name: str, image: Path, read) -> List[Job]:
+    def _pair(self, name: str, image: Path, origin: str, read) -> List[Job]:
         picture, mask = self.target / "images" / f"{name}.jpg", self.target / "labels" / f"{name}.png"
-        return [Job(picture, lambda: place(image, picture)), Job(mask, lambda: write_png(read(), mask))]
+        return [Job(picture, lambda: place(image, picture), fingerprint(image), image),
+                Job(mask, lambda: write_png(read(), mask), origin)]
 
 
 def _below(path: str) -> str:

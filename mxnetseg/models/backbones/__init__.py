@@ -10,8 +10,8 @@ __all__ = ["BACKBONES", "get_backbone", "list_backbones"]
 # A new backbone is one line here; its module is imported when it is asked for.
 BACKBONES = Registry("backbone", {
     **{name: f"mxnetseg.models.backbones.resnet:{name}"
-       for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
-                    *(f"resnet{depth}_v1{variant}" for variant in "bcde" for depth in (50, 101, 152)))},
+       for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet18_v1c",
+                    "resnet34_v1c", *(f"resnet{depth}_v1{variant}" for variant in "bcde" for depth in (50, 101, 152)))},
     **{name: f"mxnetseg.models.backbones.mobilenet:{name}"
        for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25",
                     "mobilenet_v3_large")},
@@ -23,6 +23,7 @@ BACKBONES = Registry("backbone", {
                                                                             "ecaresnet50_v1d", "ecaresnet101_v1d")},
     "efficientnet_lite0": "mxnetseg.models.backbones.efficientnet:EfficientNetLite0",
     **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
+    **{f"mit_b{size}": f"mxnetseg.models.backbones.mit:mit_b{size}" for size in range(6)},
     **{name: f"mxnetseg.models.backbones.vit:{name}"
        for name in ("vit_base_16", "vit_large_16", "vit_huge_16", "vit_reduced")},
     "xception39": "mxnetseg.models.backbones.xception39:xception39",

@@ -25,7 +25,8 @@ class Backbone(HybridBlock):
 
     A decoder knows a backbone only through :attr:`taps`; a backbone knows nothing of decoders.
     x: (N, 3, H, W) -> [(N, tap.channels, H / tap.reduction, W / tap.reduction) for tap in taps],
-    sizes rounded up.
+    sizes rounded up unless the backbone documents otherwise. A decoder resizes to the size of the map it meets,
+    never to a size computed from the reductions.
 
     Args:
         stages: blocks to run one after the other; the output of each is tapped.
@@ -36,10 +37,11 @@ class Backbone(HybridBlock):
         mean, std: of the pixels in [0, 1] that all these weights expect.
 
     Attributes:
-        needs_batch: see :class:`~mxnetseg.models.base.SegModel`.
+        needs_batch, smallest_side: see :class:`~mxnetseg.models.base.SegModel`.
     """
 
     needs_batch: int = 1
+    smallest_side: int = 1
 
     def __init__(self, stages: Sequence[HybridBlock], taps: Sequence[Tap], *, gluoncv_name: Optional[str] = None,
                  timm_names: Sequence[str] = (), pip_name: Optional[str] = None,

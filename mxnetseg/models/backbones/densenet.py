@@ -22,8 +22,8 @@ _TRANSITION = {"norm": 0, "conv": 2}
 class DenseNet(Backbone):
     """Taps of DenseNet-121: 256, 512, 1024 and 1024 channels at strides 4, 8, 16 and 32.
 
-    The transitions' pooling rounds up (GluonCV's rounds down), so that every tap has the size that
-    the taps contract promises; at sizes that 32 divides there is no difference.
+    The pooling of the transitions rounds down, as in GluonCV, torchvision and MXNetSeg: at sizes that 32 does not
+    divide, a tap is up to one row and column smaller than the same tap of other backbones.
 
     Args:
         layers: 121, 161, 169 or 201.
@@ -33,6 +33,8 @@ class DenseNet(Backbone):
     Raises:
         ConfigError: another output stride.
     """
+
+    smallest_side = 29  # a shorter side leaves nothing of the last tap
 
     def __init__(self, layers: int, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Optional[Mapping] = None):
@@ -48,7 +50,6 @@ class DenseNet(Backbone):
             part = nn.HybridSequential()
             part.add(*features[begin:end])
             parts.append(part)
-        whole.apply(_round_up)
         channels = []
         for units in blocks:
             width += units * growth
@@ -84,13 +85,6 @@ class DenseNet(Backbone):
             stem, stem)
         convolution = last == "weight" and re.search(r"(^features\.0|\.1\.[25]|^features\.\d+\.2)$", stem)
         return self.from_gluoncv(f"{stem}.{last if convolution else OF_NORMS.get(last, last)}")
-
-
-def _round_up(block):
-    if isinstance(block, nn.AvgPool2D):
-        block._kwargs["pooling_convention"] = "full"
-        # the cell at the border is the mean of the pixels that are there
-        block._kwargs["count_include_pad"] = False
 
 
 def _variant(layers):

@@ -20,6 +20,7 @@ from .base import Backbone, Tap
 
 # modules in stage 2, 3 and 4
 _MODULES = (1, 4, 3)
+_MODULES_OF_SECOND_BRANCH = (1, 3, 2)
 _CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier")
 _TIMM = {(18, _MODULES, 4): "hrnet_w18.ms_in1k", (30, _MODULES, 4): "hrnet_w30.ms_in1k",
          (32, _MODULES, 4): "hrnet_w32.ms_in1k", (40, _MODULES, 4): "hrnet_w40.ms_in1k",
@@ -94,8 +95,8 @@ class HRNetV2(Backbone):
 
     Args:
         width: channels of the finest branch: 18, 32 or 48 in the paper.
-        second_branch: a second stage 4, of two modules, behind the same stage 3; its four maps follow the
-            taps' (OVeNet).
+        branch_stage: a second branch leaves the trunk after this stage, 1, 2 or 3, with later stages of its own: stage
+            2 of one module, 3 of three, 4 of two; its four maps follow the taps' (OVeNet). None: no second branch.
         modules: in stage 2, 3 and 4; (1, 3, 2) with ``blocks=2`` is the "small v2" of HRNet's authors.
         blocks: in stage 1, and in each branch of a module.
         nearest: the form for classification, in which the ImageNet weights were trained: the coarse maps of a fusion
@@ -105,45 +106,60 @@ class HRNetV2(Backbone):
         norm_layer, norm_kwargs: GluonCV's idiom.
 
     Raises:
-        ConfigError: no width.
+        ConfigError: no width, or another branch_stage.
     """
 
-    def __init__(self, *, width: int, second_branch: bool = False, modules: Sequence[int] = _MODULES,
+    def __init__(self, *, width: int, branch_stage: Optional[int] = None, modules: Sequence[int] = _MODULES,
                  blocks: int = 4, nearest: bool = False, by_factor: bool = False,
                  norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         if not isinstance(width, int) or width < 1:
             raise ConfigError("HRNet's finest branch needs at least one channel", where="model.options.width",
                               received=width, fix="18, 32 or 48 in the paper")
+        if branch_stage not in (None, 1, 2, 3) or isinstance(branch_stage, bool):
+            raise ConfigError("the second branch must leave the trunk after stage 1, 2 or 3",
+                              where="model.options.branch_stage", received=repr(branch_stage), fix="3, as in the paper")
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         widths = [width * 2 ** i for i in range(4)]
-        known = not second_branch and _TIMM.get((width, tuple(modules), blocks))
+        known = branch_stage is None and _TIMM.get((width, tuple(modules), blocks))
         super().__init__([], [Tap(w, 4 * 2 ** i) for i, w in enumerate(widths)], timm_names=[known] if known else ())
         module = partial(HRModule, blocks=blocks, nearest=nearest, by_factor=by_factor, **norm)
         with self.name_scope():
             self.stem1 = ConvModule2d(64, 3, 2, in_channels=3, **norm)
             self.stem2 = ConvModule2d(64, 3, 2, in_channels=64, **norm)
             self.layer1 = _bottlenecks(blocks, norm)
-            self.transition1 = nn.HybridSequential()
-            self.transition1.add(ConvModule2d(widths[0], 3, in_channels=256, **norm),
-                                 ConvModule2d(widths[1], 3, 2, in_channels=256, **norm))
-            self.stage2 = _stage(widths[:2], modules[0], module)
-            self.transition2 = ConvModule2d(widths[2], 3, 2, in_channels=widths[1], **norm)
-            self.stage3 = _stage(widths[:3], modules[1], module)
-            self.transition3 = ConvModule2d(widths[3], 3, 2, in_channels=widths[2], **norm)
-            self.stage4 = _stage(widths, modules[2], module)
-            self.transition3_2 = self.stage4_2 = None
-            if second_branch:
-                self.transition3_2 = ConvModule2d(widths[3], 3, 2, in_channels=widths[2], **norm)
-                self.stage4_2 = _stage(widths, 2, module)
+            self._make_stages("", 1, widths, modules, module, norm)
+            if branch_stage is not None:
+                self._make_stages("_2", branch_stage, widths, _MODULES_OF_SECOND_BRANCH, module, norm)
+        self._branch_stage = branch_stage
+
+    def _make_stages(self, suffix, after, widths, modules, module, norm) -> None:
+        """The transitions and stages after stage ``after``: ``transition1`` + ``suffix``, and so on."""
+        if after == 1:
+            transition = nn.HybridSequential()
+            transition.add(ConvModule2d(widths[0], 3, in_channels=256, **norm),
+                           ConvModule2d(widths[1], 3, 2, in_channels=256, **norm))
+            setattr(self, f"transition1{suffix}", transition)
+            setattr(self, f"stage2{suffix}", _stage(widths[:2], modules[0], module))
+        for n in range(max(after, 2), 4):
+            setattr(self, f"transition{n}{suffix}", ConvModule2d(widths[n], 3, 2, in_channels=widths[n - 1], **norm))
+            setattr(self, f"stage{n + 1}{suffix}", _stage(widths[:n + 1], modules[n - 1], module))
 
     def hybrid_forward(self, F, x):
-        x = self.layer1(self.stem2(self.stem1(x)))
-        maps = _run(self.stage2, [transition(x) for transition in self.transition1])
-        maps = _run(self.stage3, [*maps, self.transition2(maps[-1])])
-        taps = _run(self.stage4, [*maps, self.transition3(maps[-1])])
-        if self.stage4_2 is not None:
-            taps = [*taps, *_run(self.stage4_2, [*maps, self.transition3_2(maps[-1])])]
-        return taps
+        after = [None, [self.layer1(self.stem2(self.stem1(x)))]]  # stage -> its maps
+        for n in (1, 2, 3):
+            after.append(self._next_stage(n, after[n], ""))
+        if self._branch_stage is None:
+            return after[4]
+        maps = after[self._branch_stage]
+        for n in range(self._branch_stage, 4):
+            maps = self._next_stage(n, maps, "_2")
+        return [*after[4], *maps]
+
+    def _next_stage(self, n, maps, suffix):
+        """The maps of stage n + 1 from those of stage n; its new branch is made from the coarsest."""
+        transition = getattr(self, f"transition{n}{suffix}")
+        maps = [path(maps[0]) for path in transition] if n == 1 else [*maps, transition(maps[-1])]
+        return _run(getattr(self, f"stage{n + 1}{suffix}"), maps)
 
     def from_pytorch(self, name: str) -> Optional[str]:
         """Our name of a parameter in HRNet's checkpoints, without their prefix; None for one we have not."""
@@ -152,7 +168,7 @@ class HRNetV2(Backbone):
             return None
         stem = re.sub(r"^(conv|bn)([12])$", r"stem\2.\1", stem)
         # a transition holds nothing for the branches that pass; the new branch is a chain of one
-        stem = re.sub(r"^transition1\.(\d)(?:\.0)?\.([01])$", r"transition1.\1.\2", stem)
+        stem = re.sub(r"^(transition1(?:_2)?)\.(\d)(?:\.0)?\.([01])$", r"\1.\2.\3", stem)
         stem = re.sub(r"^(transition[23](?:_2)?)\.\d\.0\.([01])$", r"\1.\2", stem)
         stem = re.sub(r"fuse_layers\.(\d)\.(\d)\.([01])$", r"fuse\1_\2.0.\3", stem)
         stem = re.sub(r"fuse_layers\.(\d)\.(\d)\.(\d)\.([01])$", r"fuse\1_\2.\3.\4", stem)

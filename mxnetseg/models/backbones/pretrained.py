@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, NamedTuple, Optional, Union
 
 from ...errors import CheckpointError, EnvironmentProblem
-from ...files import atomic_write, home, sha256
+from ...files import atomic_write, expand, home, no_file, sha256
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +106,13 @@ def find_weights(backbone, path: Optional[Union[str, Path]] = None, *, use: Call
         EnvironmentProblem: nowhere to be had; the message says where to put the file by hand.
     """
     if path is not None:
-        if not Path(path).is_file():
-            raise CheckpointError("the backbone's weight file is not there", where=path,
+        path = expand(path)
+        problem = no_file(path)
+        if problem is not None:
+            raise CheckpointError(f"the backbone's weight file {problem}", where=path,
                                   fix="correct model.pretrained_path, or leave it out to look in the caches")
-        use(Path(path))
-        return Path(path)
+        use(path)
+        return path
     tried = []
     for source in sources(backbone):
         try:
@@ -154,7 +156,7 @@ def sources(backbone) -> Iterator[Source]:
 
 def caches() -> List[Path]:
     """Folders that may hold GluonCV's weight files, first ours, then GluonCV's."""
-    gluoncv = Path(os.environ.get("MXNET_HOME") or Path.home() / ".mxnet")
+    gluoncv = expand(os.environ.get("MXNET_HOME") or "~/.mxnet")
     return [home() / "models", gluoncv / "models"]
 
 
@@ -187,11 +189,11 @@ def _cached_timm(name: str) -> Iterator[Source]:
     for file in sorted(caches()[0].glob(f"{name}-*.safetensors")):
         yield Source(str(file), partial(_verified, file, file.stem.rsplit("-", 1)[1]))
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
-    for file in sorted((hub.expanduser() / f"models--timm--{name}" / "snapshots").glob("*/model.safetensors")):
+    for file in sorted((expand(hub) / f"models--timm--{name}" / "snapshots").glob("*/model.safetensors")):
         yield Source(str(file), partial(_verified, file, file.resolve().name))  # a link to a file named by its SHA-256
     if name in _ORIGINS:
         file = _ORIGINS[name].rsplit("/", 1)[1]
-        torch = Path(os.environ.get("TORCH_HOME") or "~/.cache/torch").expanduser()
+        torch = expand(os.environ.get("TORCH_HOME") or "~/.cache/torch")
         for folder in (caches()[0], torch / "hub" / "checkpoints"):
             yield Source(str(folder / file), partial(_verified, folder / file, _digits(file)))
 

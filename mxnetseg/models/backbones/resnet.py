@@ -4,6 +4,8 @@ The variants (He et al. 2019, "Bag of tricks", section 4.1): v1b has the stride 
 7x7 stem; v1c a stem of three 3x3 convolutions with 32, 32 and 64 channels; v1d also average pooling in the
 shortcuts; v1s is v1c with 64, 64 and 128 channels, v1e v1d with these. Plain names mean MXNetSeg's choice, the only
 one that reproduces its published parameter counts: v1b for ResNet-18 and -34, v1s from 50 on.
+
+ResNet-18 and -34 v1c are mmsegmentation's, not GluonCV's, and are dilated as there: see :class:`ResNet`.
 """
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from .base import Backbone, Tap, check_output_stride, limit_stride
 
 _PLAIN = {"resnet18": "resnet18_v1b", "resnet34": "resnet34_v1b", "resnet50": "resnet50_v1s",
           "resnet101": "resnet101_v1s", "resnet152": "resnet152_v1s"}
-_VARIANTS = [*_PLAIN, *(f"resnet{depth}_v1{letter}" for letter in "bcde" for depth in (50, 101, 152))]
+_BASIC_V1C = {"resnet18_v1c": (2, 2, 2, 2), "resnet34_v1c": (3, 4, 6, 3)}
+_VARIANTS = [*_PLAIN, *_BASIC_V1C, *(f"resnet{depth}_v1{letter}" for letter in "bcde" for depth in (50, 101, 152))]
 
 
 class Staged(Backbone):
@@ -59,18 +62,33 @@ class ResNet(Staged):
     Args:
         name: ``'resnet18'``, ``'resnet50_v1d'``, ...
         output_stride: 8, 16 or 32.
+        dilate_first_only: of a dilated basic block, dilate the first convolution only, as mmsegmentation does. Default:
+            for v1c; otherwise both are dilated (:func:`~.base.limit_stride`).
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, name: str, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, name: str, *, output_stride: int = 32, dilate_first_only: Optional[bool] = None,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
         check_output_stride(output_stride, name)
-        gluoncv_name = _PLAIN.get(name, name)
-        expansion = 1 if name in ("resnet18", "resnet34") else 4
-        build = getattr(import_module("gluoncv.model_zoo.resnetv1b"), gluoncv_name)
-        whole = build(pretrained=False, norm_layer=norm_layer, norm_kwargs=dict(norm_kwargs or {}))
+        zoo = import_module("gluoncv.model_zoo.resnetv1b")
+        norm = {"norm_layer": norm_layer, "norm_kwargs": dict(norm_kwargs or {})}
+        gluoncv_name = None if name in _BASIC_V1C else _PLAIN.get(name, name)
+        if gluoncv_name:
+            whole = getattr(zoo, gluoncv_name)(pretrained=False, **norm)
+        else:
+            whole = zoo.ResNetV1b(zoo.BasicBlockV1b, _BASIC_V1C[name], deep_stem=True, stem_width=32, **norm)
+        expansion = 1 if is_basic(name) else 4
         super().__init__(whole, 64 * expansion, limit_stride(stages_of(whole), (4, 8, 16, 32), output_stride),
-                         gluoncv_name=gluoncv_name, timm_names=timm_names(gluoncv_name))
+                         gluoncv_name=gluoncv_name, timm_names=timm_names(gluoncv_name) if gluoncv_name else ())
+        if is_basic(name) and (name in _BASIC_V1C if dilate_first_only is None else dilate_first_only):
+            for stage in stages_of(whole):
+                for block in stage:
+                    block.conv2._kwargs.update(dilate=(1, 1), pad=(1, 1))
+
+
+def is_basic(name: str) -> bool:
+    """Return whether a ResNet of this name has basic blocks: two 3x3 convolutions, 18 or 34 layers."""
+    return name.split("_")[0] in ("resnet18", "resnet34")
 
 
 def timm_names(gluoncv_name: str) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Masks of one's own, however they were drawn, become folder data."""
 import base64
 import json
+import unicodedata
 from io import BytesIO
 
 import numpy as np
@@ -116,14 +117,13 @@ def test_classes_may_stand_elsewhere(painted, tmp_path):
     assert np.array_equal(png(tmp_path / "out" / "masks" / "b.png"), masks["b"])
 
 
-def test_other_classes_need_another_target_or_force(painted, tmp_path, text):
+def test_other_classes_make_all_masks_again(painted, tmp_path, text):
     source, masks = painted
     prepare("colours", source, tmp_path / "out")
     text(source / "classes.txt", CLASSES[0], CLASSES[2], CLASSES[1])
-    with pytest.raises(UsageError) as error:
-        prepare("colours", source, tmp_path / "out")
-    assert error.value.received == "made with other classes"
-    prepare("colours", source, tmp_path / "out", force=True)
+    done = prepare("colours", source, tmp_path / "out")
+    assert done.remade == tuple(f"masks/{name}.png" for name in "abcd") and (done.made, done.kept) == (4, 4)
+    assert done.notes == (f"classes changed: {', '.join(CLASSES)} -> {CLASSES[0]}, {CLASSES[2]}, {CLASSES[1]}",)
     swapped = np.array([0, 2, 1, *[0] * 252, IGNORE], np.uint8)[masks["a"]]
     assert np.array_equal(png(tmp_path / "out" / "masks" / "a.png"), swapped)
 
@@ -143,6 +143,16 @@ def test_what_has_no_counterpart_is_told(painted, tmp_path, caplog):
     assert prepare("colours", source, tmp_path / "out").audit.passed
     assert "1 images without a mask are left out: b" in caplog.text
     assert "1 masks without an image are left out: a" in caplog.text
+
+
+def test_names_that_two_systems_have_written(painted, tmp_path, text):
+    source, masks = painted
+    for kind, form, end in (("images", "NFC", "jpg"), ("masks", "NFD", "png")):
+        (source / kind / f"a.{end}").rename(source / kind / f"{unicodedata.normalize(form, 'café')}.{end}")
+    text(source / "train.txt", unicodedata.normalize("NFD", "café"), "b")
+    text(source / "val.txt", "c", "d")
+    assert prepare("colours", source, tmp_path / "out").audit.passed
+    assert lists(tmp_path / "out")["train"] == [unicodedata.normalize("NFC", "café"), "b"]
 
 
 def test_two_masks_of_one_name(painted, tmp_path):
@@ -204,7 +214,7 @@ def test_labelme(labelled, tmp_path, caplog):
     other = png(target / "masks" / "home" / "b.png")
     assert other[5, 10] == 1 and (other[9:11, 9:11] == 0).all() and other[3, 3] == 0 and other[17, 10] == 0
     assert (target / "images" / "home" / "a.jpg").read_bytes() == (labelled / "home" / "a.jpg").read_bytes()
-    assert "left out: 1 of kind point" in caplog.text
+    assert "an unknown kind: 1 (1 point): 'dog' (b.json, shapes[1])" in caplog.text
 
 
 def test_labelme_with_classes_of_one_s_own(labelled, tmp_path, text):
@@ -213,7 +223,7 @@ def test_labelme_with_classes_of_one_s_own(labelled, tmp_path, text):
     mask = png(tmp_path / "out" / "masks" / "home" / "a.png")
     assert mask[2, 3] == 0 and mask[12, 15] == 1 and mask[0, 0] == IGNORE  # no background: it does not count
     assert (tmp_path / "out" / "classes.txt").read_text() == "dog\ncat #00ff00\n"
-    text(labelled / "classes.txt", "dog")
+    text(labelled / "classes.txt", "dog", "bird")
     with pytest.raises(DataError, match="1 labels are no classes") as error:
         prepare("labelme", labelled, tmp_path / "other")
     assert error.value.received == "cat"
@@ -227,10 +237,10 @@ def test_labelme_with_the_picture_inside(labelled, tmp_path):
     image.unlink()
     path.write_text(json.dumps(content))
     prepare("labelme", labelled, tmp_path / "out")
-    assert np.array_equal(np.array(Image.open(tmp_path / "out" / "images" / "home" / "a.png")), pixels)
+    assert np.array_equal(np.array(Image.open(tmp_path / "out" / "images" / "home" / "a.jpg")), pixels)
     content["imageData"] = None
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="neither beside nor inside") as error:
+    with pytest.raises(DataError, match="neither in the source nor inside") as error:
         prepare("labelme", labelled, tmp_path / "other")
     assert error.value.where == path
 
@@ -250,9 +260,9 @@ def test_labelme_s_painted_shapes(labelled, tmp_path):
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"imageHeight": None}, "not labelme's"),
-    ({"shapes": [{"label": "cat"}]}, "not labelme's"),
-    ({"shapes": [shape("cat", "polygon", (1, 1), (2, 2))]}, "no area"),
+    ({"imageHeight": None}, "imageHeight: expected a whole number"),
+    ({"shapes": [{"label": "cat"}]}, r"shapes\[0\].points: expected a list"),
+    ({"shapes": "none"}, "shapes: expected a list"),
 ])
 def test_broken_files_of_labelme(labelled, tmp_path, change, words):
     path = labelled / "home" / "a.json"
@@ -311,7 +321,7 @@ def test_coco_json_with_classes_of_one_s_own(annotated, tmp_path, text):
     prepare("coco-json", annotated, tmp_path / "out", classes=names)
     mask = png(tmp_path / "out" / "masks" / "train" / "a.png")
     assert mask[13, 13] == 1 and mask[11, 11] == 0 and mask[0, 0] == IGNORE
-    text(tmp_path / "names.txt", "dog")
+    text(tmp_path / "names.txt", "dog", "bird")
     with pytest.raises(DataError, match="no class") as error:
         prepare("coco-json", annotated, tmp_path / "other", classes=names)
     assert error.value.received == "cat"

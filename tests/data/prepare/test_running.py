@@ -10,6 +10,7 @@ from PIL import Image
 from mxnetseg.data import DATASETS, get_dataset_class
 from mxnetseg.data.prepare import PREPARATIONS, prepare
 from mxnetseg.data.prepare import base as running
+from mxnetseg.data.prepare import stamp as stamps
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, UsageError
 
 
@@ -59,11 +60,13 @@ def test_an_interrupted_run_goes_on_where_it_was(voc_and_sbd, target, tmp_path, 
         with pytest.raises((KeyboardInterrupt, DataError)):
             prepare("pascalvocaug", source, target, workers=1)
     left = snapshot(target)
-    assert 4 <= len(left) < 16 and not (target / "train_aug.txt").exists()
+    assert left.pop(stamps.STAMP) and left.pop(stamps.JOURNAL)
+    assert 4 <= len(left) < 15 and not (target / "train_aug.txt").exists()
     assert all(left[name][0] == (whole / name).read_bytes() for name in left)  # no file is half written
     rest = prepare("pascalvocaug", source, target)
-    assert rest.made + rest.kept == 12 and rest.kept == len(left) - 1 and rest.audit.passed
-    assert {n: c for n, (c, _) in snapshot(target).items()} == {n: c for n, (c, _) in snapshot(whole).items()}
+    assert rest.made + rest.kept == 12 and rest.kept == len(left) and rest.audit.passed
+    assert {n: c for n, (c, _) in snapshot(target).items() if n != stamps.STAMP} == \
+        {n: c for n, (c, _) in snapshot(whole).items() if n != stamps.STAMP}
 
 
 def test_a_damaged_file_of_the_source_is_named(voc_and_sbd, target):
@@ -117,7 +120,8 @@ def test_force_makes_all_again(voc_and_sbd, target):
 def test_one_target_is_for_one_preparation(voc_and_sbd, target, tmp_path, text, picture):
     prepare("pascalvocaug", voc_and_sbd[0], target)
     picture(tmp_path / "own" / "a.png")
-    text(tmp_path / "own" / "a.json", {"shapes": [], "imageHeight": 24, "imageWidth": 32, "imagePath": "a.png"})
+    text(tmp_path / "own" / "a.json", {"shapes": [{"label": "cat", "points": [[1, 1], [9, 1], [1, 9]]}],
+                                             "imageHeight": 24, "imageWidth": 32, "imagePath": "a.png"})
     with pytest.raises(UsageError, match="another preparation") as error:
         prepare("labelme", tmp_path / "own", target)
     assert "'pascalvocaug'" in error.value.received and "--force" in error.value.fix
@@ -172,3 +176,10 @@ def test_writing_a_picture_and_a_mask(tmp_path, rng):
         array = rng.integers(0, 256, shape, dtype=np.uint8)
         running.write_png(array, tmp_path / "new" / "a.png")
         assert (np.array(Image.open(tmp_path / "new" / "a.png")) == array).all()
+
+
+def test_paths_of_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("~/nowhere", "~nobody-of-this-name/x"):
+        with pytest.raises(DataNotFoundError):
+            prepare("labelme", source, "~/out")

@@ -520,3 +520,10 @@ def test_a_backbone_without_published_weights_says_so(alone):
 @pytest.mark.parametrize("url", sorted(pretrained._ORIGINS.values()))
 def test_names_of_the_originals_have_their_checksums(url):
     assert len(pretrained._digits(url)) == 8 and url.startswith("https://")
+
+
+def test_a_file_from_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.params").touch()
+    used = []
+    assert pretrained.find_weights(None, "~/w.params", use=used.append) == tmp_path / "w.params" == used[0]

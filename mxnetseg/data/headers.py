@@ -1,0 +1,229 @@
+"""Size, depth, bands, transparency and frames of an image file, read from its header alone.
+
+What a library says after decoding is too late: it has dropped what does not fit 8 bits and three bands, and allocated
+what a header claims.
+"""
+from __future__ import annotations
+
+import os
+import struct
+from io import BytesIO
+from typing import BinaryIO, NamedTuple, Optional
+
+import numpy as np
+from PIL import BmpImagePlugin, Image, PngImagePlugin, TiffImagePlugin
+
+from ..errors import DataError, UsageError
+from . import tiff
+
+LIMIT_VARIABLE = "MXNETSEG_MAX_PIXELS"
+DEFAULT_LIMIT = 2 ** 28  # pixels of an image or mask: 16384 x 16384
+HIGHEST_LIMIT = 2 ** 30  # OpenCV reads no more
+_LONGEST_SIDE = 2 ** 20  # likewise
+
+# no sound file holds more pixels a byte; None: there is no bound
+_PIXELS_PER_BYTE = {"PNG": 8 * 1040, "JPEG": 1024, "BMP": 1 << 14}
+_PLUGINS = {b"\x89PN": PngImagePlugin.PngImageFile, b"II*": TiffImagePlugin.TiffImageFile,
+            b"MM\0": TiffImagePlugin.TiffImageFile, b"II+": TiffImagePlugin.TiffImageFile}
+
+
+class Header(NamedTuple):
+    """What an image file says of itself.
+
+    Attributes:
+        format: ``'PNG'``, ``'JPEG'``, ``'BMP'``, ``'WebP'``, ``'TIFF'``, or what Pillow calls it.
+        width, height: in pixels, as stored.
+        dtype: type of a sample; fewer than 8 bits count as ``'uint8'``, which they are decoded to.
+        bands: bands without a declared alpha channel; a palette and CMYK count as the 3 that they are decoded to.
+        has_alpha: transparency is declared.
+        frames: images in the file, without thumbnails.
+        has_exif: metadata may hold a rotation.
+        key: the colour that stands for transparency, in 8 or 16 bits as decoded; empty if there is none.
+        pages: of a TIFF file, its pages.
+    """
+
+    format: str
+    width: int
+    height: int
+    dtype: str = "uint8"
+    bands: int = 3
+    has_alpha: bool = False
+    frames: int = 1
+    has_exif: bool = False
+    key: tuple[int, ...] = ()
+    pages: tuple[tiff.Page, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Is all of it kept in 8-bit RGB?"""
+        return self.dtype == "uint8" and self.bands in (1, 3) and not self.has_alpha and self.frames == 1
+
+    def __str__(self) -> str:
+        bands = f"{self.bands} band{'s' * (self.bands != 1)}{' and alpha' if self.has_alpha else ''} of {self.dtype}"
+        frames = f"{self.frames} {'pages' if self.pages else 'frames'} of " if self.frames > 1 else ""
+        return f"{self.format}, {frames}{bands}"
+
+
+def read_header(data: np.ndarray) -> Optional[Header]:
+    """Read the header of a file, uint8 (n,); None if it is damaged or of no known format."""
+    start = bytes(data[:12])
+    try:
+        if start[:2] == b"\xff\xd8":
+            return _jpeg(memoryview(data))  # its elements are read faster
+        if start[:8] == b"\x89PNG\r\n\x1a\n":
+            return _png(memoryview(data))
+        if start[:2] == b"BM":
+            return _bmp(data)
+        if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+            return _webp(data)
+        if start[:4] in tiff.SIGNATURES:
+            return _tiff(data)
+    except (struct.error, IndexError, tiff.TiffError):
+        return None
+    return _other(data)
+
+
+def check_size(header: Optional[Header], data: np.ndarray, path: object, kind: str) -> None:
+    """Refuse an image before it is decoded: it is above the limit, or larger than its file can hold.
+
+    Args:
+        header: of the file; None passes.
+        data: uint8 (n,), the file.
+        path: where it comes from, for the message.
+        kind: ``'image'`` or ``'mask'``.
+
+    Raises:
+        DataError: its size cannot be.
+        UsageError: the variable that holds the limit cannot be read.
+    """
+    if header is None:
+        return
+    pixels, limit = header.width * header.height, pixel_limit()
+    if pixels > limit or max(header.width, header.height) > _LONGEST_SIDE:
+        fix = "cut it into tiles, or scale it down"
+        if pixels <= HIGHEST_LIMIT and max(header.width, header.height) <= _LONGEST_SIDE:
+            fix += f"; or raise the limit, where memory allows: export {LIMIT_VARIABLE}={pixels}"
+        raise DataError(f"the {kind} is larger than the limit on its pixels", where=path,
+                        received=f"{header.width} x {header.height} = {pixels} pixels; the limit is {limit}, with "
+                                 f"sides of at most {_LONGEST_SIDE}", fix=fix)
+    most = _PIXELS_PER_BYTE.get(header.format)
+    if most and pixels > most * data.size:
+        raise DataError(f"the {kind} cannot be decoded: its header claims more pixels than its bytes can hold",
+                        where=path, received=f"{header.width} x {header.height} pixels in {data.size} bytes",
+                        fix="restore the file from its source, or take its pair out of the data set")
+
+
+def pixel_limit() -> int:
+    """Return the largest number of pixels that an image or a mask may have.
+
+    Raises:
+        UsageError: the variable holds something else than a number in its range.
+    """
+    text = os.environ.get(LIMIT_VARIABLE)
+    if not text:
+        return DEFAULT_LIMIT
+    if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= HIGHEST_LIMIT:
+        raise UsageError(f"{LIMIT_VARIABLE} must be a number of pixels from 1 to {HIGHEST_LIMIT}",
+                         where=f"environment variable {LIMIT_VARIABLE}", received=text[:40],
+                         fix=f"export {LIMIT_VARIABLE}={DEFAULT_LIMIT}")
+    return int(text)
+
+
+def open_picture(stream: BinaryIO) -> Image.Image:
+    """Open a file with Pillow, lazily and without Pillow's own limit on pixels: :func:`check_size` is ours."""
+    start = stream.read(3)
+    stream.seek(0)
+    plugin = BmpImagePlugin.BmpImageFile if start[:2] == b"BM" else _PLUGINS.get(start)
+    return plugin(stream) if plugin else Image.open(stream)
+
+
+# ---- formats --------------------------------------------------------------------------------
+
+
+def _png(data: memoryview) -> Optional[Header]:
+    width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
+    has_alpha, has_exif, frames, key, at = kind in (4, 6), False, 1, (), 8
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if at + length + 12 > len(data):
+            return None  # OpenCV would allocate what it claims
+        if name == b"IEND":
+            break
+        if name == b"tRNS":
+            has_alpha = True
+            if kind in (0, 2):
+                factor = 255 // (2 ** depth - 1) if depth < 8 else 1
+                key = tuple(factor * v for v in struct.unpack_from(">H" if kind == 0 else ">HHH", data, at + 8))
+        elif name == b"eXIf":
+            has_exif = True
+        elif name == b"acTL":
+            frames, = struct.unpack_from(">I", data, at + 8)
+        at += length + 12
+    return Header("PNG", width, height, "uint16" if depth == 16 else "uint8", 1 if kind in (0, 4) else 3, has_alpha,
+                  max(frames, 1), has_exif, key)
+
+
+def _jpeg(data: memoryview) -> Optional[Header]:
+    at = 2
+    while True:
+        marker, code = data[at], data[at + 1]
+        if marker != 0xFF or code in (0, 0xFF):  # stray or fill bytes, which libjpeg skips
+            at += 1
+            continue
+        if code == 0xDA:  # the pixels begin, and no size came
+            return None
+        if 0xD0 <= code <= 0xD8 or code == 1:
+            at += 2
+            continue
+        length, = struct.unpack_from(">H", data, at + 2)
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            depth, height, width, bands = struct.unpack_from(">BHHB", data, at + 4)
+            return Header("JPEG", width, height, "uint8" if depth == 8 else f"uint{depth}", 1 if bands == 1 else 3)
+        at += 2 + length
+
+
+def _bmp(data: np.ndarray) -> Header:
+    size, = struct.unpack_from("<I", data, 14)
+    if size == 12:
+        return Header("BMP", *struct.unpack_from("<HH", data, 18))
+    width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    has_alpha = size >= 56 and bits == 32 and compression in (3, 6) and any(data[66:70])
+    return Header("BMP", abs(width), abs(height), has_alpha=has_alpha)
+
+
+def _webp(data: np.ndarray) -> Optional[Header]:
+    kind = bytes(data[12:16])
+    if kind == b"VP8X":
+        flags = int(data[20])
+        width, height = (1 + int.from_bytes(bytes(data[at:at + 3]), "little") for at in (24, 27))
+        frames = data.tobytes().count(b"ANMF") if flags & 2 else 1
+        return Header("WebP", width, height, has_alpha=bool(flags & 16), frames=max(frames, 1),
+                      has_exif=bool(flags & 8))
+    if kind == b"VP8L":
+        bits, = struct.unpack_from("<I", data, 21)
+        return Header("WebP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), has_alpha=bool(bits >> 28 & 1))
+    if kind == b"VP8 ":
+        return Header("WebP", *(side & 0x3FFF for side in struct.unpack_from("<HH", data, 26)))
+    return None
+
+
+def _tiff(data: np.ndarray) -> Header:
+    pages = tuple(tiff.read_pages(data))
+    page, bands = pages[0], pages[0].samples
+    dtype = "uint8" if page.dtype in ("uint1", "uint2", "uint4") and bands == 1 else page.dtype
+    if page.photometric == tiff.CMYK and bands == 4 and dtype == "uint8" or page.photometric == 3 and bands == 1:
+        bands = 3
+    bands -= page.has_alpha
+    return Header("TIFF", *page.size, dtype, bands, page.has_alpha, len(pages), pages=pages)
+
+
+def _other(data: np.ndarray) -> Optional[Header]:
+    """Formats that have no reader here, such as PPM or JPEG 2000."""
+    try:
+        with Image.open(BytesIO(data)) as picture:
+            depth = "uint8" if picture.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr") else \
+                "float32" if picture.mode == "F" else "uint16"
+            return Header(picture.format or "?", *picture.size, depth, frames=getattr(picture, "n_frames", 1),
+                          has_alpha=picture.mode in ("LA", "PA", "RGBA"))
+    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, ...; DecompressionBombError too
+        return None

@@ -1,0 +1,37 @@
+"""Training on few images and on masks that teach nothing: said before the first step, or after the first epoch."""
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def few(own_data):
+    """Three training images and one to validate on."""
+    (own_data / "train.txt").write_text("train0\ntrain1\ntrain2\n")
+    (own_data / "val.txt").write_text("val0\n")
+    return own_data
+
+
+def test_the_batch_shrinks_with_a_note_where_nobody_gave_one(command, options, few, tmp_path):
+    without = [word for i, word in enumerate(options) if "--batch-size" not in options[max(i - 1, 0):i + 1]]
+    arguments = ["train", *without, "--data", f"folder:{few}", "--epochs", "1", "--weights", tmp_path / "w", "--quiet"]
+    done = command(*arguments)
+    assert done.code == 0 and "batch size 3 instead of 8: there are 3 training images" in done.err
+    assert "that run is finished" in (again := command(*arguments, "--resume", "auto")).out + again.err
+    refused = command(*arguments, "--batch-size", "8")
+    assert refused.code == 2 and "fewer images than one batch" in refused.err
+
+
+def test_masks_of_0_and_255_are_refused_before_the_first_step(command, options, few, tmp_path):
+    for path in (few / "masks").iterdir():
+        Image.fromarray(np.where(np.array(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+    done = command("train", *options, "--data", f"folder:{few}", "--weights", tmp_path / "w", "--quiet")
+    assert done.code == 1 and "two readings of 255" in done.err and "prepare colours" in done.err
+    assert not list((tmp_path / "w").rglob("*.params"))
+
+
+def test_a_class_that_is_nowhere_labelled_is_warned_of(command, options, few, tmp_path):
+    (few / "classes.txt").write_text("red\ngreen\nblue\nviolet\n")
+    done = command("train", *options, "--data", f"folder:{few}", "--epochs", "2", "--weights", tmp_path / "w",
+                   "--quiet")
+    assert done.code == 0 and done.err.count("'violet': the network cannot learn it") == 1 and "'red'" not in done.err

@@ -1,0 +1,186 @@
+"""A sidecar that was edited by hand: each wrong element is refused with its place, before anything is made of it."""
+import copy
+import json
+import re
+
+import mxnet as mx
+import pytest
+from sidecars import sections
+
+from mxnetseg.data import DATASETS, get_dataset_class
+from mxnetseg.engine import sidecar as sidecars
+from mxnetseg.engine.checkpoint import Checkpoint, newest, restore_network
+from mxnetseg.errors import CheckpointError, ConfigError, EnvironmentProblem
+from mxnetseg.models import build_model
+
+
+class Net:
+    @staticmethod
+    def named_parameters():
+        parameter = mx.gluon.Parameter("weight", shape=(2,))
+        parameter.initialize(mx.init.One(), ctx=mx.cpu())
+        return {"weight": parameter}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """``write(change)``: a checkpoint with a training state, whose sidecar was edited and its checksum removed."""
+    def make(change=lambda s: None, *, text=None):
+        checkpoint = Checkpoint(tmp_path / "run.params")
+        checkpoint.write(Net, sections(), {"momentum": mx.nd.ones((2,))})
+        content = json.loads(checkpoint.sidecar_path.read_text())
+        del content["sha256"]
+        change(content)
+        checkpoint.sidecar_path.write_text(json.dumps(content) if text is None else text)
+        return checkpoint
+    return make
+
+
+def test_the_sound_one_is_read_with_elements_that_are_not_known(write):
+    assert write(lambda s: s.update(later={"a": [1]})).read_sidecar()["later"] == {"a": [1]}
+
+
+def put(*path, value):
+    def change(content):
+        for step in path[:-1]:
+            content = content[step]
+        content[path[-1]] = copy.deepcopy(value)
+    return change
+
+
+WRONG = [
+    (("format",), True, "format: expected an integer 1 to 1"),
+    (("format",), 0, "format: expected"),
+    (("files", ".params", "bytes"), -1, "files..params.bytes"),
+    (("files", ".params", "sha256"), 7, "files..params.sha256"),
+    (("data", "classes"), "ab", "data.classes: expected a list"),
+    (("data", "classes"), [], "data.classes: expected 1 to 255 names"),
+    (("data", "classes", 1), "a", "data.classes[1]: expected another name than data.classes[0]"),
+    (("data", "classes", 1), " ", "data.classes[1]: expected the name of a class"),
+    (("data", "classes", 1), None, "data.classes[1]"),
+    (("data", "palette"), [[0, 0, 0]], "data.palette: expected a list of 2"),
+    (("data", "palette", 1), 3, "data.palette[1]: expected a list of 3"),
+    (("data", "palette", 1, 2), 256, "data.palette[1][2]: expected an integer 0..255"),
+    (("data", "palette", 1, 2), True, "data.palette[1][2]"),
+    (("data", "palette", 1, 2), 1.5, "data.palette[1][2]"),
+    (("data", "ignore"), "255", "data.ignore"),
+    (("data", "raw_ids"), [1], "data.raw_ids: expected a list of 2"),
+    (("data", "raw_ids"), [1, "2"], "data.raw_ids[1]"),
+    (("data", "name"), ["sample"], "data.name: expected a text"),
+    (("normalisation", "mean"), [0, 0], "normalisation.mean: expected a list of 3"),
+    (("normalisation", "std"), [1, 0, 1], "normalisation.std[1]: expected a number > 0"),
+    (("normalisation", "mean", 1), "0", "normalisation.mean[1]"),
+    (("protocol",), None, "protocol: expected an object"),
+    (("protocol", "splits"), [], "protocol.splits"),
+    (("protocol", "splits", "val"), 3, "protocol.splits.val"),
+    (("metrics",), [1], "metrics: expected an object"),
+    (("wandb",), 3, "wandb: expected a text"),
+    (("progress",), None, "progress: expected an object"),
+    (("progress", "epoch"), "1", "progress.epoch"),
+    (("progress", "batch"), 11, "progress.batch: expected an integer up to steps_per_epoch"),
+    (("progress", "best"), "high", "progress.best"),
+    (("progress", "best_epoch"), -1, "progress.best_epoch"),
+    (("progress", "loss_sum"), None, "progress.loss_sum"),
+    (("progress", "other"), 1, "progress.other: expected only epoch"),
+    (("steps_per_epoch",), 0, "steps_per_epoch"),
+    (("loss_scale",), {"value": 0, "good_steps": 1}, "loss_scale.value: expected a number > 0"),
+    (("loss_scale",), {"value": 1, "good_steps": 1, "x": 2}, "loss_scale.x"),
+    (("model", "name"), {"a": 1}, "model.name: expected a text"),
+    (("model", "nclass"), 3, "model.nclass: expected the number of data.classes"),
+    (("model", "channels"), 10 ** 9, "model.channels: expected a number up to"),
+    (("model", "channels"), [[[[[1]]]]], "model.channels[0][0][0]"),
+    (("model", "pretrained_base"), True, "model.pretrained_base"),
+    (("model", "root"), "/etc/passwd", "model.root"),
+    (("model", "ctx"), "cpu", "model.ctx"),
+    (("model", "norm_kwargs"), {}, "model.norm_kwargs"),
+    (("config",), [], "config: expected an object"),
+    (("config", "train"), {"epochs": "many"}, "config: "),
+    (("config", "nonsense"), {}, "config: "),
+]
+
+
+@pytest.mark.parametrize("path, value, words", WRONG, ids=[f"{'.'.join(map(str, p))}-{i}" for i, (p, *_) in
+                                                           enumerate(WRONG)])
+def test_a_wrong_element_is_refused_with_its_place(write, path, value, words):
+    checkpoint = write(put(*path, value=value))
+    with pytest.raises(CheckpointError, match=re.escape(words)) as error:
+        restore_network(checkpoint, [mx.cpu()])
+    assert error.value.where == checkpoint.sidecar_path and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("section", [key for key in sections() if key not in ("loss_scale", "metrics")])
+def test_a_missing_section_is_refused(write, section):
+    with pytest.raises(CheckpointError, match=f"damaged: {section}: "):
+        write(lambda s: s.pop(section)).read_sidecar()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{", "\0", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}',
+                                  '{"a": ' + "9" * 5000 + "}", '{"a": ' + "[" * 300 + "]" * 300 + "}",
+                                  "[" * 100_000, '{"a": ' * 100_000])
+def test_text_that_is_no_sidecar_is_refused(write, text):
+    with pytest.raises(CheckpointError, match="sidecar is damaged"):
+        write(text=text).read_sidecar()
+
+
+def test_a_huge_file_is_not_read_to_its_end(write, monkeypatch):
+    checkpoint = write()
+    monkeypatch.setattr(sidecars, "_MOST_BYTES", 100)
+    with pytest.raises(CheckpointError, match="damaged") as error:
+        checkpoint.read_sidecar()
+    assert "more than 100 bytes" in error.value.received
+
+
+def test_a_converted_checkpoint_has_no_position_in_a_training(write):
+    def change(content):
+        del content["files"][".state"], content["progress"], content["steps_per_epoch"], content["loss_scale"]
+        content["metrics"] = {}
+    assert "progress" not in write(change).read_sidecar()
+
+
+def test_it_is_passed_over_when_the_newest_is_looked_for(write, tmp_path, caplog):
+    write(put("progress", "epoch", value="x"))
+    assert newest(tmp_path) is None and "damaged" in caplog.text
+
+
+def test_a_network_far_larger_than_its_file_is_not_allocated(write, monkeypatch):
+    monkeypatch.setattr("mxnetseg.engine.checkpoint._SMALL", 1000)
+    monkeypatch.setattr("mxnetseg.engine.checkpoint.initialize", lambda *a: pytest.fail("it was allocated"))
+    with pytest.raises(CheckpointError, match="do not fit") as error:
+        restore_network(write(), [mx.cpu()])
+    assert "the file holds 2" in error.value.received
+
+
+@pytest.mark.parametrize("arguments", [{"backbone": "resnet18", "aux": []}, {"output_stride": "x"},
+                                       {"output_stride": [8]}, {"backbone": []}])
+def test_arguments_that_a_network_cannot_take_are_an_error_of_ours(arguments):
+    from mxnetseg.errors import MXNetSegError
+    for name in ("deeplabv3plus", "fcn", "hrnet", "pspnet"):
+        try:
+            build_model(name, nclass=2, **arguments)
+        except MXNetSegError:
+            pass
+    with pytest.raises(ConfigError, match="cannot be built"):
+        build_model("fcn", nclass="many")
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_what_each_data_set_writes_is_accepted(name):
+    kind = get_dataset_class(name)
+    if not kind.classes:
+        pytest.skip("its classes are in its folder")
+    info = json.loads(json.dumps(object.__new__(kind).info()))
+    assert sidecars._data(info) == len(kind.classes)
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_folder_that_became_read_only_is_an_error_of_ours_and_the_old_set_stays(write, monkeypatch, broken):
+    checkpoint = write()
+    before = checkpoint.sidecar_path.read_bytes()
+
+    def refuse(*args, **kwargs):
+        raise OSError(30, "Read-only file system", "x")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"os.{broken}", refuse)
+        with pytest.raises(EnvironmentProblem, match="could not be written"):
+            checkpoint.write(Net, sections(), {"momentum": mx.nd.ones((2,))})
+    assert checkpoint.sidecar_path.read_bytes() == before and checkpoint.read(state=True)

@@ -1,0 +1,12 @@
+"""Sidecars for tests that write a checkpoint without a training."""
+
+
+def sections(**changes):
+    """Return the sections that every resumable checkpoint has, of a network with two classes, with ``changes``."""
+    return {"model": {"name": "fcn", "nclass": 2},
+            "data": {"name": "sample", "classes": ["a", "b"], "palette": [[0, 0, 0], [9, 9, 9]], "ignore": 255,
+                     "raw_ids": None},
+            "normalisation": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+            "protocol": {"splits": {"train": "train", "val": "val"}}, "metrics": None,
+            "progress": {"epoch": 0, "batch": 0, "best": None, "best_epoch": None, "loss_sum": 0.0, "seconds": 0.0},
+            "steps_per_epoch": 10, "loss_scale": None, "config": {}, **changes}
