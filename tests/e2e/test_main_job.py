@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import mxnetseg
+from mxnetseg.viz.palette import make_palette
 
 ROOT = Path(mxnetseg.__file__).parents[1]
-PALETTE = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)  # of classes without colours of their own
+PALETTE = make_palette(3)  # of classes without colours of their own
 
 
 def start(script, *arguments, cwd):

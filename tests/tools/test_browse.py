@@ -151,3 +151,13 @@ def test_a_split_without_masks(pets, capsys):
     (pets / "images" / "train" / "0.png").rename(pets / "images" / "test" / "0.png")
     assert main(["browse", str(pets), "--split", "test"]) == 1
     assert "choose another with --split" in capsys.readouterr().err
+
+
+def test_the_background_is_tinted_neither_on_the_sheet_nor_on_the_page(pets, tmp_path):
+    (pets / "classes.txt").write_text("background #c82828\ncat #2828c8\nbird #28c828\n")
+    assert main(["browse", str(pets), "--out", str(tmp_path / "o"), "--count", "1", "--quiet"]) == 0
+    data = Page(tmp_path / "o" / "index.html").sources[1].partition(",")[2]
+    opacity = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)[..., 3]
+    assert opacity[0, 0] == 0 and opacity[0, -1] == 255 and opacity[-1, 0] == 255  # ignored pixels stay visible
+    image, mask = np.full((20, 20, 3), 200, np.uint8), np.zeros((20, 20), np.uint8)
+    assert (_laid_over(image, mask, np.array([GROUND, CAT]), ["background", "cat"]) == 200).all()

@@ -10,9 +10,9 @@ from typing import Any, Hashable, NamedTuple
 
 from ...errors import DataError
 from ..base import IMAGE_SUFFIXES
+from ..headers import HIGHEST_LIMIT, pixel_limit
 
 PARTS = ("images", "annotations", "categories")
-_MOST_PIXELS = 2 ** 28  # of an image
 _MOST = 1e6  # size of a coordinate, in pixels
 _ABSENT = (None, [], "", {})  # how exporters write that there is no outline
 
@@ -156,12 +156,12 @@ class _Checker:
 
     def image(self, key: Hashable, where: str, image: dict) -> CocoImage:
         height, width = (self._side(image.get(side), f"{where}.{side}") for side in ("height", "width"))
-        if height * width > _MOST_PIXELS:
-            raise self.refuse(where, f"at most {_MOST_PIXELS} pixels", f"{height} x {width}")
+        if height * width > pixel_limit():
+            raise self.refuse(where, f"at most {pixel_limit()} pixels", f"{height} x {width}")
         return CocoImage(key, self._path(image.get("file_name"), f"{where}.file_name"), height, width)
 
     def _side(self, value: Any, where: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= _MOST_PIXELS \
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= HIGHEST_LIMIT \
                 or value != int(value):
             raise self.refuse(where, "a whole number of pixels, at least 1", value)
         return int(value)
@@ -215,7 +215,7 @@ class _Checker:
             raise self.refuse(f"{where}.size", "[height, width]", size)
         if isinstance(counts, list):
             for i, count in enumerate(counts):
-                if type(count) is not int or not 0 <= count <= _MOST_PIXELS:
+                if type(count) is not int or not 0 <= count <= HIGHEST_LIMIT:
                     raise self.refuse(f"{where}.counts[{i}]", "a number of pixels", count)
         elif not isinstance(counts, str):
             raise self.refuse(f"{where}.counts", "a list of numbers, or a text", counts)
