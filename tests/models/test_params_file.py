@@ -290,12 +290,13 @@ print("done")
 
 
 def test_a_checkpoint_with_a_pipe_or_folder_in_a_files_place_is_refused(tmp_path):
+    from sidecars import sections
+
     from mxnetseg.engine import checkpoint as module
     from mxnetseg.models import get_model
 
-    net = get_model("fcn", nclass=3, backbone="resnet18", norm="bn", ctx=[mx.cpu()])
-    record = {"model": {"name": "fcn", "nclass": 3, "backbone": "resnet18"},
-              "data": {}, "normalisation": {}, "config": {}}
+    net = get_model("fcn", nclass=2, backbone="resnet18", norm="bn", ctx=[mx.cpu()])
+    record = sections()
     for suffix, make, words in ((".params", os.mkfifo, "not a regular file"),
                                 (".state", os.mkfifo, "not a regular file"), (".params", os.mkdir, "is a folder")):
         checkpoint = module.Checkpoint(tmp_path / "run.params")
