@@ -214,11 +214,17 @@ def find_split(folder: Path, split: str, ending: str = "") -> Optional[Path]:
     """Return the list (with an ending) or the folder of a split, or None if there is none.
 
     Raises:
-        DataError: it is there under two names.
+        DataError: it is there under two names, or its list is no file: left out, the split would be drawn by chance.
     """
-    found = [folder / name for name in sorted(os.listdir(folder) if folder.is_dir() else [])
-             if name.endswith(ending) and names_split(name[:len(name) - len(ending)]) == split
-             and (folder / name).is_file() == bool(ending)]
+    named = [folder / name for name in sorted(os.listdir(folder) if folder.is_dir() else [])
+             if name.endswith(ending) and names_split(name[:len(name) - len(ending)]) == split]
+    found = [path for path in named if path.is_file() == bool(ending)]
+    for path in named if ending else ():
+        if path not in found:
+            is_broken = path.is_symlink() and not path.exists()
+            raise DataError(f"the list of the split {split!r} " + ("is a link that leads nowhere" if is_broken else
+                            no_file(path)), where=path, received=f"-> {os.readlink(path)}" if is_broken else None,
+                            fix="replace it by a text file with one entry a line, or remove it")
     if len(found) > 1:
         raise DataError(f"the split {split!r} is there under {len(found)} names", where="\n".join(map(str, found)),
                         fix="put them together under one name, or remove what is not meant")

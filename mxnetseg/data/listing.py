@@ -69,8 +69,11 @@ def read_list(path: PathLike) -> List[str]:
 
     Raises:
         DataNotFoundError: there is no such file.
-        DataError: it is no text, or has no lines.
+        DataError: it is no text, has no lines, or is no regular file.
     """
+    problem = no_file(path)
+    if problem not in (None, "is not there"):
+        raise DataError(f"a list of files {problem}", where=path, fix="save it as a text file, one entry per line")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -17,19 +17,23 @@ import json
 import os
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, UnknownNameError
 from ..files import atomic_write, expand
 from .base import PLAIN, Decoding, Pair, PathLike, SegDataset, check_sizes, decode_image
+from .parallel import TIMEOUT, in_parallel
 
 SUFFIX = ".pack"
 _MAGIC = b"MXSEGPK1"
 _TAIL = struct.Struct("<32sQ8s")  # SHA-256 and offset of the index, magic
 _REMAKE = "make the pack again: mxnetseg pack NAME DST"
+
+Progress = Callable[[Iterable, int], Iterable]
 
 
 class Record(NamedTuple):
@@ -134,17 +138,18 @@ def packs_in(folder: PathLike) -> List[Path]:
     return sorted(expand(folder).glob("*" + SUFFIX))
 
 
-def write_pack(dataset: SegDataset, path: PathLike,
-               progress: Callable[[Iterable[int], int], Iterator[int]] = lambda items, count: iter(items)) -> None:
+def write_pack(dataset: SegDataset, path: PathLike, progress: Progress = lambda items, count: items, *,
+               timeout: float = TIMEOUT) -> None:
     """Pack one split. Every file is decoded once, so what is packed can be read.
 
     Args:
         dataset: the split.
         path: the file to write; it appears when it is whole, and an older one stays until then.
-        progress: wraps the numbers of the items, of which there are ``count``.
+        progress: wraps a stream of items: ``progress(items, count)``, as a progress bar does.
+        timeout: seconds to wait for one item.
 
     Raises:
-        DataError: a file of the data set is damaged or does not fit.
+        DataError: a file of the data set is damaged or does not fit, or did not come in time.
     """
     records: List[Record] = []
     with atomic_write(path) as file:
@@ -155,15 +160,10 @@ def write_pack(dataset: SegDataset, path: PathLike,
             file.write(data)
             return [offset, len(data), zlib.crc32(data)]
 
-        for i in progress(range(len(dataset)), len(dataset)):
-            pair = dataset.pair(i)
-            image, ids = dataset.load_image(i), np.zeros((0, 0), np.uint8)
-            if pair.mask is not None:
-                raw = dataset.load_raw_mask(i)
-                check_sizes(image, raw, pair)
-                ids = dataset.to_train_ids(raw, pair.mask)
-            records.append(Record(pair.name, store(pair.image.read_bytes()),
-                                  store(zlib.compress(ids.tobytes()) if ids.size else b""), list(ids.shape)))
+        items = in_parallel(partial(_read_item, dataset), range(len(dataset)), timeout=timeout,
+                            where=dataset.image_path)
+        for name, image, mask, shape in progress(items, len(dataset)):
+            records.append(Record(name, store(image), store(mask), shape))
         label_map = dataset.label_map
         index = json.dumps({
             "name": dataset.name, "split": dataset.split, "classes": list(dataset.classes),
@@ -174,11 +174,23 @@ def write_pack(dataset: SegDataset, path: PathLike,
         file.write(index + _TAIL.pack(hashlib.sha256(index).digest(), offset, _MAGIC))
 
 
-def verify(dataset: PackDataset, progress: Callable[[Iterable[int], int], Iterator[int]]) -> None:
+def _read_item(dataset: SegDataset, i: int) -> Tuple[str, bytes, bytes, List[int]]:
+    """Read and check item ``i``: its name, image file, compressed train ids (empty without a mask) and their shape."""
+    pair = dataset.pair(i)
+    image, ids = dataset.load_image(i), np.zeros((0, 0), np.uint8)
+    if pair.mask is not None:
+        raw = dataset.load_raw_mask(i)
+        check_sizes(image, raw, pair)
+        ids = dataset.to_train_ids(raw, pair.mask)
+    return pair.name, pair.image.read_bytes(), zlib.compress(ids.tobytes()) if ids.size else b"", list(ids.shape)
+
+
+def verify(dataset: PackDataset, progress: Progress, *, timeout: float = TIMEOUT) -> None:
     """Read every item of a pack.
 
     Raises:
-        DataError: one is damaged.
+        DataError: one is damaged, or did not come within ``timeout`` seconds.
     """
-    for i in progress(range(len(dataset)), len(dataset)):
-        dataset[i]
+    items = in_parallel(lambda i: dataset[i].name, range(len(dataset)), timeout=timeout, where=dataset.image_path)
+    for _ in progress(items, len(dataset)):
+        pass

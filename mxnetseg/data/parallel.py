@@ -78,7 +78,8 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, wo
             if not crew.wait_for(task, timeout):
                 raise DataError(f"nothing came within {timeout:g} seconds: reading hangs", where=where(task.item),
                                 fix="check the disk or network share that holds this file; if it is merely slow, wait "
-                                    "longer: --timeout SECONDS, or for train and eval --set data.timeout=SECONDS")
+                                    "longer: --timeout SECONDS, or for train, eval and browse --set "
+                                    "data.timeout=SECONDS")
             waiting.popleft()
             refill()
             if task.error is not None:

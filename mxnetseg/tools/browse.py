@@ -62,17 +62,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write the sheet and the page; 1 if a chosen picture could not be read."""
+    from ..data.parallel import in_parallel
     from ..errors import MXNetSegError
 
     _check(args)
     config, dataset = _open(args)
     shots, broken = [], []
-    chosen = np.sort(np.random.default_rng(args.seed).permutation(len(dataset))[:args.count]).tolist()
-    for i in progress_bar("browse", args.quiet)(chosen, len(chosen)):
+
+    def shoot(i: int):
         try:
-            shots.append(_shoot(dataset, i, config.data, args.crops, args.seed))
-        except MXNetSegError as error:
-            broken.append(error)
+            return _shoot(dataset, i, config.data, args.crops, args.seed)
+        except MXNetSegError as error:  # of one image; the others are shown
+            return error
+
+    chosen = np.sort(np.random.default_rng(args.seed).permutation(len(dataset))[:args.count]).tolist()
+    made = in_parallel(shoot, chosen, timeout=config.data.timeout, where=dataset.image_path)
+    for result in progress_bar("browse", args.quiet)(made, len(chosen)):
+        (shots if isinstance(result, Shot) else broken).append(result)
     for error in broken:
         print(f"not shown: {error}")
     if not shots:

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, Iterator, Mapping
 
-from ..data.audit import KINDS, SHOWN, Audit, audit
+from ..data.audit import audit
+from ..data.findings import KINDS, SHOWN, Audit
 from .common import (
     add_data_arguments,
     add_decoding_arguments,

@@ -5,7 +5,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import List
 
-from .common import add_data_arguments, add_decoding_arguments, add_quiet_argument, choose_decoding, progress_bar
+from .common import (
+    add_data_arguments,
+    add_decoding_arguments,
+    add_quiet_argument,
+    add_timeout_argument,
+    choose_decoding,
+    progress_bar,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,6 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="make packs again that are there")
     parser.add_argument("--verify", action="store_true",
                         help="read all that NAME, given as pack:PATH, holds instead; nothing is written")
+    add_timeout_argument(parser)
     add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
@@ -35,7 +43,7 @@ def run(args: Namespace) -> int:
         folder = locate_dataset(args.name)[1]
         for split in args.split or [path.stem for path in packs_in(folder)]:
             dataset = get_dataset(args.name, split=split, decoding=decoding)
-            verify(dataset, progress_bar(split, args.quiet))
+            verify(dataset, progress_bar(split, args.quiet), timeout=args.timeout)
             print(f"{dataset.path}: {len(dataset)} items, whole")
         return 0
     if args.target is None:
@@ -46,7 +54,7 @@ def run(args: Namespace) -> int:
             print(f"{path} is there; --force makes it again")
             continue
         dataset = get_dataset(args.name, split=split, root=args.root, decoding=decoding)
-        write_pack(dataset, path, progress_bar(split, args.quiet))
+        write_pack(dataset, path, progress_bar(split, args.quiet), timeout=args.timeout)
         print(f"{path}: {len(dataset)} items, {path.stat().st_size / 2**20:.1f} MiB")
     print(f"train on them with --data pack:{args.target}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import shlex
 from argparse import ArgumentParser, Namespace
-from typing import List
+from typing import List, Optional
 
 from .common import (
     add_device_argument,
@@ -12,7 +12,6 @@ from .common import (
     add_root_argument,
     add_set_argument,
     add_weights_argument,
-    own_data,
 )
 
 log = logging.getLogger(__name__)
@@ -62,12 +61,13 @@ def run(args: Namespace) -> int:
     from ..engine.trainer import Trainer
     from .resume import finished
 
-    config, resume = _configuration(args)
+    contexts = resolve_contexts(args.ctx)
+    config, resume = _configuration(args, len(contexts))
     message = finished(resume, config) if resume is not None else None
     if message:
         print(message)
         return 0
-    trainer = Trainer(config, resolve_contexts(args.ctx), folder=args.weights, wandb=args.wandb, resume=resume,
+    trainer = Trainer(config, contexts, folder=args.weights, wandb=args.wandb, resume=resume,
                       validate=not args.no_val, quiet=args.quiet)
     result = trainer.fit()
     if result.signal is not None:
@@ -85,7 +85,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _configuration(args: Namespace):
+def _configuration(args: Namespace, devices: int = 1):
     """The run's configuration and the checkpoint it resumes, if any."""
     from ..config import load_config
     from ..models import MODELS
@@ -99,27 +99,45 @@ def _configuration(args: Namespace):
                                     overrides=overrides)
         return _moved(config, args), resume
     config, resume = _moved(load_config(args.config, model=model, overrides=overrides), args), None
-    if not args.config and not any(text.startswith("train.batch_size=") for text in overrides):
-        config = _with_fitting_batch(config)
+    config = _with_fitting_batch(config, args.config, overrides, devices)
     if args.resume:
         resume, config = newest_run(config, args.weights, overrides=overrides)
     return config, resume
 
 
-def _with_fitting_batch(config):
-    """Shrink the batch to the number of training images where the user has few of their own and gave no batch size."""
-    from ..data import get_dataset
+def _with_fitting_batch(config, source: Optional[str], overrides: List[str], devices: int):
+    """Shrink the batch where the user has fewer training images of their own, and did not choose its size.
+
+    Args:
+        source: the configuration file or name that ``config`` comes from; None for the network's.
+        overrides: of keys, as text.
+        devices: their number, among which the batch must be split evenly.
+    """
+    from ..data import get_dataset, locate_dataset
     from ..errors import MXNetSegError
 
-    data, batch = config.data, config.train.batch_size
+    data, batch, shares = config.data, config.train.batch_size, config.train.accumulate * devices
     try:
-        count = len(get_dataset(data.name, split=data.train_split, root=data.root)) if own_data(data.name) else batch
+        if locate_dataset(data.name)[0].name not in ("folder", "list", "pack"):
+            return config
+        count = len(get_dataset(data.name, split=data.train_split, root=data.root))
     except MXNetSegError:  # the trainer will report it
-        count = batch
-    if count >= batch:
         return config
-    log.info("batch size %d instead of %d: there are %d training images", count, batch, count)
-    return config.replace({"train.batch_size": count})
+    fitting = count // shares * shares
+    if count >= batch or not fitting or _gives_batch_size(source, overrides):
+        return config
+    log.info("batch size %d instead of %d: there are %d training images", fitting, batch, count)
+    return config.replace({"train.batch_size": fitting})
+
+
+def _gives_batch_size(source: Optional[str], overrides: List[str]) -> bool:
+    """Return whether the user chose the batch size: by an option, or in a file that does not come with mxnetseg."""
+    from ..config.loader import configs_dir, find_config, read_layers
+
+    if any(text.partition("=")[0].strip() == "train.batch_size" for text in overrides):
+        return True
+    path = find_config(source).resolve() if source else None
+    return path is not None and path.parent != configs_dir() and "batch_size" in read_layers(path).get("train", {})
 
 
 def _moved(config, args: Namespace):

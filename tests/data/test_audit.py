@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from mxnetseg.data.audit import KINDS, SHOWN, SplitStats, _histogram, audit, enet, median_frequency
+from mxnetseg.data.audit import _histogram, audit
 from mxnetseg.data.base import IGNORE, voc_palette
+from mxnetseg.data.findings import KINDS, SHOWN, SplitStats, enet, median_frequency
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, UsageError
 
 from .conftest import SIZE

@@ -313,3 +313,16 @@ def test_digest_of_the_names(folder, write):
     assert FolderDataset(root=folder).names_digest == digests["train"]  # in another order
     (folder / "train.txt").write_text("".join(f"a{i}\n" for i in (8, 7, 6, 5, 4, 3, 2, 1, 0)))
     assert FolderDataset(root=folder).names_digest != digests["train"]
+
+
+@pytest.mark.parametrize("make, problem", [
+    (lambda path: path.symlink_to(path.parent / "gone.txt"), "a link that leads nowhere"),
+    (lambda path: path.mkdir(), "is a folder")], ids=["broken link", "folder"])
+@pytest.mark.parametrize("name", ["train.txt", "valid.txt"])
+def test_a_list_that_is_no_file_is_not_taken_for_no_list(folder, make, problem, name):
+    """Without the refusal the split would be drawn by a hash, and nothing would say so."""
+    make(folder / name)
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=problem) as error:
+            FolderDataset(split=split, root=folder)
+        assert error.value.where == folder / name and error.value.fix

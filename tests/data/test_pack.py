@@ -67,10 +67,10 @@ def test_a_damaged_source_leaves_nothing_and_the_old_pack_stays(packed):
 
 def test_an_interruption_leaves_nothing(folder, tmp_path):
     def stop(items, count):
-        for i in items:
+        for i, item in enumerate(items):
             if i == 3:
                 raise KeyboardInterrupt
-            yield i
+            yield item
 
     with pytest.raises(KeyboardInterrupt):
         write_pack(get_dataset(str(folder)), tmp_path / "packs" / "train.pack", stop)

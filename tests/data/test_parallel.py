@@ -141,3 +141,45 @@ def test_a_pipe_among_the_files_is_refused_at_once(folder, name, command):
                     *(word.format(folder) for word in command), cwd=folder)
     out, err = process.communicate(timeout=100)  # and not after two minutes
     assert process.returncode in (1, 2) and name in out + err and "not a regular file" in out + err
+
+
+@pytest.mark.parametrize("text", ["classes.txt", "train.txt"])
+def test_a_pipe_in_the_place_of_a_list_is_refused_at_once(folder, text):
+    (folder / text).unlink(missing_ok=True)
+    os.mkfifo(folder / text)
+    process = start("import sys; from mxnetseg.tools.main import main; sys.exit(main(sys.argv[1:]))",
+                    "check-data", f"folder:{folder}")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode in (1, 2) and text in out + err and "not a regular file" in out + err
+
+
+@pytest.mark.parametrize("preparation, name", [("labelme", "a.json"), ("coco-json", "_annotations.coco.json")])
+def test_a_pipe_in_the_place_of_annotations_is_refused_at_once(tmp_path, preparation, name):
+    (tmp_path / "src").mkdir()
+    os.mkfifo(tmp_path / "src" / name)
+    process = start("import sys; from mxnetseg.tools.main import main; sys.exit(main(sys.argv[1:]))",
+                    "prepare", preparation, tmp_path / "src", tmp_path / "dst")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode in (1, 2) and name in out + err and "not a regular file" in out + err
+
+
+@pytest.mark.parametrize("command", [
+    ("check-data", "folder:{}", "--timeout", "0.5"), ("pack", "folder:{}", "packs", "--timeout", "0.5"),
+    ("browse", "folder:{}", "--count", "10", "--set", "data.timeout=0.5"),
+    ("train", "--data", "folder:{}", "--ctx", "cpu", "--set", "data.timeout=0.5")])
+def test_a_stalled_share_is_named_and_the_advice_can_be_followed(folder, command):
+    """Reading any mask but that of one image, and ten of twelve are read at least, waits for ever."""
+    process = start("""
+        import sys, threading
+        from mxnetseg.data import base
+        from mxnetseg.tools.main import main
+        plain = base.SegDataset.load_raw_mask
+        def stalled(self, i):
+            if i > 0:
+                threading.Event().wait(600)
+            return plain(self, i)
+        base.SegDataset.load_raw_mask = stalled
+        sys.exit(main(sys.argv[1:]))
+        """, *(word.format(folder) for word in command), cwd=folder)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 1 and "nothing came within 0.5 seconds" in err and "data.timeout" in err

@@ -3,6 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mxnetseg.tools import train
+from mxnetseg.tools.main import Parser, run_command
+
 
 @pytest.fixture
 def few(own_data):
@@ -21,6 +24,42 @@ def test_the_batch_shrinks_with_a_note_where_nobody_gave_one(command, options, f
     refused = command(*arguments, "--batch-size", "8")
     assert refused.code == 2 and "fewer images than one batch" in refused.err
 
+
+@pytest.fixture
+def config(few, tmp_path):
+    """Write a configuration of the user's own, with these lines; return its path."""
+    def write(*lines):
+        (tmp_path / "own.yaml").write_text("\n".join([f"data: {{name: 'folder:{few}'}}", *lines]))
+        return tmp_path / "own.yaml"
+    return write
+
+
+def test_the_batch_of_a_configuration_shrinks_only_if_it_does_not_say_one(command, options, config, tmp_path):
+    without = [word for i, word in enumerate(options) if "--batch-size" not in options[max(i - 1, 0):i + 1]]
+    arguments = ["train", *without, "--epochs", "1", "--weights", tmp_path / "w", "--quiet", "--config"]
+    done = command(*arguments, config())
+    assert done.code == 0 and "batch size 3 instead of 8: there are 3 training images" in done.err
+    refused = command(*arguments, config("train: {batch_size: 8}"))
+    assert refused.code == 2 and "fewer images than one batch" in refused.err
+
+
+def test_the_batch_shrinks_to_what_devices_and_turns_can_share(few):
+    def fitting(*words):
+        arguments = ["--model", "fcn", "--data", f"folder:{few}", *words]
+        parser = Parser(prog="train")
+        train.add_arguments(parser)
+        return [train._configuration(parser.parse_args(arguments), devices)[0].train.batch_size
+                for devices in (1, 2, 3, 4)]
+    assert fitting() == [3, 2, 3, 8]  # four devices cannot share three images: the trainer refuses
+    assert fitting("--set", "train.accumulate=2") == [2, 8, 8, 8]
+
+
+def test_the_batch_of_a_small_pack_shrinks(few, tmp_path):
+    assert run_command("pack", [str(few), str(tmp_path / "packs"), "--quiet"]) == 0
+    parser = Parser(prog="train")
+    train.add_arguments(parser)
+    config, _ = train._configuration(parser.parse_args(["--model", "fcn", "--data", f"pack:{tmp_path / 'packs'}"]))
+    assert config.train.batch_size == 3
 
 def test_masks_of_0_and_255_are_refused_before_the_first_step(command, options, few, tmp_path):
     for path in (few / "masks").iterdir():

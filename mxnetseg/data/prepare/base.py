@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from ...errors import DataError, DataNotFoundError, MXNetSegError, UsageError
-from ...files import PathLike, atomic_write, expand
-from ..audit import Audit, audit
+from ...files import PathLike, atomic_write, expand, no_file
+from ..audit import audit
 from ..base import list_files, read_list
+from ..findings import Audit
 from ..folder import read_classes
 from ..parallel import TIMEOUT, in_parallel
 from .stamp import STAMP, Stamp, fingerprint
@@ -325,8 +326,11 @@ def read_json(path: Path) -> Any:
 
     Raises:
         DataNotFoundError: there is no such file.
-        DataError: it is damaged or no JSON.
+        DataError: it is damaged, no JSON or no regular file.
     """
+    problem = no_file(path)
+    if problem not in (None, "is not there"):
+        raise DataError(f"a file of annotations {problem}", where=path, fix="restore it from its source, or remove it")
     try:
         return json.loads(path.read_bytes())  # UTF-8, -16 or -32, with or without a byte order mark
     except FileNotFoundError:
