@@ -100,13 +100,18 @@ def test_classifiers_name_the_supported_pythons(setup_arguments):
     assert named == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in supported]
 
 
+def test_type_marker_is_listed(setup_arguments):
+    """Before setuptools 69 a wheel held it only if it was listed; pyproject.toml allows older ones."""
+    assert "py.typed" in setup_arguments["package_data"]["mxnetseg"]
+
+
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Names of the files in the source archive and in the wheel, each without its top folder's version."""
+    """Names of the files in the source archive and in the wheel, and the wheel's METADATA."""
     source = tmp_path_factory.mktemp("archives") / "source"
     source.mkdir()
-    for folder in ("mxnetseg", "configs", "docs", "packaging", "scripts"):
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for folder in ("mxnetseg", "configs", "docs", "packaging", "scripts", "tests"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "golden"))
     for file in ROOT.iterdir():
         if file.is_file():
             shutil.copy(file, source)
@@ -127,6 +132,7 @@ def test_source_archive_is_whole(archives):
     assert {"LICENSE", "NOTICE", "CITATION.cff", "README.md", "docs/licences.md", "mxnetseg/py.typed",
             "requirements.txt", "packaging/cu112/backend.py"} <= in_sdist
     assert {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_sdist
+    assert not any(name.startswith("tests/") for name in in_sdist)  # setuptools adds some of them by itself
 
 
 def test_wheel_has_licence_type_marker_and_configurations(archives):
