@@ -28,11 +28,27 @@ setup(
     description="Semantic segmentation for Apache MXNet, Gluon and GluonCV",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    # no URLs: docs/releasing.md
+    keywords=["semantic segmentation", "mxnet", "gluon", "gluoncv", "deep learning", "computer vision"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (9, 10, 11, 12)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.9,<3.13",
     # configs/ stands beside the package in a checkout, and inside it in a wheel
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
     package_dir={"mxnetseg.configs": "configs"},
-    package_data={"mxnetseg.configs": ["*.yaml"]},
+    package_data={"mxnetseg": ["py.typed"], "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
         "mxnet==1.9.1",
         "gluoncv==0.10.5.post0",

@@ -7,12 +7,14 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import setuptools
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import mxnetseg
 from mxnetseg._cuda import CUDA_LIBRARIES
@@ -90,6 +92,57 @@ def test_an_installed_copy_finds_its_configurations(tmp_path):
     folder, *names = done.stdout.split()
     assert Path(folder) == (built / "mxnetseg" / "configs").resolve()
     assert names == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+def test_classifiers_name_the_supported_pythons(setup_arguments):
+    supported = SpecifierSet(setup_arguments["python_requires"])
+    named = re.findall(r"^Programming Language :: Python :: (3\.\d+)$", "\n".join(setup_arguments["classifiers"]), re.M)
+    assert named == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in supported]
+
+
+def test_type_marker_is_listed(setup_arguments):
+    """Before setuptools 69 a wheel held it only if it was listed; pyproject.toml allows older ones."""
+    assert "py.typed" in setup_arguments["package_data"]["mxnetseg"]
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Names of the files in the source archive and in the wheel, and the wheel's METADATA."""
+    source = tmp_path_factory.mktemp("archives") / "source"
+    source.mkdir()
+    for folder in ("mxnetseg", "configs", "docs", "packaging", "scripts", "tests"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "golden"))
+    for file in ROOT.iterdir():
+        if file.is_file():
+            shutil.copy(file, source)
+    subprocess.run([sys.executable, "setup.py", "-q", "sdist", "bdist_wheel"], cwd=source, check=True,
+                   capture_output=True)
+    sdist, = (source / "dist").glob("*.tar.gz")
+    wheel, = (source / "dist").glob("*.whl")
+    with tarfile.open(sdist) as opened:
+        in_sdist = {name.partition("/")[2] for name in opened.getnames()}
+    with zipfile.ZipFile(wheel) as opened:
+        in_wheel = set(opened.namelist())
+        metadata, = (opened.read(name).decode() for name in in_wheel if name.endswith(".dist-info/METADATA"))
+    return in_sdist, in_wheel, metadata
+
+
+def test_source_archive_is_whole(archives):
+    in_sdist, _, _ = archives
+    assert {"LICENSE", "NOTICE", "CITATION.cff", "README.md", "docs/licences.md", "mxnetseg/py.typed",
+            "requirements.txt", "packaging/cu112/backend.py"} <= in_sdist
+    assert {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_sdist
+    assert not any(name.startswith("tests/") for name in in_sdist)  # setuptools adds some of them by itself
+
+
+def test_wheel_has_licence_type_marker_and_configurations(archives):
+    _, in_wheel, metadata = archives
+    assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in in_wheel if ".dist-info/" in name}
+    assert "mxnetseg/py.typed" in in_wheel
+    assert {f"mxnetseg/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_wheel
+    assert {name.split("/")[0] for name in in_wheel if ".dist-info/" not in name} == {"mxnetseg"}
+    assert {Path(name).suffix for name in in_wheel if name.startswith("mxnetseg/")} == {".py", ".yaml", ".typed"}
+    assert "\nLicense: Apache-2.0\n" in metadata
 
 
 @pytest.fixture
