@@ -31,7 +31,7 @@ import mxnet as mx
 
 from .. import __version__
 from ..config.schema import Model
-from ..errors import CheckpointError, EnvironmentProblem, UsageError, nearest, reason
+from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, UsageError, nearest, reason
 from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
 from ..models import MODELS, build_model
 from ..models.weights import assign, initialize, load_arrays, read_params
@@ -72,7 +72,11 @@ def restore_network(checkpoint: "Checkpoint", contexts: Sequence[mx.Context]):
     """
     sidecar, params, _ = checkpoint.read()
     norm_layer, norm_kwargs = choose_norm("bn", contexts)
-    net = build_model(**sidecar["model"], norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+    try:
+        net = build_model(**sidecar["model"], norm_layer=norm_layer, norm_kwargs=norm_kwargs)
+    except MXNetSegError as error:
+        raise CheckpointError(f"the checkpoint's network cannot be built: model: {error.what}",
+                              where=checkpoint.sidecar_path, received=error.received, fix=error.fix) from error
     _refuse_larger(net, params, checkpoint.path)
     initialize(net, contexts)
     take_normalisation(net, sidecar)

@@ -23,7 +23,8 @@ _MOST_NUMBER = 1 << 15  # of the whole numbers among a network's arguments: chan
 _LONGEST_NAME = 1000  # characters
 
 # Arguments of get_model() that read files, download, or are given by whoever restores the network.
-_NEVER_RECORDED = ("pretrained", "pretrained_base", "root", "ctx", "norm", "norm_layer", "norm_kwargs")
+_NEVER_RECORDED = ("pretrained", "pretrained_base", "pretrained_path", "root", "ctx", "norm", "norm_layer",
+                   "norm_kwargs")
 
 
 class _Violation(Exception):
@@ -42,7 +43,8 @@ def parse(path: Path) -> dict[str, Any]:
     if len(data) > _MOST_BYTES:
         raise ValueError(f"more than {_MOST_BYTES:,} bytes")
     try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_no_number, parse_int=_whole)
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number,
+                             parse_int=_whole)
     except RecursionError:
         raise ValueError(f"more than {_MOST_LEVELS} levels, one inside the other") from None
     if not isinstance(content, dict):
@@ -107,8 +109,14 @@ def _check_sections(sidecar: Mapping[str, Any]) -> None:
         _section(sidecar, "metrics")
     if sidecar.get("wandb") is not None:
         _text(sidecar, "wandb")
+    if sidecar.get("contents") is not None:  # older checkpoints do not record which images they were trained on
+        for part, content in _section(sidecar, "contents").items():
+            if content is not None:
+                _content(content, f"contents.{short(part)[1:-1]}")
     if STATE in files or sidecar.get("progress") is not None:
         _position(sidecar)
+    elif sidecar.get("steps_per_epoch") is not None:
+        _whole_number(sidecar, "steps_per_epoch", 1, 1 << 40)
 
 
 def _data(data: Mapping[str, Any]) -> int:
@@ -157,6 +165,14 @@ def _argument(value: Any, place: str, levels: int = 3) -> None:
     else:
         _require(value is None or isinstance(value, bool) or _is_number(value) and abs(value) <= _MOST_NUMBER, place,
                  f"a number up to {_MOST_NUMBER:,}, a text, a list of these, true, false or null", value)
+
+
+def _content(content: Any, place: str) -> None:
+    """Check the record of a split's images, by which an evaluation notices other images."""
+    _require(isinstance(content, dict), place, "an object or null", content)
+    for key in ("split", "names"):
+        _text(content, key, place)
+    _whole_number(content, "images", 0, 1 << 40, place)
 
 
 def _position(sidecar: Mapping[str, Any]) -> None:
@@ -226,6 +242,15 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return _is_whole(value) or isinstance(value, float)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:  # JSON takes the last one without a word
+            raise ValueError(f"{short(key)} is given twice in one object")
+        content[key] = value
+    return content
 
 
 def _no_number(name: str) -> NoReturn:

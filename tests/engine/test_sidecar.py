@@ -74,6 +74,12 @@ WRONG = [
     (("protocol", "splits"), [], "protocol.splits"),
     (("protocol", "splits", "val"), 3, "protocol.splits.val"),
     (("metrics",), [1], "metrics: expected an object"),
+    (("contents",), [1], "contents: expected an object"),
+    (("contents", "val"), "val", "contents.val: expected an object or null"),
+    (("contents", "train", "images"), "9", "contents.train.images: expected an integer"),
+    (("contents", "train", "images"), -1, "contents.train.images: expected an integer"),
+    (("contents", "train", "names"), None, "contents.train.names: expected a text"),
+    (("contents", "train"), {"images": 1, "names": "a"}, "contents.train.split: expected a text"),
     (("wandb",), 3, "wandb: expected a text"),
     (("progress",), None, "progress: expected an object"),
     (("progress", "epoch"), "1", "progress.epoch"),
@@ -91,6 +97,9 @@ WRONG = [
     (("model", "channels"), [[[[[1]]]]], "model.channels[0][0][0]"),
     (("model", "pretrained_base"), True, "model.pretrained_base"),
     (("model", "root"), "/etc/passwd", "model.root"),
+    (("model", "pretrained_path"), "/etc/passwd", "model.pretrained_path: expected an argument that describes"),
+    (("model", "nonsense"), 1, "model: unknown argument of model 'fcn': 'nonsense'"),
+    (("model", "name"), "no_such_network", "model: unknown model 'no_such_network'"),
     (("model", "ctx"), "cpu", "model.ctx"),
     (("model", "norm_kwargs"), {}, "model.norm_kwargs"),
     (("config",), [], "config: expected an object"),
@@ -108,7 +117,7 @@ def test_a_wrong_element_is_refused_with_its_place(write, path, value, words):
     assert error.value.where == checkpoint.sidecar_path and len(str(error.value)) < 1000
 
 
-@pytest.mark.parametrize("section", [key for key in sections() if key not in ("loss_scale", "metrics")])
+@pytest.mark.parametrize("section", [key for key in sections() if key not in ("loss_scale", "metrics", "contents")])
 def test_a_missing_section_is_refused(write, section):
     with pytest.raises(CheckpointError, match=f"damaged: {section}: "):
         write(lambda s: s.pop(section)).read_sidecar()
@@ -120,6 +129,17 @@ def test_a_missing_section_is_refused(write, section):
 def test_text_that_is_no_sidecar_is_refused(write, text):
     with pytest.raises(CheckpointError, match="sidecar is damaged"):
         write(text=text).read_sidecar()
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"model": {"name": "fcn", "nclass": 2, "name": "psp"}}'])
+def test_an_element_given_twice_is_refused(write, text):
+    with pytest.raises(CheckpointError, match="sidecar is damaged") as error:
+        write(text=text).read_sidecar()
+    assert "is given twice" in error.value.received
+
+
+def test_a_checkpoint_older_than_the_record_of_its_images_is_read(write):
+    assert "contents" not in write(lambda s: s.pop("contents")).read_sidecar()
 
 
 def test_a_huge_file_is_not_read_to_its_end(write, monkeypatch):
@@ -134,6 +154,7 @@ def test_a_converted_checkpoint_has_no_position_in_a_training(write):
     def change(content):
         del content["files"][".state"], content["progress"], content["steps_per_epoch"], content["loss_scale"]
         content["metrics"] = {}
+        content["contents"] = None
     assert "progress" not in write(change).read_sidecar()
 
 

@@ -8,5 +8,6 @@ def sections(**changes):
                      "raw_ids": None},
             "normalisation": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
             "protocol": {"splits": {"train": "train", "val": "val"}}, "metrics": None,
+            "contents": {"train": {"split": "train", "images": 9, "names": "0" * 64}, "val": None},
             "progress": {"epoch": 0, "batch": 0, "best": None, "best_epoch": None, "loss_sum": 0.0, "seconds": 0.0},
             "steps_per_epoch": 10, "loss_scale": None, "config": {}, **changes}
