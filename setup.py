@@ -9,8 +9,8 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "mxnetseg/__init__.py").r
 README = HERE / "README.md"
 
 CUDA_11 = [
-    # The GPU build of MXNet from this checkout's packaging/cu112, where the reason is told.
-    f"mxnetseg-cu112 @ {(HERE / 'packaging' / 'cu112').as_uri()}",
+    # The GPU build of MXNet from this checkout's wheels/cu112, where the reason is told.
+    f"mxnetseg-cu112 @ {(HERE / 'wheels' / 'cu112').as_uri()}",
     "nvidia-cuda-runtime-cu11>=11.2",
     "nvidia-cuda-nvrtc-cu11>=11.2",
     "nvidia-cublas-cu11",

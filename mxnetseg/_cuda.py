@@ -1,7 +1,7 @@
 """The GPU build of MXNet: choosing it, and making its CUDA libraries loadable.
 
 ``pip install -e '.[cu112]'`` installs MXNet twice: the CPU build as ``mxnet``, and the GPU build in a
-folder of its own (see ``packaging/cu112``), because both call themselves ``mxnet`` and the GPU build
+folder of its own (see ``wheels/cu112``), because both call themselves ``mxnet`` and the GPU build
 cannot even be imported without NVIDIA's driver. Where there is a driver, the GPU build is put first.
 
 The CUDA 11 libraries are pip packages too and lie in ``site-packages/nvidia/*/lib``, where the

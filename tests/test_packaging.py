@@ -68,7 +68,7 @@ def test_cuda_libraries_come_with_the_extra(setup_arguments):
     build, *libraries = setup_arguments["extras_require"]["cu112"]
     assert set(libraries) == set(CUDA_LIBRARIES.values())
     requirement = Requirement(build)
-    assert requirement.name == "mxnetseg-cu112" and requirement.url == (ROOT / "packaging/cu112").as_uri()
+    assert requirement.name == "mxnetseg-cu112" and requirement.url == (ROOT / "wheels/cu112").as_uri()
 
 
 def test_every_package_is_listed(setup_arguments):
@@ -110,7 +110,7 @@ def archives(tmp_path_factory):
     """Names of the files in the source archive and in the wheel, and the wheel's METADATA."""
     source = tmp_path_factory.mktemp("archives") / "source"
     source.mkdir()
-    for folder in ("mxnetseg", "configs", "docs", "packaging", "scripts", "tests"):
+    for folder in ("mxnetseg", "configs", "docs", "wheels", "scripts", "tests"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "golden"))
     for file in ROOT.iterdir():
         if file.is_file():
@@ -130,7 +130,7 @@ def archives(tmp_path_factory):
 def test_source_archive_is_whole(archives):
     in_sdist, _, _ = archives
     assert {"LICENSE", "NOTICE", "CITATION.cff", "README.md", "docs/licences.md", "mxnetseg/py.typed",
-            "requirements.txt", "packaging/cu112/backend.py"} <= in_sdist
+            "requirements.txt", "wheels/cu112/backend.py"} <= in_sdist
     assert {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_sdist
     assert not any(name.startswith("tests/") for name in in_sdist)  # setuptools adds some of them by itself
 
@@ -161,7 +161,7 @@ def upstream(tmp_path, monkeypatch):
 
 
 def test_gpu_build_is_repacked_beside_the_cpu_build(upstream, tmp_path):
-    backend = runpy.run_path(str(ROOT / "packaging/cu112/backend.py"))
+    backend = runpy.run_path(str(ROOT / "wheels/cu112/backend.py"))
     name = backend["build_wheel"](str(tmp_path))
     with zipfile.ZipFile(tmp_path / name) as wheel:
         content = {entry: wheel.read(entry) for entry in wheel.namelist()}
@@ -178,7 +178,7 @@ def test_gpu_build_is_repacked_beside_the_cpu_build(upstream, tmp_path):
 
 
 def test_pip_installs_the_repacked_build(upstream, tmp_path):
-    backend = runpy.run_path(str(ROOT / "packaging/cu112/backend.py"))
+    backend = runpy.run_path(str(ROOT / "wheels/cu112/backend.py"))
     (tmp_path / "metadata").mkdir()
     info = backend["prepare_metadata_for_build_wheel"](str(tmp_path / "metadata"))
     wheel = tmp_path / backend["build_wheel"](str(tmp_path))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mxnetseg.data.sample import VERSION, make_sample
+from mxnetseg.data.sample.dataset import VERSION, make_sample
 from mxnetseg.tools.main import COMMANDS, run_command
 
 ROOT = Path(__file__).resolve().parents[1]

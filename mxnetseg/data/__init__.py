@@ -48,7 +48,7 @@ DATASETS = Registry(
         "pascalcontext60": "mxnetseg.data.pascalcontext:PascalContext60",
         "pascalvoc": "mxnetseg.data.pascalvoc:PascalVOC",
         "pascalvocaug": "mxnetseg.data.pascalvocaug:PascalVOCAug",
-        "sample": "mxnetseg.data.sample:SampleDataset",
+        "sample": "mxnetseg.data.sample.dataset:SampleDataset",
         "sbd": "mxnetseg.data.sbd:SBD",
         "siftflow": "mxnetseg.data.siftflow:SiftFlow",
         "stanfordbackground": "mxnetseg.data.stanfordbackground:StanfordBackground",

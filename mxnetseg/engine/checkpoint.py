@@ -34,7 +34,7 @@ from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, UsageError, nearest, reason
 from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
 from ..models import MODELS, build_model
-from ..models.weights import assign, initialize, load_arrays, read_params
+from ..models.weights.loading import assign, initialize, load_arrays, read_params
 from ..nn.norm import choose_norm
 from .sidecar import FORMAT, PARAMS, STATE, check, parse
 

@@ -18,10 +18,10 @@ from mxnet.gluon import HybridBlock
 
 from ..config.schema import Config
 from ..errors import DataError
+from ..graph.precision import Fused
+from ..graph.shape_cache import PerSize, compile_outermost
 from ..nn.blocks import InputStep
 from ..nn.resize import before_resize, resize, resize_last
-from .graph import PerSize, compile_outermost
-from .precision import Fused
 
 # MXNet warns when a graph leaves parameters out; here auxiliary heads are left out on purpose
 warnings.filterwarnings("ignore", message=r"Parameter .* is not used by any computation", category=UserWarning)
@@ -151,8 +151,8 @@ class Segmenter:
     """A network with a protocol, on one or several contexts. Several threads may call it at the same time.
 
     Args:
-        net: a :class:`~mxnetseg.models.base.SegModel`, initialised on all ``contexts``, or its
-            :class:`~mxnetseg.engine.precision.Fused` form, which is faster.
+        net: a :class:`~mxnetseg.models._base.SegModel`, initialised on all ``contexts``, or its
+            :class:`~mxnetseg.graph.precision.Fused` form, which is faster.
         contexts: pictures are dealt out among them in turn.
         protocol: see :class:`Protocol`; by default whole pictures at their own size.
     """

@@ -16,11 +16,11 @@ from PIL import Image
 from ..config.schema import Config
 from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
+from ..graph.precision import choose_precision, fused
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
 from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
-from .precision import choose_precision, fused
 
 _RGB_MODES = ("RGB", "L", "P", "1")  # that convert to 8-bit RGB without loss
 
@@ -73,7 +73,7 @@ class Predictor:
         ctx: context; None: ``mx.cpu()``.
         ms: average over several scales and the mirrored picture.
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
-            :mod:`mxnetseg.engine.precision`.
+            :mod:`mxnetseg.graph.precision`.
         calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
         decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
 

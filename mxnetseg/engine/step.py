@@ -15,13 +15,13 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
 
 from ..errors import ConfigError
+from ..graph.dilated import wide_convolutions, without_zeros_in_training
+from ..graph.graph import Graph
+from ..graph.precision import to_half
+from ..graph.shape_cache import compile_outermost
 from ..losses import Part
 from ..nn.blocks import InputStep
-from .dilated import wide_convolutions, without_zeros_in_training
-from .graph import compile_outermost
 from .parallel import forward, needs_lockstep
-from .precision import to_half
-from .rewiring import Graph
 
 # A convolution of so few input channels gives a plain layout in bfloat16, on which the batch norm behind it is ten
 # times as slow: the stem stays in float32.
@@ -35,7 +35,7 @@ class Step(HybridBlock):
     """Pictures and labels -> the loss's parts: uint8 (N, H, W, 3), uint8 (N, H, W).
 
     Args:
-        net: a :class:`~mxnetseg.models.base.SegModel`.
+        net: a :class:`~mxnetseg.models._base.SegModel`.
         loss: a :class:`~mxnetseg.losses.MixedLoss` on its outputs.
     """
 

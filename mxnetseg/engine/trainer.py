@@ -23,10 +23,11 @@ from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch, Loader
 from ..data.recipes import make_transform
 from ..errors import ConfigError, MXNetSegError, TrainingDiverged
+from ..graph.precision import choose_precision, fused
 from ..losses import Mining, global_backward
 from ..metrics import Scores
 from ..models import get_model
-from ..models.weights import assign
+from ..models.weights.loading import assign
 from .checkpoint import (
     BEST,
     Checkpoint,
@@ -46,7 +47,6 @@ from .lock import RunLock
 from .loggers import RunLog, Wandb
 from .optimizers import get_states, make_trainer, set_states
 from .pace import Pace
-from .precision import choose_precision, fused
 from .recovery import clear_leftovers, save_before_raising, until_error, warn_of_a_jump
 from .scaling import LossScale
 from .schedules import LearningRate

@@ -122,7 +122,7 @@ def get_model(name: str, *, nclass: int = 19, backbone: Optional[str] = None, no
         backbone: a name of :func:`~mxnetseg.models.backbones.list_backbones`; None: the network's default.
         norm: ``'auto'``, ``'bn'``, ``'syncbn'`` or ``'gn'``, see :func:`mxnetseg.nn.norm.choose_norm`.
         pretrained_base: start the backbone from published ImageNet weights.
-        root: file with those weights; None: see :mod:`~mxnetseg.models.backbones.pretrained`.
+        root: file with those weights; None: see :mod:`~mxnetseg.models.weights.imagenet`.
         ctx: an MXNet context or a list of them; None: ``mx.cpu()``.
         norm_layer, norm_kwargs: instead of ``norm``, GluonCV's idiom.
         **options: of this network only (``aux``, ``output_stride``, ...). An unknown one is an error.
@@ -135,7 +135,7 @@ def get_model(name: str, *, nclass: int = 19, backbone: Optional[str] = None, no
     import mxnet as mx
 
     from ..nn.norm import choose_norm
-    from .weights import initialize, load_pretrained_base
+    from .weights.loading import initialize, load_pretrained_base
 
     if not isinstance(nclass, int) or nclass < 1:
         raise ConfigError("a network needs at least one class", where="nclass", received=nclass)

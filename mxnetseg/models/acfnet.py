@@ -14,9 +14,9 @@ from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import ASPP
 from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import BACKBONES, get_backbone
-from .base import SegModel, norm_options
-from .pytorch import gluon_name
+from .weights.pytorch import gluon_name
 
 
 def paper_mixture(F, features, logits):

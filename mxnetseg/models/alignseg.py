@@ -8,8 +8,8 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.resize import resize
 from ..nn.warp import warp
+from ._base import SegModel, four_taps, norm_options
 from .backbones import get_backbone
-from .base import SegModel, four_taps, norm_options
 
 
 class AlignSeg(SegModel):

@@ -8,8 +8,8 @@ from mxnet.gluon import nn
 from ..losses import Term
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.resize import halve, resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
 
 
 class AttentionToScale(SegModel):

@@ -8,8 +8,8 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
 
 
 class AttaNet(SegModel):

@@ -10,9 +10,9 @@ from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import GlobalFlow
 from ..nn.fusion import AttentionRefinement, FeatureFusion
 from ..nn.resize import nearest, resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
-from .mmseg import is_mmseg, mmseg_name
+from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class SpatialPath(nn.HybridBlock):

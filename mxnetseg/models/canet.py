@@ -10,8 +10,8 @@ from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import GlobalFlow
 from ..nn.pool import pool_by
 from ..nn.resize import resize
+from ._base import SegModel, four_taps, norm_options
 from .backbones import get_backbone
-from .base import SegModel, four_taps, norm_options
 
 
 class CANet(SegModel):

@@ -8,8 +8,8 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import GlobalFlow
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
 
 
 class CANetv2(SegModel):

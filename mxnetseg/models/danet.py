@@ -9,10 +9,10 @@ from ..losses import Term
 from ..nn.attention import ChannelAttention, PositionAttention
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
-from .gluoncv import gluoncv_name
-from .mmseg import backbone_options, is_mmseg, mmseg_name
+from .weights.gluoncv import gluoncv_name
+from .weights.mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class DANet(SegModel):

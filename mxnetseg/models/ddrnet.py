@@ -10,9 +10,9 @@ from mxnet.gluon import nn
 from ..errors import UnknownNameError, canonical
 from ..losses import Term
 from ..nn.resize import resize
-from .backbones.base import Backbone, Tap
-from .base import SegModel, norm_options
-from .pytorch import gluon_name
+from ._base import SegModel, norm_options
+from .backbones._base import Backbone, Tap
+from .weights.pytorch import gluon_name
 
 # variant -> channels C of the stem, channels inside the heads
 VARIANTS = {"23-slim": (32, 64), "23": (64, 128)}

@@ -9,10 +9,10 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, FCNHead, SeparableConv2d, classifier
 from ..nn.context import ASPP
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
-from .gluoncv import gluoncv_name
-from .mmseg import backbone_options, is_mmseg, mean_last, mmseg_name
+from .weights.gluoncv import gluoncv_name
+from .weights.mmseg import backbone_options, is_mmseg, mean_last, mmseg_name
 
 
 class DeepLabv3Plus(SegModel):

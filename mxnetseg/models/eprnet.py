@@ -9,8 +9,8 @@ from mxnet.gluon import nn
 from ..errors import ConfigError
 from ..nn.blocks import FCNHead
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import BACKBONES, get_backbone
-from .base import SegModel, norm_options
 
 
 class EPRNet(SegModel):

@@ -9,9 +9,9 @@ from ..losses import Term
 from ..nn.blocks import ConvModule2d, FCNHead, SeparableConv2d, classifier
 from ..nn.context import PPM
 from ..nn.resize import resize
-from .backbones.base import Backbone, Tap
-from .base import SegModel, norm_options
-from .mmseg import mmseg_name
+from ._base import SegModel, norm_options
+from .backbones._base import Backbone, Tap
+from .weights.mmseg import mmseg_name
 
 
 class FastSCNN(SegModel):

@@ -11,10 +11,10 @@ from mxnet.gluon import nn
 
 from ..nn.blocks import FCNHead
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
-from .gluoncv import gluoncv_name
-from .mmseg import backbone_options, is_mmseg, mmseg_name
+from .weights.gluoncv import gluoncv_name
+from .weights.mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class FCN(SegModel):

@@ -10,9 +10,9 @@ from ..errors import UnknownNameError
 from ..nn.blocks import ConvModule2d
 from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import BACKBONES, get_backbone
-from .base import SegModel, norm_options
-from .pytorch import gluon_name
+from .weights.pytorch import gluon_name
 
 CONTEXTS = ("ppm", "attention")
 

@@ -9,8 +9,8 @@ from ..errors import UnknownNameError
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import PPM
 from ..nn.resize import resize
+from ._base import SegModel, four_taps, norm_options
 from .backbones import get_backbone
-from .base import SegModel, four_taps, norm_options
 
 VARIANTS = ("port", "paper")
 

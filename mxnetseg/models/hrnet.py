@@ -8,9 +8,9 @@ from typing import Mapping, Optional, Sequence
 from mxnet.gluon import nn
 
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones.hrnet import HRNetV2
-from .base import SegModel, norm_options
-from .mmseg import is_mmseg, mmseg_name
+from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class HRNet(SegModel):

@@ -11,10 +11,10 @@ from ..losses import Term
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import PPM
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
 from .backbones.resnet import ResNet
-from .base import SegModel, norm_options
-from .mmseg import mmseg_name
+from .weights.mmseg import mmseg_name
 
 
 class ICNet(SegModel):

@@ -8,10 +8,10 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones.hrnet import HRNetV2
-from .base import SegModel, norm_options
 from .hrnet import in_backbone, joined
-from .mmseg import mmseg_name
+from .weights.mmseg import mmseg_name
 
 
 class OCRNet(SegModel):

@@ -9,8 +9,8 @@ from ..errors import ConfigError
 from ..losses import Term
 from ..nn.precision import wide
 from ..nn.resize import length, resize
+from ._base import SegModel, norm_options
 from .backbones.hrnet import HRNetV2
-from .base import SegModel, norm_options
 from .hrnet import head_name, in_backbone, joined, pointwise_head
 
 

@@ -11,8 +11,8 @@ from ..errors import UnknownNameError
 from ..losses import Blend, BoundaryAware, BoundaryLoss, Term
 from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
-from .backbones.base import Backbone, Tap
-from .base import SegModel, norm_options
+from ._base import SegModel, norm_options
+from .backbones._base import Backbone, Tap
 from .ddrnet import (
     DAPPM,
     MMSEG_BLOCKS,
@@ -28,7 +28,7 @@ from .ddrnet import (
     stem,
     with_stem_biases,
 )
-from .pytorch import gluon_name
+from .weights.pytorch import gluon_name
 
 # variant -> channels C of the stem; blocks of the stem and the P branch, of the I branch; channels of a scale of the
 # pyramid, inside the heads

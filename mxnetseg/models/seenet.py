@@ -7,8 +7,8 @@ from mxnet.gluon import contrib, nn
 
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.resize import resize
+from ._base import SegModel, norm_options
 from .backbones import get_backbone
-from .base import SegModel, norm_options
 
 WIDTH = 128  # of everything behind the backbone
 

@@ -10,11 +10,11 @@ from mxnet.gluon import nn
 from ..errors import UnknownNameError
 from ..nn.blocks import ConvModule2d
 from ..nn.resize import resize
+from ._base import SegModel, four_taps, norm_options
 from .backbones import BACKBONES, get_backbone
 from .backbones.mit import separate, to_map, to_tokens
-from .base import SegModel, four_taps, norm_options
 from .ddrnet import choose_variant
-from .pytorch import gluon_name
+from .weights.pytorch import gluon_name
 
 # variant -> channels of the decoder
 VARIANTS = {"b0": 256, "b1": 256, "b2": 768, "b3": 768, "b4": 768, "b5": 768}

@@ -9,9 +9,9 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, classifier
 from ..nn.fusion import LateralFusion
 from ..nn.resize import enlarge, nearest, resize
+from ._base import SegModel, four_taps, norm_options
 from .backbones import get_backbone
-from .base import SegModel, four_taps, norm_options
-from .mmseg import is_mmseg, mmseg_name
+from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class SemanticFPN(SegModel):

@@ -11,9 +11,9 @@ from ..losses import Term
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.norm import LayerNorm
 from ..nn.resize import enlarge, resize
+from ._base import SegModel, norm_options
 from .backbones import BACKBONES, get_backbone
-from .base import SegModel, norm_options
-from .mmseg import mmseg_name
+from .weights.mmseg import mmseg_name
 
 # section 4.1: which of 24 layers each decoder reads
 LAYERS = {"naive": (10, 15, 20, 24), "pup": (10, 15, 20, 24), "mla": (6, 12, 18, 24)}

@@ -11,9 +11,9 @@ from ..nn.blocks import ConvModule2d
 from ..nn.precision import wide
 from ..nn.resize import length, resize
 from ..nn.warp import sample
+from ._base import SegModel, norm_options
 from .backbones.deepresnet import DeepStemResNet
-from .base import SegModel, norm_options
-from .pytorch import gluon_name
+from .weights.pytorch import gluon_name
 
 
 class SFNet(SegModel):

@@ -8,10 +8,10 @@ from mxnet.gluon import nn
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.context import PPM
 from ..nn.resize import resize
+from ._base import SegModel, four_taps, norm_options
 from .backbones import get_backbone
-from .base import SegModel, four_taps, norm_options
 from .hrnet import joined
-from .mmseg import mmseg_name
+from .weights.mmseg import mmseg_name
 
 
 class UPerNet(SegModel):

@@ -14,7 +14,7 @@ _PRINT = "-"  # --json without a file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from ..bench.tasks import NETWORKS, TASKS
+    from benchmarks.tasks import NETWORKS, TASKS
 
     parser.add_argument("--do", choices=[*TASKS, ALL], nargs="+", default=["infer"], metavar="TASK", help="; ".join(
         f"{k}: {v}" for k, v in TASKS.items()) + "; all: the whole set, in about an hour (default: infer)")
@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ..bench.turns import machine
+    from benchmarks.turns import machine
 
     torch, parts = _torch(args.torch), list(_settings(args))
     here = machine()
@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     report = measure(parts, torch=torch, threads=args.threads, file=None if args.json == _PRINT else args.json,
                      machine=here)
     if ALL in args.do:
-        from ..bench.bars import summary
+        from benchmarks.bars import summary
 
         print(f"\nwhat was to be reached:\n{summary(report['bars'])}")
     if args.json == _PRINT:
@@ -61,7 +61,7 @@ def measure(settings: Iterable, *, torch: Optional[str] = None, threads: Optiona
     """Run one part after the other, print a table of each, and go on where one fails.
 
     Args:
-        settings: of :mod:`mxnetseg.bench.tasks`.
+        settings: of :mod:`benchmarks.tasks`.
         torch: a Python that has PyTorch.
         threads: of each competitor.
         file: the report is written there anew after each part, so that a run that is broken off leaves one.
@@ -70,7 +70,8 @@ def measure(settings: Iterable, *, torch: Optional[str] = None, threads: Optiona
     Returns:
         the report: ``machine``, ``runs`` and ``bars``.
     """
-    from ..bench.bars import compare
+    from benchmarks.bars import compare
+
     from ..files import atomic_write
 
     report = {"machine": machine, "runs": [], "bars": []}
@@ -87,9 +88,10 @@ def _run(setting, torch: Optional[str], threads: Optional[int]) -> Dict[str, Any
     """One part, as it stands in the report."""
     from dataclasses import asdict, replace
 
+    from benchmarks.tasks import make_part, misfits
+    from benchmarks.turns import table, take_turns
+
     from .._compat import count_cores
-    from ..bench.tasks import make_part, misfits
-    from ..bench.turns import table, take_turns
 
     part = make_part(setting, torch=torch)
     threads = part.threads or threads or count_cores()
@@ -125,7 +127,8 @@ def _settings(args: Namespace):
     """
     from dataclasses import replace
 
-    from ..bench.tasks import NETWORKS, settings, the_quick, the_whole
+    from benchmarks.tasks import NETWORKS, settings, the_quick, the_whole
+
     from ..errors import UsageError
 
     if ALL in args.do:

@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
     from ..engine.checkpoint import Checkpoint, all_finite, model_record
     from ..errors import CheckpointError
     from ..models import MODELS, get_model
-    from ..models.foreign import FORMS, read_tensors, recognise, set_parameters
+    from ..models.weights.foreign import FORMS, read_tensors, recognise, set_parameters
 
     name = MODELS.resolve(args.model)
     changes = dict(map(parse_override, args.overrides))
@@ -162,7 +162,7 @@ def _write(checkpoint, net, record: Dict[str, Any]) -> None:
 def _misfit(args: Namespace, name: str, tensors, guess):
     """The error for weights that are not this network's: how they differ, and what they may be instead."""
     from ..errors import CheckpointError
-    from ..models.foreign import FORMS, recognise
+    from ..models.weights.foreign import FORMS, recognise
 
     kinds = {"missing in the file": 0, "not in this network": 0, "of another shape": 0}
     for problem in guess.problems:
@@ -195,7 +195,7 @@ def _command(args: Namespace, name: str, guess) -> str:
 def _other_network(tensors, share: float, name: str) -> Optional[str]:
     """The network that fits better in its plain form, if there is one."""
     from ..models import list_models
-    from ..models.foreign import recognise
+    from ..models.weights.foreign import recognise
 
     best = None
     for other in list_models():

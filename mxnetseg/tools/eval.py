@@ -59,9 +59,9 @@ def run(args: Namespace) -> int:
     from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
-    from ..engine.precision import choose_precision, fused
     from ..engine.watch import warn_of_one_class
     from ..files import atomic_write, check_writable
+    from ..graph.precision import choose_precision, fused
     from ..viz.confusion import confusion
 
     contexts = resolve_contexts(args.ctx)
@@ -116,8 +116,8 @@ def run(args: Namespace) -> int:
 def _calibration(name: str, root, sidecar, dataset):
     """Pictures to calibrate int8 on: of the training split, so that none of those to be scored is looked at."""
     from ..data import get_dataset
-    from ..engine.precision import calibration_pictures
     from ..errors import MXNetSegError
+    from ..graph.precision import calibration_pictures
 
     split = sidecar["protocol"]["splits"]["train"]
     try:

@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(name: str) -> str:
     from ..models import build_model
-    from ..models.cost import measure
-    from ..models.published import PAPERS, results
+    from ..models._cost import measure
+    from ..models._published import PAPERS, results
 
     net = build_model(name, nclass=19)
     cost, paper = measure(net, (SIZE, SIZE)), PAPERS[name]

@@ -42,8 +42,8 @@ def summarise(args: argparse.Namespace) -> Dict[str, Any]:
     from ..config.loader import parse_override
     from ..errors import UsageError
     from ..models import MODELS, build_model
-    from ..models.cost import measure
-    from ..models.published import PAPERS, results
+    from ..models._cost import measure
+    from ..models._published import PAPERS, results
 
     if len(args.size) > 2:
         raise UsageError("--size takes one number or two", where="--size", received=" ".join(map(str, args.size)),
@@ -72,7 +72,7 @@ def summarise(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _lines(facts: Dict[str, Any]) -> List[str]:
-    from ..models.published import Paper, Result
+    from ..models._published import Paper, Result
 
     parameters, macs = facts["parameters"], facts["macs"]
     height, width = facts["size"]

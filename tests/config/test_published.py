@@ -9,7 +9,7 @@ from mxnetseg.config import configs_dir, list_configs, load_config
 from mxnetseg.data import DATASETS
 from mxnetseg.engine.checkpoint import model_record
 from mxnetseg.models import build_model, list_models
-from mxnetseg.models.cost import measure
+from mxnetseg.models._cost import measure
 from mxnetseg.tools import train
 from mxnetseg.tools.main import Parser
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import mxnetseg
-from mxnetseg.data import get_dataset, sample, street
+from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
+from mxnetseg.data.sample import dataset as sample
+from mxnetseg.data.sample import street
 from mxnetseg.errors import EnvironmentProblem, UsageError
 
 FEW = {"train": 2, "val": 1, "test": 1}

@@ -4,7 +4,7 @@ import pytest
 
 from mxnetseg.config import load_config
 from mxnetseg.data.base import Pair
-from mxnetseg.data.sample import SampleDataset
+from mxnetseg.data.sample.dataset import SampleDataset
 from mxnetseg.engine.trainer import Trainer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mxnetseg.models import build_model, list_models
-from mxnetseg.models.cost import count_parameters
+from mxnetseg.models._cost import count_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 

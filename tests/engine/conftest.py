@@ -15,7 +15,7 @@ from mxnetseg.config import Config
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import canonical
 from mxnetseg.models import MODELS
-from mxnetseg.models.base import SegModel
+from mxnetseg.models._base import SegModel
 from mxnetseg.nn.blocks import ConvModule2d
 from mxnetseg.nn.resize import resize
 

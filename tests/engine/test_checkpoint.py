@@ -24,7 +24,7 @@ from mxnetseg.engine.checkpoint import (
 )
 from mxnetseg.errors import CheckpointError, UsageError
 from mxnetseg.models import get_model
-from mxnetseg.models.weights import assign
+from mxnetseg.models.weights.loading import assign
 
 
 class Bag:

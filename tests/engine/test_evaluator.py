@@ -8,17 +8,17 @@ import pytest
 from mxnet.gluon import nn
 from PIL import Image
 
-from mxnetseg.bench.serve import resident_mib
+from benchmarks.serve import resident_mib
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE, Sample, SegDataset
 from mxnetseg.data.cityscapes import Cityscapes
 from mxnetseg.engine.evaluator import check_classes, contents, evaluate, warn_of_other_images, write_predictions
 from mxnetseg.engine.inference import Protocol, Segmenter
-from mxnetseg.engine.precision import fused
 from mxnetseg.errors import CheckpointError, DataError
+from mxnetseg.graph.precision import fused
 from mxnetseg.metrics import ConfusionMatrix
 from mxnetseg.models import get_model
-from mxnetseg.models.base import SegModel
+from mxnetseg.models._base import SegModel
 from mxnetseg.nn.resize import resize
 
 

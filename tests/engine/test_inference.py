@@ -11,9 +11,9 @@ from mxnet.gluon import nn
 from mxnetseg.config import Config
 from mxnetseg.engine import inference
 from mxnetseg.engine.inference import Protocol, Segmenter, _starts
-from mxnetseg.engine.precision import fused
+from mxnetseg.graph.precision import fused
 from mxnetseg.models import get_model
-from mxnetseg.models.base import SegModel
+from mxnetseg.models._base import SegModel
 from mxnetseg.nn.resize import before_resize
 
 NCLASS = 4

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mxnetseg.engine.inference import Protocol, Segmenter
-from mxnetseg.engine.precision import fused
+from mxnetseg.graph.precision import fused
 from mxnetseg.models import MODELS, get_model, list_models
 from mxnetseg.nn.blocks import InputStep
 

@@ -5,8 +5,8 @@ import pytest
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
-from mxnetseg.engine.graph import compile_outermost
 from mxnetseg.engine.parallel import forward, needs_lockstep
+from mxnetseg.graph.shape_cache import compile_outermost
 from mxnetseg.nn.norm import CrossContextBatchNorm
 
 CONTEXTS = [mx.cpu(0), mx.cpu(1)]

@@ -7,12 +7,12 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from mxnetseg.engine import dilated
 from mxnetseg.engine.step import Divisors, Step, TrainingGraph
 from mxnetseg.errors import ConfigError
+from mxnetseg.graph import dilated
 from mxnetseg.losses import Mining, Part, global_backward
 from mxnetseg.models import get_model
-from mxnetseg.models.base import SegModel
+from mxnetseg.models._base import SegModel
 from mxnetseg.nn.blocks import ConvModule2d, FCNHead
 from mxnetseg.nn.norm import CrossContextBatchNorm
 from mxnetseg.nn.resize import resize

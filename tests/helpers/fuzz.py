@@ -85,7 +85,7 @@ def config(folder: Path):
 def params(folder: Path):
     import mxnet as mx
 
-    from mxnetseg.models.weights import read_params
+    from mxnetseg.models.weights.loading import read_params
 
     path = folder / "x.params"
     mx.nd.save(str(path), {"arg:w": mx.nd.ones((3, 4)), "aux:b": mx.nd.zeros((5,), dtype="float16")})
@@ -102,7 +102,7 @@ def params(folder: Path):
 
 
 def pth(folder: Path):
-    from mxnetseg.models.torchfile import read_torch
+    from mxnetseg.models.weights.torchfile import read_torch
 
     path = folder / "x.pth"
     content = state_dict({"w": np.arange(12, dtype="f4").reshape(3, 4), "b": np.ones(5, "f2")})

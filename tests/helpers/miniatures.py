@@ -356,7 +356,7 @@ def pascalvocaug(base: Path) -> Mini:
 
 
 def sample(base: Path) -> Mini:
-    from mxnetseg.data.sample import CLASSES, make_sample
+    from mxnetseg.data.sample.dataset import CLASSES, make_sample
 
     counts = {"train": 2, "val": 1, "test": 1}
     root = make_sample(base / "sample", counts=counts)

@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnetseg.models import get_model
-from mxnetseg.models.weights import assign
+from mxnetseg.models.weights.loading import assign
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "pytorch"
 

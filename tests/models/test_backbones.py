@@ -11,7 +11,7 @@ from compare import assert_close, copy_parameters, picture
 
 from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.models.backbones import BACKBONES, get_backbone, list_backbones
-from mxnetseg.models.weights import load_pretrained_base
+from mxnetseg.models.weights.loading import load_pretrained_base
 
 # deep, or another size of one that the quick suite has
 SLOW = ("resnet34*", "resnet101*", "resnet152*", "resnet50_v1*", "mobilenet_v2_0_5", "mobilenet_v2_0_75",

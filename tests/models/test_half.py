@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from mxnetseg.engine.precision import Fused
+from mxnetseg.graph.precision import Fused
 from mxnetseg.losses import global_backward
 from mxnetseg.models import list_models, model_arguments
 from mxnetseg.nn.attention import ChannelAttention, PositionAttention

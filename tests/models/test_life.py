@@ -17,7 +17,7 @@ from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.losses import Blend, CrossEntropy, MixedLoss, global_backward, global_value
 from mxnetseg.models import MODELS, get_model, list_models, model_arguments
 from mxnetseg.models.backbones import list_backbones
-from mxnetseg.models.weights import assign, read_params
+from mxnetseg.models.weights.loading import assign, read_params
 
 NCLASS = 5
 

@@ -5,7 +5,7 @@ import pytest
 from mxnet.gluon import nn
 
 from mxnetseg.models import build_model, get_model
-from mxnetseg.models.cost import count_parameters, measure
+from mxnetseg.models._cost import count_parameters, measure
 from mxnetseg.nn.pool import pool_by
 from mxnetseg.nn.resize import resize
 from mxnetseg.nn.warp import DeformableConv3x3

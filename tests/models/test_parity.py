@@ -14,7 +14,7 @@ import pytest
 
 from mxnetseg.errors import CheckpointError
 from mxnetseg.models import MODELS, build_model, get_model, model_arguments
-from mxnetseg.models.weights import initialize, load_mxnetseg
+from mxnetseg.models.weights.loading import initialize, load_mxnetseg
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mxnetseg"
 CASES = json.loads((GOLDEN / "cases.json").read_text())["cases"]

@@ -2,7 +2,7 @@
 import pytest
 
 from mxnetseg.models import build_model
-from mxnetseg.models.cost import count_parameters, measure
+from mxnetseg.models._cost import count_parameters, measure
 
 # MXNetSeg's table for Cityscapes, 19 classes, in millions: with running statistics, without the auxiliary head.
 MXNETSEG = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mxnet import nd
 
-from mxnetseg.models.base import IMAGENET_MEAN, IMAGENET_STD
+from mxnetseg.models._base import IMAGENET_MEAN, IMAGENET_STD
 from mxnetseg.nn.blocks import ConvModule2d, FCNHead, InputStep
 from mxnetseg.nn.norm import GroupNorm32
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from mxnetseg.bench import tasks
-from mxnetseg.bench.tasks import DEFAULTS, NETWORKS, TASKS, make_part, misfits, settings, the_quick, the_whole
-from mxnetseg.bench.turns import Competitor, Measured
+from benchmarks import tasks
+from benchmarks.tasks import DEFAULTS, NETWORKS, TASKS, make_part, misfits, settings, the_quick, the_whole
+from benchmarks.turns import Competitor, Measured
 from mxnetseg.tools import benchmark, main
 
 
@@ -89,7 +89,7 @@ def test_start(bench):
 
 WORKER = """
 import json, sys
-from mxnetseg.bench.serve import serve
+from benchmarks.serve import serve
 task = json.loads(sys.argv[1])
 if task.get("dies"):
     raise SystemExit("out of luck")

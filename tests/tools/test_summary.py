@@ -4,8 +4,8 @@ import json
 import pytest
 
 from mxnetseg.models import build_model, list_models
-from mxnetseg.models.cost import measure
-from mxnetseg.models.published import PAPERS, RESULTS, results
+from mxnetseg.models._cost import measure
+from mxnetseg.models._published import PAPERS, RESULTS, results
 from mxnetseg.tools.main import main
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg import files
-from mxnetseg.data.street import PALETTE as PALETTE_OF_SAMPLE
+from mxnetseg.data.sample.street import PALETTE as PALETTE_OF_SAMPLE
 from mxnetseg.errors import UsageError
 from mxnetseg.viz.palette import (
     GREY,

@@ -41,7 +41,7 @@ def list_backbones() -> List[str]:
 
 def get_backbone(name: str, *, output_stride: int = 32, norm_layer: Optional[type] = None,
                  norm_kwargs: Optional[Mapping] = None, options: Optional[Mapping] = None):
-    """Build a backbone, not yet initialised: a :class:`~mxnetseg.models.backbones.base.Backbone`.
+    """Build a backbone, not yet initialised: a :class:`~mxnetseg.models.backbones._base.Backbone`.
 
     Args:
         name: a name of :func:`list_backbones`.

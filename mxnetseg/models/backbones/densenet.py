@@ -8,8 +8,8 @@ from typing import Mapping, Optional
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
-from ..pytorch import OF_NORMS
-from .base import Backbone, Tap
+from ..weights.pytorch import OF_NORMS
+from ._base import Backbone, Tap
 
 # Where GluonCV's `features` is cut: stem; block 1; transition, block 2; transition, block 3;
 # transition, block 4, norm, ReLU. Behind that come pooling and flattening.

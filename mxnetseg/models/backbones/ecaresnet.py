@@ -7,7 +7,7 @@ from typing import Mapping, Optional, Sequence
 from mxnet.gluon import nn
 
 from ...errors import ConfigError
-from .base import Backbone, Tap, check_output_stride, limit_stride
+from ._base import Backbone, Tap, check_output_stride, limit_stride
 from .resnet import timm_names
 
 _DEPTHS = {"ecaresnet50": (3, 4, 6, 3), "ecaresnet101": (3, 4, 23, 3)}

@@ -17,7 +17,7 @@ from typing import Mapping, Optional
 from mxnet.gluon import nn
 
 from ...nn.blocks import activation_layer
-from .base import Backbone, Tap, check_output_stride, limit_stride
+from ._base import Backbone, Tap, check_output_stride, limit_stride
 
 # units, kernel, stride, channels, expansion; and the numbers of these rows where a tap's stage ends
 _ROWS = ((1, 3, 1, 16, 1), (2, 3, 2, 24, 6), (2, 5, 2, 40, 6), (3, 3, 2, 80, 6), (3, 5, 1, 112, 6), (4, 5, 2, 192, 6),

@@ -13,7 +13,7 @@ from mxnet.gluon import nn
 
 from ...errors import ConfigError
 from ...nn.blocks import ConvModule2d, PReLU
-from .base import Backbone, Tap
+from ._base import Backbone, Tap
 
 # of each stage: channels, and the dilations of each of its modules
 _STAGES = ((32, ((1, 2, 4),) * 2),

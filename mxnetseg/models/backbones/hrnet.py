@@ -16,7 +16,7 @@ from mxnet.gluon import nn
 from ...errors import ConfigError
 from ...nn.blocks import ConvModule2d
 from ...nn.resize import enlarge, resize
-from .base import Backbone, Tap
+from ._base import Backbone, Tap
 
 # modules in stage 2, 3 and 4
 _MODULES = (1, 4, 3)

@@ -12,8 +12,8 @@ from mxnet.gluon import nn
 from ...errors import ConfigError
 from ...nn.norm import LayerNorm
 from ...nn.precision import as_type_of, wide
-from ..pytorch import gluon_name
-from .base import Backbone, Tap
+from ..weights.pytorch import gluon_name
+from ._base import Backbone, Tap
 
 HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)  # of the four stages; table 6 of the paper
 DROP_PATH = 0.1  # of the last block

@@ -9,8 +9,8 @@ from typing import Mapping, Optional, Sequence
 from mxnet.gluon import nn
 
 from ...nn.blocks import ConvModule2d
-from ..pytorch import gluon_name
-from .base import Backbone, Tap, check_output_stride, limit_stride
+from ..weights.pytorch import gluon_name
+from ._base import Backbone, Tap, check_output_stride, limit_stride
 
 
 class MobileNet(Backbone):

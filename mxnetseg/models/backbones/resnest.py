@@ -7,7 +7,7 @@ from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
-from .base import check_output_stride
+from ._base import check_output_stride
 from .resnet import Staged
 
 # layers -> units in each stage, and width of the three-layer stem's first two convolutions

@@ -15,7 +15,7 @@ from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
-from .base import Backbone, Tap, check_output_stride, limit_stride
+from ._base import Backbone, Tap, check_output_stride, limit_stride
 
 _PLAIN = {"resnet18": "resnet18_v1b", "resnet34": "resnet34_v1b", "resnet50": "resnet50_v1s",
           "resnet101": "resnet101_v1s", "resnet152": "resnet152_v1s"}
@@ -30,7 +30,7 @@ class Staged(Backbone):
         whole: GluonCV's classifier, whose last layers are left out.
         channels: of the first stage; each later one has twice as many.
         reductions: of the stages.
-        gluoncv_name, timm_names: see :class:`~mxnetseg.models.backbones.base.Backbone`.
+        gluoncv_name, timm_names: see :class:`~mxnetseg.models.backbones._base.Backbone`.
     """
 
     def __init__(self, whole, channels: int, reductions: Sequence[int], *, gluoncv_name: Optional[str],

@@ -13,7 +13,7 @@ from ...errors import ConfigError
 from ...nn.norm import LayerNorm
 from ...nn.precision import as_type_of, wide
 from ...nn.resize import resize
-from .base import Backbone, Tap
+from ._base import Backbone, Tap
 
 PATCH = 16  # pixels a side
 

@@ -8,7 +8,7 @@ from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
-from .base import Backbone, Tap, check_output_stride
+from ._base import Backbone, Tap, check_output_stride
 
 
 class Xception65(Backbone):

@@ -11,7 +11,7 @@ from typing import Mapping, Optional
 from mxnet.gluon import nn
 
 from ...nn.blocks import ConvModule2d
-from .base import Backbone, Tap, check_output_stride, limit_stride
+from ._base import Backbone, Tap, check_output_stride, limit_stride
 
 _UNITS = (4, 8, 4)
 _WIDTHS = (16, 32, 64)

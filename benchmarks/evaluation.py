@@ -1,0 +1,203 @@
+"""A whole evaluation with scales and mirrors, ours or GluonCV's: ``python -m benchmarks.evaluation TASK``.
+
+TASK is JSON: ``{"do": "evaluate", "form": "float32", "checkpoint": ".../fcn.params", "data": ".../pictures"}``; the
+rest has defaults, see :data:`DEFAULTS`. One turn is one picture from file to confusion matrix, finished before the
+turn ends, so that competitors alternate picture by picture; ``"per_turn": n`` makes it n pictures, between which
+reading, network and metric may overlap. What ours compiles belongs to its first turns; ``"warm_up": n`` puts n turns
+before, which are neither timed nor scored. At the end each competitor says its mIoU of all pictures of its turns, in
+percent, over the classes that occur.
+
+Forms: those of ``--precision``, and ``gluoncv``: its ``MultiEvalModel`` and ``SegmentationMetric``, used as MXNetSeg
+does, on the same weights, hybridised, with ``BilinearResize2D``.
+
+Both do the same job, which is GluonCV's, since its ``MultiEvalModel`` knows no other: the long side is ``base``, the
+windows are ``crop`` squared and step by two thirds of that, six scales, each window also mirrored, exp(logits)
+averaged. ``Protocol("gluoncv")`` gives its probabilities to rounding, so the mIoU is the same. Two other values of
+``mode`` are what our configurations do: ``slide``, as many windows, moved inwards at the border where GluonCV fills
+them up with black, and softmax averaged; and ``whole``, every scale in one piece, without overlaps, half the work.
+
+:func:`prepare` makes the pictures and, without a checkpoint, a quickly trained network; all competitors read the same.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import cv2
+import mxnet as mx
+import numpy as np
+
+from mxnetseg.config import Config
+from mxnetseg.data import get_dataset
+from mxnetseg.data.base import IGNORE
+from mxnetseg.engine.checkpoint import Checkpoint, restore_network
+from mxnetseg.engine.evaluator import evaluate
+from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.files import PathLike
+from mxnetseg.graph.precision import calibration_pictures, fused
+from mxnetseg.metrics import ConfusionMatrix
+from mxnetseg.models._cost import count_parameters
+from mxnetseg.viz.palette import save_color_png, save_rgb_png
+
+from .ours import resize_as_mxnetseg
+from .serve import serve
+
+# base, crop and classes: those of MXNetSeg's configurations for Cityscapes; scales: GluonCV's
+DEFAULTS: Dict[str, Any] = {"mode": "gluoncv", "base": 2048, "crop": 768, "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+                            "flip": True, "batch": 1, "per_turn": 1, "warm_up": 0}
+_CLASSES = 19
+_TRAINING_PICTURES, _CROP, _EPOCHS = 24, 256, 8
+_CALIBRATION = 4
+
+
+class _Part:
+    """``count`` pictures of a data set from ``first`` on, and again from the beginning behind its end."""
+
+    def __init__(self, dataset, first: int, count: int):
+        self._dataset, self._indices = dataset, [(first + k) % len(dataset) for k in range(count)]
+        self.nclass = dataset.nclass
+
+    def __len__(self):
+        return len(self._indices)
+
+    def __getitem__(self, k):
+        return self._dataset[self._indices[k]]
+
+    def image_path(self, k):
+        return self._dataset.image_path(self._indices[k])
+
+    def mask_path(self, k):
+        return self._dataset.mask_path(self._indices[k])
+
+
+def _ours(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]:
+    """One turn, and the mIoU of all of them."""
+    protocol = Protocol(mode=task["mode"], base_size=task["base"], crop_size=(task["crop"],) * 2,
+                        scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
+    calibration = ()
+    if task["form"] == "int8":  # on pieces of the size that the network will see
+        pictures = calibration_pictures(get_dataset(task["data"], split="train"), _CALIBRATION)
+        calibration = [picture[:task["crop"], :task["crop"]] for picture in pictures]
+    segmenter = Segmenter(fused(net, [mx.cpu()], task["form"], calibration=calibration), [mx.cpu()], protocol)
+    counted, turns = ConfusionMatrix(dataset.nclass), 0
+
+    def run(counts=True):
+        nonlocal turns
+        matrix = evaluate(segmenter, _Part(dataset, turns * task["per_turn"], task["per_turn"]))[0]
+        if counts:
+            counted.merge(matrix)
+            turns += 1
+    return run, counted.miou
+
+
+def _gluoncv(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]:
+    """One turn, and the mIoU of all of them."""
+    from gluoncv.model_zoo.segbase import MultiEvalModel
+    from gluoncv.utils.metrics.segmentation import SegmentationMetric
+    from mxnet.gluon.data.vision import transforms
+
+    net.hybridize()
+    evaluator = MultiEvalModel(_AsGluonCV(net, task), net.nclass, [mx.cpu()], flip=task["flip"], scales=task["scales"])
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(net.mean, net.std)])
+    metric, turns = SegmentationMetric(net.nclass), 0
+
+    def run(counts=True):
+        nonlocal turns
+        part = _Part(dataset, turns * task["per_turn"], task["per_turn"])
+        for k in range(len(part)):
+            sample = part[k]
+            mask = sample.mask.astype("int32")
+            mask[mask == IGNORE] = -1
+            scores = evaluator.parallel_forward(transform(mx.nd.array(sample.image, dtype="uint8")).expand_dims(0))[0]
+            metric.update(mx.nd.array(mask[None]), scores)
+            metric.get()
+        if counts:
+            turns += 1
+        else:
+            metric.reset()
+
+    def miou():  # metric.get() counts absent classes as 0
+        occurs = metric.total_union > 0
+        return float((metric.total_inter[occurs] / metric.total_union[occurs]).mean())
+    return run, miou
+
+
+class _AsGluonCV:
+    """What ``MultiEvalModel`` reads of a network."""
+
+    def __init__(self, net, task):
+        self._net, self.base_size, self.crop_size = net, task["base"], task["crop"]
+
+    def collect_params(self):
+        return self._net.collect_params()
+
+    def evaluate(self, x):
+        return self._net(x)[0]
+
+
+def prepare(folder: PathLike, *, network: str = "fcn", backbone: str = "resnet18", output_stride: int = 8,
+            size: Tuple[int, int] = (1024, 2048), pictures: int = 30, checkpoint: Optional[PathLike] = None,
+            data: str = "sample", root: Optional[PathLike] = None) -> Dict[str, str]:
+    """What all competitors read: pictures enlarged to ``size``, and a network that knows them a little.
+
+    Args:
+        folder: where to; it must exist and be empty.
+        network, backbone, output_stride: of the network that is trained where there is no ``checkpoint``, for some
+            minutes, with 19 classes.
+        size: (height, width) of the pictures.
+        pictures: at most, spread over the data set's validation split.
+        checkpoint: weights trained for ``data``; the network is then theirs.
+        data, root: the data set.
+
+    Returns:
+        the entries ``checkpoint`` and ``data`` of the task.
+    """
+    folder = Path(folder)
+    target = folder / "pictures"
+    for split, count in (("train", _TRAINING_PICTURES), ("val", pictures)):
+        dataset = get_dataset(data, split=split, root=root)
+        for k, i in enumerate(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)):
+            sample = dataset[int(i)]
+            image, mask = (cv2.resize(x, tuple(size)[::-1], interpolation=how) for x, how in (
+                (sample.image, cv2.INTER_LINEAR), (sample.mask, cv2.INTER_NEAREST)))
+            save_rgb_png(image, target / "images" / split / f"{k:03d}.png")
+            save_color_png(mask, dataset.palette, target / "masks" / split / f"{k:03d}.png")
+    classes = list(dataset.classes)
+    if checkpoint is None:
+        classes += [f"none {k}" for k in range(len(classes), _CLASSES)]
+    (target / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+    if checkpoint is None:
+        checkpoint = _train(folder / "weights", target, network, backbone, output_stride)
+    return {"checkpoint": str(checkpoint), "data": str(target)}
+
+
+def _train(folder: Path, pictures: Path, network: str, backbone: str, output_stride: int) -> Path:
+    from mxnetseg.engine.trainer import Trainer
+
+    config = Config().replace({
+        "model.name": network, "model.backbone": backbone, "model.output_stride": output_stride,
+        "data.name": str(pictures), "data.crop_size": [_CROP, _CROP], "optimizer.lr": 0.02,
+        "train.epochs": _EPOCHS, "train.batch_size": 4})
+    return Trainer(config, [mx.cpu()], folder=folder, validate=False, quiet=True).fit().last.path
+
+
+def main() -> None:
+    task = {**DEFAULTS, **json.loads(sys.argv[1])}
+    began = time.perf_counter()
+    if task["form"] == "gluoncv":
+        resize_as_mxnetseg()
+    net, _ = restore_network(Checkpoint(task["checkpoint"]), [mx.cpu()])
+    ready = {"parameters": count_parameters(net)}
+    dataset = get_dataset(task["data"], split="val")
+    run, miou = (_gluoncv if task["form"] == "gluoncv" else _ours)(net, dataset, task)
+    for _ in range(task["warm_up"]):
+        run(counts=False)
+    serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run,
+          end=lambda: {"miou": 100 * miou()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What evaluation holds in memory as it goes on: ``python -m benchmarks.memory TASK``, where TASK is JSON.
+
+``{"form": "float32", "data": ".../pictures", "network": "fcn", "backbone": "resnet18", "output_stride": 8}``: one turn
+evaluates every picture once, as `mxnetseg eval` does, and says what the process holds then. There is no warm-up: what
+the first turns add is part of the answer.
+"""
+from __future__ import annotations
+
+import json
+import sys
+
+import mxnet as mx
+
+from mxnetseg.data import get_dataset
+from mxnetseg.engine.evaluator import evaluate
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.graph.precision import fused
+from mxnetseg.models import get_model
+from mxnetseg.models._cost import count_parameters
+
+from .serve import resident_mib, serve
+
+
+def main() -> None:
+    imported = resident_mib()
+    task = json.loads(sys.argv[1])
+    mx.random.seed(0)
+    dataset = get_dataset(f"folder:{task['data']}", split="val")
+    net = get_model(task["network"], backbone=task["backbone"], nclass=dataset.nclass,
+                    output_stride=task["output_stride"])
+    segmenter = Segmenter(fused(net, [mx.cpu()], task["form"]), [mx.cpu()])
+
+    def run():
+        evaluate(segmenter, dataset)
+        return {"resident_mib": resident_mib()}
+    serve({"parameters": count_parameters(net), "imported_mib": imported}, run)
+
+
+if __name__ == "__main__":
+    main()

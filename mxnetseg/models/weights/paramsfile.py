@@ -1,0 +1,190 @@
+"""Structure of MXNet's ``.params`` files, read in plain Python.
+
+``mx.nd.load`` believes what a file says: 24 bytes that announce 2^28 arrays make it allocate 9 GB, and other damage
+ends the process. Here every count, length and shape is compared with the size of the file before anything of that size
+is allocated, and no number of a tensor is read.
+
+All fields are little-endian::
+
+    file     u64 0x112 | u64 reserved | u64 arrays | array ... | u64 names (arrays or 0) | name ...
+    name     u64 length | UTF-8
+    array    u32 V2 or V3 | i32 storage (0: dense) | shape | context | i32 type | numbers
+             u32 V1                                | shape | context | i32 type | numbers
+             u32 dimensions | u32 size ...                 | context | i32 type | numbers    (before MXNet 0.11)
+    shape    i32 dimensions | i64 size ...
+    context  i32 device kind | i32 device number, which the reader ignores
+
+V3 differs from V2 by its meaning alone: NumPy's shapes, where () is a scalar. MXNet reads such files under
+``mx.util.np_shape`` only, and the others only without it.
+"""
+from __future__ import annotations
+
+import struct
+from typing import IO, NamedTuple, NoReturn
+
+from ...errors import CheckpointError, short
+from ...files import PathLike, open_regular
+
+MAGIC = (0x112).to_bytes(8, "little")  # how every file begins
+
+_V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+_STORAGES = {1: "row_sparse", 2: "csr"}
+_TYPES = {0: ("float32", 4), 1: ("float64", 8), 2: ("float16", 2), 3: ("uint8", 1), 4: ("int32", 4), 5: ("int8", 1),
+          6: ("int64", 8), 7: ("bool", 1), 12: ("bfloat16", 2)}  # code -> name, bytes
+
+# Far above every network. They bound the memory of the index, which is larger than what describes it in the file.
+_MOST_ARRAYS, _MOST_DIMENSIONS, _LONGEST_NAME = 100_000, 32, 4096
+
+
+class Tensor(NamedTuple):
+    """One array of a file.
+
+    Attributes:
+        name: ``''`` in a file without names.
+        dtype: NumPy's name of the type, or ``'bfloat16'``.
+        shape: sizes.
+        offset: position of its first byte in the file; C order, little-endian.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+class Index(NamedTuple):
+    """The contents of a file.
+
+    Attributes:
+        tensors: in the order of the file.
+        numpy_shapes: the file must be loaded under ``mx.util.np_shape``.
+    """
+
+    tensors: list[Tensor]
+    numpy_shapes: bool
+
+
+def check_params_file(path: PathLike) -> Index:
+    """Return the contents of a ``.params`` file after every field was checked against the size of the file.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, damaged, or holds what is not read (sparse arrays).
+    """
+    with open_regular(path, "the weight file", CheckpointError) as file:
+        return _Parser(file, path).index()
+
+
+class _Parser:
+    """Reads the fields of one open file in their order."""
+
+    def __init__(self, file: IO[bytes], path: PathLike):
+        self.file, self.path = file, path
+        self.size = file.seek(0, 2)
+        self.place = file.seek(0)
+        self.reading = "the header"  # for messages
+
+    def index(self) -> Index:
+        if self._take(8) != MAGIC:
+            self._damaged("it does not begin like one")
+        self._take(8)  # reserved
+        count = self._count("arrays", 25)  # bytes of the shortest array, a scalar
+
+        tensors, versions = [], set()
+        for i in range(count):
+            self.reading = f"array {i + 1} of {count}"
+            magic, tensor = self._array()
+            tensors.append(tensor)
+            versions.add(magic == _V3)
+        if len(versions) > 1:
+            self._damaged("arrays with and without NumPy's shapes")
+
+        self.reading = "the list of names"
+        named = self._count("names", 8)
+        if named not in (0, count):
+            self._damaged(f"{named} names of {count} arrays")
+        names = self._names(named) or [""] * count
+        if self.place != self.size:
+            self._damaged(f"{self.size - self.place:,} bytes follow the end")
+        return Index([t._replace(name=name) for t, name in zip(tensors, names)], versions == {True})
+
+    def _array(self) -> tuple[int, Tensor]:
+        magic, = self._numbers("I")
+        if magic in (_V2, _V3):
+            storage, = self._numbers("i")
+            if storage in _STORAGES:
+                raise CheckpointError("the file holds sparse arrays, which are not read", where=self.path,
+                                      received=f"{self.reading} is of storage type {_STORAGES[storage]}",
+                                      fix="save it dense: mx.nd.save(PATH, {name: array.tostype('default'), ...})")
+            if storage != 0:
+                self._damaged(f"storage type {storage}")
+        if magic in (_V1, _V2, _V3):
+            dimensions, = self._numbers("i")
+            size_code = "q"
+        else:
+            dimensions, size_code = magic, "I"
+        if not (magic != _V3) <= dimensions <= _MOST_DIMENSIONS:
+            self._damaged(f"{dimensions} dimensions")
+        shape = self._numbers(f"{dimensions}{size_code}")
+
+        _, _, code = self._numbers("iii")
+        if code not in _TYPES:
+            self._damaged(f"type {code} of numbers")
+        dtype, length = _TYPES[code]
+        for size in shape:
+            if not 0 <= size < 1 << 63:
+                self._damaged(f"shape {short(shape)}")
+            length *= size
+        if length > self.size - self.place:
+            self._damaged(f"shape {short(shape)} of {dtype} takes {short(length)} bytes; "
+                          f"{self.size - self.place:,} are left")
+        tensor = Tensor("", dtype, shape, self.place)
+        self.place = self.file.seek(length, 1)
+        return magic, tensor
+
+    def _names(self, count: int) -> list[str]:
+        names: dict[str, None] = {}
+        for i in range(count):
+            self.reading = f"name {i + 1} of {count}"
+            length, = self._numbers("Q")
+            if length > _LONGEST_NAME:
+                self._damaged(f"a name of {length:,} bytes")
+            try:
+                name = self._take(length).decode("utf-8")
+            except UnicodeDecodeError:
+                self._damaged("a name that is not UTF-8")
+            if "\0" in name:  # MXNet cuts the name off there
+                self._damaged(f"the name {short(name)} holds a zero byte")
+            if name in names:  # the last one would win
+                self._damaged(f"the name {short(name)} is given twice")
+            names[name] = None
+        return list(names)
+
+    def _count(self, what: str, least: int) -> int:
+        """Read a number of things that take ``least`` bytes each or more."""
+        count, = self._numbers("Q")
+        left = self.size - self.place
+        if count > left // least:
+            self._damaged(f"it announces {count:,} {what}; {left:,} bytes are left")
+        if count > _MOST_ARRAYS:
+            raise CheckpointError("the file holds too many arrays", where=self.path,
+                                  received=f"{count:,}; {_MOST_ARRAYS:,} are read at most",
+                                  fix="split it, or give a file with the network's parameters only")
+        return count
+
+    def _numbers(self, codes: str) -> tuple[int, ...]:
+        form = struct.Struct("<" + codes)
+        return form.unpack(self._take(form.size))
+
+    def _take(self, count: int) -> bytes:
+        if count > self.size - self.place:
+            self._damaged("the file ends there")
+        data = self.file.read(count)
+        self.place += count
+        if len(data) != count:  # it was cut while it was read
+            self._damaged("the file ends there")
+        return data
+
+    def _damaged(self, violation: str) -> NoReturn:
+        raise CheckpointError("the file is damaged or no MXNet parameter file", where=self.path,
+                              received=f"{self.reading}, byte {self.place:,}: {violation}",
+                              fix="copy or download it again")

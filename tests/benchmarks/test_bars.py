@@ -1,0 +1,88 @@
+"""What a report says of the bars, with made-up results."""
+from benchmarks.bars import BARS, compare, summary
+from benchmarks.turns import Measured
+
+
+def result(name, seconds, peak=100.0, failure=None, **more):
+    return Measured(name, [seconds] * 3 if failure is None else [], {}, peak, failure, **more).to_dict()
+
+
+def a_run(do, *results, size=(512, 512), batch=1):
+    return {"do": do, "network": "fcn", "size": list(size), "batch": batch, "results": results}
+
+
+INFERENCE = a_run(
+    "infer", result("MXNet, MXNetSeg's way", 0.4), result("ours, float32", 0.2), result("ours, bfloat16", 0.125),
+    result("ours, int8", 0.05), result("PyTorch, eager float32", 0.3), result("PyTorch, frozen float32", 0.25),
+    result("PyTorch, compiled bfloat16", 0.1), result("PyTorch, frozen bfloat16", 0.0, failure="no compiler"))
+
+
+def rows(*runs):
+    return {(row["what"], row["against"]): row for row in compare(runs) if row["value"] is not None}
+
+
+def test_the_fastest_of_pytorch_s_forms_counts():
+    found = rows(INFERENCE)
+    assert {key[0] for key in found} == {"inference float32", "inference bfloat16", "inference int8"}
+    best = "PyTorch's best, times as fast"
+    assert found["inference float32", best]["value"] == 1.25 and found["inference float32", best]["reached"]
+    assert found["inference bfloat16", best]["value"] == 0.8 and not found["inference bfloat16", best]["reached"]
+    original = found["inference bfloat16", "MXNetSeg's way, times"]
+    assert original["value"] == 3.2 and original["reached"] is False
+    assert found["inference int8", "our bfloat16, times"]["reached"]
+
+
+def test_other_sizes_do_not_count_for_inference():
+    assert not rows({**INFERENCE, "size": [1024, 2048]}) and not rows({**INFERENCE, "batch": 8})
+
+
+def test_what_shall_be_small():
+    found = rows(
+        a_run("train", result("ours, float32", 1.0, peak=110.0), result("PyTorch, eager float32", 1.2, peak=50.0),
+              result("PyTorch, compiled float32", 1.1, peak=100.0)),
+        a_run("epoch", result("ours, float32", 2.0, noted={"waited_seconds": [0.0, 0.06, 0.0]}),
+              result("PyTorch, channels_last float32", 1.0, noted={"waited_seconds": [3.0] * 3})),
+        a_run("memory", result("ours, float32", 1.0, noted={"resident_mib": [50, 100, 100, 100, 101, 101]}),
+              result("ours, bfloat16", 1.0, noted={"resident_mib": [50, 100, 110, 120, 130, 140]})),
+        a_run("start", result("mxnetseg --help", 0.1)))
+    by_what = {what: row for (what, _), row in found.items()}
+    assert by_what["training peak float32"]["value"] == 1.1 and not by_what["training peak float32"]["reached"]
+    assert abs(by_what["training waits for data"]["value"] - 0.01) < 1e-9
+    assert by_what["training waits for data"]["reached"]
+    assert abs(by_what["evaluation's memory"]["value"] - 0.4) < 1e-9 and not by_what["evaluation's memory"]["reached"]
+    assert by_what["mxnetseg --help"]["reached"]
+
+
+def test_many_numbers_without_a_gpu_take_no_longer_than_the_cpu():
+    for seconds, reached in ((1.05, True), (4.0, False)):
+        (row,) = rows(a_run("devices", result("ours, --ctx cpu", 1.0), result("ours, --ctx 0 1 2 3", seconds))).values()
+        assert (row["value"], row["reached"]) == (seconds, reached)
+    assert not rows(a_run("devices", result("ours, --ctx cpu", 1.0)))
+
+
+def test_one_turn_says_nothing_of_growth():
+    assert not rows(a_run("memory", result("ours, float32", 1.0, noted={"resident_mib": [100]})))
+
+
+def test_evaluation_counts_speed_and_score():
+    run = a_run("evaluate", result("GluonCV", 10.0, ended={"miou": 50.0}),
+                result("ours, float32", 2.0, ended={"miou": 50.04}),
+                result("ours, bfloat16", 1.25, ended={"miou": 49.0}),
+                result("ours, float32 whole", 1.0, ended={"miou": 50.2}))
+    found = rows(run)
+    assert {key: row["reached"] for key, row in found.items()} == {
+        ("evaluation float32", "GluonCV, times as fast"): True,
+        ("evaluation bfloat16", "GluonCV, times as fast"): False,
+        ("evaluation float32", "GluonCV, mIoU apart"): True,
+        ("evaluation float32 whole", "GluonCV, times as fast"): True,
+        ("evaluation float32 whole", "GluonCV, mIoU apart"): False}
+
+
+def test_what_was_not_measured_stays_in_the_list():
+    nothing = compare([])
+    assert len(nothing) == len(BARS) and all(row["reached"] is None for row in nothing)
+    failed = a_run("train", result("ours, float32", 0.0, failure="broken"), result("PyTorch, eager float32", 1.0))
+    assert all(row["reached"] is None for row in compare([failed]))
+    text = summary(compare([INFERENCE]))
+    assert "not measured" in text and " NO" in text and " yes" in text and ">= 0.7" in text
+    assert len(text.splitlines()) == len(BARS) + 1
