@@ -22,7 +22,7 @@ from mxnetseg.errors import CheckpointError
 from mxnetseg.models.weights.foreign import read_tensors
 from mxnetseg.models.weights.torchfile import Shell, read_torch
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "torch"
+GOLDEN = Path(__file__).parent.parent.parent / "golden" / "torch"
 
 
 @pytest.fixture(params=sorted(WRITERS))
