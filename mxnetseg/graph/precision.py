@@ -31,7 +31,10 @@ _FUSE, _FUSE_FOR_INT8 = "MKLDNN", "MKLDNN_QUANTIZE"
 _NO_HALF = [("LeakyReLU", "act_type", ["prelu", "leaky", "rrelu", "gelu"])]
 # share of the calibration pictures' pixels that keep their class in int8
 AGREEMENT = 0.992
-_GROUPS = 8
+# Each group of layers takes one image's inference to judge; of networks with more layers, neighbours share a group.
+_MOST_GROUPS = 64
+# MXNet quantises a product of two maps but computes it for signed numbers only: a sigmoid's unsigned output fails.
+_NO_INT8 = ("elemwise_mul",)
 
 
 class Choice(NamedTuple):
@@ -196,33 +199,42 @@ def _block(symbol, arguments, auxiliaries, contexts) -> SymbolBlock:
 
 
 class _Quantiser:
-    """Searches the int8 form of a graph that keeps the classes of real pictures.
+    """Searches the int8 form of a graph that keeps the classes of real images.
 
-    Everything is quantised first. If too many pixels of the calibration pictures change their class, the
-    layers are tried in groups, each group alone in int8, and the groups that do most harm return to float32
-    until enough pixels agree.
+    Everything is quantised first. If too many pixels of the calibration images change their class, each layer is
+    tried alone in int8, and the layers that change the logits most return to float32: as few as keep enough classes.
     """
 
-    def __init__(self, net, symbol, arguments, auxiliaries, pictures: Sequence[np.ndarray]):
+    def __init__(self, net, symbol, arguments, auxiliaries, images: Sequence[np.ndarray]):
         self._arguments, self._auxiliaries = arguments, auxiliaries
         self._symbol = symbol.get_backend_symbol(_FUSE_FOR_INT8)
         names = (node.name for node in self._symbol.get_internals())
         self._layers = list(dict.fromkeys(name for name in names if name.startswith("sg_mkldnn")))
-        self._batches = _normalised(net, pictures)
+        self._batches = _normalised(net, images)
         plain = _block(symbol.get_backend_symbol(_FUSE), arguments, auxiliaries, [mx.cpu()])
-        self._wanted = [_classes(plain, x) for x in self._batches]
+        self._wanted = [plain(x).asnumpy() for x in self._batches]
         self._thresholds = self._calibrate()
 
     def best(self):
-        """(symbol, arguments, auxiliaries, names of the layers kept in float32)."""
+        """Return (symbol, arguments, auxiliaries, names of the layers kept in float32)."""
         kept: List[str] = []
-        quantised, agreement = self._try(kept)
+        quantised = self._convert(kept)
+        agreement = self._agreement(quantised)
         if agreement < AGREEMENT:
-            for group in self._by_harm():
-                kept += group
-                quantised, agreement = self._try(kept)
-                if agreement >= AGREEMENT:
-                    break
+            groups = self._by_harm()
+            # The fewest groups that suffice, by bisection: more groups in float32 do not change more classes.
+            enough, too_few = len(groups), 0
+            while enough - too_few > 1:
+                middle = (enough + too_few) // 2
+                kept = sum(groups[:middle], [])
+                if self._agreement(self._convert(kept)) >= AGREEMENT:
+                    enough = middle
+                else:
+                    too_few = middle
+            kept = sum(groups[:enough], [])
+            quantised = self._convert(kept)
+            agreement = self._agreement(quantised)
+
         log.info("int8: %.2f %% of the calibration pixels keep their class; %d of %d layers in float32",
                  100 * agreement, len(kept), len(self._layers))
         return (*quantised, tuple(kept))
@@ -241,38 +253,43 @@ class _Quantiser:
 
     def _quantise(self, kept: Sequence[str]):
         return quantization.quantize_graph(
-            self._symbol, self._arguments, self._auxiliaries, excluded_sym_names=list(kept), calib_mode="naive",
-            quantized_dtype="auto", quantize_mode="smart", quantize_granularity="channel-wise")
+            self._symbol, self._arguments, self._auxiliaries, excluded_sym_names=list(kept),
+            excluded_op_names=list(_NO_INT8), calib_mode="naive", quantized_dtype="auto", quantize_mode="smart",
+            quantize_granularity="channel-wise")
 
-    def _try(self, kept: Sequence[str]):
-        """The graph with ``kept`` in float32, and the share of pixels that keep their class in it."""
+    def _convert(self, kept: Sequence[str]):
+        """Return the graph with ``kept`` in float32, its arguments and its running statistics."""
         symbol, *_ = self._quantise(kept)
         symbol, arguments, auxiliaries = quantization.calib_graph(
             symbol, self._arguments, self._auxiliaries, self._thresholds, calib_mode="naive", quantized_dtype="auto",
             logger=None)
-        symbol = symbol.get_backend_symbol(_FUSE_FOR_INT8)
-        block = _block(symbol, arguments, auxiliaries, [mx.cpu()])
-        same = [(_classes(block, x) == wanted).mean() for x, wanted in zip(self._batches, self._wanted)]
-        return (symbol, arguments, auxiliaries), float(np.mean(same))
+        return symbol.get_backend_symbol(_FUSE_FOR_INT8), arguments, auxiliaries
+
+    def _agreement(self, quantised) -> float:
+        """Return the fraction of the calibration images' pixels that keep their class."""
+        block = _block(*quantised, [mx.cpu()])
+        return float(np.mean([(block(x).argmax(axis=1).asnumpy() == wanted.argmax(axis=1)).mean()
+                              for x, wanted in zip(self._batches, self._wanted)]))
 
     def _by_harm(self) -> List[List[str]]:
-        """The layers in groups of neighbours, the group that changes most classes by itself first."""
-        size = -(-len(self._layers) // _GROUPS)
-        groups = [self._layers[i:i + size] for i in range(0, len(self._layers), size)]
+        """Return the layers in groups of neighbours, the group first that changes the logits most when it alone is int8.
 
-        def agreement(group):
-            return self._try([name for name in self._layers if name not in group])[1]
-        return sorted(groups, key=agreement)
+        Logits say more than classes here: one layer alone changes few classes.
+        """
+        size = -(-len(self._layers) // _MOST_GROUPS)
+        groups = [self._layers[i:i + size] for i in range(0, len(self._layers), size)]
+        x, wanted = self._batches[0], self._wanted[0]
+
+        def harm(group: Sequence[str]) -> float:
+            block = _block(*self._convert([name for name in self._layers if name not in group]), [mx.cpu()])
+            return float(np.square(block(x).asnumpy() - wanted).mean())
+        return sorted(groups, key=harm, reverse=True)
 
 
 def _normalised(net, pictures: Sequence[np.ndarray]) -> List[mx.nd.NDArray]:
     step = InputStep(net.mean, net.std)
     step.initialize()
     return [step(mx.nd.array(picture[None], dtype="uint8")) for picture in pictures]
-
-
-def _classes(block: SymbolBlock, x: mx.nd.NDArray) -> np.ndarray:
-    return block(x).argmax(axis=1).asnumpy()
 
 
 def calibration_pictures(dataset, count: int = 8) -> List[np.ndarray]:

@@ -1,0 +1,44 @@
+"""Networks in int8: every one can be computed, and DDRNet-23-slim keeps its classes after a short training."""
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnetseg.config import load_config
+from mxnetseg.data import get_dataset
+from mxnetseg.engine.predictor import Predictor
+from mxnetseg.engine.trainer import Trainer
+from mxnetseg.graph.precision import fused
+from mxnetseg.models import get_model, list_models
+from mxnetseg.nn.blocks import InputStep
+
+SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
+         "ovenet": {"width": 18}, "upernet": {"channels": 64}, "setr": {"backbone": "vit_reduced"}}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "pidnet" else pytest.mark.slow)
+                                  for n in list_models()])
+def test_every_network_can_be_computed_in_int8(name):
+    net = get_model(name, nclass=5, **SMALL.get(name, {}))
+    images = list(np.random.RandomState(0).randint(0, 256, (2, 64, 96, 3)).astype("uint8"))
+    network = fused(net, [mx.cpu()], "int8", calibration=images)
+    step = InputStep(net.mean, net.std)
+    step.initialize()
+    logits = network(step(mx.nd.array(images[0][None], dtype="uint8")))[0].asnumpy()
+    assert logits.shape == (1, 5, 64, 96) and np.isfinite(logits).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_int8_keeps_the_classes_of_99_percent_of_the_pixels(tmp_path):
+    config = load_config(model="ddrnet", overrides=[
+        "train.epochs=8", "train.val_every=0", "data.crop_size=[128, 192]", "data.base_size=192",
+        "data.scale=[0.75, 1.5]", "optimizer.lr=0.02"])
+    trained = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True).fit().last
+    calibration = get_dataset("sample", split="train")
+    images = [calibration[i].image for i in range(0, len(calibration), 20)]
+    exact, quantised = Predictor(trained), Predictor(trained, precision="int8", calibration=images)
+    val = get_dataset("sample", split="val")
+    same = [np.mean(exact(val[i].image).class_map == quantised(val[i].image).class_map) for i in range(len(val))]
+    classes = np.unique([exact(val[i].image).class_map for i in range(len(val))])
+    print(f"{np.mean(same):.4f} of the pixels keep their class; least {min(same):.4f}; {len(classes)} classes seen")
+    assert np.mean(same) >= 0.99 and len(classes) > 3
