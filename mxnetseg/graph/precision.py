@@ -272,9 +272,9 @@ class _Quantiser:
                               for x, wanted in zip(self._batches, self._wanted)]))
 
     def _by_harm(self) -> List[List[str]]:
-        """Return the layers in groups of neighbours, the group first that changes the logits most when it alone is int8.
+        """Return the layers in groups of neighbours, ordered by what each does to the logits if it alone is int8.
 
-        Logits say more than classes here: one layer alone changes few classes.
+        The worst comes first. Logits say more than classes here: one layer alone changes few classes.
         """
         size = -(-len(self._layers) // _MOST_GROUPS)
         groups = [self._layers[i:i + size] for i in range(0, len(self._layers), size)]
