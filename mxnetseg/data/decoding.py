@@ -117,7 +117,7 @@ def decode_image(data: np.ndarray, path: PathLike, *, reduce: int = 1, decoding:
         raise _undecodable(data, path)
     if header.frames > 1 and not header.pages:  # before decoding: OpenCV 4.11 may crash on damaged animations
         raise DataError("an image is an animation", where=path, received=str(header),
-                        fix="save the frames as images of their own")
+                        fix="save the frames as separate images")
     if header.is_plain and decoding == PLAIN and header.format != "TIFF":
         flag = _REDUCED[reduce] if header.format == "JPEG" else cv2.IMREAD_COLOR
         return cv2.cvtColor(_decode(data, path, flag), cv2.COLOR_BGR2RGB)

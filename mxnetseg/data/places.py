@@ -45,7 +45,7 @@ def describe_search(places: Sequence[Path], markers: Sequence[str], split: str,
     Args:
         places: the folders that were looked in.
         markers: markers of the data set.
-        split: name of the split that was asked for.
+        split: name of the requested split.
         split_markers: markers of a folder that holds this split alone.
     """
     alone = ", ".join(split_markers).replace("|", " or ")
