@@ -357,4 +357,5 @@ def _tiff_samples(data: np.ndarray, header: Header, path: PathLike, every_page: 
         raise DataError(f"this type of TIFF image is not supported: {error}", where=path, received=str(header),
                         fix="save it without compression and with 8 or 16 bits a band, for example by\n"
                             "gdal_translate -co COMPRESS=NONE FILE NEW.tif") from error
+
     return np.concatenate(arrays, axis=2) if len(arrays) > 1 else arrays[0]

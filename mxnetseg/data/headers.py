@@ -159,6 +159,7 @@ def _png(data: memoryview) -> Header | None:
         elif name == b"acTL":
             frames, = struct.unpack_from(">I", data, at + 8)
         at += length + 12
+
     return Header("PNG", width, height, "uint16" if depth == 16 else "uint8", 1 if color_type in (0, 4) else 3,
                   has_alpha, max(frames, 1), has_exif, key)
 

@@ -59,11 +59,13 @@ def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: np.ndarray | None) 
         if (keys[nearest] == packed).all():
             return ids[nearest]
         packed = packed[keys[nearest] != packed]
+
     values, counts = np.unique(packed, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:32]
     block = "\n".join(f"class{i} #{values[k]:06x}" for i, k in enumerate(order))
     found = f"{len(values)} colours, {'the 32 commonest' if len(values) > 32 else 'by frequency'}: " + \
         ", ".join(f"#{values[k]:06x} ({counts[k]} pixels)" for k in order)
+
     if colors is not None:
         raise DataError("an RGB mask holds colours that belong to no class", where=path, received=found,
                         fix="correct the mask, or give each colour a class in classes.txt, as in\n" + block)
@@ -101,6 +103,7 @@ def _read(path: PathLike) -> _Stored:
             return _Stored(None, _opaque(_samples(data, header, path), header, path))
         if header.pages and header.pages[0].dtype == "uint8" and tiff.is_read(header.pages[0]):
             return _read_tiff(data, header, path)
+
     # GluonCV switches this on when it is imported; a truncated mask would then be filled with class 0
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:  # with Pillow: OpenCV would turn palette indices into colours
@@ -111,6 +114,7 @@ def _read(path: PathLike) -> _Stored:
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, ...
         raise DataError("a mask cannot be decoded: it is damaged, truncated or no image", where=path,
                         received=f"{data.size} bytes ({error})", fix=RESTORE) from error
+
     if mode in ("1", "L", "P"):
         step = _grey_step(mode, tile)
         values = array.astype(np.uint8) if step == 1 else array // step

@@ -109,6 +109,7 @@ def read_pages(data: np.ndarray) -> list[Page]:
                 pages.append(page)
     except (struct.error, OverflowError):  # an offset beyond the file, or beyond 64 bits
         raise TiffError("its tags lie outside the file") from None
+
     if not pages or not min(pages[0].size) > 0 or pages[0].samples < 1:
         raise TiffError("it holds no image")
     return pages
@@ -198,9 +199,10 @@ def _read_directory(data: np.ndarray, at: int, order: str, is_big: bool) -> tupl
     count, = struct.unpack_from(order + ("Q" if is_big else "H"), data, at)
     at += 8 if is_big else 2
     entry = struct.Struct(order + ("HHQ8s" if is_big else "HHI4s"))
-    tags = {}
     if count * entry.size > data.size:
         raise TiffError("its tags lie outside the file")
+
+    tags = {}
     for _ in range(count):
         number, tag_type, length, value = entry.unpack_from(data, at)
         at += entry.size
@@ -214,6 +216,7 @@ def _read_directory(data: np.ndarray, at: int, order: str, is_big: bool) -> tupl
         if start + length * dtype.itemsize > source.size:
             raise TiffError("its tags lie outside the file")
         tags[number] = tuple(source[start:start + length * dtype.itemsize].view(dtype).tolist())
+
     return tags, struct.unpack_from(order + ("Q" if is_big else "I"), data, at)[0]
 
 
@@ -255,6 +258,7 @@ def _expand_by_libtiff(packed: np.ndarray, compression: int, height: int, width:
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     head = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + directory + bytes(4)
     file = head + packed.tobytes()
+
     if bits == 16:
         raw = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
         return None if raw is None else raw.reshape(-1).view(np.uint8)

@@ -1,6 +1,9 @@
 """Reading of files, and the error for each kind of damage."""
 import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mxnetseg.data import get_dataset, get_dataset_class, list_datasets
 from mxnetseg.data.base import IGNORE, Pair, SegDataset, list_files, read_image, read_list, read_mask, voc_palette
+from mxnetseg.data.prepare import PREPARATIONS
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError
 
 
@@ -273,6 +278,31 @@ def test_error_names_the_folders_searched_and_the_missing_files(tmp_path, monkey
     assert f"{tmp_path / 'env' / 'Group' / 'Mapped'}  (it lacks img)" in error.value.where
     assert f"{tmp_path / 'dataset' / 'Group' / 'Mapped'}  (no such folder)" in error.value.where
     assert Mapped.layout in error.value.fix
+
+
+# ---- preparation
+
+def test_a_prepared_data_set_declares_the_sources_of_its_preparation():
+    prepared = [cls for cls in map(get_dataset_class, list_datasets()) if cls.prepared_by]
+    assert len(prepared) >= 5
+    for cls in prepared:
+        assert cls.prepared_from == PREPARATIONS.get(cls.prepared_by).needs
+        assert cls.preparation() == f"mxnetseg prepare {cls.prepared_by} SRC DST, where SRC holds {cls.prepared_from}"
+
+
+def test_an_error_without_data_does_not_import_the_preparations(tmp_path):
+    code = """if True:
+        import sys
+        from mxnetseg.data import get_dataset
+        from mxnetseg.errors import DataNotFoundError
+        try:
+            get_dataset("nyuv2", root=sys.argv[1])
+        except DataNotFoundError as error:
+            assert "mxnetseg prepare nyuv2 SRC DST, where SRC holds nyu_depth" in error.fix
+            sys.exit("mxnetseg.data.prepare" in sys.modules)
+        """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment).returncode == 0
 
 
 # ---- lists and colours

@@ -167,6 +167,7 @@ def _put_in_place(made: Path, folder: Path) -> None:
                 return
             if not folder.exists():
                 raise
+
         # an incomplete sample: rename it first, so that two processes never delete the same files
         away = made.with_name(made.name + "-old")
         try:
