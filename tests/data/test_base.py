@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnetseg.data import get_dataset, get_dataset_class, list_datasets
+from mxnetseg.data import get_dataset_class, list_datasets
 from mxnetseg.data.base import IGNORE, Pair, SegDataset, list_files, read_image, read_list, read_mask, voc_palette
 from mxnetseg.data.prepare import PREPARATIONS
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError
