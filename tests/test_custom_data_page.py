@@ -1,4 +1,4 @@
-"""The commands of docs/custom-data.md run, in their order, on the folders that it speaks of."""
+"""Run the commands of docs/custom-data.md, in order, on the folders that it describes."""
 import re
 import shlex
 from pathlib import Path
@@ -19,28 +19,28 @@ COLOURS = np.array([(16, 32, 48), (0, 255, 0)], np.uint8)
 
 
 @pytest.fixture
-def yard(tmp_path):
+def folders(tmp_path):
     """``pets``, folder data, and ``painted``, the same with masks in colours."""
-    yard, rng = tmp_path, np.random.default_rng(2)
+    root, rng = tmp_path, np.random.default_rng(2)
     for folder, names in (("pets", "ground\ncat\n"), ("painted", "ground #102030\ncat #00ff00\n")):
-        for kind in ("images", "masks"):
-            (yard / folder / kind).mkdir(parents=True)
-        (yard / folder / "classes.txt").write_text(names)
+        for subfolder in ("images", "masks"):
+            (root / folder / subfolder).mkdir(parents=True)
+        (root / folder / "classes.txt").write_text(names)
     for i in range(10):
         mask = np.zeros((64, 64), np.uint8)
         mask[5 * i:5 * i + 20, 10:40] = 1
         image = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8) + 150 * mask[..., None]
         for folder, content in (("pets", mask), ("painted", COLOURS[mask])):
-            Image.fromarray(image).save(yard / folder / "images" / f"{i}.jpg")
-            Image.fromarray(content).save(yard / folder / "masks" / f"{i}.png")
+            Image.fromarray(image).save(root / folder / "images" / f"{i}.jpg")
+            Image.fromarray(content).save(root / folder / "masks" / f"{i}.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(yard)
-        yield yard
+        patch.chdir(root)
+        yield root
 
 
 @pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_commands_in_their_order(yard, slow, capsys):
-    """One test, for a command needs what another before it has made, and tests are dealt out among processes."""
+def test_commands_in_order(folders, slow, capsys):
+    """Run all commands in one test, because a command needs the files of earlier ones."""
     for line in LINES:
         command, *rest = shlex.split(line)[1:]
         if command in SLOW and not slow:

@@ -1,11 +1,9 @@
-"""ACDC: the 19 classes of Cityscapes in fog, at night, in rain and in snow, 1920 x 1080.
+"""ACDC: driving scenes in fog, at night, in rain and in snow, 1920 x 1080, with the 19 classes of Cityscapes.
 
 Sakaridis, Dai, Van Gool: ACDC: The adverse conditions dataset with correspondences for semantic driving scene
 understanding, ICCV 2021.
 """
 from __future__ import annotations
-
-from typing import List, Tuple
 
 from .base import Pair, SegDataset
 from .cityscapes import Cityscapes
@@ -13,18 +11,18 @@ from .layouts import by_folder
 
 
 class ACDC(SegDataset):
-    """Swiss roads in four adverse conditions together: 1600 for training, 406 for validation, 2000 for testing.
+    """Swiss roads in four adverse conditions: 1600 images for training, 406 for validation, 2000 for testing.
 
-    The masks hold the 34 ids of Cityscapes. The test split's masks are not public. The pictures of the same
-    places in fair weather, ``*_ref``, have no masks and are left out. See
-    :class:`~mxnetseg.data.base.SegDataset` for the arguments, and below for one condition alone.
+    The masks hold the 34 ids of Cityscapes. The masks of the test split are not public. Images of the same places
+    in fair weather (``*_ref``) have no masks and are left out. The classes below hold one condition each. See
+    :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "ACDC"
     splits = ("train", "val", "test", "trainval")
     combined = {"trainval": ("train", "val")}
     counts = {"train": 1600, "val": 406, "test": 2000}
-    conditions: Tuple[str, ...] = ("fog", "night", "rain", "snow")
+    conditions: tuple[str, ...] = ("fog", "night", "rain", "snow")
     classes = Cityscapes.classes
     palette = Cityscapes.palette
     label_map = Cityscapes.label_map
@@ -37,18 +35,18 @@ class ACDC(SegDataset):
 <root>/gt/{fog,night,rain,snow}/{train,val}/SEQUENCE/NAME_gt_labelIds.png"""
     label_hint = "ACDC's *_gt_labelIds.png hold 0..33: unpack gt_trainval.zip again"
 
-    def find_pairs(self) -> List[Pair]:
-        pairs: List[Pair] = []
+    def find_pairs(self) -> list[Pair]:
+        pairs: list[Pair] = []
         for part in self.parts:
             for condition in self.conditions:
-                place = f"{condition}/{part}"
-                pairs += by_folder(self, images=f"rgb_anon/{place}", image_end="_rgb_anon.png", prefix=f"{place}/",
-                                   masks=None if part == "test" else f"gt/{place}", mask_end="_gt_labelIds.png")
+                folder = f"{condition}/{part}"
+                pairs += by_folder(self, images=f"rgb_anon/{folder}", image_end="_rgb_anon.png", prefix=f"{folder}/",
+                                   masks=None if part == "test" else f"gt/{folder}", mask_end="_gt_labelIds.png")
         return pairs
 
 
 class ACDCFog(ACDC):
-    """ACDC's pictures in fog: 400, 100 and 500."""
+    """ACDC in fog: 400 images for training, 100 for validation, 500 for testing."""
 
     name = "ACDC-fog"
     conditions = ("fog",)
@@ -56,7 +54,7 @@ class ACDCFog(ACDC):
 
 
 class ACDCNight(ACDC):
-    """ACDC's pictures at night: 400, 106 and 500."""
+    """ACDC at night: 400 images for training, 106 for validation, 500 for testing."""
 
     name = "ACDC-night"
     conditions = ("night",)
@@ -64,7 +62,7 @@ class ACDCNight(ACDC):
 
 
 class ACDCRain(ACDC):
-    """ACDC's pictures in rain: 400, 100 and 500."""
+    """ACDC in rain: 400 images for training, 100 for validation, 500 for testing."""
 
     name = "ACDC-rain"
     conditions = ("rain",)
@@ -72,7 +70,7 @@ class ACDCRain(ACDC):
 
 
 class ACDCSnow(ACDC):
-    """ACDC's pictures in snow: 400, 100 and 500."""
+    """ACDC in snow: 400 images for training, 100 for validation, 500 for testing."""
 
     name = "ACDC-snow"
     conditions = ("snow",)

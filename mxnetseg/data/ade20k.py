@@ -1,20 +1,18 @@
 """ADE20K as in the scene parsing benchmark: 150 classes of things and stuff, indoors and outdoors.
 
-Zhou et al.: Scene parsing through ADE20K dataset, CVPR 2017. The colours are those of the benchmark's colour
-code, in which road and skyscraper share theirs.
+Zhou et al.: Scene parsing through ADE20K dataset, CVPR 2017. The colours come from the benchmark's colour code, which
+gives road and skyscraper the same colour.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import IGNORE, Pair, SegDataset, hex_palette
 from .layouts import by_folder
 
 
 class ADE20K(SegDataset):
-    """Scenes of all kinds: 20210 for training, 2000 for validation, 3352 for testing.
+    """Scenes of all kinds: 20210 images for training, 2000 for validation, 3352 for testing.
 
-    The masks hold 1..150, and 0 for everything else, which is ignored. The test split has no masks. See
+    The masks hold 1..150, and 0 for other objects, which are ignored. The test split has no masks. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -58,14 +56,14 @@ class ADE20K(SegDataset):
 <root>/images/{training,validation}/NAME.jpg
 <root>/annotations/{training,validation}/NAME.png     8 bits: 1..150, 0 = other
 <root>/../release_test/testing/NAME.jpg               for the split test"""
-    label_hint = ("the benchmark's masks hold 0..150 in 8 bits; those of the full ADE20K are RGB pictures of "
-                  "thousands of classes: take ADEChallengeData2016.zip, or mxnetseg prepare ade20k")
+    label_hint = ("the benchmark's masks hold 0..150 in 8 bits; the masks of the full ADE20K are RGB images with "
+                  "thousands of classes: take ADEChallengeData2016.zip, or run mxnetseg prepare ade20k")
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if self.split == "test":
             return by_folder(self, images="../release_test/testing", masks=None)
         folders = {"train": "training", "val": "validation"}
-        pairs: List[Pair] = []
+        pairs: list[Pair] = []
         for part in self.parts:
             pairs += by_folder(self, images=f"images/{folders[part]}", masks=f"annotations/{folders[part]}")
         return pairs

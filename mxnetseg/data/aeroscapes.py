@@ -1,17 +1,15 @@
-"""Aeroscapes: 12 classes from a drone at 5 to 50 metres, 1280 x 720.
+"""Aeroscapes: images from a drone at 5 to 50 metres, 1280 x 720, in 12 classes.
 
 Nigam, Huang, Ramanan: Ensemble knowledge transfer for semantic segmentation, WACV 2018.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import Pair, SegDataset, hex_palette
 from .layouts import by_name
 
 
 class Aeroscapes(SegDataset):
-    """Frames of 141 videos: 2621 for training, 648 for validation.
+    """Frames of 141 videos: 2621 images for training, 648 for validation.
 
     See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
@@ -31,9 +29,9 @@ class Aeroscapes(SegDataset):
 <root>/JPEGImages/NAME.jpg
 <root>/SegmentationClass/NAME.png      8 bits: 0..11
 <root>/ImageSets/{trn,val}.txt         one NAME a line"""
-    label_hint = "Aeroscapes' SegmentationClass holds 0..11; the colours are in Visualizations: do not mix them up"
+    label_hint = "take the masks from SegmentationClass, which holds 0..11; the folder Visualizations holds colours"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         lists = {"train": "ImageSets/trn.txt", "val": "ImageSets/val.txt"}
         return [pair for part in self.parts
                 for pair in by_name(self, lists[part], image="JPEGImages/{}.jpg", mask="SegmentationClass/{}.png")]

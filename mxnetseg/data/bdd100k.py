@@ -1,10 +1,8 @@
-"""BDD100K, semantic segmentation: the 19 classes of Cityscapes on roads of the USA, 1280 x 720.
+"""BDD100K, semantic segmentation: roads in the USA, 1280 x 720, with the 19 classes of Cityscapes.
 
 Yu et al.: BDD100K: A diverse driving dataset for heterogeneous multitask learning, CVPR 2020.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import Pair, SegDataset
 from .cityscapes import Cityscapes
@@ -12,9 +10,9 @@ from .layouts import by_folder
 
 
 class BDD100K(SegDataset):
-    """Driving scenes at all hours and in all weathers: 7000 for training, 1000 for validation, 2000 for testing.
+    """Driving scenes at all hours and in all weathers: 7000 images for training, 1000 for validation, 2000 for testing.
 
-    The masks hold train ids, 255 being ignored. The test split's masks are not public. See
+    The masks hold train ids, and 255 for ignored pixels. The masks of the test split are not public. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -32,16 +30,16 @@ class BDD100K(SegDataset):
     layout = """\
 <root>/images/{train,val,test}/NAME.jpg
 <root>/labels/{train,val}/NAME_train_id.png           8 bits: 0..18, 255 = ignore
-or, as the home page has it since 2021:
+or the layout that the home page offers since 2021:
 <root>/images/10k/{train,val,test}/NAME.jpg
 <root>/labels/sem_seg/masks/{train,val}/NAME.png"""
     label_hint = "BDD100K's masks hold 0..18 and 255: take *_train_id.png or sem_seg/masks, not the colormaps"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if (self.root / "images" / "10k").is_dir():
-            images, masks, end = "images/10k", "labels/sem_seg/masks", ".png"
+            images, masks, mask_end = "images/10k", "labels/sem_seg/masks", ".png"
         else:
-            images, masks, end = "images", "labels", "_train_id.png"
+            images, masks, mask_end = "images", "labels", "_train_id.png"
         return [pair for part in self.parts
-                for pair in by_folder(self, images=f"{images}/{part}", prefix=f"{part}/", mask_end=end,
+                for pair in by_folder(self, images=f"{images}/{part}", prefix=f"{part}/", mask_end=mask_end,
                                       masks=None if part == "test" else f"{masks}/{part}")]

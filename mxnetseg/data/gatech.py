@@ -1,21 +1,19 @@
-"""Gatech: geometric context of outdoor videos, 8 classes.
+"""Gatech: outdoor videos in 8 classes of geometric context.
 
 Raza, Grundmann, Essa: Geometric context from videos, CVPR 2013.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import IGNORE, Pair, SegDataset, hex_palette
 from .layouts import by_name, hold_out
 
 
 class GATECH(SegDataset):
-    """Frames of outdoor videos, 63 to train on and 38 to test on.
+    """Frames of outdoor videos: 63 videos for training and validation, 38 for testing.
 
-    The masks hold 1..8, and 0 where nobody could tell. Names begin with their video's, up to an underscore:
-    ``val`` is made of whole videos of the training list, since neighbouring frames are all but equal. See
-    :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    The masks hold 1..8, and 0 where the class is unknown. The name of a frame begins with the name of its video, up
+    to the first underscore. ``val`` consists of whole videos of the training list, because neighbouring frames are
+    nearly equal. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "GATECH"
@@ -33,9 +31,9 @@ class GATECH(SegDataset):
 <root>/images/VIDEO_FRAME.jpg
 <root>/labels/VIDEO_FRAME.png      8 bits: 1..8, 0 = ignore
 <root>/{train,test}.txt            one NAME a line"""
-    label_hint = "Gatech's masks hold 0..8, in one channel; colours must become ids first"
+    label_hint = "the masks of Gatech hold 0..8 in one channel: convert masks in colours to ids first"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         listed = "test" if self.split == "test" else "train"
         pairs = by_name(self, f"{listed}.txt", image="images/{}.jpg", mask="labels/{}.png")
         if self.split not in ("train", "val"):

@@ -6,7 +6,6 @@ ICCV 2017.
 from __future__ import annotations
 
 import json
-from typing import Dict, List
 
 import numpy as np
 
@@ -14,14 +13,14 @@ from ..errors import DataError
 from .base import IGNORE, Pair, SegDataset, hex_palette
 from .layouts import by_folder
 
-_ROLES: Dict[str, str] = {"train": "training", "val": "validation", "test": "testing"}
+_FOLDERS: dict[str, str] = {"train": "training", "val": "validation", "test": "testing"}
 
 
 class Mapillary(SegDataset):
-    """18000 pictures for training, 2000 for validation, 5000 for testing.
+    """Street images: 18000 for training, 2000 for validation, 5000 for testing.
 
-    The masks hold 0..65, of which 65 is unlabelled and ignored. ``config.json`` gives the colours; if its classes
-    are others than those of version 1.2, the masks are, too, and it is refused. See
+    The masks hold 0..65; 65 means unlabelled and is ignored. ``config.json`` gives the colours. If its classes are
+    not the classes of version 1.2, the masks are not either, and the data set is refused. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -63,20 +62,21 @@ class Mapillary(SegDataset):
             names = [str(label["readable"]) for label in labels]
             colors = np.array([label["color"] for label in labels[:65]]).astype(np.uint8).reshape(-1, 3)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError("Mapillary's config.json cannot be understood", where=path,
+            raise DataError("Mapillary's config.json has an unexpected structure", where=path,
                             received=f"{type(error).__name__}: {error}", fix="unpack it again") from error
+
         wanted = [*self.classes, "Unlabeled"]
         for i, (name, known) in enumerate(zip([*names, "nothing"], [*wanted, "nothing"])):
             if name != known:
                 raise DataError(f"Mapillary's config.json has other classes than version 1.2: id {i} is not {known!r}",
                                 where=path, received=f"{name!r}; {len(names)} labels",
-                                fix="take version 1.2; version 2.0 has other ids, in other folders")
+                                fix="take version 1.2; version 2.0 has other ids and other folders")
         self.palette = colors
 
-    def find_pairs(self) -> List[Pair]:
-        pairs: List[Pair] = []
+    def find_pairs(self) -> list[Pair]:
+        pairs: list[Pair] = []
         for part in self.parts:
-            folder = _ROLES[part] if (self.root / _ROLES[part]).is_dir() else part
+            folder = _FOLDERS[part] if (self.root / _FOLDERS[part]).is_dir() else part
             pairs += by_folder(self, images=f"{folder}/images", prefix=f"{part}/",
                                masks=None if part == "test" else f"{folder}/labels")
         return pairs

@@ -1,13 +1,12 @@
-"""Multi-human parsing, version 1: 18 parts of people and their clothes.
+"""Multi-human parsing, version 1: body parts and clothes in 18 classes.
 
-Li et al.: Multiple-human parsing in the wild, 2017. Class order and colours as in GluonCV, but for
-upper clothes, which have the colour of hat there.
+Li et al.: Multiple-human parsing in the wild, 2017. The order of the classes and the colours follow GluonCV, except for
+the colour of upper clothes, which GluonCV also gives to hat.
 """
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, List
 
 import numpy as np
 
@@ -15,15 +14,16 @@ from ..errors import DataError
 from .base import IGNORE, Pair, SegDataset, hex_palette, list_files, read_mask
 from .layouts import by_name
 
-_TRAIN = 3000  # of the training list; what follows is for validation
+_TRAIN = 3000  # entries of the training list to train on; the rest is for validation
 _FIRST = re.compile(r"(.+)_(\d+)_0*1\.png$")  # NAME_PERSONS_PERSON.png
 
 
 class MHPv1(SegDataset):
-    """Groups of people: 3000 for training, 1000 for validation, 980 for testing.
+    """Groups of people: 3000 images for training, 1000 for validation, 980 for testing.
 
-    There is a mask for each person, which holds 1..18, and 0 elsewhere; where they overlap, the first goes before the
-    others. What belongs to nobody is ignored. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    Each person has a mask of their own, which holds 1..18, and 0 elsewhere. Where masks overlap, the lower person
+    number wins. Pixels that belong to no person are ignored. See :class:`~mxnetseg.data.base.SegDataset` for the
+    arguments.
     """
 
     name = "MHPv1"
@@ -40,18 +40,18 @@ class MHPv1(SegDataset):
     split_markers = {"test": ("images", "annotations", "test_list.txt")}
     home_page = "https://lv-mhp.github.io/dataset (LV-MHP-v1.zip)"
     licence = "research use; see the home page"
-    split_notes = ("train is the first 3000 of the training list, val the rest; of a shorter list, three quarters and "
-                   "the rest. MXNetSeg leaves out the first picture of val")
+    split_notes = ("train is the first 3000 of the training list (three quarters of a shorter list), val the rest. "
+                   "MXNetSeg leaves out the first image of val")
     layout = """\
 <root>/images/NAME.jpg
 <root>/annotations/NAME_PP_KK.png          person KK of PP: 8 bits, 1..18, 0 = elsewhere
 <root>/train_list.txt, test_list.txt       one NAME.jpg a line"""
-    label_hint = "the masks of MHP v1 hold 0..18; those of v2 hold more, in RGB: take LV-MHP-v1.zip"
+    label_hint = "the masks of MHP v1 hold 0..18; the masks of v2 are RGB, with more classes: take LV-MHP-v1.zip"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         listed = "test_list.txt" if self.split == "test" else "train_list.txt"
         firsts = self._first_masks()
-        # an image without masks gets a name that is not there, for _check_pairs to tell
+        # an image without masks gets the name of a missing file, which _check_pairs reports
         pairs = [pair._replace(mask=firsts.get(pair.name, pair.mask))
                  for pair in by_name(self, listed, image="images/{}.jpg", mask="annotations/{}_01_01.png")]
         kept = min(_TRAIN, len(pairs) * 3 // 4)
@@ -61,17 +61,17 @@ class MHPv1(SegDataset):
         whole = read_mask(path)
         match = _FIRST.match(path.name)
         for person in range(2, int(match[2]) + 1 if match else 0):
-            one_path = path.with_name(f"{match[1]}_{match[2]}_{person:02d}.png")
-            one = read_mask(one_path)
-            if one.shape != whole.shape:
-                raise DataError("the masks of two persons of one picture differ in size", where=f"{path}\n{one_path}",
-                                received=f"{whole.shape[1]} x {whole.shape[0]}, {one.shape[1]} x {one.shape[0]}",
+            other_path = path.with_name(f"{match[1]}_{match[2]}_{person:02d}.png")
+            other = read_mask(other_path)
+            if other.shape != whole.shape:
+                raise DataError("the masks of two persons of one image differ in size", where=f"{path}\n{other_path}",
+                                received=f"{whole.shape[1]} x {whole.shape[0]}, {other.shape[1]} x {other.shape[0]}",
                                 fix="unpack the annotations again")
-            whole = np.where(whole == 0, one, whole)
+            whole = np.where(whole == 0, other, whole)
         return whole
 
-    def _first_masks(self) -> Dict[str, Path]:
-        """Name of the picture -> the mask of its first person."""
+    def _first_masks(self) -> dict[str, Path]:
+        """Return name of the image -> mask of its first person."""
         found = {}
         for path in list_files(self.root / "annotations", (".png",)):
             match = _FIRST.match(path.name)

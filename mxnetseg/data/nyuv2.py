@@ -1,19 +1,17 @@
-"""NYU depth v2: rooms in 40 classes, 640 x 480; the depth is not read.
+"""NYU depth v2: rooms in 40 classes, 640 x 480, without the depth.
 
 Silberman, Hoiem, Kohli, Fergus: Indoor segmentation and support inference from RGBD images, ECCV 2012. The 40 classes
-are those of Gupta, Arbelaez, Malik: Perceptual organization and recognition of indoor scenes from RGB-D images, CVPR
-2013; the colours those of ScanNet.
+follow Gupta, Arbelaez, Malik: Perceptual organization and recognition of indoor scenes from RGB-D images, CVPR
+2013. The colours follow ScanNet.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import IGNORE, Pair, SegDataset, hex_palette, list_files
 from .layouts import by_name
 
 
 class NYUv2(SegDataset):
-    """Rooms in New York: 795 for training, 654 for validation.
+    """Rooms in New York: 795 images for training, 654 for validation.
 
     The masks hold 1..40, and 0 for unlabelled. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
@@ -36,16 +34,16 @@ class NYUv2(SegDataset):
     markers = ("images", "labels40")
     home_page = "https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html (nyu_depth_v2_labeled.mat)"
     licence = "none is given; research use"
-    split_notes = "val is the list of 654 that the literature calls the test set"
+    split_notes = "val is the list of 654 images that publications call the test set"
     prepared_by = "nyuv2"
     prepared_from = "nyu_depth_v2_labeled.mat, labels40.mat and splits.mat"
     layout = """\
-<root>/images/NAME.png           or all of them .jpg
+<root>/images/NAME.png           or .jpg for all images
 <root>/labels40/NAME.png         8 bits: 1..40, 0 = unlabelled
 <root>/train.txt, val.txt        one NAME a line"""
-    label_hint = "labels40 holds 0..40; the release's own labels are of 894 classes: see mxnetseg prepare"
+    label_hint = "labels40 holds 0..40; the labels of the release have 894 classes: run mxnetseg prepare nyuv2"
 
-    def find_pairs(self) -> List[Pair]:
-        end = ".png" if list_files(self.root / "images", (".png",)) else ".jpg"
+    def find_pairs(self) -> list[Pair]:
+        suffix = ".png" if list_files(self.root / "images", (".png",)) else ".jpg"
         return [pair for part in self.parts
-                for pair in by_name(self, f"{part}.txt", image="images/{}" + end, mask="labels40/{}.png")]
+                for pair in by_name(self, f"{part}.txt", image="images/{}" + suffix, mask="labels40/{}.png")]

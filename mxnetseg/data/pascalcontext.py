@@ -1,18 +1,16 @@
-"""PASCAL-Context: the pictures of VOC 2010 with every pixel labelled, in 59 classes or, with background, 60.
+"""PASCAL-Context: the images of VOC 2010 with every pixel labelled, in 59 classes, or 60 with background.
 
 Mottaghi et al.: The role of context for object detection and semantic segmentation in the wild, CVPR 2014. The classes
-are the 59 commonest of 459, in the order of their ids there.
+are the 59 most frequent of 459, in the order of their original ids.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import IGNORE, Pair, SegDataset, voc_palette
 from .layouts import by_name
 
 
 class PascalContext60(SegDataset):
-    """60 classes, of which 0 is all that is none of the other 59: 4998 for training, 5105 for validation.
+    """60 classes, in which 0 means none of the other 59: 4998 images for training, 5105 for validation.
 
     See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
@@ -33,7 +31,7 @@ class PascalContext60(SegDataset):
     markers = ("JPEGImages", "SegmentationClassContext|Labels_59")
     home_page = "https://cs.stanford.edu/~roozbeh/pascal-context, and VOCtrainval_03-May-2010.tar of VOC 2010"
     licence = "photographs from flickr, under flickr's terms of use"
-    split_notes = "some of the literature gives the mIoU of 59 classes times 59/60 for that of 60"
+    split_notes = "some publications report the mIoU of 59 classes times 59/60 as the mIoU of 60"
     prepared_by = "pascalcontext"
     prepared_from = ("VOC 2010's JPEGImages, and either trainval_merged.json or Context's trainval/NAME.mat with VOC "
                      "2010's ImageSets/Main")
@@ -41,11 +39,12 @@ class PascalContext60(SegDataset):
 <root>/JPEGImages/NAME.jpg
 <root>/SegmentationClassContext/NAME.png                     8 bits: 1..59, 0 = background
 <root>/ImageSets/SegmentationContext/{train,val}.txt         one NAME a line
-or, as MXNetSeg has prepared it:
+or the layout of MXNetSeg:
 <root>/Labels_59/NAME.png, train.txt, val.txt"""
-    label_hint = "SegmentationClassContext holds 0..59; the original annotations hold 0..459: prepare them first"
+    label_hint = ("SegmentationClassContext holds 0..59; the original annotations hold 0..459: run mxnetseg prepare "
+                  "pascalcontext")
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         lists, masks = "ImageSets/SegmentationContext/", "SegmentationClassContext"
         if not (self.root / masks).is_dir():
             lists, masks = "", "Labels_59"
@@ -54,7 +53,7 @@ or, as MXNetSeg has prepared it:
 
 
 class PascalContext(PascalContext60):
-    """59 classes, background being ignored: 4998 for training, 5105 for validation.
+    """59 classes, with background ignored: 4998 images for training, 5105 for validation.
 
     See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """

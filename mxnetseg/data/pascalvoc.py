@@ -4,17 +4,15 @@ Everingham et al.: The PASCAL visual object classes challenge: a retrospective, 
 """
 from __future__ import annotations
 
-from typing import List
-
 from .base import Pair, SegDataset, voc_palette
 from .layouts import by_name
 
 
 class PascalVOC(SegDataset):
-    """Photographs of 20 kinds of objects: 1464 for training, 1449 for validation, 1456 for testing.
+    """Photographs with 20 classes of objects: 1464 images for training, 1449 for validation, 1456 for testing.
 
-    ``train`` is the training list alone. The seams around objects, 255 in the masks, are ignored. The
-    test split has no masks. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    The borders of objects, 255 in the masks, are ignored. The test split has no masks. See
+    :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "PascalVOC"
@@ -30,11 +28,11 @@ class PascalVOC(SegDataset):
     licence = "photographs from flickr, under flickr's terms of use"
     layout = """\
 <root>/JPEGImages/NAME.jpg
-<root>/SegmentationClass/NAME.png                     palette PNG, 255 = seams; not for test
+<root>/SegmentationClass/NAME.png                     palette PNG, 255 = borders; none for test
 <root>/ImageSets/Segmentation/{train,val,trainval,test}.txt    one NAME a line"""
-    label_hint = ("VOC's masks hold 0..20 and 255: unpack SegmentationClass again; masks that were opened "
-                  "and saved by a picture editor have lost their ids")
+    label_hint = ("the masks of VOC hold 0..20 and 255: unpack SegmentationClass again; masks that were saved by an "
+                  "image editor have lost their ids")
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         return by_name(self, f"ImageSets/Segmentation/{self.split}.txt", image="JPEGImages/{}.jpg",
                        mask=None if self.split == "test" else "SegmentationClass/{}.png")

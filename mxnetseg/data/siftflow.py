@@ -5,7 +5,6 @@ Liu, Yuen, Torralba: Nonparametric scene parsing: label transfer via dense scene
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 import numpy as np
 
@@ -17,9 +16,9 @@ _FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
 
 class SiftFlow(SegDataset):
-    """Coasts, forests, roads, mountains and towns: 2488 for training, 200 for validation.
+    """Coasts, forests, roads, mountains and towns: 2488 images for training, 200 for validation.
 
-    The masks hold 1..33, and 0 for unlabelled. Those of the release are MATLAB files (SciPy is needed). See
+    The masks hold 1..33, and 0 for unlabelled. The release has MATLAB files (SciPy is needed). See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -34,19 +33,19 @@ class SiftFlow(SegDataset):
     subdir = "SiftFlow"
     markers = ("images|Images", "labels|SemanticLabels")
     home_page = "https://people.csail.mit.edu/celiu/SIFTflow (SiftFlowDataset.zip)"
-    licence = "none is given; pictures of LabelMe, research use"
-    split_notes = "val is the list of 200 that the literature calls the test set"
+    licence = "none is given; images of LabelMe, research use"
+    split_notes = "val is the list of 200 images that publications call the test set"
     layout = f"""\
 <root>/images/NAME.jpg
 <root>/labels/NAME.png            8 bits: 1..33, 0 = unlabelled
 <root>/train.txt, val.txt         one NAME a line
-or, as the release has it:
+or the layout of the release:
 <root>/Images/{_FOLDER}/NAME.jpg
 <root>/SemanticLabels/{_FOLDER}/NAME.mat      matrix S
 <root>/TestSet1.txt               one NAME.jpg of val a line; train is the rest"""
-    label_hint = "SIFT Flow's masks hold 0..33: take SemanticLabels, not GeoLabels, and unpack them again"
+    label_hint = "the masks of SIFT Flow hold 0..33: take SemanticLabels, not GeoLabels, and unpack them again"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         if (self.root / "labels").is_dir():
             return by_name(self, f"{self.split}.txt", image="images/{}.jpg", mask="labels/{}.png")
         held_out = {line.replace("\\", "/").rpartition("/")[2] for line in read_list(self.root / "TestSet1.txt")}

@@ -5,7 +5,6 @@ Gould, Fulton, Koller: Decomposing a scene into geometric and semantically consi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 import numpy as np
 
@@ -17,10 +16,11 @@ _LISTS = {"train": "trainList.txt", "val": "evalList.txt"}
 
 
 class StanfordBackground(SegDataset):
-    """715 scenes with a foreground: 572 for training, 143 for validation.
+    """715 scenes with foreground objects: 572 images for training, 143 for validation.
 
-    The release has a text file for each picture, with -1 for unknown, and no lists: then a fifth of the pictures,
-    the same on every machine, is for validation. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
+    The release has a text file for each image, with -1 for unknown, and no lists. Without lists, a fifth of the images
+    is held out for validation, the same on every machine. See
+    :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
     name = "StanfordBackground"
@@ -33,23 +33,23 @@ class StanfordBackground(SegDataset):
     markers = ("images", "labels")
     home_page = "http://dags.stanford.edu/projects/scenedataset.html (iccv09Data.tar.gz)"
     licence = "none is given; research use"
-    split_notes = "there is no official split; the literature takes five-fold cross-validation, 572 and 143"
+    split_notes = "there is no official split; publications use five-fold cross-validation, 572 and 143 images"
     layout = """\
 <root>/images/NAME.jpg
-<root>/labels/NAME.png, 8 bits: 0..7, 255 = unknown; or NAME.regions.txt, as the release has it
+<root>/labels/NAME.png, 8 bits: 0..7, 255 = unknown; or NAME.regions.txt, the file of the release
 <root>/trainList.txt, evalList.txt      optional: one NAME a line"""
-    label_hint = "the masks hold 0..7 and 255, *.regions.txt holds -1..7; *.surfaces.txt and *.layers.txt are others"
+    label_hint = "masks hold 0..7 and 255, *.regions.txt -1..7; *.surfaces.txt and *.layers.txt hold other labels"
 
-    def find_pairs(self) -> List[Pair]:
-        end = ".png" if list_files(self.root / "labels", (".png",)) else ".regions.txt"
-        pairs: List[Pair] = []
+    def find_pairs(self) -> list[Pair]:
+        suffix = ".png" if list_files(self.root / "labels", (".png",)) else ".regions.txt"
+        pairs: list[Pair] = []
         for part in self.parts:
             if (self.root / _LISTS[part]).is_file():
-                pairs += by_name(self, _LISTS[part], image="images/{}.jpg", mask="labels/{}" + end)
+                pairs += by_name(self, _LISTS[part], image="images/{}.jpg", mask="labels/{}" + suffix)
             else:
                 images = list_files(self.root / "images", IMAGE_SUFFIXES)
-                images = hold_out(images, name=lambda i: i.stem, share=0.2, exact=True)[part == "val"]
-                pairs += [Pair(i.stem, i, self.root / "labels" / (i.stem + end)) for i in images]
+                images = hold_out(images, name=lambda i: i.stem, fraction=0.2, exact=True)[part == "val"]
+                pairs += [Pair(i.stem, i, self.root / "labels" / (i.stem + suffix)) for i in images]
         return pairs
 
     def read_raw_mask(self, path: Path) -> np.ndarray:
@@ -58,11 +58,12 @@ class StanfordBackground(SegDataset):
         try:
             ids = np.array([line.split() for line in path.read_text(encoding="utf-8").splitlines()], int)
         except FileNotFoundError:
-            raise DataNotFoundError("a file is missing: no such mask", where=path, fix="unpack labels again") from None
+            raise DataNotFoundError("a mask file is missing", where=path, fix="unpack labels again") from None
         except (OSError, ValueError) as error:
-            raise DataError("a mask is no table of whole numbers", where=path, received=error,
+            raise DataError("a mask is not a table of whole numbers", where=path, received=error,
                             fix="unpack labels again") from error
+
         if ids.ndim != 2 or ids.min() < -1 or ids.max() >= IGNORE:
-            raise DataError("a mask is no table of label ids", where=path, fix="unpack labels again",
+            raise DataError("a mask is not a table of label ids", where=path, fix="unpack labels again",
                             received=f"shape {ids.shape}" + (f", values {ids.min()}..{ids.max()}" if ids.size else ""))
         return np.where(ids < 0, IGNORE, ids).astype(np.uint8)

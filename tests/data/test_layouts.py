@@ -1,4 +1,4 @@
-"""Every data set from a miniature of its real layout, and finding them by name."""
+"""Every data set, read from a miniature of its real layout, and finding data sets by name."""
 import logging
 import shutil
 import unicodedata
@@ -16,10 +16,9 @@ PUBLISHED = [name for name in list_datasets() if get_dataset_class(name).counts]
 EVERY = {**{name: (name, make) for name, make in miniatures.MAKERS.items()}, **miniatures.VARIANTS}
 
 
-
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """``ready(name)``: a miniature below a folder ``dataset``, made once; to be read only."""
+    """``ready(name)`` returns a miniature below a folder ``dataset``, made once, which tests must not change."""
     made = {}
 
     def get(name):
@@ -38,19 +37,19 @@ def test_every_data_set_has_a_miniature():
 
 
 @pytest.mark.parametrize("name", list_datasets())
-def test_declaration_is_whole(name):
-    kind = get_dataset_class(name)
-    assert kind.name and kind.splits and kind.layout and kind.label_hint
-    assert len(kind.classes) == len(kind.palette) == len(set(kind.classes))
+def test_declaration_is_complete(name):
+    dataset = get_dataset_class(name)
+    assert dataset.name and dataset.splits and dataset.layout and dataset.label_hint
+    assert len(dataset.classes) == len(dataset.palette) == len(set(dataset.classes))
     shared = 1 if name == "ade20k" else 0  # its published colours are the same for road and skyscraper
-    assert len({tuple(color) for color in kind.palette.tolist()}) == len(kind.classes) - shared
-    assert kind.palette.dtype == np.uint8
-    assert {"train", "val"} <= set(kind.splits) >= {*kind.combined, *kind.counts}
-    assert all(set(parts) <= set(kind.splits) for parts in kind.combined.values())
-    if kind.label_map is not None:
-        assert set(kind.label_map.values()) - {IGNORE} == set(range(len(kind.classes)))
+    assert len({tuple(color) for color in dataset.palette.tolist()}) == len(dataset.classes) - shared
+    assert dataset.palette.dtype == np.uint8
+    assert {"train", "val"} <= set(dataset.splits) >= {*dataset.combined, *dataset.counts}
+    assert all(set(parts) <= set(dataset.splits) for parts in dataset.combined.values())
+    if dataset.label_map is not None:
+        assert set(dataset.label_map.values()) - {IGNORE} == set(range(len(dataset.classes)))
     if name not in ("folder", "list", "sample"):
-        assert kind.subdir and kind.home_page and kind.licence
+        assert dataset.subdir and dataset.home_page and dataset.licence
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -63,14 +62,14 @@ def test_every_split_is_read_with_the_right_ids(ready, name):
         assert [sample.name for sample in samples] == list(names)
         for sample in samples:
             assert sample.image.ndim == 3 and sample.image.dtype == np.uint8
-            if split in mini.bare:
+            if split in mini.without_masks:
                 assert sample.mask is None
             elif name != "sample":
-                assert named_by(dataset, sample.mask[0]) == [n for _, n in zip(range(32), cycle(mini.ids.values()))]
+                assert class_names(dataset, sample.mask[0]) == [n for _, n in zip(range(32), cycle(mini.ids.values()))]
                 assert (sample.mask == sample.mask[0]).all() and sample.image.shape == (24, 32, 3)
 
 
-def named_by(dataset, train_ids):
+def class_names(dataset, train_ids):
     return [None if i == IGNORE else dataset.classes[i] for i in train_ids.tolist()]
 
 
@@ -80,7 +79,7 @@ def cycle(values):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_training_and_validation_share_no_picture(ready, name):
+def test_training_and_validation_share_no_image(ready, name):
     root, name = ready(name).root, EVERY[name][0]
     opened = {split: get_dataset(name, split=split, root=root) for split in get_dataset_class(name).splits}
     paths = {split: {d.image_path(i) for i in range(len(d))} for split, d in opened.items()}
@@ -98,7 +97,7 @@ def test_the_audit_passes_every_miniature(ready, name):
 
 @pytest.mark.parametrize("name", [n for n in list_datasets() if n not in ("folder", "list", "sample")])
 @pytest.mark.parametrize("how", ["dataset", "variable", "above"])
-def test_found_where_the_data_sets_are(ready, monkeypatch, name, how):
+def test_data_sets_are_found(ready, monkeypatch, name, how):
     mini = ready(name)
     base = next(folder for folder in mini.root.parents if folder.name == "dataset")
     monkeypatch.chdir(base.parent if how == "dataset" else "/")
@@ -110,7 +109,7 @@ def test_found_where_the_data_sets_are(ready, monkeypatch, name, how):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_count_that_is_not_the_published_one_is_a_warning(ready, caplog, monkeypatch, name):
+def test_another_number_of_images_than_published_is_a_warning(ready, caplog, monkeypatch, name):
     mini = ready(name)
     split = next(iter(get_dataset_class(name).counts))
     get_dataset(name, split=split, root=mini.root)
@@ -131,19 +130,19 @@ def test_published_count_of_a_combined_split():
 @pytest.mark.parametrize("name, needs", [
     ("coco", "instances_train2017.json"), ("nyuv2", "nyu_depth_v2_labeled.mat"), ("pascalcontext", "JPEGImages"),
     ("pascalcontext60", "JPEGImages"), ("pascalvocaug", "benchmark_RELEASE"), ("sunrgbd", "SUNRGBDtoolbox")])
-def test_one_that_must_be_prepared_says_how(tmp_path, name, needs):
+def test_the_error_names_the_preparation(tmp_path, name, needs):
     with pytest.raises(DataNotFoundError, match="was not found") as error:
         get_dataset(name, root=tmp_path)
     assert f"mxnetseg prepare {name.replace('60', '')} SRC DST" in error.value.fix and needs in error.value.fix
 
 
-def test_one_that_is_read_as_downloaded_needs_no_preparation(tmp_path):
+def test_a_data_set_that_is_read_as_downloaded_needs_no_preparation(tmp_path):
     with pytest.raises(DataNotFoundError) as error:
         get_dataset("cityscapes", root=tmp_path)
     assert "prepare" not in error.value.fix
 
 
-ALONE = {  # of those that have more than one folder or list: what may be missing beside the split
+SINGLE_SPLITS = {  # (data set, split) -> files that may be missing if the folder holds only this split
     ("camvid", "test"): ("train", "trainannot", "val", "valannot", "train.txt", "val.txt"),
     ("camvid", "val"): ("train", "trainannot", "test", "testannot", "train.txt", "test.txt"),
     ("mhpv1", "test"): ("train_list.txt",), ("bdd100k", "test"): ("labels", "images/train", "images/val"),
@@ -153,11 +152,11 @@ ALONE = {  # of those that have more than one folder or list: what may be missin
     ("folder", "test"): ("masks", "train.txt", "val.txt"), ("list", "test"): ("ids", "train.txt", "val.txt")}
 
 
-@pytest.mark.parametrize("name, split", ALONE)
+@pytest.mark.parametrize("name, split", SINGLE_SPLITS)
 @pytest.mark.parametrize("above", [False, True])
-def test_a_folder_with_one_split_alone_is_found(tmp_path, name, split, above):
+def test_a_folder_with_a_single_split_is_found(tmp_path, name, split, above):
     mini = EVERY[name][1](tmp_path / "dataset")
-    for part in ALONE[name, split]:
+    for part in SINGLE_SPLITS[name, split]:
         path = mini.root / part
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     above = above and name not in ("folder", "list")
@@ -167,7 +166,7 @@ def test_a_folder_with_one_split_alone_is_found(tmp_path, name, split, above):
     assert audit(name, root=root, splits=[split]).passed
 
 
-def test_a_whole_data_set_goes_before_one_split_alone(tmp_path):
+def test_a_complete_data_set_goes_before_a_single_split(tmp_path):
     mini = miniatures.camvid(tmp_path)
     for part in ("test", "testannot"):
         miniatures.write_image(tmp_path / part / "x.png")
@@ -175,11 +174,11 @@ def test_a_whole_data_set_goes_before_one_split_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["siftflow as released", "mhpv1", "stanfordbackground as released", "nyuv2"])
-def test_what_a_mac_leaves_is_no_picture(tmp_path, name):
+def test_hidden_files_of_macos_are_not_images(tmp_path, name):
     mini, name = EVERY[name][1](tmp_path), EVERY[name][0]
     for path in [p for p in mini.root.rglob("*") if p.suffix in (".jpg", ".png", ".txt")]:
         path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
-    for folder in ("images", "labels"):  # by these endings the arrangement is recognised
+    for folder in ("images", "labels"):  # suffixes in these folders decide the layout
         if (mini.root / folder).is_dir():
             (mini.root / folder / "._x.png").write_bytes(b"Mac OS X")
     for split, names in mini.splits.items():
@@ -191,18 +190,18 @@ def test_what_a_mac_leaves_is_no_picture(tmp_path, name):
 
 
 @pytest.mark.parametrize("name, root", [
-    ("folder:~/pets", None), ("~/pets", None), ("folder", "~/pets"), ("folder:~nobody/pets", None)])
+    ("folder:~/pets", None), ("~/pets", None), ("folder", "~/pets"), ("folder:~unknown/pets", None)])
 def test_from_the_home_folder(tmp_path, monkeypatch, name, root):
     miniatures.folder(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    if "nobody" in name:
+    if "unknown" in name:
         with pytest.raises(DataNotFoundError, match="was not found"):
             get_dataset(name)
     else:
         assert get_dataset(name, root=root).root == tmp_path / "pets"
 
 
-def test_without_the_folder_in_a_name():
+def test_names_without_their_folder():
     for name, wanted in (("folder:a/b", "folder"), ("list:~/a", "list"), ("pack:a", "pack"), ("./a", "folder"),
                          ("camvid", "camvid"), ("CityScapes", "CityScapes"), ("nothing", "nothing")):
         assert without_folder(name) == wanted
@@ -275,7 +274,7 @@ def test_two_folders(folder):
         get_dataset(f"folder:{folder}", root=folder)
 
 
-# ---- what is peculiar to one
+# ---- single data sets
 
 def test_camvid_back_to_its_ids(camvid):
     assert get_dataset("camvid", root=camvid).to_raw_ids(np.array([10, IGNORE])).tolist() == [10, 11]
@@ -294,7 +293,7 @@ def test_camvid_in_mxnetsegs_layout(tmp_path, name):
     miniatures.write_list(mini.root / "train.txt", ["a.png a.png", "b.png b.png"])
     miniatures.write_pairs(mini, {n: ("images/{}.png", "labels/{}.png") for n in ("a", "b")})
     dataset = get_dataset(name, root=mini.root)
-    assert len(dataset) == 2 and named_by(dataset, dataset[1].mask[0, :6]) == list(miniatures.CAMVID.values())
+    assert len(dataset) == 2 and class_names(dataset, dataset[1].mask[0, :6]) == list(miniatures.CAMVID.values())
 
 
 def test_cityscapes_back_to_the_ids_of_its_server(tmp_path):
@@ -302,7 +301,7 @@ def test_cityscapes_back_to_the_ids_of_its_server(tmp_path):
     assert dataset.to_raw_ids(np.array([0, 17, 18, IGNORE])).tolist() == [7, 32, 33, 0]
 
 
-def test_cityscapes_label_that_is_none(tmp_path):
+def test_an_unknown_label_of_cityscapes(tmp_path):
     dataset = get_dataset("citys", split="val", root=miniatures.cityscapes(tmp_path).root)
     miniatures.write_mask(dataset.mask_path(0), np.full((24, 32), 34, np.uint8))
     with pytest.raises(DataError, match="outside the classes") as error:
@@ -310,7 +309,7 @@ def test_cityscapes_label_that_is_none(tmp_path):
     assert "known ids are 0..33" in error.value.received and "labelIds" in error.value.fix
 
 
-def test_pascal_context_as_mxnetseg_prepared_it(tmp_path, monkeypatch):
+def test_pascal_context_in_mxnetsegs_layout(tmp_path, monkeypatch):
     mini = miniatures.pascalcontext(tmp_path)
     new = mini.root.rename(tmp_path / "PContext")
     (new / "SegmentationClassContext").rename(new / "Labels_59")
@@ -318,14 +317,14 @@ def test_pascal_context_as_mxnetseg_prepared_it(tmp_path, monkeypatch):
         (new / "ImageSets" / "SegmentationContext" / f"{part}.txt").rename(new / f"{part}.txt")
     monkeypatch.setenv("MXNETSEG_DATA", str(tmp_path))
     dataset = get_dataset("pascalcontext")
-    assert dataset.root == new and named_by(dataset, dataset[1].mask[0, :7]) == list(mini.ids.values())
+    assert dataset.root == new and class_names(dataset, dataset[1].mask[0, :7]) == list(mini.ids.values())
 
 
 def test_bdd_in_its_newer_layout(tmp_path):
     mini = miniatures.Mini(tmp_path / "bdd100k", {}, miniatures.TRAIN_IDS)
     miniatures.write_pairs(mini, {"x": ("images/10k/train/{}.jpg", "labels/sem_seg/masks/train/{}.png")})
     dataset = get_dataset("bdd100k", root=mini.root)
-    assert named_by(dataset, dataset[0].mask[0, :7]) == list(miniatures.TRAIN_IDS.values())
+    assert class_names(dataset, dataset[0].mask[0, :7]) == list(miniatures.TRAIN_IDS.values())
 
 
 def test_mapillary_takes_its_colours_from_its_file(tmp_path):
@@ -338,7 +337,7 @@ def test_mapillary_takes_its_colours_from_its_file(tmp_path):
     ("ade20k", np.zeros((24, 32, 3), np.uint8), "take ADEChallengeData2016.zip"),
     ("bdd100k", np.zeros((24, 32, 3), np.uint8), "not the colormaps"),
 ])
-def test_the_wrong_masks_of_a_published_set_are_told_from_the_right_ones(tmp_path, name, ids, hint):
+def test_wrong_masks_of_a_published_data_set_are_explained(tmp_path, name, ids, hint):
     dataset = get_dataset(name, root=miniatures.MAKERS[name](tmp_path).root)
     miniatures.write_mask(dataset.mask_path(1), ids)
     with pytest.raises(DataError) as error:
@@ -361,16 +360,16 @@ def test_gatech_validates_on_whole_videos(tmp_path):
     assert videos == {"train": {"01", "02"}, "val": {"03"}}
 
 
-def test_palette_pictures_serve_as_masks_everywhere(tmp_path):
+def test_palette_images_are_masks_in_every_data_set(tmp_path):
     from PIL import Image
 
     mini = miniatures.pascalvoc(tmp_path)
     for path in mini.root.glob("SegmentationClass/*.png"):
-        picture = Image.fromarray(np.array(Image.open(path)))
-        picture.putpalette(np.arange(768, dtype=np.uint8)[::-1].tobytes())
-        picture.save(path)
+        image = Image.fromarray(np.array(Image.open(path)))
+        image.putpalette(np.arange(768, dtype=np.uint8)[::-1].tobytes())
+        image.save(path)
     dataset = get_dataset("pascalvoc", root=mini.root)
-    assert named_by(dataset, dataset[0].mask[0, :6]) == list(miniatures.VOC.values())
+    assert class_names(dataset, dataset[0].mask[0, :6]) == list(miniatures.VOC.values())
 
 
 @pytest.mark.parametrize("line, image, mask", [
@@ -386,7 +385,7 @@ def test_a_line_of_a_list(tmp_path, line, image, mask):
     assert (dataset.image_path(0), dataset.mask_path(0)) == (tmp_path / image, tmp_path / mask)
 
 
-def test_lists_may_name_files_anywhere(tmp_path):
+def test_lists_may_name_files_in_other_folders(tmp_path):
     image = miniatures.write_image(tmp_path / "far" / "x.jpg")
     mask = miniatures.write_mask(tmp_path / "away" / "x.png", np.ones((24, 32), np.uint8))
     miniatures.write_list(tmp_path / "lists" / "classes.txt", ["a", "b"])
@@ -418,7 +417,7 @@ def test_a_list_in_another_encoding_of_accents(tmp_path):
         assert dataset.image_path(0) == image and dataset[0].name == "caf\u00e9 1" and dataset[0].mask.all()
 
 
-def test_lists_that_share_a_picture_do_not_make_a_trainval(tmp_path):
+def test_lists_that_share_an_image_cannot_be_combined(tmp_path):
     mini = miniatures.listfile(tmp_path)
     with mini.lists["val"].open("a") as stream:
         stream.write("in/x2.jpg ids/x2.png\n")

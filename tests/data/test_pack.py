@@ -97,7 +97,7 @@ def test_every_damaged_byte_is_found(packed, capsys):
     assert "make the pack again" in capsys.readouterr().err
     path.write_bytes(whole)
     assert main(["pack", f"pack:{packed[1]}", "--verify", "--quiet"]) == 0
-    assert f"{path}: 9 items, whole" in capsys.readouterr().out
+    assert f"{path}: 9 items, valid" in capsys.readouterr().out
 
 
 def test_a_message_names_the_pack_and_the_item(packed):

@@ -1,12 +1,14 @@
-"""Every data set in miniature: its folders, lists and raw label ids, a few pictures a split.
+"""Every data set in miniature: its folders, lists and raw label ids, with a few images in each split.
 
-``MAKERS`` has a function for each registered data set; it writes below the folder that it is given and says what
-was written. What a raw id means is written here by hand, as the name of a class, so that a wrong ``label_map``
-or a wrong order of classes is seen.
+``MAKERS`` has a function for each registered data set. It writes below the given folder and returns a description of
+the files. Raw ids are mapped to class names by hand here, so that tests find a wrong ``label_map`` or a wrong order of
+classes.
 """
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -15,7 +17,7 @@ from scipy.io import savemat
 
 SIZE = 24, 32  # height, width
 
-# raw ids that everybody with the labels of Cityscapes has
+# raw ids of Cityscapes, which other data sets use as well
 STREET = {7: "road", 8: "sidewalk", 17: "pole", 21: "vegetation", 24: "person", 33: "bicycle", 0: None, 4: None,
           29: None}
 TRAIN_IDS = {0: "road", 1: "sidewalk", 5: "pole", 8: "vegetation", 11: "person", 18: "bicycle", 255: None}
@@ -24,38 +26,38 @@ ROOMS = {0: None, 1: "wall", 4: "bed", 22: "ceiling", 25: "television", 37: "bag
 
 
 class Mini(NamedTuple):
-    """What was written.
+    """Description of the written files.
 
     Attributes:
         root: the data set's own folder.
-        splits: split -> names of its pictures, in order.
-        ids: raw id -> name of its class, None where it does not count. Every mask holds all of them.
-        outside: a raw id of no class; None if every value is one.
-        lists: split -> the list that it is read from; none where the folders are the lists.
-        bare: splits without masks.
-        driven_by: what decides which pictures there are: ``'list'``, ``'image'`` or ``'mask'``.
-        mask_kind: ``'png'``, ``'mat'`` or ``'rgb'``.
-        pairs: whether a line of a list is ``image mask``.
+        splits: split -> names of its images, in order.
+        ids: raw id -> class name, or None for ignored pixels. Every mask holds all of them.
+        outside: a raw id without a class; None if there is no such value.
+        lists: split -> its list file; empty if the data set is read by folder.
+        without_masks: splits without masks.
+        driven_by: files that decide which images a split holds: ``'list'``, ``'image'`` or ``'mask'``.
+        mask_format: ``'png'``, ``'mat'`` or ``'rgb'``.
+        has_pairs: True if a line of a list is ``image mask``.
     """
 
     root: Path
-    splits: Dict[str, Tuple[str, ...]]
-    ids: Dict[int, Optional[str]]
-    outside: Optional[int] = 222
-    lists: Dict[str, Path] = {}
-    bare: Tuple[str, ...] = ()
+    splits: dict[str, tuple[str, ...]]
+    ids: dict[int, str | None]
+    outside: int | None = 222
+    lists: dict[str, Path] = {}
+    without_masks: tuple[str, ...] = ()
     driven_by: str = "image"
-    mask_kind: str = "png"
-    pairs: bool = False
+    mask_format: str = "png"
+    has_pairs: bool = False
 
 
 def ids_of(mini: Mini) -> np.ndarray:
-    """The raw ids of every mask: uint8 (24, 32), one column an id, in turn."""
+    """Return the raw ids of every mask, uint8 (24, 32): one id in each column, repeated in order."""
     return np.resize(np.array(list(mini.ids), np.uint8), SIZE[1])[None].repeat(SIZE[0], 0)
 
 
 def write_image(path: Path) -> Path:
-    """A picture of noise, another for every name."""
+    """Write an image of noise, which depends on the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(crc32("/".join(path.parts[-5:]).encode()))
     Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(path)
@@ -65,7 +67,7 @@ def write_image(path: Path) -> Path:
 def write_mask(path: Path, ids: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mat":
-        # SBD's masks are a struct, the others a matrix; a file with both serves them all
+        # SBD reads a struct, other data sets a matrix; write both into one file
         savemat(path, {"S": ids, "GTcls": {"Segmentation": ids, "CategoriesPresent": np.unique(ids)}})
     else:
         Image.fromarray(ids).save(path)
@@ -78,8 +80,8 @@ def write_list(path: Path, lines) -> Path:
     return path
 
 
-def write_pairs(mini: Mini, files: Dict[str, Tuple[str, Optional[str]]]) -> Mini:
-    """Write the image and the mask of each name; paths are below the root, ``{}`` stands for the name."""
+def write_pairs(mini: Mini, files: dict[str, tuple[str, str | None]]) -> Mini:
+    """Write the image and the mask of each name; paths are below the root, and ``{}`` is replaced by the name."""
     for name, (image, mask) in sorted(files.items()):
         write_image(mini.root / image.format(name))
         if mask:
@@ -87,21 +89,21 @@ def write_pairs(mini: Mini, files: Dict[str, Tuple[str, Optional[str]]]) -> Mini
     return mini
 
 
-def street(root: Path, conditions, image: str, mask: str, images_of_test: str) -> Mini:
-    """ACDC's arrangement for the given conditions."""
+def street(root: Path, conditions, image: str, mask: str, test_image: str) -> Mini:
+    """Write the layout of ACDC for the given conditions."""
     splits = {part: tuple(f"{c}/{part}/GOPR01/GOPR01_frame_{i}" for c in conditions for i in range(n))
               for part, n in (("train", 2), ("val", 1), ("test", 1))}
     splits["trainval"] = splits["train"] + splits["val"]
-    mini = Mini(root, splits, STREET, outside=34, bare=("test",))
+    mini = Mini(root, splits, STREET, outside=34, without_masks=("test",))
     for name in splits["trainval"]:
         write_pairs(mini, {name: (image, mask)})
     for name in splits["test"]:
-        write_pairs(mini, {name: (images_of_test, None)})
+        write_pairs(mini, {name: (test_image, None)})
     return mini
 
 
 def acdc(base: Path, conditions=("fog", "night", "rain", "snow")) -> Mini:
-    # all four are always there, so that a condition alone must leave the others out
+    # write all four, so that a data set of one condition must leave out the others
     everything = street(base / "ACDC", ("fog", "night", "rain", "snow"), "rgb_anon/{}_rgb_anon.png",
                         "gt/{}_gt_labelIds.png", "rgb_anon/{}_rgb_anon.png")
     write_image(everything.root / "rgb_anon/fog/train_ref/GOPR01/GOPR01_frame_0_rgb_ref_anon.png")
@@ -116,7 +118,7 @@ def ade20k(base: Path) -> Mini:
     splits = {"train": ("ADE_train_1", "ADE_train_2"), "val": ("ADE_val_1",), "test": ("ADE_test_1",)}
     splits["trainval"] = splits["train"] + splits["val"]
     ids = {0: None, 1: "wall", 7: "road", 49: "skyscraper", 150: "flag"}
-    mini = Mini(root, splits, ids, outside=151, bare=("test",))
+    mini = Mini(root, splits, ids, outside=151, without_masks=("test",))
     for part, folder in (("train", "training"), ("val", "validation")):
         write_pairs(mini, {n: (f"images/{folder}/{{}}.jpg", f"annotations/{folder}/{{}}.png") for n in splits[part]})
     return write_pairs(mini, {"ADE_test_1": ("../release_test/testing/{}.jpg", None)})
@@ -125,38 +127,40 @@ def ade20k(base: Path) -> Mini:
 def aeroscapes(base: Path) -> Mini:
     splits = {"train": ("000001_001", "000001_002"), "val": ("000002_001",)}
     ids = {0: "background", 1: "person", 4: "drone", 10: "road", 11: "sky", 255: None}
-    return named(base / "Aeroscapes", splits, ids, outside=12, image="JPEGImages/{}.jpg",
-                 mask="SegmentationClass/{}.png", lists={"train": "ImageSets/trn.txt", "val": "ImageSets/val.txt"})
+    return with_lists(base / "Aeroscapes", splits, ids, outside=12, image="JPEGImages/{}.jpg",
+                      mask="SegmentationClass/{}.png", lists={"train": "ImageSets/trn.txt", "val": "ImageSets/val.txt"})
 
 
-def named(root: Path, splits, ids, *, outside, image, mask, lists, bare=(), mask_kind="png", trainval=True) -> Mini:
-    """Data with lists of names; ``trainval``, if wanted, is no list of its own."""
+def with_lists(root: Path, splits, ids, *, outside, image, mask, lists, without_masks=(), mask_format="png",
+               trainval=True) -> Mini:
+    """Write a data set with lists of names; ``trainval`` adds a split without a list of its own."""
     for part, path in lists.items():
         write_list(root / path, splits[part])
     names = {n for group in splits.values() for n in group}
-    unlabelled = {n for part in bare for n in splits[part]}
+    unlabelled = {n for part in without_masks for n in splits[part]}
     if trainval:
         splits = {**splits, "trainval": splits["train"] + splits["val"]}
-    mini = Mini(root, splits, ids, outside, {s: root / p for s, p in lists.items()}, tuple(bare), "list", mask_kind)
+    mini = Mini(root, splits, ids, outside, {s: root / p for s, p in lists.items()}, tuple(without_masks), "list",
+                mask_format)
     return write_pairs(mini, {n: (image, None if n in unlabelled else mask) for n in names})
 
 
-def held_out(root: Path, names, val, ids, *, outside, image, mask, listed="{}.txt", mask_kind="png", pairs=False,
-             test=("t_1",)) -> Mini:
-    """Data with a training and a testing list, whose ``val`` is taken out of the first."""
+def held_out(root: Path, names, val, ids, *, outside, image, mask, list_path="{}.txt", mask_format="png",
+             has_pairs=False, test=("t_1",)) -> Mini:
+    """Write a data set with a training and a test list, in which ``val`` is held out of the training list."""
     for part, group in (("train", names), ("test", test)):
-        write_list(root / listed.format(part), [f"{n}.jpg {n}.png" if pairs else n for n in group])
+        write_list(root / list_path.format(part), [f"{n}.jpg {n}.png" if has_pairs else n for n in group])
     splits = {"train": tuple(n for n in names if n not in val), "val": val, "test": test, "trainval": tuple(names)}
-    train, tested = root / listed.format("train"), root / listed.format("test")
+    train, tested = root / list_path.format("train"), root / list_path.format("test")
     mini = Mini(root, splits, ids, outside, {"train": train, "val": train, "trainval": train, "test": tested}, (),
-                "list", mask_kind, pairs)
+                "list", mask_format, has_pairs)
     return write_pairs(mini, {n: (image, mask) for n in (*names, *test)})
 
 
 def bdd100k(base: Path) -> Mini:
     splits = {"train": ("train/a1", "train/a2"), "val": ("val/b1",), "test": ("test/c1",)}
     splits["trainval"] = splits["train"] + splits["val"]
-    mini = Mini(base / "BDD" / "seg", splits, TRAIN_IDS, outside=19, bare=("test",))
+    mini = Mini(base / "BDD" / "seg", splits, TRAIN_IDS, outside=19, without_masks=("test",))
     write_pairs(mini, {n: ("images/{}.jpg", "labels/{}_train_id.png") for n in splits["trainval"]})
     return write_pairs(mini, {"test/c1": ("images/{}.jpg", None)})
 
@@ -184,12 +188,12 @@ def camvidfull(base: Path) -> Mini:
         0xC08080: "sign", 0x808040: "sign", 0x004040: "sign", 0x404080: "fence", 0x400080: "car", 0x4080C0: "car",
         0xC080C0: "car", 0xC04080: "car", 0x804040: "car", 0x404000: "pedestrian", 0xC08040: "pedestrian",
         0x4000C0: "pedestrian", 0x408040: "pedestrian", 0x0080C0: "bicyclist", 0xC000C0: "bicyclist", 0x000000: None}
-    mini = Mini(base / "CamVidFull", splits, colors, outside=0x010203, mask_kind="rgb")
-    picture = np.resize(np.array(list(colors)), SIZE[1])
-    picture = np.stack([picture >> 16, picture >> 8 & 255, picture & 255], -1).astype(np.uint8)
+    mini = Mini(base / "CamVidFull", splits, colors, outside=0x010203, mask_format="rgb")
+    row = np.resize(np.array(list(colors)), SIZE[1])
+    row = np.stack([row >> 16, row >> 8 & 255, row & 255], -1).astype(np.uint8)
     for name in splits["trainval"] + splits["test"]:
         write_image(mini.root / f"701_StillsRaw_full/{name}.png")
-        write_mask(mini.root / f"LabeledApproved_full/{name}_L.png", picture[None].repeat(SIZE[0], 0))
+        write_mask(mini.root / f"LabeledApproved_full/{name}_L.png", row[None].repeat(SIZE[0], 0))
     return mini
 
 
@@ -197,11 +201,11 @@ def cityscapes(base: Path) -> Mini:
     splits = {"train": ("aachen/aachen_0_19", "bochum/bochum_0_19"), "val": ("lindau/lindau_0_19",),
               "test": ("berlin/berlin_0_19",)}
     mini = Mini(base / "Cityscapes", {**splits, "trainval": splits["train"] + splits["val"]}, STREET, 34,
-                bare=("test",))
+                without_masks=("test",))
     for part, names in splits.items():
         masks = None if part == "test" else f"gtFine/{part}/{{}}_gtFine_labelIds.png"
         write_pairs(mini, {n: (f"leftImg8bit/{part}/{{}}_leftImg8bit.png", masks) for n in names})
-    # others of the release, which are none of its pairs
+    # further files of the release that belong to no pair
     write_image(mini.root / "gtFine/train/aachen/aachen_0_19_gtFine_color.png")
     write_image(mini.root / "leftImg8bit/train/aachen/aachen_0_19_rightImg8bit.png")
     return mini
@@ -214,8 +218,8 @@ def citycoarse(base: Path) -> Mini:
     for part, name in (("train_extra", extra), ("train", "aachen/aachen_0_19"), ("train", "bochum/bochum_0_19")):
         write_image(mini.root / image.replace(extra, name).format(part))
         write_mask(mini.root / f"gtCoarse/{part}/{name}_gtCoarse_labelIds.png", ids_of(mini))
-    return mini._replace(bare=(), splits={"train": (extra,), "val": mini.splits["val"],
-                                          "train_coarse": mini.splits["train"]})
+    splits = {"train": (extra,), "val": mini.splits["val"], "train_coarse": mini.splits["train"]}
+    return mini._replace(without_masks=(), splits=splits)
 
 
 def coco(base: Path) -> Mini:
@@ -223,7 +227,7 @@ def coco(base: Path) -> Mini:
     mini = Mini(base / "COCO", splits, VOC, outside=21, driven_by="mask")
     for part, names in splits.items():
         write_pairs(mini, {n: (f"{part}2017/{{}}.jpg", f"voc_masks/{part}2017/{{}}.png") for n in names})
-    write_image(mini.root / "train2017/000000000030.jpg")  # shows nothing of VOC
+    write_image(mini.root / "train2017/000000000030.jpg")  # has no object of VOC
     return mini
 
 
@@ -233,7 +237,7 @@ STUFF = {0: None, 1: "person", 11: "fire hydrant", 13: "stop sign", 90: "toothbr
 def cocostuff10k(base: Path, outside: int = 12) -> Mini:
     names = tuple(f"COCO_train2014_{i:012d}" for i in (77, 78, 79))
     return held_out(base / "COCOStuff", names, names[2:], STUFF, outside=outside, image="images/{}.jpg",
-                    mask="annotations/{}.mat", listed="imageLists/{}.txt", mask_kind="mat")
+                    mask="annotations/{}.mat", list_path="imageLists/{}.txt", mask_format="mat")
 
 
 def cocostuff164k(base: Path) -> Mini:
@@ -249,8 +253,9 @@ def folder(base: Path) -> Mini:
     root = base / "pets"
     splits = {"train": ("a1", "a2"), "val": ("b1",), "test": ("c1",)}
     write_list(root / "classes.txt", ["ground", "cat", "big dog"])
-    return named(root, splits, {0: "ground", 1: "cat", 2: "big dog", 255: None}, outside=3, image="images/{}.jpg",
-                 mask="masks/{}.png", lists={s: f"{s}.txt" for s in splits}, bare=("test",), trainval=False)
+    return with_lists(root, splits, {0: "ground", 1: "cat", 2: "big dog", 255: None}, outside=3, image="images/{}.jpg",
+                      mask="masks/{}.png", lists={s: f"{s}.txt" for s in splits}, without_masks=("test",),
+                      trainval=False)
 
 
 def gatech(base: Path) -> Mini:
@@ -289,7 +294,8 @@ def vistas_config(names) -> str:
 def mapillary(base: Path) -> Mini:
     splits = {"train": ("train/a-2", "train/a_1"), "val": ("val/b",), "test": ("test/c",)}
     ids = {0: "Bird", 13: "Road", 27: "Sky", 55: "Car", 64: "Ego Vehicle", 65: None}
-    mini = Mini(base / "Mapillary", {**splits, "trainval": splits["train"] + splits["val"]}, ids, 66, bare=("test",))
+    mini = Mini(base / "Mapillary", {**splits, "trainval": splits["train"] + splits["val"]}, ids, 66,
+                without_masks=("test",))
     write_list(mini.root / "config.json", [vistas_config(VISTAS)])
     for part, folder_of in (("train", "training"), ("val", "validation"), ("test", "testing")):
         for name in splits[part]:
@@ -311,7 +317,7 @@ def mhpv1(base: Path) -> Mini:
     whole = ids_of(mini)
     for name in (*names, "4001"):
         write_image(root / f"images/{name}.jpg")
-        # the first person is at the top; the second claims other things there, and gets what is left
+        # the first person covers the top; the second has other classes there, and the remaining pixels
         top = slice(0, SIZE[0] // 2)
         first, second = np.zeros_like(whole), whole.copy()
         first[top] = whole[top]
@@ -323,30 +329,30 @@ def mhpv1(base: Path) -> Mini:
 
 def nyuv2(base: Path) -> Mini:
     ids = {**ROOMS, 38: "otherstructure", 40: "otherprop"}
-    return named(base / "NYUv2", {"train": ("0003", "0004"), "val": ("0001",)}, ids, outside=41, image="images/{}.jpg",
-                 mask="labels40/{}.png", lists={"train": "train.txt", "val": "val.txt"})
+    return with_lists(base / "NYUv2", {"train": ("0003", "0004"), "val": ("0001",)}, ids, outside=41,
+                      image="images/{}.jpg", mask="labels40/{}.png", lists={"train": "train.txt", "val": "val.txt"})
 
 
 def pascalcontext(base: Path, background=None) -> Mini:
     ids = {0: background, 1: "aeroplane", 2: "bag", 6: "bicycle", 26: "floor", 50: "table", 59: "wood"}
-    return named(base / "VOCdevkit" / "VOC2010", {"train": ("2008_01", "2008_03"), "val": ("2008_02",)}, ids,
-                 outside=60, image="JPEGImages/{}.jpg", mask="SegmentationClassContext/{}.png",
-                 lists={s: f"ImageSets/SegmentationContext/{s}.txt" for s in ("train", "val")})
+    return with_lists(base / "VOCdevkit" / "VOC2010", {"train": ("2008_01", "2008_03"), "val": ("2008_02",)}, ids,
+                      outside=60, image="JPEGImages/{}.jpg", mask="SegmentationClassContext/{}.png",
+                      lists={s: f"ImageSets/SegmentationContext/{s}.txt" for s in ("train", "val")})
 
 
 def pascalvoc(base: Path) -> Mini:
     splits = {"train": ("2007_1", "2007_3"), "val": ("2007_2",), "trainval": ("2007_1", "2007_2", "2007_3"),
               "test": ("2008_1",)}
-    return named(base / "VOCdevkit" / "VOC2012", splits, VOC, outside=21, image="JPEGImages/{}.jpg", bare=("test",),
-                 mask="SegmentationClass/{}.png", trainval=False,
-                 lists={s: f"ImageSets/Segmentation/{s}.txt" for s in splits})
+    return with_lists(base / "VOCdevkit" / "VOC2012", splits, VOC, outside=21, image="JPEGImages/{}.jpg",
+                      without_masks=("test",), mask="SegmentationClass/{}.png", trainval=False,
+                      lists={s: f"ImageSets/Segmentation/{s}.txt" for s in splits})
 
 
 def pascalvocaug(base: Path) -> Mini:
     root = base / "VOCdevkit" / "VOCAug"
     voc, aug, val = ("2007_1",), ("2007_1", "2008_5"), ("2007_2",)
     files = {"train.txt": voc, "train_aug.txt": aug, "val.txt": val, "trainval_aug.txt": aug + val}
-    for path, names in files.items():  # of the two forms that go round, both
+    for path, names in files.items():  # write both forms of lists that are in use
         write_list(root / path, names if path == "val.txt" else [f"{n}.jpg {n}.png" for n in names])
     lists = {s: root / p for s, p in (("train", "train_aug.txt"), ("train_aug", "train_aug.txt"), ("val", "val.txt"),
                                       ("trainval", "trainval_aug.txt"), ("train_voc", "train.txt"))}
@@ -366,23 +372,24 @@ def sample(base: Path) -> Mini:
 
 def sbd(base: Path) -> Mini:
     ids = {raw: name for raw, name in VOC.items() if name}
-    return named(base / "VOCdevkit" / "SBD", {"train": ("2008_1", "2008_3"), "val": ("2008_2",)}, ids, outside=21,
-                 image="img/{}.jpg", mask="cls/{}.mat", lists={"train": "train.txt", "val": "val.txt"}, mask_kind="mat")
+    return with_lists(base / "VOCdevkit" / "SBD", {"train": ("2008_1", "2008_3"), "val": ("2008_2",)}, ids, outside=21,
+                      image="img/{}.jpg", mask="cls/{}.mat", lists={"train": "train.txt", "val": "val.txt"},
+                      mask_format="mat")
 
 
 SIFT = {0: None, 1: "awning", 6: "building", 22: "road", 28: "sky", 33: "window"}
 
 
 def siftflow(base: Path) -> Mini:
-    return named(base / "SiftFlow", {"train": ("coast_1", "opencountry_2"), "val": ("coast_2",)}, SIFT, outside=34,
-                 image="images/{}.jpg", mask="labels/{}.png", lists={"train": "train.txt", "val": "val.txt"},
-                 trainval=False)
+    return with_lists(base / "SiftFlow", {"train": ("coast_1", "opencountry_2"), "val": ("coast_2",)}, SIFT, outside=34,
+                      image="images/{}.jpg", mask="labels/{}.png", lists={"train": "train.txt", "val": "val.txt"},
+                      trainval=False)
 
 
 def siftflow_release(base: Path) -> Mini:
     root, folder_of = base / "SiftFlow", "spatial_envelope_256x256_static_8outdoorcategories"
     write_list(root / "TestSet1.txt", [folder_of + "\\coast_2.jpg"])
-    mini = Mini(root, {"train": ("coast_1", "opencountry_2"), "val": ("coast_2",)}, SIFT, 34, mask_kind="mat")
+    mini = Mini(root, {"train": ("coast_1", "opencountry_2"), "val": ("coast_2",)}, SIFT, 34, mask_format="mat")
     return write_pairs(mini, {n: (f"Images/{folder_of}/{{}}.jpg", f"SemanticLabels/{folder_of}/{{}}.mat")
                               for n in ("coast_1", "coast_2", "opencountry_2")})
 
@@ -391,13 +398,14 @@ STANFORD = {0: "sky", 1: "tree", 2: "road", 7: "foreground object", 255: None}
 
 
 def stanfordbackground(base: Path) -> Mini:
-    return named(base / "Stanford10", {"train": ("0000047", "0000051"), "val": ("0000059",)}, STANFORD, outside=8,
-                 image="images/{}.jpg", mask="labels/{}.png", lists={"train": "trainList.txt", "val": "evalList.txt"})
+    return with_lists(base / "Stanford10", {"train": ("0000047", "0000051"), "val": ("0000059",)}, STANFORD, outside=8,
+                      image="images/{}.jpg", mask="labels/{}.png",
+                      lists={"train": "trainList.txt", "val": "evalList.txt"})
 
 
 def stanford_release(base: Path) -> Mini:
     root, names = base / "Stanford10", tuple(f"000{i}" for i in range(5))
-    # the names' hashes choose the one that is held out
+    # the hashes of the names decide which image is held out
     mini = Mini(root, {"train": (*names[:3], names[4]), "val": names[3:4],
                        "trainval": (*names[:3], names[4], names[3])}, STANFORD, 8)
     for name in names:
@@ -410,7 +418,7 @@ def stanford_release(base: Path) -> Mini:
 
 def sunrgbd(base: Path) -> Mini:
     return held_out(base / "SUNRGBD", ("a_1", "a_2", "a_3"), ("a_3",), ROOMS, outside=38, image="images/{}.jpg",
-                    mask="labels/{}.png", pairs=True)
+                    mask="labels/{}.png", has_pairs=True)
 
 
 def weizmannhorses(base: Path) -> Mini:
@@ -420,7 +428,7 @@ def weizmannhorses(base: Path) -> Mini:
     return write_pairs(mini, {n: ("horse/{}.jpg", "mask/{}.png") for n in names})
 
 
-MAKERS: Dict[str, Callable[[Path], Mini]] = {
+MAKERS: dict[str, Callable[[Path], Mini]] = {
     "acdc": acdc,
     **{f"acdc{c}": lambda base, c=c: acdc(base, (c,)) for c in ("fog", "night", "rain", "snow")},
     "ade20k": ade20k,
@@ -452,8 +460,8 @@ MAKERS: Dict[str, Callable[[Path], Mini]] = {
     "weizmannhorses": weizmannhorses,
 }
 
-# other arrangements that a data set reads as well
-VARIANTS: Dict[str, Tuple[str, Callable[[Path], Mini]]] = {
+# further layouts that a data set reads
+VARIANTS: dict[str, tuple[str, Callable[[Path], Mini]]] = {
     "siftflow as released": ("siftflow", siftflow_release),
     "stanfordbackground as released": ("stanfordbackground", stanford_release),
 }

@@ -1,4 +1,4 @@
-"""``mxnetseg browse``: its sheet, its page, and what it says when there is nothing to show."""
+"""``mxnetseg browse``: the contact sheet, the page, and the errors."""
 import base64
 import re
 from html.parser import HTMLParser
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg.data.base import IGNORE
-from mxnetseg.tools.browse import _ignored_colour, _laid_over
+from mxnetseg.tools.browse import _ignored_colour, _overlay
 from mxnetseg.tools.main import main
 
 SIZE = 60, 90
@@ -18,10 +18,10 @@ GROUND, CAT = (200, 40, 40), (40, 40, 200)
 
 @pytest.fixture
 def pets(tmp_path):
-    """Five pairs to train on: the left half of each is ground, the right half a cat, below them nothing counts."""
+    """Five training pairs: the left half is ground, the right half is a cat, and the lowest rows are ignored."""
     root = tmp_path / "pets & <friends>"
-    for kind in ("images", "masks"):
-        (root / kind / "train").mkdir(parents=True)
+    for folder in ("images", "masks"):
+        (root / folder / "train").mkdir(parents=True)
     mask = np.zeros(SIZE, np.uint8)
     mask[:, SIZE[1] // 2:] = 1
     mask[-9:] = IGNORE
@@ -32,16 +32,16 @@ def pets(tmp_path):
     return root
 
 
-def test_root_takes_the_place_of_the_folder_in_a_configuration(pets, tmp_path, capsys):
+def test_root_replaces_the_folder_in_a_configuration(pets, tmp_path, capsys):
     config = tmp_path / "pets.yaml"
     config.write_text("data: {name: 'folder:data/pets', crop_size: 32}\n")
     options = ["browse", "--config", str(config), "--out", str(tmp_path / "out"), "--count", "1", "--quiet"]
     assert main(options) == 2 and "--root PATH" in capsys.readouterr().err
-    assert main([*options, "--root", str(pets)]) == 0 and "1 of 5 pictures" in capsys.readouterr().out
+    assert main([*options, "--root", str(pets)]) == 0 and "1 of 5 images" in capsys.readouterr().out
 
 
 class Page(HTMLParser):
-    """What a browser would load and show."""
+    """Parts of the page that a browser would load and show."""
 
     def __init__(self, path):
         super().__init__()
@@ -63,30 +63,30 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def picture(uri):
-    kind, data = re.fullmatch(r"data:image/(png|jpeg);base64,([\w+/=]+)", uri).groups()
+def decode(uri):
+    _, data = re.fullmatch(r"data:image/(png|jpeg);base64,([\w+/=]+)", uri).groups()
     return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def test_sheet_and_page(pets, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     assert main(["browse", str(pets), "--out", str(out), "--count", "3", "--crops", "2", "--quiet"]) == 0
-    assert "3 of 5 pictures" in capsys.readouterr().out
+    assert "3 of 5 images" in capsys.readouterr().out
     sheet = np.array(Image.open(out / "contact_sheet.png"))
     assert all((sheet == colour).all(-1).sum() > 3 * 1000 for colour in (GROUND, CAT))  # the masks in full colour
-    assert not (sheet == (40, 200, 40)).all(-1).any()  # the legend leaves out the class that is not shown
+    assert not (sheet == (40, 200, 40)).all(-1).any()  # the legend leaves out classes that are not shown
 
     page = Page(out / "index.html")
     assert not page.open and len(page.sources) == 3 * (1 + 2) * 2
-    shown = [picture(source) for source in page.sources]
+    shown = [decode(source) for source in page.sources]
     assert shown[0].shape == shown[1].shape == (*SIZE, 3)
     assert (shown[1][0, 0], shown[1][0, -1]) == (pytest.approx(GROUND), pytest.approx(CAT))
-    assert shown[2].shape == (64, 64, 3)  # the crop that suits the pictures
+    assert shown[2].shape == (64, 64, 3)  # the crop size for these images
     text = " ".join(page.text)
     assert "pets & <friends>" in text and "1 cat" in text and "bird" not in text and "ignored" in text
 
 
-def test_the_same_seed_shows_the_same(pets, tmp_path):
+def test_the_same_seed_shows_the_same_images(pets, tmp_path):
     pages = []
     for i, seed in enumerate((4, 4, 5)):
         assert main(["browse", str(pets), "--out", str(tmp_path / str(i)), "--seed", str(seed), "--quiet"]) == 0
@@ -94,21 +94,21 @@ def test_the_same_seed_shows_the_same(pets, tmp_path):
     assert pages[0] == pages[1] != pages[2]
 
 
-def test_the_configuration_s_data_and_crops(pets, tmp_path):
+def test_data_and_crops_of_a_configuration(pets, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  name: 'folder:{pets}'\n  crop_size: [32, 48]\n")
     assert main(["browse", "--config", str(config), "--out", str(tmp_path), "--set", "data.base_size=90",
                  "--count", "1", "--quiet"]) == 0
-    assert picture(Page(tmp_path / "index.html").sources[2]).shape == (32, 48, 3)
+    assert decode(Page(tmp_path / "index.html").sources[2]).shape == (32, 48, 3)
     assert main(["browse", str(pets), "--set", "data.crop_size=40", "--out", str(tmp_path), "--count", "1"]) == 0
-    assert picture(Page(tmp_path / "index.html").sources[2]).shape == (40, 40, 3)
+    assert decode(Page(tmp_path / "index.html").sources[2]).shape == (40, 40, 3)
 
 
-def test_a_broken_picture_is_told_and_the_others_are_shown(pets, tmp_path, capsys):
+def test_a_broken_image_is_reported_and_the_others_are_shown(pets, tmp_path, capsys):
     (pets / "images" / "train" / "2.png").write_bytes(b"none")
     assert main(["browse", str(pets), "--out", str(tmp_path / "o"), "--quiet"]) == 1
     out = capsys.readouterr().out
-    assert "not shown: an image cannot be decoded" in out and "4 of 5 pictures" in out
+    assert "not shown: an image cannot be decoded" in out and "4 of 5 images" in out
     for i in (0, 1, 3, 4):
         (pets / "images" / "train" / f"{i}.png").write_bytes(b"none")
     assert main(["browse", str(pets), "--out", str(tmp_path / "none"), "--quiet"]) == 1
@@ -118,11 +118,11 @@ def test_a_broken_picture_is_told_and_the_others_are_shown(pets, tmp_path, capsy
 def test_ignored_pixels_are_dark_in_an_overlay():
     image, mask = np.full((20, 20, 3), 200, np.uint8), np.zeros((20, 20), np.uint8)
     mask[10:] = IGNORE
-    picture = _laid_over(image, mask, np.array([GROUND], np.uint8))
-    assert (picture[-1] == 70).all() and (picture[0] == (200, 120, 120)).all()
+    tinted = _overlay(image, mask, np.array([GROUND], np.uint8))
+    assert (tinted[-1] == 70).all() and (tinted[0] == (200, 120, 120)).all()
 
 
-def test_ignored_pixels_have_a_colour_of_their_own():
+def test_ignored_pixels_have_their_own_colour():
     assert _ignored_colour(np.array([GROUND, CAT])) == (0, 0, 0)
     assert _ignored_colour(np.array([(0, 0, 0), CAT])) == (255, 255, 255)
     everything = np.array([(level,) * 3 for level in range(256) if level != 77])
@@ -130,11 +130,11 @@ def test_ignored_pixels_have_a_colour_of_their_own():
 
 
 @pytest.mark.parametrize("arguments, code, words", [
-    ([], 2, "nothing to show"),
+    ([], 2, "no data set is given"),
     (["camvit"], 2, "did you mean 'camvid'"),
     (["PETS", "--count", "0"], 2, "at least 1"),
     (["PETS", "--split", "tset"], 2, "did you mean 'test'"),
-    (["PETS", "--out", "FILE"], 2, "name a folder"),
+    (["PETS", "--out", "FILE"], 2, "give a folder"),
     (["PETS", "--out", "FILE/below"], 2, "no file can be written there"),
     (["PETS", "--set", "data.crop=3"], 2, "data.crop_size"),
     (["PETS", "--config", "no-such"], 2, "unknown configuration"),
@@ -160,4 +160,4 @@ def test_the_background_is_tinted_neither_on_the_sheet_nor_on_the_page(pets, tmp
     opacity = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)[..., 3]
     assert opacity[0, 0] == 0 and opacity[0, -1] == 255 and opacity[-1, 0] == 255  # ignored pixels stay visible
     image, mask = np.full((20, 20, 3), 200, np.uint8), np.zeros((20, 20), np.uint8)
-    assert (_laid_over(image, mask, np.array([GROUND, CAT]), ["background", "cat"]) == 200).all()
+    assert (_overlay(image, mask, np.array([GROUND, CAT]), ["background", "cat"]) == 200).all()

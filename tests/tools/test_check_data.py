@@ -1,4 +1,4 @@
-"""``mxnetseg check-data``: what it prints, its exit codes, and the configuration that it writes."""
+"""``mxnetseg check-data``: the report, the exit codes, and the configuration that it writes."""
 import json
 
 import numpy as np
@@ -15,37 +15,37 @@ SIZE = 70, 100  # height, width
 
 @pytest.fixture
 def pets(tmp_path):
-    """Folder data: 8 pairs to train on, 3 to validate on, two classes."""
+    """Folder data with 8 training pairs, 3 validation pairs and two classes."""
     rng = np.random.default_rng(3)
     root = tmp_path / "my pets"
     for split, count in (("train", 8), ("val", 3)):
-        for kind, shape, top, end in (("images", (*SIZE, 3), 256, "jpg"), ("masks", SIZE, 2, "png")):
-            (root / kind / split).mkdir(parents=True)
+        for folder, shape, top, suffix in (("images", (*SIZE, 3), 256, "jpg"), ("masks", SIZE, 2, "png")):
+            (root / folder / split).mkdir(parents=True)
             for i in range(count):
                 array = rng.integers(0, top, shape, dtype=np.uint8)
-                Image.fromarray(array).save(root / kind / split / f"{i}.{end}")
+                Image.fromarray(array).save(root / folder / split / f"{i}.{suffix}")
     (root / "classes.txt").write_text("ground\ncat\n")
     return root
 
 
-def test_sound_data(pets, capsys):
+def test_valid_data(pets, capsys):
     assert main(["check-data", str(pets)]) == 0
     out = capsys.readouterr().out
     assert "my pets: 2 classes" in out and "train    8 images, 100.0% of the pixels labelled" in out
-    assert "100x70; image JPEG RGB, mask PNG L" in out and "test     not there" in out
+    assert "100x70; image JPEG RGB, mask PNG L" in out and "test     not found" in out
     assert any(line.split()[:2] == ["1", "cat"] for line in out.splitlines()) and out.endswith("\npassed\n")
 
 
-def test_damage_is_told_with_file_value_and_mend(pets, capsys):
+def test_damage_is_reported_with_file_value_and_fix(pets, capsys):
     for i, value in ((0, 5), (1, 9)):
         Image.fromarray(np.full(SIZE, value, np.uint8)).save(pets / "masks" / "train" / f"{i}.png")
-    (pets / "images" / "val" / "1.jpg").write_bytes(b"no picture")
+    (pets / "images" / "val" / "1.jpg").write_bytes(b"not an image")
     assert main(["check-data", str(pets)]) == 1
     out = capsys.readouterr().out
     assert "problem: labels outside the classes: 2" in out and "5 (7000 pixels); known ids are 0..1" in out
-    assert out.count("add the missing classes to classes.txt") == 1  # the mend once, then file by file
+    assert out.count("add the missing classes to classes.txt") == 1  # the fix once, then each file
     assert str(pets / "masks" / "train" / "1.png") in out and str(pets / "images" / "val" / "1.jpg") in out
-    assert out.endswith("\nfailed: 3 problems to mend\n")
+    assert out.endswith("\nfailed: 3 problems to fix\n")
 
 
 def test_problems_come_before_warnings(pets, capsys):
@@ -54,7 +54,7 @@ def test_problems_come_before_warnings(pets, capsys):
     assert main(["check-data", str(pets)]) == 1
     out = capsys.readouterr().out
     assert out.index("problem: missing files: 1") < out.index("warning: masks without an image: 1")
-    assert out.endswith("failed: 1 problem to mend, 1 warning\n")
+    assert out.endswith("failed: 1 problem to fix, 1 warning\n")
 
 
 def test_json(pets, capsys):
@@ -83,7 +83,7 @@ def test_wrong_use(pets, arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_nothing_there(tmp_path, capsys):
+def test_missing_data(tmp_path, capsys):
     assert main(["check-data", str(tmp_path / "none")]) == 2
     assert "layout expected" in capsys.readouterr().err
     assert main(["check-data", "cityscapes", "--data-root", str(tmp_path)]) == 2
@@ -103,13 +103,13 @@ def test_written_configuration_opens_the_data(pets, tmp_path, monkeypatch, capsy
     text = (pets.parent / "made" / "pets.yaml").read_text()
     assert text.count("class_weights: [") == 2
     weighted = text.replace("# loss:", "loss:").replace("#   class_weights", "  class_weights", 1)
-    (pets.parent / "weighted.yaml").write_text(weighted)  # its comments are ready to use
+    (pets.parent / "weighted.yaml").write_text(weighted)  # its comments can be uncommented
     assert len(load_config(pets.parent / "weighted.yaml").loss.class_weights) == 2
 
 
 @pytest.mark.parametrize("images, epochs, batch_size, every", [
     (1, 500, 1, 10), (3, 500, 3, 10), (12, 500, 8, 10), (90, 182, 8, 4), (367, 45, 8, 1), (20000, 30, 8, 1)])
-def test_few_images_take_many_epochs(images, epochs, batch_size, every):
+def test_few_images_need_many_epochs(images, epochs, batch_size, every):
     assert suggest_training(images) == {"epochs": epochs, "batch_size": batch_size, "val_every": every,
                                         "save_every": every}
     Config().replace({f"train.{key}": value for key, value in suggest_training(images).items()})

@@ -1,4 +1,4 @@
-"""``mxnetseg prepare``: the list, what it prints, its exit codes."""
+"""``mxnetseg prepare``: the list, the output, the exit codes."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,13 +12,13 @@ COLOURS = np.array([(16, 32, 48), (0, 255, 0)], np.uint8)
 
 @pytest.fixture
 def painted(tmp_path):
-    """Five pictures with masks in two colours."""
+    """Five images with masks in two colours."""
     rng, source = np.random.default_rng(5), tmp_path / "painted"
     for i in range(5):
-        for kind, array, end in (("images", rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), "jpg"),
-                                 ("masks", COLOURS[rng.integers(0, 2, (30, 40))], "png")):
-            (source / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(source / kind / f"{i}.{end}")
+        for folder, array, suffix in (("images", rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), "jpg"),
+                                      ("masks", COLOURS[rng.integers(0, 2, (30, 40))], "png")):
+            (source / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(source / folder / f"{i}.{suffix}")
     (source / "classes.txt").write_text("ground #102030\ncat #00ff00\n")
     return source
 
@@ -33,27 +33,27 @@ def test_from_colours_to_a_configuration(painted, tmp_path, capsys):
     target = tmp_path / "pets"
     assert main(["prepare", "colors", str(painted), str(target), "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "10 files made, 0 were there" in out and "pets: 2 classes" in out and out.endswith("passed\n")
+    assert "10 files made, 0 up to date" in out and "pets: 2 classes" in out and out.endswith("passed\n")
     assert main(["prepare", "colours", str(painted), str(target)]) == 0
-    assert "0 files made, 10 were there" in capsys.readouterr().out
+    assert "0 files made, 10 up to date" in capsys.readouterr().out
     assert main(["check-data", str(target), "--write-config", str(tmp_path / "pets.yaml")]) == 0
     assert load_config(tmp_path / "pets.yaml").data.name == f"folder:{target}"
 
 
 def test_a_result_that_fails_its_audit(painted, tmp_path, capsys):
-    (painted / "images" / "0.jpg").write_bytes(b"no picture")
+    (painted / "images" / "0.jpg").write_bytes(b"not an image")
     assert main(["prepare", "colours", str(painted), str(tmp_path / "pets")]) == 1
-    assert "failed: 1 problem to mend" in capsys.readouterr().out
+    assert "failed: 1 problem to fix" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_goes_on(painted, tmp_path, monkeypatch, capsys):
-    calls, honest = [], base.cv2.imencode
+def test_an_interrupted_run_resumes(painted, tmp_path, monkeypatch, capsys):
+    calls, original = [], base.cv2.imencode
 
     def encode(*arguments):
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return honest(*arguments)
+        return original(*arguments)
 
     command = ["prepare", "colours", str(painted), str(tmp_path / "pets"), "--workers", "1"]
     with monkeypatch.context() as patch:
@@ -61,7 +61,7 @@ def test_an_interrupted_run_goes_on(painted, tmp_path, monkeypatch, capsys):
         assert main(command) == 130
     assert "interrupted" in capsys.readouterr().err
     assert main(command) == 0
-    assert " 0 were there" not in capsys.readouterr().out
+    assert " 0 up to date" not in capsys.readouterr().out
 
 
 def test_a_damaged_source(painted, tmp_path, capsys):
@@ -84,7 +84,7 @@ def test_a_damaged_source(painted, tmp_path, capsys):
 ])
 def test_wrong_use(painted, tmp_path, arguments, words, capsys):
     (tmp_path / "file").write_text("")
-    places = {"SRC": str(painted), "DST": str(tmp_path / "out"), "FILE": str(tmp_path / "file")}
-    assert main(["prepare", *(places.get(a, a) for a in arguments)]) == 2
+    paths = {"SRC": str(painted), "DST": str(tmp_path / "out"), "FILE": str(tmp_path / "file")}
+    assert main(["prepare", *(paths.get(a, a) for a in arguments)]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

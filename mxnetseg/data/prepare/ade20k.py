@@ -1,10 +1,9 @@
-"""The full ADE20K, with its thousands of names -> the 150 classes of the scene parsing benchmark."""
+"""Convert the full ADE20K, with thousands of names, to the 150 classes of the scene parsing benchmark."""
 from __future__ import annotations
 
 import logging
 import re
 from pathlib import Path
-from typing import List
 
 import numpy as np
 
@@ -17,7 +16,7 @@ _INDEX = "index_ade20k.mat"
 _SPLITS = ("training", "validation")
 _log = logging.getLogger(__name__)
 
-# Names of the benchmark's classes 1 to 150, as the index has them; '|' between names that are one class.
+# Names of the benchmark's classes 1 to 150, as in the index; '|' separates names of the same class.
 NAMES = """
 wall
 building, edifice
@@ -173,51 +172,50 @@ flag
 
 
 class ADE20KFull(Preparation):
-    """Masks are ``NAME_seg.png``, in which the name's number is ``red / 10 * 256 + green``, rounded down.
+    """Convert masks ``NAME_seg.png``, in which ``red // 10 * 256 + green`` is the number of a name in the index.
 
-    A class takes the name of the index that is the benchmark's, all its synonyms included. The pictures keep
-    their size; the benchmark's own, ADEChallengeData2016.zip, are scaled down, so that results are not quite the
-    same.
+    A name of the index belongs to a class if it equals the benchmark's name, with all synonyms. Images keep their
+    size. The benchmark's own images, ADEChallengeData2016.zip, are scaled down, so results differ slightly.
     """
 
     dataset = "ade20k"
-    needs = f"the full ADE20K: {_INDEX}, and images/ with training and validation somewhere below"
+    needs = f"the full ADE20K: {_INDEX}, and images/ with folders training and validation below"
     makes = "images/{training,validation}/NAME.jpg, annotations/{training,validation}/NAME.png (1..150, 0 = other)"
 
-    def jobs(self) -> List[Job]:
+    def jobs(self) -> list[Job]:
         root = self.find(_INDEX, what="ADE20K")
         self.index, self.table = root / _INDEX, _table(root / _INDEX)
-        jobs: List[Job] = []
+        jobs: list[Job] = []
         for image in list_files(root, (".jpg",)):
             split = next((part for part in image.relative_to(root).parts if part in _SPLITS), None)
             mask = image.with_name(f"{image.stem}_seg.png")
             if split is not None and mask.is_file():
                 jobs += self._pair(split, image, mask)
         if not jobs:
-            raise self.lacking("pictures with their NAME_seg.png, below training and validation")
+            raise self.source_error("images with their NAME_seg.png, below training and validation")
         return jobs
 
-    def _pair(self, split: str, image: Path, mask: Path) -> List[Job]:
-        pictures, masks = (self.target / kind / split / f"{image.stem}{suffix}"
-                           for kind, suffix in (("images", ".jpg"), ("annotations", ".png")))
-        return [Job(pictures, lambda: place(image, pictures), fingerprint(image), image),
-                Job(masks, lambda: write_png(self._ids(mask), masks), fingerprint(mask, self.index))]
+    def _pair(self, split: str, image: Path, mask: Path) -> list[Job]:
+        new_image = self.target / "images" / split / f"{image.stem}.jpg"
+        new_mask = self.target / "annotations" / split / f"{image.stem}.png"
+        return [Job(new_image, lambda: place(image, new_image), fingerprint(image), image),
+                Job(new_mask, lambda: write_png(self._ids(mask), new_mask), fingerprint(mask, self.index))]
 
     def _ids(self, path: Path) -> np.ndarray:
         rgb = read_image(path)
         number = rgb[..., 0].astype(np.int64) // 10 * 256 + rgb[..., 1]
         if number.max() >= len(self.table):
-            raise DataError("a mask holds names that the index does not know", where=path,
+            raise DataError("a mask holds names that are not in the index", where=path,
                             received=f"number {number.max()}; the index has {len(self.table) - 1}",
                             fix=f"take mask and {_INDEX} from the same release")
         return self.table[number]
 
 
 def _table(path: Path) -> np.ndarray:
-    """uint8 (n + 1,): number of a name in the index, from 1, -> class 1 to 150, 0 for all others.
+    """Return number of a name in the index, from 1, -> class 1 to 150, or 0 for other names: uint8 (n + 1,).
 
     Raises:
-        DataError: the file is no index of ADE20K.
+        DataError: the file is not an index of ADE20K.
     """
     index = read_mat(path)
     try:
@@ -225,6 +223,7 @@ def _table(path: Path) -> np.ndarray:
     except (KeyError, AttributeError, TypeError) as error:
         raise DataError("the index of ADE20K has no names", where=path, received=repr(error),
                         fix="restore it from the archive") from error
+
     classes = {_words(name): i for i, line in enumerate(NAMES, 1) for name in line.split("|")}
     table = np.array([0] + [classes.get(_words(name), 0) for name in names], np.uint8)
     missing = sorted(set(range(1, len(NAMES) + 1)) - set(table.tolist()))
@@ -235,5 +234,5 @@ def _table(path: Path) -> np.ndarray:
 
 
 def _words(name: str) -> str:
-    """A name with its synonyms, however they are separated and written."""
+    """Return a name with its synonyms in lower case, separated by single spaces."""
     return " ".join(re.split(r"[\s,;]+", name.strip().lower()))

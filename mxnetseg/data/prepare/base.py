@@ -1,13 +1,13 @@
-"""What every preparation is: a list of files to make, and the one way in which they are made."""
+"""Base class of the preparations, and the function that runs one: check, make the files, audit the result."""
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,204 +18,211 @@ from ..audit import audit
 from ..base import list_files, read_list
 from ..findings import Audit
 from ..folder import read_classes
-from ..parallel import TIMEOUT, in_parallel
+from ..listing import nfc
+from ..parallel import TIMEOUT, ProgressCallback, in_parallel, no_progress
+from .registry import PREPARATIONS
 from .stamp import STAMP, Stamp, fingerprint
 
-__all__ = ["Job", "Preparation", "Prepared", "STAMP", "composed", "files_by_name", "fingerprint", "place", "prepare",
+__all__ = ["Job", "Preparation", "Prepared", "STAMP", "files_by_name", "fingerprint", "place", "prepare",
            "read_json", "write_png", "write_text"]
 
-_DEPTH = 4  # folders below the source in which its parts are looked for
-
-Progress = Callable[[Iterable, int], Iterable]
+_SEARCH_DEPTH = 4  # levels of folders below the source that are searched for its parts
 
 
 class Job(NamedTuple):
     """One file to make.
 
     Attributes:
-        target: it is made if it is not there.
-        write: makes it, wholly or not at all; or leaves it out.
-        origin: :func:`fingerprint` of everything it is made from, the resolved classes included for a mask whose
-            ids depend on them. A later run makes the file again if its origin has changed.
-        source: the file that :func:`place` links or copies, for a target that may be this file itself.
+        target: path of the file; it is made if it does not exist.
+        write: writes the file atomically, or leaves it out.
+        origin: :func:`fingerprint` of all its sources; for masks whose ids depend on the classes, also of the classes.
+            A later run makes the file again if its origin has changed.
+        source: the file that :func:`place` links or copies; needed if the target may be this file itself.
     """
 
     target: Path
     write: Callable[[], None]
     origin: str
-    source: Optional[Path] = None
+    source: Path | None = None
 
 
 class Prepared(NamedTuple):
     """Result of :func:`prepare`.
 
     Attributes:
-        made: number of files written, the ``remade`` included.
-        kept: number of files that were there and up to date.
+        made: number of files written, including ``remade``.
+        kept: number of files that were up to date.
         left_out: number of files that the preparation leaves out.
-        audit: of the result.
-        remade: files, as paths below the target, that were there and whose source or classes have changed.
-        removed: files whose source is gone.
-        notes: sentences about what the user must learn of.
+        audit: audit of the result.
+        remade: existing files whose source or classes changed, as paths below the target.
+        removed: files whose source no longer exists.
+        notes: sentences that the user should read.
     """
 
     made: int
     kept: int
     left_out: int
     audit: Audit
-    remade: Tuple[str, ...] = ()
-    removed: Tuple[str, ...] = ()
-    notes: Tuple[str, ...] = ()
+    remade: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Preparation:
-    """Base of the conversions. A subclass declares the attributes below and writes :meth:`jobs`.
+    """Base class of the preparations. A subclass declares the attributes below and implements :meth:`jobs`.
 
     Args:
-        source: folder with the parts that ``needs`` names, or one above them.
+        source: folder with the parts that ``needs`` lists, or a folder above it.
         target: folder to write.
-        classes: file with the classes, see :func:`~mxnetseg.data.folder.read_classes`, if ``options`` has it.
+        classes: file with the classes (see :func:`~mxnetseg.data.folder.read_classes`), if ``options`` includes it.
 
     Attributes:
-        dataset: the data set that reads the result.
-        needs: what the source holds.
-        makes: what the result holds.
-        options: which of the further arguments it takes.
-        walks: it takes whatever it finds below the source, so that the target must not lie there.
+        dataset: name of the data set that reads the result.
+        needs: contents of the source, for messages.
+        makes: contents of the result, for messages.
+        options: names of the optional arguments that the preparation takes.
+        takes_all_files: True if it converts all files below the source, so the target must not be inside the source.
         classes: class names, set by :meth:`jobs` if they come from the source.
-        notes: sentences about what the user must learn of, added by :meth:`jobs`.
+        notes: sentences that the user should read, added by :meth:`jobs`.
+        texts: path below the target -> text, of the lists that :meth:`write_list` added.
     """
 
     dataset: str = "folder"
     needs: str = ""
     makes: str = ""
-    options: Tuple[str, ...] = ()
-    walks: bool = False
-    classes: Tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    takes_all_files: bool = False
+    classes: tuple[str, ...] = ()
 
-    def __init__(self, source: Path, target: Path, *, classes: Optional[Path] = None):
+    def __init__(self, source: Path, target: Path, *, classes: Path | None = None):
         self.source, self.target, self.classes_file = source, target, classes
-        self.notes: List[str] = []
-        self.texts: Dict[str, str] = {}
+        self.notes: list[str] = []
+        self.texts: dict[str, str] = {}
 
-    def jobs(self) -> List[Job]:
-        """The files to make, in a fixed order; reads lists and headers only.
+    def jobs(self) -> list[Job]:
+        """Return the files to make, in a fixed order. Reads lists and headers only.
 
         Raises:
-            DataNotFoundError, DataError: the source is not what ``needs`` says.
+            DataNotFoundError, DataError: the source is not as ``needs`` describes it.
         """
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Add the lists, which are written last: they say that the result is whole. Called after :meth:`jobs`."""
+        """Add the lists, which are written last to mark the result as complete. Called after :meth:`jobs`."""
 
-    def audited(self) -> Tuple[str, Path]:
-        """The data set to audit in the end, and its root."""
+    def result_dataset(self) -> tuple[str, Path]:
+        """Return the name and the root of the data set to audit at the end."""
         return self.dataset, self.target
 
-    # ---- what subclasses use ----------------------------------------------------------------
+    # ---- helpers for subclasses ----------------------------------------------------------------
 
-    def find(self, *parts: str, what: str, optional: bool = False) -> Optional[Path]:
-        """The folder, at or below the source, that holds all ``parts``.
+    def find(self, *parts: str, what: str, optional: bool = False) -> Path | None:
+        """Return the folder, at or below the source, that holds all ``parts``.
+
+        Args:
+            parts: paths of files or folders below the folder.
+            what: description of the folder, for the message.
+            optional: return None if there is no such folder.
 
         Raises:
-            DataNotFoundError: there is none.
+            DataNotFoundError: there is no such folder.
         """
-        for folder in _folders(self.source, _DEPTH):
+        for folder in _folders(self.source, _SEARCH_DEPTH):
             if all((folder / part).exists() for part in parts):
                 return folder
         if optional:
             return None
-        raise self.lacking(f"a folder with {', '.join(parts)} ({what})")
+        raise self.source_error(f"a folder with {', '.join(parts)} ({what})")
 
-    def lacking(self, what: str) -> DataNotFoundError:
-        """The error for a source that lacks something."""
+    def source_error(self, what: str) -> DataNotFoundError:
+        """Return the error for a source that lacks a part."""
         return DataNotFoundError(f"the source lacks {what}", where=self.source.absolute(),
-                                 fix=f"SRC, or a folder below it, holds {self.needs}")
+                                 fix=f"give a SRC that holds, itself or in a folder below: {self.needs}")
 
-    def given_classes(self) -> Optional[Path]:
-        """The file that names the classes: the option's, else the source's classes.txt; None without either."""
-        beside = self.source / "classes.txt"
-        return self.classes_file or (beside if beside.is_file() else None)
+    def find_classes_file(self) -> Path | None:
+        """Return the file that names the classes: the option's, else the source's classes.txt, else None."""
+        default = self.source / "classes.txt"
+        return self.classes_file or (default if default.is_file() else None)
 
-    def named_classes(self) -> Optional[Tuple[str, ...]]:
-        """The classes of :meth:`given_classes`, None if there are none."""
-        file = self.given_classes()
+    def read_given_classes(self) -> tuple[str, ...] | None:
+        """Return the class names in :meth:`find_classes_file`, or None without such a file."""
+        file = self.find_classes_file()
         return read_classes(file)[0] if file else None
 
     def write_list(self, name: str, lines: Iterable[str]) -> None:
-        """Add a list, to be written below the target, one entry a line."""
+        """Add a list with one entry a line, to be written below the target."""
         self.texts[name] = "".join(f"{line}\n" for line in lines)
 
     def copy_lists(self) -> None:
-        """Take over train.txt, val.txt and test.txt if the source has them."""
+        """Add train.txt, val.txt and test.txt of the source, if it has them."""
         for split in ("train", "val", "test"):
             if (self.source / f"{split}.txt").is_file():
-                self.write_list(f"{split}.txt", map(composed, read_list(self.source / f"{split}.txt")))
+                self.write_list(f"{split}.txt", map(nfc, read_list(self.source / f"{split}.txt")))
 
 
-def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[PathLike] = None, force: bool = False,
-            boxes: Optional[str] = None, workers: Optional[int] = None, timeout: float = TIMEOUT,
-            progress: Optional[Progress] = None) -> Prepared:
-    """Convert a source into what its data set reads, and audit the result.
+def prepare(name: str, source: PathLike, target: PathLike, *, classes: PathLike | None = None, force: bool = False,
+            boxes: str | None = None, workers: int | None = None, timeout: float = TIMEOUT,
+            progress: ProgressCallback | None = None) -> Prepared:
+    """Convert a source to the layout that its data set reads, and audit the result.
 
-    The source is not changed. Images that need no change are hard links to the source's where the file system
-    allows it, else copies. A file whose sources and classes are as before is kept; if they have changed it is made
-    again, and it is removed if its source is gone.
+    The source is not changed. Images that need no conversion become hard links to the source's files if the file
+    system allows it, else copies. A file is kept if its sources and classes are unchanged, made again if they changed,
+    and removed if its source no longer exists.
 
     Args:
-        name: a name of :data:`~mxnetseg.data.prepare.PREPARATIONS`.
-        source: folder with what the preparation needs.
+        name: a name in :data:`~mxnetseg.data.prepare.PREPARATIONS`.
+        source: folder with the files that the preparation needs.
         target: folder to write.
-        classes: file with the classes, for those that take one.
-        force: make all files again, those that were edited included.
-        boxes: ``'ignore'`` or ``'fill'``: use of objects with a box but no outline, for those that take it.
-        workers: threads; default one for each core.
+        classes: file with the classes, for a preparation with this option.
+        force: make all files again, even files that were edited.
+        boxes: ``'ignore'`` or ``'fill'`` objects with a box but no outline, for a preparation with this option.
+        workers: number of threads; default one for each core.
         timeout: seconds to wait for one file.
         progress: wraps a stream of items: ``progress(items, count)``.
 
     Raises:
-        UnknownNameError: no such preparation.
-        UsageError: an option that it does not take; a target with files of another preparation or source, files
-            of unknown origin, or outdated files that were edited; or a target inside the source.
-        DataNotFoundError: the source lacks something.
-        DataError: a file of the source is damaged. What was made before stays.
-        EnvironmentProblem: a package is needed to read the source.
+        UnknownNameError: there is no such preparation.
+        UsageError: the preparation does not take an option; the target is inside the source; or the target holds files
+            of another preparation or source, files of unknown origin, or outdated files that were edited.
+        DataNotFoundError: the source lacks a part.
+        DataError: a source file is damaged. Files made before stay.
+        EnvironmentProblem: a package to read the source is not installed.
     """
-    from . import PREPARATIONS
-
-    kind, name = PREPARATIONS.get(name), PREPARATIONS.resolve(name)
+    preparation_class, name = PREPARATIONS.get(name), PREPARATIONS.resolve(name)
     source, target = expand(source), expand(target)
-    options: Dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
+    options: dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
     options.update({} if boxes is None else {"boxes": boxes})
     for option in options:
-        if option not in kind.options:
+        if option not in preparation_class.options:
             raise UsageError(f"the preparation {name!r} takes no {option}", received=options[option],
                              fix=f"leave out --{option}")
     if not source.exists():
-        raise DataNotFoundError("there is no such source", where=source.absolute(), fix=f"SRC holds {kind.needs}")
-    if kind.walks and source.resolve() in (target.resolve(), *target.resolve().parents):
-        raise UsageError("the target lies inside the source, where it would be taken for a part of it",
+        raise DataNotFoundError("there is no such source", where=source.absolute(),
+                                fix=f"give a SRC that holds {preparation_class.needs}")
+    if preparation_class.takes_all_files and source.resolve() in (target.resolve(), *target.resolve().parents):
+        raise UsageError("the target is inside the source, so its files would be converted as well",
                          where=target.absolute(), fix="choose a DST outside SRC")
-    preparation = kind(source, target, **options)
-    jobs = _checked(preparation.jobs(), target)
+
+    preparation = preparation_class(source, target, **options)
+    jobs = _jobs_by_path(preparation.jobs(), target)
     preparation.finish()
     lists = {file: Job(target / file, partial(write_text, target / file, text), fingerprint(text))
              for file, text in preparation.texts.items()}
+
     stamp = Stamp(target, name, source, preparation.classes)
     stamp.begin({file: job.origin for file, job in {**jobs, **lists}.items()
-                 if not _is_its_source(job)}, force=force)
+                 if not _is_own_source(job)}, force=force)
     unfinished = set(stamp.unfinished)
 
-    def make(file: str, job: Job) -> Optional[bool]:
-        """Return True if the file was made, False if it was up to date, None if it is left out."""
+    def make(file: str, job: Job) -> bool | None:
+        """Return True if the file was made, False if it was up to date, None if it was left out."""
         if file in unfinished:
-            _named(job)
+            _run(job)
             return stamp.note(file, job.origin) or None
         return False if job.target.exists() else None
 
     counts = {True: 0, False: 0, None: 0}
-    bar = progress or (lambda items, count: items)
+    bar = progress or no_progress
     try:
         done = in_parallel(lambda item: make(*item), jobs.items(), workers=workers, timeout=timeout,
                            where=lambda item: item[1].target)
@@ -226,19 +233,20 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: Optional[
         stamp.end()
     finally:
         stamp.close()
-    dataset, root = preparation.audited()
+
+    dataset, root = preparation.result_dataset()
     result = audit(dataset, root=root, workers=workers, timeout=timeout, progress=progress)
     return Prepared(counts[True], counts[False], counts[None], result, tuple(n for n in stamp.remade if n in jobs),
                     tuple(stamp.removed), (*stamp.notes, *preparation.notes))
 
 
-def _checked(jobs: Iterable[Job], target: Path) -> Dict[str, Job]:
-    """Path below the target -> job. Refuse files outside of it, and two sources of one file.
+def _jobs_by_path(jobs: Iterable[Job], target: Path) -> dict[str, Job]:
+    """Return path below the target -> job.
 
     Raises:
-        DataError: see above.
+        DataError: a path leads out of the target, or two sources have the same path.
     """
-    found: Dict[str, Job] = {}
+    found: dict[str, Job] = {}
     for job in jobs:
         parts = job.target.relative_to(target).parts if target in job.target.parents else ("..",)
         if ".." in parts:
@@ -246,18 +254,18 @@ def _checked(jobs: Iterable[Job], target: Path) -> Dict[str, Job]:
                             received=job.target, fix="correct this name in the source's lists or annotations")
         file = "/".join(parts)
         if found.setdefault(file, job).origin != job.origin:
-            raise DataError("two files of the source become one file of the target", where=job.target,
+            raise DataError("two source files become the same target file", where=job.target,
                             fix="rename one of them")
     return found
 
 
-def _is_its_source(job: Job) -> bool:
-    """Return whether a file is to stay where it is, since the target is the folder of the source."""
+def _is_own_source(job: Job) -> bool:
+    """Return whether source and target of a job are the same file, which must stay."""
     return job.source is not None and os.path.realpath(job.source) == os.path.realpath(job.target)
 
 
-def _named(job: Job) -> None:
-    """Run a job; whatever a library throws becomes an error with the file's name."""
+def _run(job: Job) -> None:
+    """Run a job. An exception of a library becomes an error with the name of the file."""
     try:
         job.write()
     except MXNetSegError:
@@ -265,15 +273,15 @@ def _named(job: Job) -> None:
     except Exception as error:
         raise DataError("a file could not be made from its source", where=job.target,
                         received=f"{type(error).__name__}: {error}",
-                        fix="check the source's file of this name; what has been made so far stays") from error
+                        fix="check the source file of this name, then run again; files made so far are kept") from error
 
 
 def _folders(top: Path, depth: int) -> Iterator[Path]:
-    """``top`` and the folders below it, nearest first."""
+    """Yield ``top`` and the folders below it, nearest first."""
     level = [top] if top.is_dir() else []
     for _ in range(depth):
         yield from level
-        below: List[Path] = []
+        below: list[Path] = []
         for folder in level:
             with os.scandir(folder) as entries:
                 below += sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
@@ -285,18 +293,19 @@ def _folders(top: Path, depth: int) -> Iterator[Path]:
 
 
 def place(source: Path, target: Path) -> None:
-    """Put a file of the source in its place, unchanged: as a hard link, or as a copy on another file system.
+    """Link a source file into the target, or copy it if the file system has no hard links.
 
     Raises:
-        DataNotFoundError: there is no such file.
+        DataNotFoundError: the source file does not exist.
     """
     if not source.is_file():
-        raise DataNotFoundError("a file of the source is missing", where=source,
-                                fix="unpack the source again; what has been made so far stays")
+        raise DataNotFoundError("a source file is missing", where=source,
+                                fix="unpack the source again, then run again; files made so far are kept")
     if target.exists():
         if os.path.samefile(source, target):
             return
         target.unlink()
+
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(os.path.realpath(source), target)
@@ -306,7 +315,7 @@ def place(source: Path, target: Path) -> None:
 
 
 def write_png(array: np.ndarray, target: Path) -> None:
-    """Write a mask, uint8 (H, W), or a picture, uint8 (H, W, 3) RGB, atomically."""
+    """Write a mask, uint8 (H, W), or an image, uint8 (H, W, 3) RGB, atomically."""
     array = np.ascontiguousarray(array if array.ndim == 2 else array[..., ::-1])
     _, data = cv2.imencode(".png", array)
     with atomic_write(target) as stream:
@@ -322,41 +331,36 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Return the content of a JSON file.
 
     Raises:
-        DataNotFoundError: there is no such file.
-        DataError: it is damaged, no JSON or no regular file.
+        DataNotFoundError: the file does not exist.
+        DataError: it is damaged, not JSON, or not a regular file.
     """
     problem = no_file(path)
     if problem not in (None, "is not there"):
-        raise DataError(f"a file of annotations {problem}", where=path, fix="restore it from its source, or remove it")
+        raise DataError(f"an annotation file {problem}", where=path, fix="restore it from its source, or remove it")
     try:
         return json.loads(path.read_bytes())  # UTF-8, -16 or -32, with or without a byte order mark
     except FileNotFoundError:
-        raise DataNotFoundError("a file of annotations is missing", where=path,
+        raise DataNotFoundError("an annotation file is missing", where=path,
                                 fix="unpack the source again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError("a file of annotations is damaged or no JSON", where=path, received=error,
+        raise DataError("an annotation file is damaged or not JSON", where=path, received=error,
                         fix="restore it from its source") from error
 
 
-def composed(name: str) -> str:
-    """Unicode's composed form of a name. macOS writes names decomposed, which look the same and compare unequal."""
-    return unicodedata.normalize("NFC", name)
-
-
-def files_by_name(folder: Path, suffixes: Sequence[str]) -> Dict[str, Path]:
-    """Path below ``folder`` without extension, :func:`composed` -> file.
+def files_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Return path below ``folder`` without extension, in Unicode form NFC -> file.
 
     Raises:
-        DataError: two files of one name.
+        DataError: two files have the same name.
     """
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for path in list_files(folder, suffixes):
-        name = composed(path.relative_to(folder).with_suffix("").as_posix())
+        name = nfc(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
-            raise DataError("two files share one name", where=f"{found[name]}\n{path}",
+            raise DataError("two files have the same name", where=f"{found[name]}\n{path}",
                             fix="remove or rename one of them")
         found[name] = path
     return found

@@ -1,24 +1,25 @@
-"""Read a JSON file in COCO's form. Its structure is checked here, once, so that nothing after it meets a surprise."""
+"""Check the structure of a JSON file in COCO's format once, on reading."""
 from __future__ import annotations
 
 import os
 import reprlib
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Hashable, NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import DataError
 from ..base import IMAGE_SUFFIXES
 from ..headers import HIGHEST_LIMIT, pixel_limit
 
 PARTS = ("images", "annotations", "categories")
-_MOST = 1e6  # size of a coordinate, in pixels
-_ABSENT = (None, [], "", {})  # how exporters write that there is no outline
+_MAX_COORDINATE = 1e6  # pixels
+_NO_OUTLINE = (None, [], "", {})  # values that exporters write for a missing outline
 
 
 class CocoImage(NamedTuple):
-    """One image: its path relative to the JSON file, with '/' between its parts, and its size in pixels."""
+    """One image: its path relative to the JSON file, with forward slashes, and its size in pixels."""
 
     id: Hashable
     path: str
@@ -30,10 +31,10 @@ class Annotation(NamedTuple):
     """One object.
 
     Attributes:
-        where: its place in the file, such as ``annotations[12]``.
-        category: id of its category.
-        outline: polygons or run lengths, as for :func:`~mxnetseg.data.prepare.shapes.segment`; None without one.
-        box: left, top, width, height in pixels; None without one that has an area.
+        where: position in the file, such as ``annotations[12]``.
+        category: id of the category.
+        outline: polygons or run lengths, as for :func:`~mxnetseg.data.prepare.shapes.segment`; None if missing.
+        box: left, top, width, height in pixels; None if missing or without an area.
     """
 
     where: str
@@ -46,12 +47,12 @@ class CocoFile(NamedTuple):
     """The content of a file.
 
     Attributes:
-        path: of the file.
-        images: in the order of the file.
-        annotations: id of an image -> its objects that have an outline or a box, in the order of the file.
+        path: path of the file.
+        images: images in the order of the file.
+        annotations: id of an image -> its objects with an outline or a box, in the order of the file.
         categories: id -> name.
-        parents: names that categories give as their supercategory.
-        warnings: sentences about annotations that are left out.
+        parents: names of supercategories.
+        warnings: sentences about annotations that are left out or have the same id.
     """
 
     path: Path
@@ -66,28 +67,30 @@ def parse(path: Path, content: Any) -> CocoFile:
     """Check the content of a JSON file and return it.
 
     Args:
-        path: of the file, for messages.
-        content: what the file holds.
+        path: path of the file, for messages.
+        content: parsed content of the file.
 
     Raises:
-        DataError: it is not in COCO's form. The message names the first element that is wrong.
+        DataError: it is not in COCO's format. The message names the first wrong element.
     """
     check = _Checker(path)
-    check.kind(content, dict, "", "an object with the keys " + ", ".join(PARTS))
+    check.expect_type(content, dict, "", "an object with the keys " + ", ".join(PARTS))
     for part in PARTS:
-        check.kind(content.get(part), list, part, "a list")
+        check.expect_type(content.get(part), list, part, "a list")
+
     categories = check.by_id(content["categories"], "categories")
     names = {key: check.name(category.get("name"), f"{where}.name") for key, (where, category) in categories.items()}
     parents = {str(c.get("supercategory")) for _, c in categories.values() if c.get("supercategory") != c["name"]}
     found = check.by_id(content["images"], "images")
     images = [check.image(key, where, image) for key, (where, image) in found.items()]
     sizes = {image.id: image for image in images}
+
     annotations: dict[Hashable, list[Annotation]] = defaultdict(list)
     skipped: dict[str, list[str]] = defaultdict(list)
     ids: Counter = Counter()
     for i, item in enumerate(content["annotations"]):
         where = f"annotations[{i}]"
-        check.kind(item, dict, where, "an object")
+        check.expect_type(item, dict, where, "an object")
         image_id = check.id(item.get("image_id"), f"{where}.image_id")
         if image_id not in sizes:
             skipped["belong to no image of the file"].append(f"{where}.image_id {image_id!r}")
@@ -99,153 +102,158 @@ def parse(path: Path, content: Any) -> CocoFile:
         if "id" in item:
             ids[check.id(item["id"], f"{where}.id")] += 1
         if _is_outside(annotation, sizes[image_id]):
-            skipped["lie outside their image"].append(where)
+            skipped["are outside their image"].append(where)
             continue
         annotations[image_id].append(annotation)
+
     _check_known(path, content, skipped["belong to no image of the file"])
     _check_units(path, annotations)
-    warnings = [f"{path}: {len(places)} of {len(content['annotations'])} annotations {why} and are left out, the first "
-                f"is {places[0]}" for why, places in skipped.items() if places]
-    twice = [key for key, count in ids.items() if count > 1]
-    if twice:
-        warnings.append(f"{path}: {len(twice)} ids are given to several annotations, the first is {twice[0]!r}; "
-                        "all of these annotations are painted")
+    warnings = [f"{path}: {len(elements)} of {len(content['annotations'])} annotations {reason} and are left out, the "
+                f"first is {elements[0]}" for reason, elements in skipped.items() if elements]
+    repeated = [key for key, count in ids.items() if count > 1]
+    if repeated:
+        warnings.append(f"{path}: {len(repeated)} ids are given to several annotations, the first is {repeated[0]!r}; "
+                        "all of these annotations are used")
     return CocoFile(path, images, annotations, names, parents, warnings)
 
 
 class _Checker:
-    """Checks of single elements; each raises the error that names file and element."""
+    """Checks of single elements, whose errors name the file and the element."""
 
     def __init__(self, path: Path):
         self.file = path
 
-    def refuse(self, where: str, expected: str, received: Any, fix: str = "") -> DataError:
+    def error(self, where: str, expected: str, received: Any, fix: str = "") -> DataError:
         return DataError(
-            f"a file of annotations is not in COCO's form: {where or 'the file'}: expected {expected}", where=self.file,
+            f"an annotation file is not in COCO's format: {where or 'the file'}: expected {expected}", where=self.file,
             received=reprlib.repr(received),
-            fix=fix or "correct or remove this element; https://cocodataset.org/#format-data describes the form")
+            fix=fix or "correct or remove this element; https://cocodataset.org/#format-data describes the format")
 
-    def kind(self, value: Any, kind: type, where: str, expected: str) -> Any:
-        if not isinstance(value, kind):
-            raise self.refuse(where, expected, value)
+    def expect_type(self, value: Any, expected_type: type, where: str, expected: str) -> Any:
+        if not isinstance(value, expected_type):
+            raise self.error(where, expected, value)
         return value
 
     def id(self, value: Any, where: str) -> Hashable:
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise self.refuse(where, "a whole number or a text", value)
+            raise self.error(where, "a whole number or text", value)
         return value
 
     def by_id(self, items: list, part: str) -> dict[Hashable, tuple[str, dict]]:
-        """Return id -> place and element."""
+        """Return id -> position in the file and element."""
         found: dict[Hashable, tuple[str, dict]] = {}
         for i, item in enumerate(items):
             where = f"{part}[{i}]"
-            self.kind(item, dict, where, "an object")
+            self.expect_type(item, dict, where, "an object")
             key = self.id(item.get("id"), f"{where}.id")
             if key in found:
-                raise self.refuse(f"{where}.id", f"another id than that of {found[key][0]}", key,
+                raise self.error(f"{where}.id", f"a different id from {found[key][0]}", key,
                                   "give each element its own id")
             found[key] = where, item
         return found
 
     def name(self, value: Any, where: str) -> str:
-        """Return the name of a category, which must be one line of classes.txt."""
+        """Return the name of a category, which must fit on one line of classes.txt."""
         if not _is_line(value) or "#" in value:
-            raise self.refuse(where, "a name of one line without '#'", value, "rename this category")
+            raise self.error(where, "a name of one line without '#'", value, "rename this category")
         return value.strip()
 
     def image(self, key: Hashable, where: str, image: dict) -> CocoImage:
         height, width = (self._side(image.get(side), f"{where}.{side}") for side in ("height", "width"))
         if height * width > pixel_limit():
-            raise self.refuse(where, f"at most {pixel_limit()} pixels", f"{height} x {width}")
+            raise self.error(where, f"at most {pixel_limit()} pixels", f"{height} x {width}")
         return CocoImage(key, self._path(image.get("file_name"), f"{where}.file_name"), height, width)
 
     def _side(self, value: Any, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= HIGHEST_LIMIT \
                 or value != int(value):
-            raise self.refuse(where, "a whole number of pixels, at least 1", value)
+            raise self.error(where, "a whole number of pixels, at least 1", value)
         return int(value)
 
     def _path(self, value: Any, where: str) -> str:
-        """Return the path of an image in its simplest form; it may begin with '..'."""
+        """Return the normalised path of an image, which may begin with '..'."""
         if not _is_line(value):
-            raise self.refuse(where, "the name of an image", value)
+            raise self.error(where, "the name of an image", value)
         path = value.replace("\\", "/")
         if path.startswith(("/", "~")) or path[1:2] == ":":
-            raise self.refuse(where, "a path relative to this file", value,
-                              "write the path below the folder of this file, or the name of the image alone")
+            raise self.error(where, "a path relative to this file", value,
+                              "write the path below the folder of this file, or only the name of the image")
+
         path = os.path.normpath(path)
         if not path.lower().endswith(IMAGE_SUFFIXES):
-            raise self.refuse(where, f"a name that ends in {', '.join(IMAGE_SUFFIXES)}", value,
+            raise self.error(where, f"a name that ends in {', '.join(IMAGE_SUFFIXES)}", value,
                               "convert the image, or remove it and its annotations")
         if any(part.startswith(".") and part != ".." for part in path.split("/")):
-            raise self.refuse(where, "a name without a leading dot, since hidden files are passed over", value,
+            raise self.error(where, "a name without a leading dot, since hidden files are skipped", value,
                               "rename this file or folder")
         return path
 
     def annotation(self, item: dict, where: str, names: dict[Hashable, str]) -> Annotation:
         category = self.id(item.get("category_id"), f"{where}.category_id")
         if category not in names:
-            raise self.refuse(f"{where}.category_id", "the id of a category of this file", category,
-                              "add the category, or remove this annotation; there are " +
+            raise self.error(f"{where}.category_id", "the id of a category of this file", category,
+                              "add the category, or remove this annotation; categories: " +
                               reprlib.repr(sorted(map(str, names))))
         outline = item.get("segmentation")
         box = self._box(item.get("bbox"), f"{where}.bbox")
-        if outline in _ABSENT or (isinstance(outline, list) and all(part == [] for part in outline)):
+        if outline in _NO_OUTLINE or (isinstance(outline, list) and all(part == [] for part in outline)):
             return Annotation(where, category, None, box)
-        where_ = f"{where}.segmentation"
+
+        outline_where = f"{where}.segmentation"
         if isinstance(outline, dict):
-            self._runs(outline, where_)
+            self._runs(outline, outline_where)
         else:
-            for i, part in enumerate(self.kind(outline, list, where_, "a list of polygons, or run lengths")):
-                self._polygon(part, f"{where_}[{i}]")
+            self.expect_type(outline, list, outline_where, "a list of polygons, or run lengths")
+            for i, part in enumerate(outline):
+                self._polygon(part, f"{outline_where}[{i}]")
         return Annotation(where, category, outline, box)
 
     def _polygon(self, part: Any, where: str) -> None:
-        self.kind(part, list, where, "a list of numbers [x, y, x, y, ...]")
+        self.expect_type(part, list, where, "a list of numbers [x, y, x, y, ...]")
         if len(part) < 6:
-            raise self.refuse(where, "at least 6 numbers, x and y of 3 corners", part)
+            raise self.error(where, "at least 6 numbers, x and y of 3 corners", part)
         if len(part) % 2:
-            raise self.refuse(where, "an even number of numbers, x and y of each corner", part)
+            raise self.error(where, "an even number of numbers, x and y of each corner", part)
         self._numbers(part, where)
 
     def _runs(self, runs: dict, where: str) -> None:
         size, counts = runs.get("size"), runs.get("counts")
         if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
-            raise self.refuse(f"{where}.size", "[height, width]", size)
+            raise self.error(f"{where}.size", "[height, width]", size)
         if isinstance(counts, list):
             for i, count in enumerate(counts):
                 if type(count) is not int or not 0 <= count <= HIGHEST_LIMIT:
-                    raise self.refuse(f"{where}.counts[{i}]", "a number of pixels", count)
+                    raise self.error(f"{where}.counts[{i}]", "a number of pixels", count)
         elif not isinstance(counts, str):
-            raise self.refuse(f"{where}.counts", "a list of numbers, or a text", counts)
+            raise self.error(f"{where}.counts", "a list of numbers, or a text", counts)
 
     def _box(self, box: Any, where: str) -> tuple[float, float, float, float] | None:
         if box in (None, []):
             return None
-        self.kind(box, list, where, "[left, top, width, height]")
+        self.expect_type(box, list, where, "[left, top, width, height]")
         if len(box) != 4:
-            raise self.refuse(where, "4 numbers: left, top, width, height", box)
+            raise self.error(where, "4 numbers: left, top, width, height", box)
         self._numbers(box, where)
         return tuple(box) if box[2] > 0 and box[3] > 0 else None
 
     def _numbers(self, values: list, where: str) -> None:
-        if set(map(type, values)) <= {int, float} and -_MOST <= min(values) and max(values) <= _MOST \
+        are_numbers = set(map(type, values)) <= {int, float}
+        if are_numbers and -_MAX_COORDINATE <= min(values) and max(values) <= _MAX_COORDINATE \
                 and sum(values) == sum(values):  # a sum with NaN in it is not equal to itself
             return
         for i, value in enumerate(values):
-            if type(value) not in (int, float) or not -_MOST <= value <= _MOST:
-                raise self.refuse(f"{where}[{i}]", f"a number of pixels, at most {_MOST:.0f}", value)
+            if type(value) not in (int, float) or not -_MAX_COORDINATE <= value <= _MAX_COORDINATE:
+                raise self.error(f"{where}[{i}]", f"a number of pixels, at most {_MAX_COORDINATE:.0f}", value)
 
 
 def _is_line(value: Any) -> bool:
-    """Return whether a value is a text of one line, without characters that no file can hold or no screen show."""
+    """Return whether a value is text of one line without control characters and surrogates."""
     return isinstance(value, str) and bool(value.strip()) and not any(
         unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value)
 
 
 def _is_outside(annotation: Annotation, image: CocoImage) -> bool:
-    """Return whether no part of an outline, or without one of the box, can touch the image."""
+    """Return whether the outline, or the box if there is no outline, is completely outside the image."""
     if isinstance(annotation.outline, dict):
         return False
     if annotation.outline is None:
@@ -257,19 +265,19 @@ def _is_outside(annotation: Annotation, image: CocoImage) -> bool:
 
 
 def _check_known(path: Path, content: dict, unknown: list[str]) -> None:
-    """Refuse a file none of whose annotations belongs to an image: its ids are other ones, such as '7' instead of 7."""
+    """Refuse a file if none of its annotations belongs to an image, for instance because of ids '7' instead of 7."""
     if unknown and len(unknown) == len(content["annotations"]):
         ids = reprlib.repr([image["id"] for image in content["images"]])
         raise DataError("no annotation belongs to an image of its file", where=path,
                         received=f"{unknown[0]}; the images have the ids {ids}",
-                        fix="write each image's id into the image_id of its annotations")
+                        fix="set the image_id of each annotation to the id of its image")
 
 
 def _check_units(path: Path, annotations: dict[Hashable, list[Annotation]]) -> None:
-    """Refuse fractions of the image's size, which would be painted as a spot in the upper left corner."""
+    """Refuse coordinates given as fractions of the image's size, which would all fall into the first pixel."""
     polygons = [part for found in annotations.values() for a in found if isinstance(a.outline, list)
                 for part in a.outline if part]
     if polygons and max(map(max, polygons)) <= 1:
-        raise DataError("the corners of all polygons lie within one pixel: they seem to be fractions of the image's "
+        raise DataError("the corners of all polygons are within one pixel, so they seem to be fractions of the image's "
                         "size", where=path, received=reprlib.repr(polygons[0]),
-                        fix="export the annotations again in pixels, which COCO's form asks for")
+                        fix="export the annotations again with coordinates in pixels")

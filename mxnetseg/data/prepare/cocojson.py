@@ -1,9 +1,8 @@
-"""The user's own annotations in COCO's form -> folder data."""
+"""Convert the user's own annotations in COCO's format to folder data."""
 from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,19 +12,20 @@ from PIL import Image
 
 from ...errors import DataError, UsageError
 from ..base import IGNORE, IMAGE_SUFFIXES, list_files
+from ..listing import nfc
 from ..splits import group_of, split_of
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .cocofile import PARTS, Annotation, CocoFile, CocoImage, parse
 from .shapes import polygon, segment
 
 _BACKGROUND = ("background", "_background_")
-_MOST_CLASSES = 255
+_MAX_CLASSES = 255
 _SHOWN = 3
 _log = logging.getLogger(__name__)
 
 
 class _Item(NamedTuple):
-    """An image of a JSON file: where it is, and which split it belongs to."""
+    """Image of a JSON file, with its path and split."""
 
     file: CocoFile
     image: CocoImage
@@ -34,23 +34,23 @@ class _Item(NamedTuple):
 
 
 class COCOJson(Preparation):
-    """Each category becomes a class, after a class ``background`` for what no instance covers.
+    """Convert each category to a class, after a class ``background`` for pixels without an instance.
 
-    The classes are those of ``classes.txt``, if there is one; if it has no ``background``, the uncovered is
-    ignored. Otherwise they are the categories in the order of their ids. Small instances lie over large ones.
+    The classes come from ``classes.txt``, if it exists; if it has no ``background``, pixels without an instance are
+    ignored. Otherwise the classes are the categories, ordered by id. Small instances are drawn over large ones.
 
-    The splits are what the names of the JSON files, of their folders and of the images' folders mean, by
-    :func:`~mxnetseg.data.splits.split_of`. If none of them means a split, or all mean train, all images come together.
+    The split of an image follows from the names of the JSON file, its folder and the image's folder, by
+    :func:`~mxnetseg.data.splits.split_of`. If no name means a split, or all mean train, the images are not split.
 
     Args:
-        boxes: what to do with objects that have a box and no outline: ``'ignore'`` makes the box's pixels ignored
-            where no outlined object is, ``'fill'`` paints the box as the class; None refuses such objects.
+        boxes: treatment of objects with a box but no outline: ``'ignore'`` ignores the pixels of the box where there
+            is no outlined object, ``'fill'`` fills the box with the class; None refuses such objects.
     """
 
-    needs = "COCO's JSON files, one for all or one for each split, and the images; classes.txt is optional"
+    needs = "JSON files in COCO's format, one in all or one for each split, and the images; classes.txt is optional"
     makes = "folder data: images/, masks/NAME.png and classes.txt"
     options = ("classes", "boxes")
-    walks = True
+    takes_all_files = True
 
     def __init__(self, source: Path, target: Path, *, classes: Path | None = None, boxes: str | None = None):
         super().__init__(source, target, classes=classes)
@@ -60,23 +60,24 @@ class COCOJson(Preparation):
 
     def jobs(self) -> list[Job]:
         files = self._read()
-        self.classes = self.named_classes() or self._classes_of(files)
-        if len(self.classes) > _MOST_CLASSES:
+        self.classes = self.read_given_classes() or self._classes_of(files)
+        if len(self.classes) > _MAX_CLASSES:
             raise DataError("too many categories for 8-bit masks", where=self.source.absolute(),
-                            received=f"{len(self.classes)} classes, background included",
-                            fix=f"keep at most {_MOST_CLASSES}: the value 255 means ignore")
+                            received=f"{len(self.classes)} classes, including background",
+                            fix=f"keep at most {_MAX_CLASSES}, since the value 255 means ignore")
         self._check_categories(files)
         self._check_boxes(files)
+
         self._images: dict[str, list[str]] = defaultdict(list)
         for path in list_files(self.folder, IMAGE_SUFFIXES):
-            self._images[_composed(path.name)].append(path.relative_to(self.folder).as_posix())
-        items = self._together(self._located(files))
+            self._images[nfc(path.name)].append(path.relative_to(self.folder).as_posix())
+        items = self._merge_lone_split(self._find_images(files))
         self._report(items)
-        return [job for item, name in zip(items, self._names(items)) for job in (self._image(item, name),
-                                                                                 self._mask(item, name))]
+        return [job for item, name in zip(items, self._names(items))
+                for job in (self._image(item, name), self._mask(item, name))]
 
     def finish(self) -> None:
-        given = self.given_classes()
+        given = self.find_classes_file()
         self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines() if given else self.classes)
 
     # ---- files and classes ----------------------------------------------------------------------
@@ -89,8 +90,9 @@ class COCOJson(Preparation):
                 files.append(parse(path, content))
             else:
                 others.append(self._short(path))
+
         if not files:
-            raise self.lacking("a JSON file with images, annotations and categories")
+            raise self.source_error("a JSON file with images, annotations and categories")
         if others:
             _log.warning("%d JSON files without images, annotations and categories are left out: %s", len(others),
                          _some(others))
@@ -104,22 +106,23 @@ class COCOJson(Preparation):
         for file in files:
             for key, name in file.categories.items():
                 if by_id.setdefault(key, name) != name:
-                    raise DataError("two files give one category different names", where=file.path,
+                    raise DataError("two files give the same category different names", where=file.path,
                                     received=f"{key}: {by_id[key]!r} and {name!r}",
-                                    fix="use the same categories in all files, or convert them one by one")
+                                    fix="use the same categories in all files, or convert the files one by one")
+
         used = {file.categories[a.category] for file in files for found in file.annotations.values() for a in found}
-        # Roboflow's category 0 is the project, of which the classes are parts
+        # Roboflow's category 0 is the project, the supercategory of all classes
         groups = set.union(*(file.parents for file in files)) - used
         names = [by_id[key] for key in sorted(by_id, key=lambda key: (isinstance(key, str), key))]
         left_out = [name for name in names if name in groups]
         if left_out and len(left_out) < len(names):
-            _log.info("no class, since other categories are parts of it and nothing is annotated with it: %s",
+            _log.info("not made a class, since it is a supercategory and no annotation uses it: %s",
                       _some(left_out))
             names = [name for name in names if name not in groups]
         return (_BACKGROUND[0], *dict.fromkeys(name for name in names if name not in _BACKGROUND))
 
     def _check_categories(self, files: list[CocoFile]) -> None:
-        """Set the id of each category's name; refuse annotations of a category that is no class."""
+        """Set the class id of each category name. Refuse annotations of a category without a class."""
         self._ids = {name: i for i, name in enumerate(self.classes)}
         self._uncovered = next((self._ids[name] for name in _BACKGROUND if name in self._ids), IGNORE)
         self._ids.update(dict.fromkeys(_BACKGROUND, self._uncovered))
@@ -128,104 +131,121 @@ class COCOJson(Preparation):
                 name = file.categories[annotation.category]
                 if name not in self._ids:
                     raise DataError("a category has no class", where=file.path, received=name,
-                                    fix=f"add it to classes.txt; there are {', '.join(self.classes)}")
+                                    fix=f"add it to classes.txt, which has {', '.join(self.classes)}")
 
     def _check_boxes(self, files: list[CocoFile]) -> None:
-        bare = [(file, a) for file in files for found in file.annotations.values() for a in found if a.outline is None]
-        if not bare:
+        boxes_only = [(file, a) for file in files for found in file.annotations.values() for a in found
+                      if a.outline is None]
+        if not boxes_only:
             return
+
         count = sum(len(found) for file in files for found in file.annotations.values())
         if self.boxes is None:
-            file, first = bare[0]
+            file, first = boxes_only[0]
             raise DataError(
-                f"{len(bare)} of {count} objects have a box but no outline, so their pixels are not known",
+                f"{len(boxes_only)} of {count} objects have a box but no outline, so their pixels are unknown",
                 where=file.path, received=f"{first.where}: bbox {list(first.box)} and no segmentation",
-                fix="draw their outlines and export again; or choose what their boxes mean:\n"
-                    "--boxes ignore  their pixels do not count (255), except where an outlined object is\n"
-                    "--boxes fill    their pixels are of their class, corners included")
-        _log.warning("%d of %d objects have a box but no outline: %s", len(bare), count,
-                     "their boxes are ignored" if self.boxes == "ignore" else "their boxes are painted whole")
+                fix="draw their outlines and export again; or choose how to use their boxes:\n"
+                    "--boxes ignore  ignore the pixels of the box (255), except in outlined objects\n"
+                    "--boxes fill    give all pixels of the box its class")
+        _log.warning("%d of %d objects have a box but no outline: %s", len(boxes_only), count,
+                     "their boxes are ignored" if self.boxes == "ignore" else "their boxes are filled")
 
     # ---- images and splits ----------------------------------------------------------------------
 
-    def _located(self, files: list[CocoFile]) -> list[_Item]:
-        """Find each image and its split. Refuse images that are missing, in two splits, or outside the source."""
+    def _find_images(self, files: list[CocoFile]) -> list[_Item]:
+        """Find each image and its split.
+
+        Raises:
+            DataError: images are missing, in two splits, or outside the source.
+        """
         items: list[_Item] = []
         missing: list[tuple[CocoFile, str]] = []
         seen: dict[str, tuple[str | None, CocoFile]] = {}
         for file in files:
-            own = split_of(self._short(file.path)) if self.source.is_dir() else split_of(file.path.name)
+            file_split = split_of(self._short(file.path)) if self.source.is_dir() else split_of(file.path.name)
             for image in file.images:
-                found = self._find_image(image.path, file, own)
+                found = self._find_image(image.path, file, file_split)
                 if found is None:
                     missing.append((file, image.path))
                     continue
+
                 split = split_of(os.path.dirname(found))
-                if None not in (own, split) and own != split:
+                if None not in (file_split, split) and file_split != split:
                     raise DataError(
-                        "the names of a file of annotations and of its image's folder mean different splits",
-                        where=file.path, received=f"{self._short(file.path)} means {own}\n{found} means {split}",
-                        fix="rename the folder if the file is right, else move the image's annotations")
-                split = own or split
+                        "the names of an annotation file and of its image's folder mean different splits",
+                        where=file.path,
+                        received=f"{self._short(file.path)} means {file_split}\n{found} means {split}",
+                        fix="rename the folder if the annotation file is right, else move the annotations of the image")
+                split = file_split or split
+
                 before, other = seen.setdefault(found, (split, file))
                 if before != split:
                     raise DataError("an image is in two splits", where=f"{other.path}\n{file.path}",
                                     received=f"{found}: {before or 'no split'} and {split or 'no split'}",
                                     fix="remove it from one of these files")
                 items.append(_Item(file, image, self.folder / found, split))
+
         if missing:
             file, name = missing[0]
-            raise DataError(f"{len(missing)} of {len(missing) + len(items)} images are not there", where=file.path,
+            raise DataError(f"{len(missing)} of {len(missing) + len(items)} images are missing", where=file.path,
                             received=f"{name}{self._namesakes(name)}",
-                            fix=f"put the images below {self.folder}, as file_name says")
+                            fix=f"put the images below {self.folder}, at the paths in file_name")
         if not items:
-            raise DataError("the files of annotations name no image", where="\n".join(str(f.path) for f in files),
+            raise DataError("the annotation files name no image", where="\n".join(str(f.path) for f in files),
                             received="images: []", fix="export them again, with the images")
         return items
 
     def _find_image(self, name: str, file: CocoFile, split: str | None) -> str | None:
-        """Return the path of an image below the source's folder: beside the JSON, or wherever the name fits once."""
+        """Return the path of an image below the source: beside the JSON file, else the only image with this name."""
         beside = os.path.dirname(os.path.relpath(file.path, self.folder))
         inside = name.lstrip("./")
-        for place_ in (os.path.join(beside, name), inside, os.path.join("images", inside),
-                       os.path.join(beside, "images", inside)):
-            path = os.path.normpath(place_).replace(os.sep, "/")
+        for candidate in (os.path.join(beside, name), inside, os.path.join("images", inside),
+                          os.path.join(beside, "images", inside)):
+            path = os.path.normpath(candidate).replace(os.sep, "/")
             if path.split("/")[0] == "..":
                 raise DataError("the name of an image leads out of the source", where=file.path, received=name,
-                                fix="name a SRC that holds the images as well, or put the image below "
+                                fix="give a SRC that also holds the images, or put the image below "
                                     f"{self.folder} and correct its file_name")
             if os.path.isfile(self.folder / path):
                 return path
-        ending = f"/{_composed(inside)}"
+
+        ending = f"/{nfc(inside)}"
         found = [path for path in self._images.get(ending.rpartition("/")[2], ())
-                 if f"/{_composed(path)}".endswith(ending)]
+                 if f"/{nfc(path)}".endswith(ending)]
         if len(found) > 1 and split:  # such as frame_0.png, in images/train and images/val
             found = [path for path in found if split_of(os.path.dirname(path)) == split] or found
         if len(found) > 1:
-            raise DataError("several images have the name that a file of annotations gives", where=file.path,
+            raise DataError("several images have the name in an annotation file", where=file.path,
                             received="\n".join([name, *found[:_SHOWN]]), fix="put the right one beside the JSON file")
         return found[0] if found else None
 
-    def _together(self, items: list[_Item]) -> list[_Item]:
-        """Drop the splits if they would leave nothing to validate on: all are train. Refuse half a division."""
+    def _merge_lone_split(self, items: list[_Item]) -> list[_Item]:
+        """Drop the split if all images are in train, because nothing would be left for validation.
+
+        Raises:
+            DataError: only some of the images have a split.
+        """
         splits = {item.split for item in items}
         if None in splits and len(splits) > 1:
-            no, some = (next(i for i in items if (i.split is None) == missing) for missing in (True, False))
+            without = next(item for item in items if item.split is None)
+            with_split = next(item for item in items if item.split is not None)
             raise DataError(
-                "some images belong to a split and others to none", where=f"{no.file.path}\n{some.file.path}",
-                received=f"{no.image.path}: no split\n{some.image.path}: {some.split}",
+                "some images belong to a split and others to none",
+                where=f"{without.file.path}\n{with_split.file.path}",
+                received=f"{without.image.path}: no split\n{with_split.image.path}: {with_split.split}",
                 fix="name every JSON file, or its folder, after its split: train, val (or valid) or test")
         return [item._replace(split=None) for item in items] if splits == {"train"} else items
 
     def _names(self, items: list[_Item]) -> list[str]:
-        """Return the names below images/ and masks/: the split's folder and the name that the JSON gives."""
+        """Return the names below images/ and masks/: the folder of the split, and the name in the JSON file."""
         found: dict[str, _Item] = {}
         for item in items:
             *folders, name = os.path.splitext(item.image.path)[0].split("/")
             folders = [part for part in folders if part != ".." and split_of(part) is None]
             name = "/".join([item.split or "", *folders, name]).lstrip("/")
             if name in found:
-                raise DataError("two images share one name", where=f"{found[name].file.path}\n{item.file.path}",
+                raise DataError("two images have the same name", where=f"{found[name].file.path}\n{item.file.path}",
                                 received=f"{found[name].path}\n{item.path}", fix="rename one of them")
             found[name] = item
         return list(found)
@@ -234,24 +254,28 @@ class COCOJson(Preparation):
         for split in ("train", "val", "test", None):
             counts = Counter(self._short(item.file.path) for item in items if item.split == split)
             if counts:
-                _log.info("%s: %d images: %s", f"split {split}" if split else
-                          "all images come together, since no name means val or test; a tenth will be for validation",
-                          sum(counts.values()), _some([f"{count} of {name}" for name, count in counts.items()]))
+                title = f"split {split}" if split else \
+                    "no split, since no name means val or test; a tenth will be held out for validation"
+                _log.info("%s: %d images: %s", title, sum(counts.values()),
+                          _some([f"{count} of {name}" for name, count in counts.items()]))
+
         groups: dict[str, set] = defaultdict(set)
         for item in items:
             if ".rf." in item.path.name:
                 groups[group_of(item.path.name)].add(item.split)
         shared = sorted(group for group, splits in groups.items() if len(splits) > 1)
         if shared:
-            _log.warning("%d photos have augmented copies in several splits, if equal names before '.rf.' mean one "
-                         "photo: %s; scores would be too high", len(shared), _some(shared))
+            _log.warning("%d photos have augmented copies in several splits, judged by equal names before '.rf.': %s; "
+                         "scores would be too high", len(shared), _some(shared))
+
         used = {item.path.relative_to(self.folder).as_posix() for item in items}
-        spare = sorted(path for paths in self._images.values() for path in paths if path not in used)
-        if spare and self.source.is_dir():
-            _log.warning("%d images are in no file of annotations and are left out: %s", len(spare), _some(spare))
+        unused = sorted(path for paths in self._images.values() for path in paths if path not in used)
+        if unused and self.source.is_dir():
+            _log.warning("%d images are in no annotation file and are left out: %s", len(unused), _some(unused))
 
     def _namesakes(self, name: str) -> str:
-        found = self._images.get(_composed(name.rpartition("/")[2]), [])
+        """Describe images of this name in other folders, for messages."""
+        found = self._images.get(nfc(name.rpartition("/")[2]), [])
         return f"; only {_some(found)}" if found else ""
 
     def _short(self, path: Path) -> str:
@@ -272,14 +296,14 @@ class COCOJson(Preparation):
 
         def write() -> None:
             _check_size(item)
-            write_png(self._painted(annotations, item), target)
+            write_png(self._paint(annotations, item), target)
 
         return Job(target, write, origin)
 
-    def _painted(self, annotations: list[tuple[int, Annotation]], item: _Item) -> np.ndarray:
+    def _paint(self, annotations: list[tuple[int, Annotation]], item: _Item) -> np.ndarray:
         height, width = item.image.height, item.image.width
         mask = np.full((height, width), self._uncovered, np.uint8)
-        filled = []
+        regions = []  # (number of pixels, class id, packed pixels)
         for class_id, annotation in annotations:
             where = f"{item.file.path}: {annotation.where}"
             if annotation.outline is not None:
@@ -291,28 +315,24 @@ class COCOJson(Preparation):
                 if self.boxes == "ignore":
                     mask[inside] = IGNORE
                     continue
-            filled.append((np.count_nonzero(inside), class_id, np.packbits(inside)))  # an eighth of the memory
-        for _, class_id, bits in sorted(filled, key=lambda part: -part[0]):
+            regions.append((np.count_nonzero(inside), class_id, np.packbits(inside)))
+
+        for _, class_id, bits in sorted(regions, key=lambda region: -region[0]):
             mask[np.unpackbits(bits, count=height * width).reshape(height, width).view(bool)] = class_id
         return mask
 
 
 def _check_size(item: _Item) -> None:
-    """Refuse a size that is not that of the image's file. Damaged files, and rotations by EXIF, are for the audit."""
+    """Refuse an image file of another size. The audit reports damaged files and EXIF rotations."""
     try:
         with Image.open(item.path) as image:
             size = image.size
     except Exception:  # Pillow raises OSError, SyntaxError, ValueError, ...
         return
     if sorted(size) != sorted((item.image.height, item.image.width)):
-        raise DataError("the size of an image is not the one that its file of annotations gives", where=item.path,
+        raise DataError("the size of an image differs from its annotation file", where=item.path,
                         received=f"{size[0]} x {size[1]}; {item.file.path}: {item.image.width} x {item.image.height}",
-                        fix="restore the image that was annotated, in its size, or export the annotations again")
-
-
-def _composed(name: str) -> str:
-    """Return a name in the form in which accents are part of their letters, as not all systems write them."""
-    return unicodedata.normalize("NFC", name)
+                        fix="restore the image in the size that was annotated, or export the annotations again")
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""One JSON file of labelme, AnyLabeling or X-AnyLabeling, checked once, on reading."""
+"""Check a JSON file of labelme, AnyLabeling or X-AnyLabeling once, on reading."""
 from __future__ import annotations
 
 import base64
@@ -13,16 +13,17 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from .base import composed, fingerprint
+from ..listing import nfc
+from .base import fingerprint
 from .shapes import circle, polygon
 
 _KEYS = ("shapes", "imagePath", "imageData", "imageHeight", "imageWidth")
-_FURTHEST = 1e6  # pixels: a coordinate beyond is a mistake
-_MOST_PIXELS = 2 ** 30
-_WITH_AREA = {  # shape_type -> numbers of points of a finished shape
+_MAX_COORDINATE = 1e6  # pixels; a larger coordinate is a mistake
+_MAX_PIXELS = 2 ** 30
+_POINT_COUNTS = {  # shape_type -> possible numbers of points of a finished shape, for types with an area
     "polygon": range(3, 10 ** 6), "rectangle": (2, 4), "circle": (2,), "mask": (1, 2),
-    "oriented_rectangle": (4,), "rotation": (4,), "quadrilateral": (4,)}  # a turned box: labelme's, X-AnyLabeling's
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines
+    "oriented_rectangle": (4,), "rotation": (4,), "quadrilateral": (4,)}  # rotated boxes of labelme and X-AnyLabeling
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, line separators
 _FIX = "correct it in the tool that wrote the file and save it again, or remove the file"
 
 
@@ -30,31 +31,31 @@ class Shape(NamedTuple):
     """A shape with an area.
 
     Attributes:
-        label: class name, in Unicode's composed form.
-        kind: ``'polygon'``, ``'circle'`` (centre, a point of the edge) or ``'mask'`` (its upper left corner).
+        label: class name, in Unicode form NFC.
+        shape_type: ``'polygon'``, ``'circle'`` (centre, a point on it) or ``'mask'`` (its upper left corner).
         points: x and y in pixels.
-        mask: base64 of a PNG, of kind mask only.
-        place: path in the JSON file: ``shapes[3]``.
+        mask: base64 text of a PNG, for a mask only.
+        where: position in the JSON file: ``shapes[3]``.
     """
 
     label: str
-    kind: str
+    shape_type: str
     points: list[tuple[float, float]]
     mask: str | None
-    place: str
+    where: str
 
 
 class LabelmeFile(NamedTuple):
-    """What is needed of a file.
+    """Checked content of a file.
 
     Attributes:
-        path: the file.
-        height, width: of its image, pixels.
-        shapes: those with an area, the last on top.
-        left_out: (shape_type, label and place) of the others.
-        image: imagePath as written, with ``/``; '' if there is none.
-        embedded: fingerprint of the image inside; None without one.
-        suffix: of the image inside: ``.jpg`` or ``.png``.
+        path: path of the file.
+        height, width: size of its image in pixels.
+        shapes: shapes with an area, the last on top.
+        left_out: (shape_type, label and position) of the other shapes.
+        image: imagePath with forward slashes; empty if missing.
+        embedded: fingerprint of the image inside the file; None without one.
+        suffix: suffix of the image inside the file: ``.jpg`` or ``.png``.
     """
 
     path: Path
@@ -67,12 +68,12 @@ class LabelmeFile(NamedTuple):
     suffix: str
 
     def paint(self, ids: dict[str, int], uncovered: int) -> np.ndarray:
-        """Draw the mask, uint8 (height, width): ``ids`` of the labels, ``uncovered`` where no shape is."""
+        """Return the mask, uint8 (height, width), with the id of each label, and ``uncovered`` outside all shapes."""
         mask = np.full((self.height, self.width), uncovered, np.uint8)
         for shape in self.shapes:
-            if shape.kind == "mask":
-                inside = _painted(shape, self.height, self.width, self.path)
-            elif shape.kind == "circle":
+            if shape.shape_type == "mask":
+                inside = _mask_pixels(shape, self.height, self.width, self.path)
+            elif shape.shape_type == "circle":
                 inside = circle(shape.points[0], shape.points[1], self.height, self.width)
             else:
                 inside = polygon(np.array(shape.points), self.height, self.width)
@@ -81,7 +82,7 @@ class LabelmeFile(NamedTuple):
 
 
 def is_labelme(content: Any) -> bool:
-    """Return whether JSON seems to be labelme's, damaged or not."""
+    """Return whether the content seems to be labelme's, even if it is damaged."""
     return isinstance(content, dict) and ("shapes" in content or sum(key in content for key in _KEYS) > 1)
 
 
@@ -89,30 +90,32 @@ def parse(path: Path, content: dict[str, Any]) -> LabelmeFile:
     """Check the structure of a file.
 
     Raises:
-        DataError: names the first element that is not as it should be.
+        DataError: an element has an unexpected type or value; the message names the first one.
     """
     if not isinstance(content.get("shapes"), list):
         raise _wrong(path, "shapes", "a list", content.get("shapes"))
     height, width = (_size(path, key, content.get(key)) for key in ("imageHeight", "imageWidth"))
-    if height * width > _MOST_PIXELS:
-        raise _wrong(path, "imageHeight, imageWidth", f"at most {_MOST_PIXELS} pixels", f"{height} x {width}")
+    if height * width > _MAX_PIXELS:
+        raise _wrong(path, "imageHeight, imageWidth", f"at most {_MAX_PIXELS} pixels", f"{height} x {width}")
     for key in ("imagePath", "imageData"):
         if not isinstance(content.get(key), (str, type(None))):
             raise _wrong(path, key, "a text", content[key])
+
     shapes, left_out = [], []
     for i, entry in enumerate(content["shapes"]):
         shape = _shape(path, f"shapes[{i}]", entry)
         (shapes if isinstance(shape, Shape) else left_out).append(shape)
+
     data = content.get("imageData")
     return LabelmeFile(path, height, width, shapes, left_out, (content.get("imagePath") or "").replace("\\", "/"),
                        fingerprint(data) if data else None, ".jpg" if data and data.startswith("/9j/") else ".png")
 
 
 def unpack(path: Path, content: dict[str, Any], suffix: str) -> bytes:
-    """Return the image inside a file as it is, if that fits the ``suffix``; else as PNG.
+    """Return the image inside a file, unchanged if it has the format of ``suffix``, else converted to PNG.
 
     Raises:
-        DataError: it is no image, or one that an 8-bit RGB PNG cannot hold.
+        DataError: it is not an image, or an 8-bit RGB PNG cannot hold it.
     """
     data = _decode(path, "imageData", content["imageData"])
     if data.startswith(b"\x89PNG") or suffix == ".jpg":
@@ -128,65 +131,67 @@ def unpack(path: Path, content: dict[str, Any], suffix: str) -> bytes:
     return stream.getvalue()
 
 
-def _shape(path: Path, place: str, entry: Any) -> Shape | tuple[str, str]:
-    """Return the shape, or its kind and name if it has no area."""
+def _shape(path: Path, where: str, entry: Any) -> Shape | tuple[str, str]:
+    """Return the shape, or its type and name if it has no area."""
     if not isinstance(entry, dict):
-        raise _wrong(path, place, "an object", entry)
-    label, kind, points, mask = (entry.get(key) for key in ("label", "shape_type", "points", "mask"))
-    kind = "polygon" if kind is None else kind
-    if not isinstance(kind, str):
-        raise _wrong(path, f"{place}.shape_type", "a text", kind)
-    name = f"{reprlib.repr(label)} ({path.name}, {place})"
-    if kind not in _WITH_AREA:
-        return reprlib.repr(kind).strip("'"), name
+        raise _wrong(path, where, "an object", entry)
+    label, shape_type, points, mask = (entry.get(key) for key in ("label", "shape_type", "points", "mask"))
+    shape_type = "polygon" if shape_type is None else shape_type
+    if not isinstance(shape_type, str):
+        raise _wrong(path, f"{where}.shape_type", "a text", shape_type)
+
+    name = f"{reprlib.repr(label)} ({path.name}, {where})"
+    if shape_type not in _POINT_COUNTS:
+        return reprlib.repr(shape_type).strip("'"), name
     if not isinstance(points, list):
-        raise _wrong(path, f"{place}.points", "a list", points)
-    if len(points) not in _WITH_AREA[kind]:
-        return f"{kind} of {len(points)} points", name
-    label = _label(path, f"{place}.label", label)
-    points = [_point(path, f"{place}.points[{i}]", point) for i, point in enumerate(points)]
-    if kind == "mask":
+        raise _wrong(path, f"{where}.points", "a list", points)
+    if len(points) not in _POINT_COUNTS[shape_type]:
+        return f"{shape_type} of {len(points)} points", name
+
+    label = _label(path, f"{where}.label", label)
+    points = [_point(path, f"{where}.points[{i}]", point) for i, point in enumerate(points)]
+    if shape_type == "mask":
         if not isinstance(mask, str):
-            raise _wrong(path, f"{place}.mask", "a PNG image as base64 text", mask)
-        return Shape(label, kind, points[:1], mask, place)
-    if kind == "rectangle":
-        points = _box(path, place, points)
-    return Shape(label, "circle" if kind == "circle" else "polygon", points, None, place)
+            raise _wrong(path, f"{where}.mask", "a PNG image as base64 text", mask)
+        return Shape(label, shape_type, points[:1], mask, where)
+    if shape_type == "rectangle":
+        points = _box(path, where, points)
+    return Shape(label, "circle" if shape_type == "circle" else "polygon", points, None, where)
 
 
-def _label(path: Path, place: str, label: Any) -> str:
-    """Return a label as a class name, which is a line of classes.txt."""
+def _label(path: Path, where: str, label: Any) -> str:
+    """Return a label as a class name, which must fit on one line of classes.txt."""
     if not isinstance(label, str):
-        raise _wrong(path, place, "a text", label)
-    name = composed(label).strip()
+        raise _wrong(path, where, "a text", label)
+    name = nfc(label).strip()
     if not name or "#" in name or any(unicodedata.category(character) in _UNPRINTABLE for character in name):
-        raise _wrong(path, place, "a class name: not empty, on one line, without #", label)
+        raise _wrong(path, where, "a class name: not empty, on one line, without #", label)
     return name
 
 
-def _point(path: Path, place: str, point: Any) -> tuple[float, float]:
+def _point(path: Path, where: str, point: Any) -> tuple[float, float]:
     if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
-        raise _wrong(path, place, "two numbers", point)
-    if not all(abs(value) <= _FURTHEST for value in point):  # false for NaN
-        raise _wrong(path, place, f"two numbers between -{_FURTHEST:.0f} and {_FURTHEST:.0f}", point)
+        raise _wrong(path, where, "two numbers", point)
+    if not all(abs(value) <= _MAX_COORDINATE for value in point):  # also refuses NaN
+        raise _wrong(path, where, f"two numbers between -{_MAX_COORDINATE:.0f} and {_MAX_COORDINATE:.0f}", point)
     return float(point[0]), float(point[1])
 
 
-def _box(path: Path, place: str, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the corners of an upright box, given as two opposite ones (labelme) or all four (X-AnyLabeling)."""
+def _box(path: Path, where: str, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners of an upright box, given as two opposite corners (labelme) or all four (X-AnyLabeling)."""
     (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
     for i, (x, y) in enumerate(points):
         if min(abs(x - left), abs(x - right)) > 1 or min(abs(y - top), abs(y - bottom)) > 1:
             raise DataError(
-                "the four points of a rectangle are not the corners of an upright box",
-                where=f"{path}, {place}.points[{i}]", received=points,
-                fix="set shape_type to 'rotation' if the box is turned, or to 'polygon'; as a rectangle it would be "
+                "the points of a rectangle are not the corners of an upright box",
+                where=f"{path}, {where}.points[{i}]", received=points,
+                fix="set shape_type to 'rotation' if the box is rotated, else to 'polygon'; as a rectangle it would be "
                     f"the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g})")
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def _size(path: Path, key: str, value: Any) -> int:
-    if not _is_number(value) or not 1 <= value <= _MOST_PIXELS or value != math.floor(value):
+    if not _is_number(value) or not 1 <= value <= _MAX_PIXELS or value != math.floor(value):
         raise _wrong(path, key, "a whole number of pixels", value)
     return int(value)
 
@@ -195,15 +200,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _painted(shape: Shape, height: int, width: int, path: Path) -> np.ndarray:
-    """Return the pixels of a shape that is a PNG with its upper left corner at a point: bool (height, width)."""
+def _mask_pixels(shape: Shape, height: int, width: int, path: Path) -> np.ndarray:
+    """Return the pixels of a shape given as a PNG at its upper left corner: bool (height, width)."""
     try:
-        with Image.open(BytesIO(_decode(path, f"{shape.place}.mask", shape.mask)), formats=("PNG",)) as image:
-            if image.width * image.height > _MOST_PIXELS:
+        with Image.open(BytesIO(_decode(path, f"{shape.where}.mask", shape.mask)), formats=("PNG",)) as image:
+            if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             part = np.array(image.convert("L")) > 0
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-        raise _wrong(path, f"{shape.place}.mask", "a PNG image as base64 text", error) from error
+        raise _wrong(path, f"{shape.where}.mask", "a PNG image as base64 text", error) from error
+
     left, top = (int(round(value)) for value in shape.points[0])
     part = part[max(-top, 0):, max(-left, 0):]
     inside = np.zeros((height, width), bool)
@@ -212,13 +218,13 @@ def _painted(shape: Shape, height: int, width: int, path: Path) -> np.ndarray:
     return inside
 
 
-def _decode(path: Path, place: str, text: Any) -> bytes:
+def _decode(path: Path, where: str, text: Any) -> bytes:
     try:
         return base64.b64decode(text)
     except (ValueError, TypeError) as error:
-        raise _wrong(path, place, "base64 text", error) from error
+        raise _wrong(path, where, "base64 text", error) from error
 
 
-def _wrong(path: Path, place: str, expected: str, received: Any) -> DataError:
-    text = str(received) if isinstance(received, Exception) else reprlib.repr(received)  # short, however deep it is
-    return DataError(f"{place}: expected {expected}", where=path, received=text[:200], fix=_FIX)
+def _wrong(path: Path, where: str, expected: str, received: Any) -> DataError:
+    text = str(received) if isinstance(received, Exception) else reprlib.repr(received)  # short for any depth
+    return DataError(f"{where}: expected {expected}", where=path, received=text[:200], fix=_FIX)

@@ -1,8 +1,7 @@
-"""Lists of pairs, ``image mask`` a line, of data sets that are read by their folders: for other programs."""
+"""Write lists of pairs, ``image mask`` a line, for other programs. mxnetseg reads these data sets by folder."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple
 
 from ...errors import DataError
 from .. import get_dataset
@@ -11,40 +10,40 @@ from .base import Job, Preparation, fingerprint, write_text
 
 
 class _Lists(Preparation):
-    """One list for each split, with paths below the source; those of a split without masks name the image alone."""
+    """Lists for each split, with paths below the source; lines of a split without masks hold the image only."""
 
-    makes = "train.txt, val.txt, trainval.txt, test.txt: 'image mask' a line; the pictures stay where they are"
+    makes = "train.txt, val.txt, trainval.txt, test.txt: 'image mask' a line; the images stay in SRC"
 
-    def jobs(self) -> List[Job]:
+    def jobs(self) -> list[Job]:
         splits = type(get_dataset(self.dataset, split="train", root=self.source)).splits
         return [self._job(split) for split in splits]
 
-    def audited(self) -> Tuple[str, Path]:
+    def result_dataset(self) -> tuple[str, Path]:
         return self.dataset, self.source
 
     def _job(self, split: str) -> Job:
         target, text = self.target / f"{split}.txt", self._text(split)
         return Job(target, lambda: None if text is None else write_text(target, text), fingerprint(text))
 
-    def _text(self, split: str) -> Optional[str]:
+    def _text(self, split: str) -> str | None:
         try:
             dataset = get_dataset(self.dataset, split=split, root=self.source)
         except DataError:
-            if split != "test":  # whose images are often not unpacked
+            if split != "test":  # the images of the test split are often not unpacked
                 raise
             return None
         return "".join(_line(dataset, i) for i in range(len(dataset)))
 
 
 class CityscapesLists(_Lists):
-    """Of Cityscapes' fine annotations."""
+    """Lists of Cityscapes with its fine annotations."""
 
     dataset = "cityscapes"
     needs = "leftImg8bit/ and gtFine/"
 
 
 class ACDCLists(_Lists):
-    """Of ACDC, all conditions together."""
+    """Lists of ACDC, all conditions together."""
 
     dataset = "acdc"
     needs = "rgb_anon/ and gt/"

@@ -1,31 +1,31 @@
-"""Large arrays in MATLAB files of either kind, one slice at a time and the right way up."""
+"""Large arrays in MATLAB files of any version, read one slice at a time and not transposed."""
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Tuple
+from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
 from ..mat import read_mat
 
-_ONE_AT_A_TIME = threading.RLock()  # HDF5 is not safe in threads
+_HDF5_LOCK = threading.RLock()  # HDF5 is not thread-safe
 
 
 class Stack:
-    """An array of pictures whose last dimension, in MATLAB, counts them: ``images(:, :, :, k)``.
+    """Array of images along its last dimension in MATLAB: ``images(:, :, :, k)``.
 
-    MATLAB stores the first dimension closest together. A file of version 5 to 7 is read as MATLAB shows it; HDF5,
-    the form of version 7.3, shows all dimensions in reverse: (count, channels, width, height). Either way
-    ``stack[k]`` is (height, width) or (height, width, channels), as MATLAB would show it.
+    MATLAB stores arrays in column-major order. Files of version 5 to 7 have the dimensions that MATLAB shows. HDF5, the
+    format of version 7.3, has them in reverse order: (count, channels, width, height). In both cases ``stack[k]`` is
+    (height, width) or (height, width, channels), as in MATLAB.
 
     Args:
         path: the file.
-        variable: its array.
+        variable: name of the array in the file.
 
     Raises:
-        DataError: the file holds no such array.
+        DataError: the file has no such array.
         EnvironmentProblem: the package to read it is not installed.
     """
 
@@ -33,14 +33,15 @@ class Stack:
         variables = read_mat(path)
         if variable not in variables:
             known = sorted(name for name in variables if name[0] not in "_#")
-            raise DataError(f"a MATLAB file holds no {variable}", where=path, received=f"variables {', '.join(known)}",
+            raise DataError(f"a MATLAB file has no variable {variable}", where=path,
+                            received=f"variables {', '.join(known)}",
                             fix="restore the file from the data set's archive")
         self._array = variables[variable]
         self._reversed = not isinstance(variables, dict)
 
     @property
-    def shape(self) -> Tuple[int, ...]:
-        """As MATLAB would show it: (height, width, [channels,] count)."""
+    def shape(self) -> tuple[int, ...]:
+        """Shape as in MATLAB: (height, width, [channels,] count)."""
         return tuple(self._array.shape[::-1] if self._reversed else self._array.shape)
 
     def __len__(self) -> int:
@@ -49,26 +50,26 @@ class Stack:
     def __getitem__(self, k: int) -> np.ndarray:
         if not self._reversed:
             return np.ascontiguousarray(self._array[..., k])
-        with _ONE_AT_A_TIME:
+        with _HDF5_LOCK:
             part = self._array[k]
-        return np.ascontiguousarray(part.transpose())  # of all dimensions: (c, w, h) -> (h, w, c)
+        return np.ascontiguousarray(part.transpose())  # (c, w, h) -> (h, w, c)
 
 
 def numbers(path: Path, variable: str) -> np.ndarray:
-    """The whole numbers of a vector in a MATLAB file of either kind, int64 (n,).
+    """Return a vector of whole numbers in a MATLAB file of any version, int64 (n,).
 
     Raises:
-        DataError: the file holds no such vector.
+        DataError: the file has no such vector.
     """
     variables = read_mat(path)
     if variable not in variables:
-        raise DataError(f"a MATLAB file holds no {variable}", where=path,
+        raise DataError(f"a MATLAB file has no variable {variable}", where=path,
                         fix="restore the file from the data set's archive")
     return np.asarray(variables[variable]).astype(np.int64).ravel()
 
 
-def referred(file, reference) -> np.ndarray:
-    """The matrix that a cell of an open HDF5 file refers to, the right way up: uint8 (H, W)."""
-    with _ONE_AT_A_TIME:
+def referenced_matrix(file: Any, reference: Any) -> np.ndarray:
+    """Return the matrix that a cell of an open HDF5 file refers to, uint8 (H, W)."""
+    with _HDF5_LOCK:
         stored = np.asarray(file[reference])
     return np.ascontiguousarray(stored.transpose().astype(np.uint8))

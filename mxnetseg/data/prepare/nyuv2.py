@@ -1,7 +1,5 @@
-"""The labelled part of NYU depth v2, MATLAB files -> pictures, and masks of 40 classes."""
+"""Convert the labelled part of NYU depth v2, MATLAB files, to images and masks of 40 classes."""
 from __future__ import annotations
-
-from typing import Dict, List
 
 import numpy as np
 
@@ -14,37 +12,41 @@ _LISTS = {"train": "trainNdxs", "val": "testNdxs"}
 
 
 class NYUv2Mat(Preparation):
-    """Pictures are called by their place in the release, from 0001 to 1449, and written without loss."""
+    """Convert images to PNG, named by their number in the release, from 0001 to 1449."""
 
     dataset = "nyuv2"
     needs = NYUv2.prepared_from
     makes = "images/NNNN.png, labels40/NNNN.png (1..40, 0 = unlabelled), train.txt (795), val.txt (654)"
 
-    def jobs(self) -> List[Job]:
+    def jobs(self) -> list[Job]:
         files = ("nyu_depth_v2_labeled.mat", "labels40.mat", "splits.mat")
         folder = self.find(*files, what="NYU depth v2")
         release, labels, splits = (folder / name for name in files)
+
         images, masks = Stack(release, "images"), Stack(labels, "labels40")
         if images.shape[:2] + images.shape[3:] != masks.shape or images.shape[2:3] != (3,):
-            raise DataError("pictures and labels of NYU depth do not belong together", where=f"{release}\n{labels}",
-                            received=f"pictures {images.shape}, labels {masks.shape}",
-                            fix="take both files whole, as they are published: 480 x 640 x 3 x 1449, 480 x 640 x 1449")
-        self.lists: Dict[str, np.ndarray] = {split: numbers(splits, name) for split, name in _LISTS.items()}
+            raise DataError("images and labels of NYU depth do not belong together", where=f"{release}\n{labels}",
+                            received=f"images {images.shape}, labels {masks.shape}",
+                            fix="take both files as published, complete: 480 x 640 x 3 x 1449 and 480 x 640 x 1449")
+
+        self.lists: dict[str, np.ndarray] = {split: numbers(splits, name) for split, name in _LISTS.items()}
         for split, chosen in self.lists.items():
             if not len(chosen) or chosen.min() < 1 or chosen.max() > len(images):
-                raise DataError(f"the list {_LISTS[split]} names pictures that are not there", where=splits,
-                                received=f"{len(chosen)} numbers", fix=f"its numbers go from 1 to {len(images)}")
+                raise DataError(f"the list {_LISTS[split]} names images that do not exist", where=splits,
+                                received=f"{len(chosen)} numbers",
+                                fix=f"download it again; its numbers must be 1 to {len(images)}")
+
         jobs = []
         for number in sorted({*self.lists["train"].tolist(), *self.lists["val"].tolist()}):
-            for kind, stack, origin in (("images", images, fingerprint(release)),
-                                        ("labels40", masks, fingerprint(labels))):
-                jobs.append(self._job(kind, stack, number, origin))
+            for subfolder, stack, origin in (("images", images, fingerprint(release)),
+                                             ("labels40", masks, fingerprint(labels))):
+                jobs.append(self._job(subfolder, stack, number, origin))
         return jobs
 
     def finish(self) -> None:
         for split, chosen in self.lists.items():
             self.write_list(f"{split}.txt", [f"{number:04d}" for number in chosen])
 
-    def _job(self, kind: str, stack: Stack, number: int, origin: str) -> Job:
-        target = self.target / kind / f"{number:04d}.png"
+    def _job(self, subfolder: str, stack: Stack, number: int, origin: str) -> Job:
+        target = self.target / subfolder / f"{number:04d}.png"
         return Job(target, lambda: write_png(stack[number - 1].astype(np.uint8), target), origin)

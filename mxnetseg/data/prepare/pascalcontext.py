@@ -1,9 +1,9 @@
-"""PASCAL-Context's annotations of VOC 2010 -> masks of 59 classes and background."""
+"""Convert PASCAL-Context's annotations of VOC 2010 to masks of 59 classes and background."""
 from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable
 
 import numpy as np
 
@@ -14,27 +14,27 @@ from ..pascalcontext import PascalContext60
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .shapes import segment
 
-# of the 459 categories, those of the 59 classes in their order
+# category, out of 459, of each of the 59 classes, in the order of the classes
 CATEGORIES = (
     2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115, 144, 158, 159,
     162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355, 360, 366, 368, 397,
     415, 416, 420, 424, 427, 440, 445, 454, 458)
-_MOST = 459
+_CATEGORY_COUNT = 459
 _JSON = "trainval_merged.json"
 
 
 class PascalContextAnnotations(Preparation):
-    """From ``trainval_merged.json``, which also holds the splits, or from the original ``trainval/NAME.mat``.
+    """Convert ``trainval_merged.json``, which also holds the splits, or the original ``trainval/NAME.mat``.
 
-    For these the splits are VOC 2010's own. Either way the Detail API is not needed.
+    For the original files, the splits are VOC 2010's own. The Detail API is not needed.
     """
 
     dataset = "pascalcontext60"
     needs = PascalContext60.prepared_from
     makes = "JPEGImages/, SegmentationClassContext/NAME.png (0..59), ImageSets/SegmentationContext/{train,val}.txt"
 
-    def jobs(self) -> List[Job]:
-        self.table = np.zeros(_MOST + 1, np.uint8)
+    def jobs(self) -> list[Job]:
+        self.table = np.zeros(_CATEGORY_COUNT + 1, np.uint8)
         self.table[list(CATEGORIES)] = np.arange(1, 60)
         self.images = self.find("JPEGImages", what="VOC 2010") / "JPEGImages"
         folder = self.find(_JSON, what="Context", optional=True)
@@ -44,11 +44,12 @@ class PascalContextAnnotations(Preparation):
         for split, names in self.lists.items():
             self.write_list(f"ImageSets/SegmentationContext/{split}.txt", names)
 
-    def _from_json(self, listed: Path) -> List[Job]:
-        content, origin = read_json(listed), fingerprint(listed)
-        self.lists: Dict[str, List[str]] = {"train": [], "val": []}
-        regions: Dict[int, List[Any]] = defaultdict(list)
+    def _from_json(self, json_path: Path) -> list[Job]:
+        content, origin = read_json(json_path), fingerprint(json_path)
+        self.lists: dict[str, list[str]] = {"train": [], "val": []}
+        regions: dict[int, list[Any]] = defaultdict(list)
         jobs = []
+
         try:
             for region in content["annos_segmentation"]:
                 regions[region["image_id"]].append((region["category_id"], region["segmentation"]))
@@ -57,17 +58,19 @@ class PascalContextAnnotations(Preparation):
                     name = Path(image["file_name"]).stem
                     self.lists[image["phase"]].append(name)
                     jobs += self._pair(name, origin, lambda image=image: self._paint(
-                        regions[image["image_id"]], image["height"], image["width"], f"{listed}, {image['file_name']}"))
+                        regions[image["image_id"]], image["height"], image["width"],
+                        f"{json_path}, {image['file_name']}"))
         except (KeyError, TypeError) as error:
-            raise DataError(f"{_JSON} is not what it should be", where=listed, received=repr(error),
+            raise DataError(f"{_JSON} has an unexpected structure", where=json_path, received=repr(error),
                             fix="download it again") from error
         return jobs
 
-    def _from_matlab(self) -> List[Job]:
+    def _from_matlab(self) -> list[Job]:
         folder = self.find("trainval", what="Context", optional=True)
         lists = self.find("ImageSets/Main/train.txt", "ImageSets/Main/val.txt", what="VOC 2010", optional=True)
         if folder is None or lists is None:
-            raise self.lacking(f"{_JSON}, and trainval/ with ImageSets/Main")
+            raise self.source_error(f"{_JSON}, and trainval/ with ImageSets/Main")
+
         labels = folder / "trainval"
         self.lists = {split: [name for name in read_list(lists / "ImageSets" / "Main" / f"{split}.txt")
                               if (labels / f"{name}.mat").is_file()] for split in ("train", "val")}
@@ -75,14 +78,14 @@ class PascalContextAnnotations(Preparation):
                 for job in self._pair(name, fingerprint(labels / f"{name}.mat"),
                                       lambda name=name: self._matrix(labels / f"{name}.mat"))]
 
-    def _pair(self, name: str, origin: str, read) -> List[Job]:
+    def _pair(self, name: str, origin: str, read: Callable[[], np.ndarray]) -> list[Job]:
         original, image, mask = (self.images / f"{name}.jpg", self.target / "JPEGImages" / f"{name}.jpg",
                                  self.target / "SegmentationClassContext" / f"{name}.png")
         return [Job(image, lambda: place(original, image), fingerprint(original), original),
                 Job(mask, lambda: write_png(self.table[read()], mask), origin)]
 
     @staticmethod
-    def _paint(regions: List[Any], height: int, width: int, where: str) -> np.ndarray:
+    def _paint(regions: list[Any], height: int, width: int, where: str) -> np.ndarray:
         categories = np.zeros((height, width), np.int64)
         for category, outline in regions:
             categories[segment(outline, height, width, where=where)] = category
@@ -92,7 +95,7 @@ class PascalContextAnnotations(Preparation):
     def _matrix(path: Path) -> np.ndarray:
         variables = read_mat(path)
         categories = np.asarray(variables.get("LabelMap") if isinstance(variables, dict) else None)
-        if categories.ndim != 2 or categories.min() < 0 or categories.max() > _MOST:
-            raise DataError("a MATLAB file holds no LabelMap of Context's 459 categories", where=path,
+        if categories.ndim != 2 or categories.min() < 0 or categories.max() > _CATEGORY_COUNT:
+            raise DataError("a MATLAB file has no LabelMap of Context's 459 categories", where=path,
                             fix="restore the file from the archive")
         return categories.astype(np.int64)

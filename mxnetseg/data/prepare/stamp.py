@@ -1,7 +1,7 @@
-"""What a target holds and what each of its files was made from: by it a later run sees what is out of date.
+"""Record of the files in a target and their sources, by which a later run finds outdated files.
 
-The stamp is written when a run begins and when it ends. In between each file that is made becomes one line of the
-journal, so that a run that is killed loses no more than the files it was writing.
+The stamp is written when a run begins and when it ends. In between, each finished file adds one line to the journal, so
+a killed run loses only the files that it was writing.
 """
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from ...errors import EnvironmentProblem, UsageError
 from ...files import atomic_write
 
 STAMP = ".mxnetseg-prepare.json"
 JOURNAL = ".mxnetseg-prepare.journal"
-_FORM = 2  # raise it if a conversion changes, so that older results are not taken for current ones
-_SHOWN = 5
+_VERSION = 2  # increase it if a conversion changes, so that older results are not taken as current
+_SHOWN = 5  # names in a message
 
 
 def fingerprint(*parts: Any) -> str:
-    """Digest of everything an output is made from.
+    """Return a digest of the sources of an output.
 
     Args:
-        parts: a path counts by its name, size and time of the last change, and may be missing; anything else must be
-            bytes, a NumPy array, or what JSON can hold.
+        parts: paths, which count by name, size and time of the last change, and may be missing; bytes; NumPy arrays; or
+            values that JSON can hold.
 
     Returns:
         32 hexadecimal digits.
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        kind, data = ("bytes", part) if isinstance(part, bytes) else (
-            "json", json.dumps(part, sort_keys=True, default=_plain).encode())
-        digest.update(f"{kind} {len(data)} ".encode() + data)
+        encoding, data = ("bytes", part) if isinstance(part, bytes) else (
+            "json", json.dumps(part, sort_keys=True, default=_to_json).encode())
+        digest.update(f"{encoding} {len(data)} ".encode() + data)
     return digest.hexdigest()
 
 
 class Output(NamedTuple):
-    """One file of the target, as it was when it was made.
+    """File of the target, in the state in which it was made.
 
     Attributes:
-        origin: fingerprint of what it was made from.
-        state: size and time of the last change; None if it was left out.
-        inode: of a file that is a hard link, which changes when its source does; else 0.
+        origin: fingerprint of its sources.
+        state: size and time of the last change; None if the file was left out.
+        inode: inode of a hard link, which changes together with its source; else 0.
     """
 
     origin: str
@@ -55,14 +56,14 @@ class Output(NamedTuple):
 
     @classmethod
     def of(cls, path: Path, origin: str) -> Output:
-        """Return the present state of a file, which may be left out."""
+        """Return the current state of a file, which may be left out."""
         found = _stat(path)
         if found is None:
             return cls(origin, None)
         return cls(origin, (found.st_size, found.st_mtime_ns), found.st_ino if found.st_nlink > 1 else 0)
 
-    def edited(self, path: Path) -> bool:
-        """Return whether a file was changed since it was made. A hard link changes with its source: that is none."""
+    def is_edited(self, path: Path) -> bool:
+        """Return whether the user edited the file. A hard link that changed with its source is not edited."""
         found = _stat(path)
         if found is None or (found.st_size, found.st_mtime_ns) == self.state:
             return False
@@ -70,24 +71,25 @@ class Output(NamedTuple):
 
 
 class Stamp:
-    """Record of a target, as a run finds it and leaves it.
+    """Record of a target, read at the start of a run and written at its end.
 
     Args:
         target: folder to write.
-        preparation: its name.
-        source: folder that is read.
+        preparation: name of the preparation.
+        source: folder to read.
         classes: class names, if they depend on the source.
 
     Attributes:
-        outputs: path below the target -> the file as it was made, of the files that are up to date.
-        unfinished: files of this run that are still to be made.
-        notes: sentences about what has changed since the last run.
-        remade, removed: outdated files that are made again, and those that are made no more.
+        outputs: path below the target -> recorded state, for files that are up to date.
+        unfinished: files that this run still has to make.
+        notes: sentences about changes since the last run.
+        remade: outdated files that are made again.
+        removed: outdated files that are no longer made.
     """
 
     def __init__(self, target: Path, preparation: str, source: Path, classes: Sequence[str]):
         self.target = target
-        self._now = {"form": _FORM, "preparation": preparation, "source": str(source.resolve()),
+        self._now = {"form": _VERSION, "preparation": preparation, "source": str(source.resolve()),
                      "classes": list(classes)}
         self.outputs: dict[str, Output] = {}
         self.notes: list[str] = []
@@ -97,22 +99,22 @@ class Stamp:
         self._lock, self._journal = threading.Lock(), None
 
     def begin(self, origins: dict[str, str], *, force: bool) -> None:
-        """Compare the target with what is to be made, and remove what is out of date. Refuse before that.
+        """Compare the target with the files to make, and remove outdated files. Errors are raised before any removal.
 
         Args:
-            origins: path below the target -> fingerprint, of all files of this run.
-            force: make all of them again, and overwrite what is in their place.
+            origins: path below the target -> fingerprint, for all files of this run.
+            force: make all of them again, and overwrite existing files.
 
         Raises:
-            UsageError: the target holds files of another preparation or source, files that were edited since, or
-                files that no preparation has made.
+            UsageError: the target holds files of another preparation or source, edited files, or files that no
+                preparation has made.
         """
         before, outputs, unfinished = _read(self.target)
         present = {name for name in {*outputs, *unfinished, *origins} if os.path.lexists(self.target / name)}
         known = {*outputs, *unfinished}
-        if not (present & known if known else present):  # a run that made nothing binds nobody
+        if not (present & known if known else present):  # the last run made nothing, so its record does not matter
             before, outputs, unfinished, known = {}, {}, set(), set()
-        self._check_kinship(before, force)
+        self._check_preparation(before, force)
 
         replaced = [name for name in sorted(unfinished - set(origins)) if name in present]
         self.removed += replaced
@@ -124,24 +126,25 @@ class Stamp:
                 replaced.append(name)
                 if outdated:
                     (self.remade if name in origins else self.removed).append(name)
-        strangers = sorted(present - known)
-        edited = [name for name in replaced if name in outputs and outputs[name].edited(self.target / name)]
-        self._check_losses(edited, strangers, force)
+
+        foreign_files = sorted(present - known)
+        edited = [name for name in replaced if name in outputs and outputs[name].is_edited(self.target / name)]
+        self._check_overwriting(edited, foreign_files, force)
         if replaced and not force and before.get("source") != self._now["source"]:
             raise UsageError(
                 "the target was made from another source", where=self.target.absolute(),
                 received=f"made from {before.get('source')}\nnow {self._now['source']}\n"
-                         f"to be made again: {len(self.remade)}, to be removed: {len(self.removed)}",
-                fix="choose another DST, or --force to replace what is there")
+                         f"files to make again: {len(self.remade)}, to remove: {len(self.removed)}",
+                fix="choose another DST, or use --force to replace its files")
         self._check_classes(before, known | set(origins))
 
         self.unfinished = [name for name in origins if name not in self.outputs]
         if self.unfinished or replaced:
             self._write(replaced)
-            self._remove([*replaced, *strangers])
+            self._remove([*replaced, *foreign_files])
 
     def note(self, name: str, origin: str) -> bool:
-        """Record that a file is made, from any thread. Return False if it was left out."""
+        """Record a file that was made; thread-safe. Return False if it was left out."""
         output = Output.of(self.target / name, origin)
         with self._lock:
             self.outputs[name] = output
@@ -155,60 +158,61 @@ class Stamp:
         return output.state is not None
 
     def end(self) -> None:
-        """Record that the target is whole."""
+        """Record that the target is complete."""
         self.unfinished = []
         self._write()
 
     def close(self) -> None:
-        """Close the journal, however the run ended."""
+        """Close the journal, also after an error."""
         journal, self._journal = self._journal, None
         if journal is not None:
-            with suppress(OSError):  # a full disk, which has been reported
+            with suppress(OSError):  # a full disk, which was reported before
                 journal.close()
 
-    # ---- refusals -------------------------------------------------------------------------------
+    # ---- checks ---------------------------------------------------------------------------------
 
-    def _check_kinship(self, before: dict[str, Any], force: bool) -> None:
+    def _check_preparation(self, before: dict[str, Any], force: bool) -> None:
         if not before or force:
             return
         if "form" not in before:
             raise UsageError(
-                "the target's record of what each file was made from is damaged, or of an older version",
+                "the target's record of the sources of its files is damaged or from an older version",
                 where=self.target / STAMP, received=before["damage"],
-                fix="choose another DST, or --force to make all files again; changes made by hand are lost")
+                fix="choose another DST, or use --force to make all files again; edits are lost")
         if before["preparation"] != self._now["preparation"]:
             raise UsageError(
                 "the target holds the result of another preparation", where=self.target.absolute(),
                 received=f"made by {before['preparation']!r}, now {self._now['preparation']!r}",
-                fix="choose another DST, or --force to replace what is there")
+                fix="choose another DST, or use --force to replace its files")
 
-    def _check_losses(self, edited: list[str], strangers: list[str], force: bool) -> None:
+    def _check_overwriting(self, edited: list[str], foreign_files: list[str], force: bool) -> None:
         if edited and not force:
             raise UsageError(
                 "the target holds files that were edited and whose sources or classes have changed since",
                 where=self.target.absolute(), received=_some(edited),
-                fix="move them to a safe place and run again, or --force to make them again: the edits are lost")
-        if strangers and not force:
+                fix="move them to a safe place and run again, or use --force to make them again: the edits are lost")
+        if foreign_files and not force:
             raise UsageError(
                 "the target holds files that this preparation did not make and would overwrite",
-                where=self.target.absolute(), received=_some(strangers),
-                fix="choose another DST, or --force to overwrite them")
+                where=self.target.absolute(), received=_some(foreign_files),
+                fix="choose another DST, or use --force to overwrite them")
 
     def _check_classes(self, before: dict[str, Any], known: set[str]) -> None:
-        """Note other classes. Refuse files beside the outputs whose ids would mean something else from now on."""
-        names, had = self._now["classes"], before.get("classes") or []
-        if not names or (had == names and "form" in before):
+        """Note changed classes. Refuse foreign files beside the outputs, whose ids might mean other classes."""
+        names, old_names = self._now["classes"], before.get("classes") or []
+        if not names or (old_names == names and "form" in before):
             return
+
         folders = {PurePosixPath(name).parts[0] for name in known if "/" in name}
-        strangers = sorted({path.relative_to(self.target).as_posix() for folder in folders
+        foreign_files = sorted({path.relative_to(self.target).as_posix() for folder in folders
                             for path in (self.target / folder).rglob("[!.]*") if path.is_file()} - known)
-        if strangers:
+        if foreign_files:
             raise UsageError(
-                "the target holds files of unknown origin, whose class ids need not be those of this preparation",
-                where=self.target.absolute(), received=_some(strangers),
+                "the target holds files of unknown origin, whose class ids may mean other classes",
+                where=self.target.absolute(), received=_some(foreign_files),
                 fix="choose another DST, or move these files away")
-        if had:
-            self.notes.append(f"classes changed: {', '.join(map(str, had))} -> {', '.join(names)}")
+        if old_names:
+            self.notes.append(f"classes changed: {', '.join(map(str, old_names))} -> {', '.join(names)}")
 
     # ---- files ----------------------------------------------------------------------------------
 
@@ -226,14 +230,14 @@ class Stamp:
                 for folder in list(PurePosixPath(name).parents)[:-1]:
                     (self.target / folder).rmdir()
 
-    def _write(self, doomed: Sequence[str] = ()) -> None:
-        """Write the stamp, unless it is there already; what the journal holds is then part of it.
+    def _write(self, to_remove: Sequence[str] = ()) -> None:
+        """Write the stamp if it has changed, and remove the journal, whose content is then in the stamp.
 
         Args:
-            doomed: files about to be removed, which a later run must know if this one is killed before.
+            to_remove: files about to be removed; a later run must know them if this run is killed before.
         """
         content = {**self._now, "outputs": dict(sorted(self.outputs.items())),
-                   "unfinished": sorted({*self.unfinished, *doomed})}
+                   "unfinished": sorted({*self.unfinished, *to_remove})}
         text, path = json.dumps(content) + "\n", self.target / STAMP
         with suppress(OSError, ValueError):
             if path.read_text(encoding="utf-8") == text:
@@ -241,6 +245,7 @@ class Stamp:
         if text:
             with atomic_write(path, "w") as stream:
                 stream.write(text)
+
         self.close()
         try:
             (self.target / JOURNAL).unlink()
@@ -251,26 +256,27 @@ class Stamp:
 
 
 def _read(target: Path) -> tuple[dict[str, Any], dict[str, Output], set[str]]:
-    """Read stamp and journal: header, outputs, and files that were to be made.
+    """Read stamp and journal, and return the header, the outputs, and the files that were still to be made.
 
-    The header is empty without a stamp; of an older or damaged one it is the damage alone.
+    The header is empty without a stamp. For an older or damaged stamp it holds only the key ``damage``.
     """
     try:
         content = json.loads((target / STAMP).read_bytes())
         if isinstance(content, dict) and "form" not in content:
-            raise ValueError("an older version wrote it, which kept no origins")
+            raise ValueError("an older version wrote it, without the sources of files")
         header = {key: content[key] for key in ("form", "preparation", "source", "classes")}
         outputs = {_safe(name): _output(values) for name, values in content["outputs"].items()}
         unfinished = {_safe(name) for name in content["unfinished"]}
-        if header["form"] != _FORM or not isinstance(header["classes"], list):
+        if header["form"] != _VERSION or not isinstance(header["classes"], list):
             raise ValueError(f"form {header['form']!r}, classes {header['classes']!r}"[:200])
     except (FileNotFoundError, NotADirectoryError):
         return {}, {}, set()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         return {"damage": f"{error}" if isinstance(error, ValueError) else repr(error)}, {}, set()
+
     with suppress(OSError):
         for line in (target / JOURNAL).read_bytes().splitlines():
-            with suppress(ValueError, TypeError, ArithmeticError):  # a killed run's last line: the file is made again
+            with suppress(ValueError, TypeError, ArithmeticError):  # last line of a killed run; its file is made again
                 name, *values = json.loads(line)
                 outputs[_safe(name)] = _output(values)
     return header, outputs, unfinished - set(outputs)
@@ -282,9 +288,9 @@ def _output(values: Sequence[Any]) -> Output:
 
 
 def _safe(name: str) -> str:
-    """Return a path of the stamp, which removes files, if it stays below the target."""
+    """Return a path of the stamp if it stays below the target, because files of the stamp may be removed."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"{name!r} leaves the target")
+        raise ValueError(f"{name!r} is outside the target")
     return name
 
 
@@ -301,8 +307,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _unwritable(path: Path, error: OSError) -> EnvironmentProblem:
     return EnvironmentProblem("the record of the files made cannot be written", where=path, received=error.strerror,
-                              fix="make room on that disk, or check the folder's permissions; then run again: what "
-                                  "is made is kept")
+                              fix="free space on this disk, or check the folder's permissions; then run again: files "
+                                  "made so far are kept")
 
 
 def _file_state(path: Path) -> Any:
@@ -313,6 +319,6 @@ def _file_state(path: Path) -> Any:
     return ["file", path.name, state.st_size, state.st_mtime_ns]
 
 
-def _plain(value: Any) -> Any:
-    """JSON's form of a path, or of a NumPy array or number."""
+def _to_json(value: Any) -> Any:
+    """Return a JSON value for a path, a NumPy array or a NumPy number."""
     return {"path": _file_state(value)} if isinstance(value, Path) else {"array": value.tolist()}

@@ -1,4 +1,4 @@
-"""What one downloads, in miniature: written as the originals are, orientation included."""
+"""Miniatures of downloads, written as the originals are, including their orientation."""
 import json
 
 import numpy as np
@@ -16,8 +16,8 @@ def rng():
 
 
 @pytest.fixture
-def picture(rng):
-    """``picture(path)`` writes a picture as JPEG or PNG and makes its folder."""
+def write_image(rng):
+    """``write_image(path)`` writes a random image as JPEG or PNG and makes its folder."""
     def write(path, size=SIZE):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
@@ -27,7 +27,7 @@ def picture(rng):
 
 @pytest.fixture
 def ids(rng):
-    """``ids(n)``: a mask of ids below n, every one of them in it, no symmetry that would hide a turn."""
+    """``ids(n)`` returns a mask with every id below n, and without a symmetry that would hide a flip or transpose."""
     def make(n, size=SIZE):
         mask = rng.integers(0, n, size, dtype=np.uint8)
         mask.flat[:n] = np.arange(n)
@@ -37,7 +37,7 @@ def ids(rng):
 
 @pytest.fixture
 def palette_png():
-    """``palette_png(path, mask)`` writes a mask as VOC does: a palette picture."""
+    """``palette_png(path, mask)`` writes a mask as a palette image, as VOC does."""
     def write(path, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray(mask)
@@ -49,7 +49,7 @@ def palette_png():
 
 @pytest.fixture
 def text():
-    """``text(path, line, ...)`` writes lines; or an object as JSON."""
+    """``text(path, line, ...)`` writes lines, or a single object as JSON."""
     def write(path, *lines):
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(lines) == 1 and not isinstance(lines[0], str):
@@ -62,7 +62,7 @@ def text():
 
 @pytest.fixture
 def hdf5_mat():
-    """``hdf5_mat(path, fill)`` writes a MATLAB file of version 7.3; ``fill(file)`` puts in what MATLAB would."""
+    """``hdf5_mat(path, fill)`` writes a MATLAB file of version 7.3, whose content ``fill(file)`` writes."""
     h5py = pytest.importorskip("h5py")
 
     def write(path, fill):
@@ -76,14 +76,14 @@ def hdf5_mat():
 
 
 @pytest.fixture
-def voc_and_sbd(tmp_path, picture, ids, palette_png, text):
-    """VOC: v1, v2 to train on, v3, v4 to validate on. SBD: s1, v1, v3 to train on, s2, v4 to validate on."""
+def voc_and_sbd(tmp_path, write_image, ids, palette_png, text):
+    """VOC with train v1, v2 and val v3, v4; SBD with train s1, v1, v3 and val s2, v4."""
     from scipy.io import savemat
 
     source, masks = tmp_path / "downloads", {}
     voc, sbd = source / "VOCdevkit" / "VOC2012", source / "benchmark_RELEASE" / "dataset"
     for name in ("v1", "v2", "v3", "v4", "s1", "s2"):
-        picture(voc / "JPEGImages" / f"{name}.jpg")
+        write_image(voc / "JPEGImages" / f"{name}.jpg")
         if name[0] == "v":
             mask = masks[name] = ids(21)
             mask[5] = 255

@@ -1,4 +1,4 @@
-"""The conversions of what one downloads, each from a miniature written as the original is."""
+"""Conversions of downloads, each from a miniature written as the original is."""
 import json
 
 import cv2
@@ -21,8 +21,8 @@ scipy_io = pytest.importorskip("scipy.io")
 
 
 def png(path):
-    with Image.open(path) as picture:
-        return np.array(picture)
+    with Image.open(path) as image:
+        return np.array(image)
 
 
 def names(dataset):
@@ -35,12 +35,12 @@ def test_the_lists_and_masks_of_voc_and_sbd(voc_and_sbd, tmp_path):
     source, masks = voc_and_sbd
     target = tmp_path / "VOCAug"
     prepare("pascalvocaug", source, target)
-    # (SBD's train and val, and VOC's train) without VOC's val
+    # SBD's train and val and VOC's train, without VOC's val
     assert names(get_dataset("pascalvocaug", root=target)) == ["s1", "s2", "v1", "v2"]
     assert names(get_dataset("pascalvocaug", split="val", root=target)) == ["v3", "v4"]
     assert names(get_dataset("pascalvocaug", split="trainval", root=target)) == ["s1", "s2", "v1", "v2", "v3", "v4"]
     assert names(get_dataset("pascalvocaug", split="train_voc", root=target)) == ["v1", "v2"]
-    for name, mask in masks.items():  # of v1, v3 and v4, VOC's goes before SBD's
+    for name, mask in masks.items():  # v1, v3 and v4 have two masks; VOC's wins
         assert np.array_equal(png(target / "cls_aug" / f"{name}.png"), mask)
 
 
@@ -48,13 +48,13 @@ def test_the_lists_and_masks_of_voc_and_sbd(voc_and_sbd, tmp_path):
 
 @pytest.fixture
 def nyu(tmp_path, ids, rng, hdf5_mat):
-    """Five pictures of a red left upper corner and labels like no other: 1, 2, 5 to train on, 3, 4 to test on."""
+    """Five images with a red upper left corner and distinct labels: 1, 2, 5 for training, 3, 4 for testing."""
     def write(newer_labels=False):
         source = tmp_path / "nyu"
         images = rng.integers(0, 200, (5, *SIZE, 3), dtype=np.uint8)
         images[:, 0, 0] = (255, 0, 0)
         labels = np.stack([ids(41) for _ in range(5)])
-        # as MATLAB saves images(h, w, c, k) and labels40(h, w, k) in version 7.3: all dimensions in reverse
+        # MATLAB 7.3 saves images(h, w, c, k) and labels40(h, w, k) with dimensions in reverse order
         hdf5_mat(source / "nyu_depth_v2_labeled.mat", lambda file: file.create_dataset(
             "images", data=images.transpose(0, 3, 2, 1)))
         if newer_labels:
@@ -69,7 +69,7 @@ def nyu(tmp_path, ids, rng, hdf5_mat):
 
 
 @pytest.mark.parametrize("newer_labels", [False, True])
-def test_nyu_is_neither_mirrored_nor_turned(nyu, tmp_path, newer_labels):
+def test_nyu_is_neither_flipped_nor_transposed(nyu, tmp_path, newer_labels):
     source, images, labels = nyu(newer_labels)
     target = tmp_path / "NYUv2"
     done = prepare("nyuv2", source, target)
@@ -85,21 +85,21 @@ def test_nyu_is_neither_mirrored_nor_turned(nyu, tmp_path, newer_labels):
     assert np.array_equal(mask, np.where(labels[4] == 0, IGNORE, labels[4] - 1))
 
 
-def test_nyu_s_files_must_belong_together(nyu, tmp_path):
+def test_the_files_of_nyu_must_belong_together(nyu, tmp_path):
     source, _, labels = nyu()
     scipy_io.savemat(source / "labels40.mat", {"labels40": labels[:4].transpose(1, 2, 0)})
     with pytest.raises(DataError, match="do not belong together") as error:
         prepare("nyuv2", source, tmp_path / "NYUv2")
     assert "(24, 32, 3, 5)" in error.value.received and "(24, 32, 4)" in error.value.received
     scipy_io.savemat(source / "labels40.mat", {"labels": labels.transpose(1, 2, 0)})
-    with pytest.raises(DataError, match="holds no labels40"):
+    with pytest.raises(DataError, match="has no variable labels40"):
         prepare("nyuv2", source, tmp_path / "NYUv2")
 
 
-def test_nyu_s_splits_must_fit(nyu, tmp_path):
+def test_the_splits_of_nyu_must_fit(nyu, tmp_path):
     source, _, _ = nyu()
     scipy_io.savemat(source / "splits.mat", {"trainNdxs": [[1], [6]], "testNdxs": [[3]]})
-    with pytest.raises(DataError, match="trainNdxs names pictures that are not there"):
+    with pytest.raises(DataError, match="trainNdxs names images that do not exist"):
         prepare("nyuv2", source, tmp_path / "NYUv2")
 
 
@@ -110,17 +110,17 @@ def square(x, y, side):
 
 
 @pytest.fixture
-def coco(tmp_path, picture, text):
-    """Three pictures to train on, of which the third shows too little; one to validate on."""
+def coco(tmp_path, write_image, text):
+    """Three training images, of which the third has too few object pixels, and one validation image."""
     source, size = tmp_path / "coco", (60, 80)
     for folder, count in (("train2017", 3), ("val2017", 1)):
         images = [{"id": 7 + i, "file_name": f"{i:012d}.jpg", "height": 60, "width": 80} for i in range(count)]
         for image in images:
-            picture(source / folder / image["file_name"], size)
+            write_image(source / folder / image["file_name"], size)
         annotations = [
             {"image_id": 7, "category_id": 18, "segmentation": square(0, 0, 40), "iscrowd": 0},  # a dog
-            {"image_id": 7, "category_id": 1, "segmentation": square(20, 20, 40), "iscrowd": 0},  # behind it a person
-            {"image_id": 7, "category_id": 13, "segmentation": square(70, 0, 9), "iscrowd": 0},  # VOC has no such class
+            {"image_id": 7, "category_id": 1, "segmentation": square(20, 20, 40), "iscrowd": 0},  # a person
+            {"image_id": 7, "category_id": 13, "segmentation": square(70, 0, 9), "iscrowd": 0},  # not a class of VOC
             {"image_id": 8, "category_id": 5, "iscrowd": 1,  # aeroplanes
              "segmentation": {"size": [60, 80], "counts": [60 * 10, 60 * 30, 60 * 40]}},
             {"image_id": 9, "category_id": 18, "segmentation": square(0, 0, 31), "iscrowd": 0},  # 961 pixels
@@ -131,7 +131,7 @@ def coco(tmp_path, picture, text):
     return source
 
 
-def test_coco_s_instances_become_voc_s_classes(coco, tmp_path):
+def test_instances_of_coco_become_classes_of_voc(coco, tmp_path):
     target = tmp_path / "COCO"
     done = prepare("coco", coco, target)
     assert (done.made, done.left_out) == (3, 1) and done.audit.passed
@@ -139,7 +139,7 @@ def test_coco_s_instances_become_voc_s_classes(coco, tmp_path):
     assert names(train) == ["000000000000", "000000000001"]  # the third has at most 1000 pixels of objects
     wanted = np.zeros((60, 80), np.uint8)
     wanted[20:60, 20:60] = train.classes.index("person")
-    wanted[:40, :40] = train.classes.index("dog")  # the earlier instance goes before the later one
+    wanted[:40, :40] = train.classes.index("dog")  # the earlier instance wins
     assert np.array_equal(train[0].mask, wanted)
     planes = np.zeros((60, 80), np.uint8)
     planes[:, 10:40] = train.classes.index("aeroplane")
@@ -147,7 +147,7 @@ def test_coco_s_instances_become_voc_s_classes(coco, tmp_path):
     assert prepare("coco", coco, target).made == 0
 
 
-def test_coco_s_categories_are_those_of_its_names():
+def test_the_categories_of_coco_match_the_class_names():
     known = {1: "person", 2: "bicycle", 3: "car", 4: "motorbike", 5: "aeroplane", 6: "bus", 7: "train", 9: "boat",
              16: "bird", 17: "cat", 18: "dog", 19: "horse", 20: "sheep", 21: "cow", 44: "bottle", 62: "chair",
              63: "sofa", 64: "pottedplant", 67: "diningtable", 72: "tvmonitor"}
@@ -156,7 +156,7 @@ def test_coco_s_categories_are_those_of_its_names():
 
 
 @pytest.mark.parametrize("content, words", [
-    ("{", "no JSON"), ("[]", "not in COCO's form"),
+    ("{", "not JSON"), ("[]", "not in COCO's format"),
     ('{"images": [], "annotations": [{}]}', "categories: expected a list"),
 ])
 def test_broken_annotations_of_coco(coco, tmp_path, content, words):
@@ -177,16 +177,16 @@ def test_coco_without_annotations(coco, tmp_path):
 # ---- PASCAL-Context
 
 def categories_of(mask):
-    """Masks of 0..59 with the original's ids, 0 becoming one that is none of the 59."""
+    """Return a mask of 0..59 with the original category ids; 0 becomes a category outside the 59."""
     return np.array([400, *CONTEXT_CATEGORIES])[mask]
 
 
-def test_context_from_its_json(tmp_path, picture, ids, text):
+def test_context_from_its_json(tmp_path, write_image, ids, text):
     source, target, masks = tmp_path / "source", tmp_path / "VOC2010", {}
     regions, images = [], []
     for number, phase in ((2008000001, "train"), (2008000002, "val"), (2008000003, "test")):
         name = f"{str(number)[:4]}_{str(number)[4:]}"
-        picture(source / "VOCdevkit" / "VOC2010" / "JPEGImages" / f"{name}.jpg")
+        write_image(source / "VOCdevkit" / "VOC2010" / "JPEGImages" / f"{name}.jpg")
         masks[name] = ids(60)
         images.append({"image_id": number, "file_name": f"{name}.jpg", "phase": phase, "height": 24, "width": 32})
         for category in np.unique(categories_of(masks[name])):
@@ -204,15 +204,15 @@ def test_context_from_its_json(tmp_path, picture, ids, text):
         assert np.array_equal(narrower, np.where(masks[name] == 0, IGNORE, masks[name] - 1))
 
 
-def test_context_from_its_matlab_files_in_place(tmp_path, picture, ids, text):
-    """The target may be the folder of VOC 2010 itself."""
+def test_context_from_its_matlab_files_in_place(tmp_path, write_image, ids, text):
+    """Prepare inside the folder of VOC 2010."""
     voc, masks = tmp_path / "VOC2010", {}
     for name in ("2008_000001", "2008_000002"):
-        picture(voc / "JPEGImages" / f"{name}.jpg")
+        write_image(voc / "JPEGImages" / f"{name}.jpg")
         masks[name] = ids(60)
         (voc / "trainval").mkdir(exist_ok=True)
         scipy_io.savemat(voc / "trainval" / f"{name}.mat", {"LabelMap": categories_of(masks[name]).astype(np.uint16)})
-    text(voc / "ImageSets" / "Main" / "train.txt", "2008_000001", "2009_999999")  # the last is not of Context
+    text(voc / "ImageSets" / "Main" / "train.txt", "2008_000001", "2009_999999")  # the last is not in Context
     text(voc / "ImageSets" / "Main" / "val.txt", "2008_000002")
     assert prepare("pascalcontext", voc, voc).audit.passed
     for split, name in (("train", "2008_000001"), ("val", "2008_000002")):
@@ -220,9 +220,9 @@ def test_context_from_its_matlab_files_in_place(tmp_path, picture, ids, text):
         assert names(dataset) == [name] and np.array_equal(dataset[0].mask, masks[name])
 
 
-def test_context_refuses_other_matrices(tmp_path, picture, text):
+def test_context_refuses_other_matrices(tmp_path, write_image, text):
     voc = tmp_path / "VOC2010"
-    picture(voc / "JPEGImages" / "a.jpg")
+    write_image(voc / "JPEGImages" / "a.jpg")
     (voc / "trainval").mkdir()
     scipy_io.savemat(voc / "trainval" / "a.mat", {"LabelMap": np.full(SIZE, 460, np.uint16)})
     for split in ("train", "val"):
@@ -234,7 +234,7 @@ def test_context_refuses_other_matrices(tmp_path, picture, text):
 
 # ---- ADE20K
 
-def test_ade20k_s_names_are_the_benchmark_s_classes():
+def test_the_names_of_ade20k_are_the_classes_of_the_benchmark():
     assert len(NAMES) == len(ADE20K.classes) == 150
     assert [line.split("|")[0].split(",")[0].strip() for line in NAMES] == list(ADE20K.classes)
     every = [_words(name) for line in NAMES for name in line.split("|")]
@@ -242,26 +242,26 @@ def test_ade20k_s_names_are_the_benchmark_s_classes():
 
 
 @pytest.fixture
-def ade(tmp_path, picture, rng):
-    """An index of 600 names, ours scattered among others; one picture of each split."""
+def ade(tmp_path, write_image, rng):
+    """An index of 600 names, with the 150 of the benchmark among them, and one image of each split."""
     source = tmp_path / "ADE20K_2016_07_26"
     objects = [f"thing {i}" for i in range(600)]
-    places = rng.permutation(600)[:150]
-    for place, line in zip(places, NAMES):
-        objects[place] = line.split("|")[-1].strip()
+    indices = rng.permutation(600)[:150]
+    for index, line in zip(indices, NAMES):
+        objects[index] = line.split("|")[-1].strip()
     source.mkdir()
     scipy_io.savemat(source / "index_ade20k.mat", {"index": {"objectnames": np.array(objects, object)[None]}})
     wanted = {}
     for split, name in (("training", "ADE_train_00000001"), ("validation", "ADE_val_00000001")):
-        image = picture(source / "images" / split / "a" / "abbey" / f"{name}.jpg")
+        image = write_image(source / "images" / split / "a" / "abbey" / f"{name}.jpg")
         numbers = rng.integers(0, 601, SIZE)
-        numbers.flat[:151] = [0, *(places + 1)]
+        numbers.flat[:151] = [0, *(indices + 1)]
         seg = np.zeros((*SIZE, 3), np.uint8)
         seg[..., 0], seg[..., 1] = numbers // 256 * 10 + rng.integers(0, 10, SIZE), numbers % 256
-        seg[..., 2] = rng.integers(0, 256, SIZE)  # the instance, which does not matter
+        seg[..., 2] = rng.integers(0, 256, SIZE)  # the instance, which is not used
         Image.fromarray(seg).save(image.with_name(f"{name}_seg.png"))
         classes = np.zeros(601, np.uint8)
-        classes[places + 1] = np.arange(1, 151)
+        classes[indices + 1] = np.arange(1, 151)
         wanted[split] = classes[numbers]
     return source, wanted
 
@@ -275,16 +275,16 @@ def test_the_full_ade20k_becomes_150_classes(ade, tmp_path):
         assert np.array_equal(png(dataset.mask_path(0)), wanted[folder])
 
 
-def test_ade20k_s_mask_and_index_must_fit(ade, tmp_path):
+def test_mask_and_index_of_ade20k_must_fit(ade, tmp_path):
     source, _ = ade
     path = next(source.rglob("ADE_val*_seg.png"))
     Image.fromarray(np.full((*SIZE, 3), 240, np.uint8)).save(path)
-    with pytest.raises(DataError, match="names that the index does not know") as error:
+    with pytest.raises(DataError, match="names that are not in the index") as error:
         prepare("ade20k", source, tmp_path / "out")
     assert error.value.where == path
 
 
-def test_names_that_the_index_lacks_are_told(ade, tmp_path, caplog):
+def test_names_that_the_index_lacks_are_reported(ade, tmp_path, caplog):
     source, _ = ade
     scipy_io.savemat(source / "index_ade20k.mat", {"index": {"objectnames": np.array(["wall"] * 600, object)[None]}})
     prepare("ade20k", source, tmp_path / "out")
@@ -294,13 +294,13 @@ def test_names_that_the_index_lacks_are_told(ade, tmp_path, caplog):
 # ---- SUN RGB-D
 
 @pytest.fixture
-def sun(tmp_path, picture, ids, hdf5_mat):
-    """Three pictures in folders of two cameras: the second to train on, the others to test on."""
+def sun(tmp_path, write_image, ids, hdf5_mat):
+    """Three images in folders of three cameras: the second for training, the others for testing."""
     h5py = pytest.importorskip("h5py")
     source, above = tmp_path / "sun", "/n/fs/sun3d/data/"
     folders = ("SUNRGBD/kv1/NYUdata/NYU0001", "SUNRGBD/kv2/k/000002", "SUNRGBD/xtion/x/000003")
     for folder in folders:
-        picture(source / folder / "image" / "frame.jpg")
+        write_image(source / folder / "image" / "frame.jpg")
     masks = [ids(38) for _ in folders]
     toolbox = source / "SUNRGBDtoolbox"
     for name in ("Metadata", "traintestSUNRGBD"):
@@ -337,20 +337,20 @@ def test_sun_rgbd_from_the_toolbox(sun, tmp_path):
     assert (target / "images" / "00001.jpg").read_bytes() == first.read_bytes()
 
 
-def test_sun_rgbd_s_toolbox_must_be_whole(sun, tmp_path):
+def test_the_toolbox_of_sun_rgbd_must_be_complete(sun, tmp_path):
     source, _ = sun
     path = source / "SUNRGBDtoolbox" / "traintestSUNRGBD" / "allsplit.mat"
     scipy_io.savemat(path, {"trainvalsplit": 1})
-    with pytest.raises(DataError, match="not what they should be"):
+    with pytest.raises(DataError, match="unexpected structure"):
         prepare("sunrgbd", source, tmp_path / "out")
 
 
-def test_sun_rgbd_from_extracted_masks(tmp_path, picture, ids):
-    """Pictures are numbered anew in each of train and test; the masks of the test pictures come first."""
+def test_sun_rgbd_from_extracted_masks(tmp_path, write_image, ids):
+    """Images are numbered from 1 in both train and test; the masks of the test images come first."""
     source, target, masks = tmp_path / "sun", tmp_path / "SUNRGBD", []
     for folder, count in (("SUNRGBD-test_images", 3), ("SUNRGBD-train_images", 12)):
         for i in range(1, count + 1):
-            picture(source / folder / f"img-{i:06d}.jpg")
+            write_image(source / folder / f"img-{i:06d}.jpg")
     for i in range(1, 16):
         (source / "labels").mkdir(exist_ok=True)
         masks.append(ids(38))
@@ -363,21 +363,21 @@ def test_sun_rgbd_from_extracted_masks(tmp_path, picture, ids):
     assert (target / "images" / "00004.jpg").read_bytes() == \
         (source / "SUNRGBD-train_images" / "img-000001.jpg").read_bytes()
     (source / "labels" / "img-000015.png").unlink()
-    with pytest.raises(DataError, match="not one mask for each"):
+    with pytest.raises(DataError, match="numbers of images and masks differ"):
         prepare("sunrgbd", source, tmp_path / "again")
 
 
 # ---- lists
 
-def test_lists_of_cityscapes(tmp_path, picture):
+def test_lists_of_cityscapes(tmp_path, write_image):
     root = tmp_path / "cs"
     for split, city in (("train", "ulm"), ("val", "bonn")):
-        picture(root / "leftImg8bit" / split / city / f"{city}_0_1_leftImg8bit.png")
+        write_image(root / "leftImg8bit" / split / city / f"{city}_0_1_leftImg8bit.png")
         mask = root / "gtFine" / split / city / f"{city}_0_1_gtFine_labelIds.png"
         mask.parent.mkdir(parents=True)
         cv2.imwrite(str(mask), np.full(SIZE, 7, np.uint8))
     done = prepare("cityscapes", root, tmp_path / "lists")
-    # the two miniatures show different pictures, and the test split is not unpacked
+    # the test split is not unpacked
     assert (done.made, done.left_out) == (3, 1) and done.audit.dataset.name == "Cityscapes"
     line = "leftImg8bit/{0}/{1}/{1}_0_1_leftImg8bit.png gtFine/{0}/{1}/{1}_0_1_gtFine_labelIds.png\n"
     train, val = line.format("train", "ulm"), line.format("val", "bonn")
@@ -385,11 +385,11 @@ def test_lists_of_cityscapes(tmp_path, picture):
     assert (tmp_path / "lists" / "trainval.txt").read_text() == train + val
 
 
-def test_lists_of_acdc(tmp_path, picture):
+def test_lists_of_acdc(tmp_path, write_image):
     root = tmp_path / "acdc"
     for split in ("train", "val", "test"):
         for condition in ("fog", "snow"):
-            picture(root / "rgb_anon" / condition / split / "GP01" / "a_rgb_anon.png")
+            write_image(root / "rgb_anon" / condition / split / "GP01" / "a_rgb_anon.png")
             mask = root / "gt" / condition / split / "GP01" / "a_gt_labelIds.png"
             mask.parent.mkdir(parents=True)
             cv2.imwrite(str(mask), np.full(SIZE, 7, np.uint8))

@@ -1,4 +1,4 @@
-"""Masks of one's own, however they were drawn, become folder data."""
+"""Conversion of the user's own masks and annotations to folder data."""
 import base64
 import json
 import unicodedata
@@ -20,9 +20,9 @@ CLASSES = ("ground #102030", "cat #00ff00", "dog #0000ff")
 
 
 def png(path):
-    with Image.open(path) as picture:
-        assert picture.mode == "L"
-        return np.array(picture)
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        return np.array(image)
 
 
 def lists(target):
@@ -33,12 +33,12 @@ def lists(target):
 # ---- colours
 
 @pytest.fixture
-def painted(tmp_path, picture, ids, text):
-    """Four pictures with masks in the colours of three classes; the last row of each is black."""
+def painted(tmp_path, write_image, ids, text):
+    """Four images with masks in the colours of three classes; the last row of each is black."""
     source, masks = tmp_path / "painted", {}
     (source / "masks").mkdir(parents=True)
     for name in "abcd":
-        picture(source / "images" / f"{name}.jpg")
+        write_image(source / "images" / f"{name}.jpg")
         masks[name] = ids(3)
         rgb = COLOURS[masks[name]]
         rgb[-1], masks[name][-1] = 0, IGNORE
@@ -61,7 +61,7 @@ def test_palette_masks_whose_indices_mean_nothing(painted, tmp_path):
     source, masks = painted
     for path in (source / "masks").iterdir():
         rgb = np.array(Image.open(path))
-        Image.fromarray(rgb).quantize(8).save(path)  # Pillow's own order of colours
+        Image.fromarray(rgb).quantize(8).save(path)  # Pillow chooses the order of the colours
         assert Image.open(path).mode == "P"
     prepare("colours", source, tmp_path / "out")
     for name, mask in masks.items():
@@ -78,7 +78,7 @@ def test_palette_masks_whose_indices_are_the_ids(painted, tmp_path, text, palett
 
 
 def test_masks_of_0_and_255(painted, tmp_path, text):
-    """What check-data advises for them."""
+    """Follow the advice of check-data for such masks."""
     source, _ = painted
     text(source / "classes.txt", "ground #000000", "cat #ffffff")
     for i, path in enumerate(sorted((source / "masks").iterdir())):
@@ -92,7 +92,7 @@ def test_masks_of_0_and_255(painted, tmp_path, text):
         assert (mask[:, :i + 1] == 0).all() and (mask[:, i + 1:] == 1).all()
 
 
-def test_grey_masks_of_ids_stay_so_where_no_class_is_grey(painted, tmp_path):
+def test_grey_masks_hold_ids_if_no_class_has_a_grey_colour(painted, tmp_path):
     source, masks = painted
     Image.fromarray(masks["a"]).save(source / "masks" / "a.png")
     prepare("colours", source, tmp_path / "out")
@@ -107,7 +107,7 @@ def test_an_unknown_colour_is_listed_ready_to_paste(painted, tmp_path, text):
     assert "#0000ff" in error.value.received and "class0 #0000ff" in error.value.fix
 
 
-def test_classes_may_stand_elsewhere(painted, tmp_path):
+def test_classes_in_another_file(painted, tmp_path):
     source, masks = painted
     (source / "classes.txt").rename(tmp_path / "names.txt")
     with pytest.raises(DataNotFoundError, match="no names") as error:
@@ -117,7 +117,7 @@ def test_classes_may_stand_elsewhere(painted, tmp_path):
     assert np.array_equal(png(tmp_path / "out" / "masks" / "b.png"), masks["b"])
 
 
-def test_other_classes_make_all_masks_again(painted, tmp_path, text):
+def test_changed_classes_make_all_masks_again(painted, tmp_path, text):
     source, masks = painted
     prepare("colours", source, tmp_path / "out")
     text(source / "classes.txt", CLASSES[0], CLASSES[2], CLASSES[1])
@@ -128,7 +128,7 @@ def test_other_classes_make_all_masks_again(painted, tmp_path, text):
     assert np.array_equal(png(tmp_path / "out" / "masks" / "a.png"), swapped)
 
 
-def test_lists_of_the_source_are_taken_over(painted, tmp_path, text):
+def test_lists_of_the_source_are_copied(painted, tmp_path, text):
     source, _ = painted
     text(source / "train.txt", "b", "d")
     text(source / "val.txt", "a.jpg")
@@ -136,7 +136,7 @@ def test_lists_of_the_source_are_taken_over(painted, tmp_path, text):
     assert lists(tmp_path / "out") == {"train": ["b", "d"], "val": ["a"]}
 
 
-def test_what_has_no_counterpart_is_told(painted, tmp_path, caplog):
+def test_images_and_masks_without_a_counterpart_are_reported(painted, tmp_path, caplog):
     source, _ = painted
     (source / "images" / "a.jpg").unlink()
     (source / "masks" / "b.png").unlink()
@@ -145,24 +145,25 @@ def test_what_has_no_counterpart_is_told(painted, tmp_path, caplog):
     assert "1 masks without an image are left out: a" in caplog.text
 
 
-def test_names_that_two_systems_have_written(painted, tmp_path, text):
+def test_names_in_two_unicode_forms(painted, tmp_path, text):
     source, masks = painted
-    for kind, form, end in (("images", "NFC", "jpg"), ("masks", "NFD", "png")):
-        (source / kind / f"a.{end}").rename(source / kind / f"{unicodedata.normalize(form, 'café')}.{end}")
+    for folder, unicode_form, suffix in (("images", "NFC", "jpg"), ("masks", "NFD", "png")):
+        name = unicodedata.normalize(unicode_form, "café")
+        (source / folder / f"a.{suffix}").rename(source / folder / f"{name}.{suffix}")
     text(source / "train.txt", unicodedata.normalize("NFD", "café"), "b")
     text(source / "val.txt", "c", "d")
     assert prepare("colours", source, tmp_path / "out").audit.passed
     assert lists(tmp_path / "out")["train"] == [unicodedata.normalize("NFC", "café"), "b"]
 
 
-def test_two_masks_of_one_name(painted, tmp_path):
+def test_two_masks_with_one_name(painted, tmp_path):
     source, _ = painted
     Image.open(source / "masks" / "a.png").save(source / "masks" / "a.bmp")
-    with pytest.raises(DataError, match="share one name"):
+    with pytest.raises(DataError, match="have the same name"):
         prepare("colours", source, tmp_path / "out")
 
 
-def test_the_target_may_not_lie_in_the_source(painted):
+def test_the_target_must_not_be_in_the_source(painted):
     source, _ = painted
     for target in (source, source / "out", source / "images" / ".." / "out"):
         with pytest.raises(UsageError, match="inside the source"):
@@ -179,13 +180,13 @@ def test_masks_without_images(painted, tmp_path):
 
 # ---- labelme
 
-def shape(label, kind, *points, **more):
-    return {"label": label, "shape_type": kind, "points": [list(p) for p in points], **more}
+def shape(label, shape_type, *points, **more):
+    return {"label": label, "shape_type": shape_type, "points": [list(p) for p in points], **more}
 
 
 @pytest.fixture
-def labelled(tmp_path, picture, text):
-    """Two pictures drawn on in a subfolder, as labelme saves them."""
+def labelled(tmp_path, write_image, text):
+    """Two annotated images in a subfolder, as labelme saves them."""
     source = tmp_path / "labelled"
     for name, shapes in {
         "a": [shape("dog", "rectangle", (2, 1), (20, 11)),
@@ -194,7 +195,7 @@ def labelled(tmp_path, picture, text):
         "b": [shape("cat", "circle", (10, 10), (10, 16)), shape("dog", "point", (3, 3)),
               shape("_background_", "rectangle", (9, 9), (11, 11))],
     }.items():
-        picture(source / "home" / f"{name}.jpg")
+        write_image(source / "home" / f"{name}.jpg")
         text(source / "home" / f"{name}.json", {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None,
                                                 "imagePath": f"{name}.jpg", "imageHeight": 24, "imageWidth": 32})
     text(source / "settings.json", {"theme": "dark"})  # not labelme's
@@ -214,22 +215,22 @@ def test_labelme(labelled, tmp_path, caplog):
     other = png(target / "masks" / "home" / "b.png")
     assert other[5, 10] == 1 and (other[9:11, 9:11] == 0).all() and other[3, 3] == 0 and other[17, 10] == 0
     assert (target / "images" / "home" / "a.jpg").read_bytes() == (labelled / "home" / "a.jpg").read_bytes()
-    assert "an unknown kind: 1 (1 point): 'dog' (b.json, shapes[1])" in caplog.text
+    assert "an unknown type: 1 (1 point): 'dog' (b.json, shapes[1])" in caplog.text
 
 
-def test_labelme_with_classes_of_one_s_own(labelled, tmp_path, text):
+def test_labelme_with_given_classes(labelled, tmp_path, text):
     text(labelled / "classes.txt", "dog", "cat #00ff00")
     prepare("labelme", labelled, tmp_path / "out")
     mask = png(tmp_path / "out" / "masks" / "home" / "a.png")
-    assert mask[2, 3] == 0 and mask[12, 15] == 1 and mask[0, 0] == IGNORE  # no background: it does not count
+    assert mask[2, 3] == 0 and mask[12, 15] == 1 and mask[0, 0] == IGNORE  # without background these pixels are ignored
     assert (tmp_path / "out" / "classes.txt").read_text() == "dog\ncat #00ff00\n"
     text(labelled / "classes.txt", "dog", "bird")
-    with pytest.raises(DataError, match="1 labels are no classes") as error:
+    with pytest.raises(DataError, match="1 labels are not classes") as error:
         prepare("labelme", labelled, tmp_path / "other")
     assert error.value.received == "cat"
 
 
-def test_labelme_with_the_picture_inside(labelled, tmp_path):
+def test_labelme_with_the_image_inside(labelled, tmp_path):
     path, image = labelled / "home" / "a.json", labelled / "home" / "a.jpg"
     content = json.loads(path.read_text())
     pixels = np.array(Image.open(image))
@@ -245,7 +246,7 @@ def test_labelme_with_the_picture_inside(labelled, tmp_path):
     assert error.value.where == path
 
 
-def test_labelme_s_painted_shapes(labelled, tmp_path):
+def test_labelme_shapes_given_as_masks(labelled, tmp_path):
     path = labelled / "home" / "a.json"
     content = json.loads(path.read_text())
     part, stream = np.eye(5, 6, dtype=np.uint8) * 255, BytesIO()
@@ -255,7 +256,7 @@ def test_labelme_s_painted_shapes(labelled, tmp_path):
     prepare("labelme", labelled, tmp_path / "out")
     mask = png(tmp_path / "out" / "masks" / "home" / "a.png")
     wanted = np.zeros(SIZE, np.uint8)
-    wanted[[3, 4, 5], [29, 30, 31]] = 1  # the rest is beyond the edge
+    wanted[[3, 4, 5], [29, 30, 31]] = 1  # the rest is outside the image
     assert np.array_equal(mask, wanted)
 
 
@@ -272,21 +273,21 @@ def test_broken_files_of_labelme(labelled, tmp_path, change, words):
     assert error.value.where == path
 
 
-def test_a_folder_without_labelme_s_files(tmp_path, picture):
-    picture(tmp_path / "source" / "a.jpg")
+def test_a_folder_without_files_of_labelme(tmp_path, write_image):
+    write_image(tmp_path / "source" / "a.jpg")
     with pytest.raises(DataNotFoundError, match="a JSON file of labelme"):
         prepare("labelme", tmp_path / "source", tmp_path / "out")
 
 
-# ---- COCO's JSON
+# ---- JSON in COCO's format
 
 @pytest.fixture
-def annotated(tmp_path, picture, text):
-    """Two pictures to train on, one to validate on; a small cat on a large dog."""
+def annotated(tmp_path, write_image, text):
+    """Two training images and one validation image; a small cat on a large dog."""
     source = tmp_path / "annotated"
     for split, names in (("train", ("a", "b")), ("val", ("c",))):
         for name in names:
-            picture(source / "pictures" / f"{name}.jpg")
+            write_image(source / "photos" / f"{name}.jpg")
         text(source / "annotations" / f"instances_{split}.json", {
             "categories": [{"id": 9, "name": "dog"}, {"id": 4, "name": "cat"}],
             "images": [{"id": i, "file_name": f"{n}.jpg", "height": 24, "width": 32} for i, n in enumerate(names)],
@@ -305,18 +306,18 @@ def test_coco_json(annotated, tmp_path):
     wanted[10:20, 10:30] = 2
     wanted[12:15, 12:15] = 1
     assert np.array_equal(png(target / "masks" / "train" / "a.png"), wanted)
-    assert not png(target / "masks" / "train" / "b.png").any()  # nothing is in it
+    assert not png(target / "masks" / "train" / "b.png").any()  # it has no annotation
 
 
-def test_one_coco_json_is_cut_into_two_splits(annotated, tmp_path):
+def test_images_of_one_coco_json_are_split(annotated, tmp_path):
     file = annotated / "annotations" / "instances_train.json"
     for name in "ab":
-        (annotated / "pictures" / f"{name}.jpg").rename(annotated / "annotations" / f"{name}.jpg")
+        (annotated / "photos" / f"{name}.jpg").rename(annotated / "annotations" / f"{name}.jpg")
     prepare("coco-json", file, tmp_path / "out")
     assert sorted(sum(lists(tmp_path / "out").values(), [])) == ["a", "b"]
 
 
-def test_coco_json_with_classes_of_one_s_own(annotated, tmp_path, text):
+def test_coco_json_with_given_classes(annotated, tmp_path, text):
     names = text(tmp_path / "names.txt", "dog", "cat")
     prepare("coco-json", annotated, tmp_path / "out", classes=names)
     mask = png(tmp_path / "out" / "masks" / "train" / "a.png")
@@ -336,11 +337,11 @@ def test_coco_json_whose_files_disagree(annotated, tmp_path):
 
 
 @pytest.mark.parametrize("damage, words", [
-    (lambda s: (s / "pictures" / "a.jpg").unlink(), "not there"),
+    (lambda s: (s / "photos" / "a.jpg").unlink(), "are missing"),
     (lambda s: [(s / d).mkdir() or (s / d / "a.jpg").write_bytes(b"") for d in ("x", "y")] and
-     (s / "pictures" / "a.jpg").unlink(), "several images"),
+     (s / "photos" / "a.jpg").unlink(), "several images"),
     (lambda s: (s / "annotations" / "instances_val.json").write_text(
-        '{"images": [{}], "annotations": [], "categories": []}'), "not in COCO's form"),
+        '{"images": [{}], "annotations": [], "categories": []}'), "not in COCO's format"),
 ])
 def test_broken_coco_json(annotated, tmp_path, damage, words):
     damage(annotated)

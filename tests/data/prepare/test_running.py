@@ -1,4 +1,4 @@
-"""How preparations are run: whole files only, nothing twice, going on after an interruption, audited in the end."""
+"""Runs of preparations: atomic files, no repeated work, resuming after an interruption, the final audit."""
 import errno
 import json
 import os
@@ -15,7 +15,7 @@ from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, Usag
 
 
 def snapshot(folder):
-    """Path -> contents and time of writing, of all files."""
+    """Return path -> content and time of writing, for all files."""
     return {p.relative_to(folder).as_posix(): (p.read_bytes(), p.stat().st_mtime_ns)
             for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -43,28 +43,28 @@ def test_the_source_is_not_changed(voc_and_sbd, target):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(errno.EIO, "disk")])
-def test_an_interrupted_run_goes_on_where_it_was(voc_and_sbd, target, tmp_path, monkeypatch, stop):
+def test_an_interrupted_run_resumes(voc_and_sbd, target, tmp_path, monkeypatch, stop):
     source, _ = voc_and_sbd
     whole = tmp_path / "whole"
     prepare("pascalvocaug", source, whole)
-    calls, honest = [], running.cv2.imencode
+    calls, original = [], running.cv2.imencode
 
     def encode(*arguments):
         calls.append(arguments)
         if len(calls) == 4:
             raise stop
-        return honest(*arguments)
+        return original(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(running.cv2, "imencode", encode)
         with pytest.raises((KeyboardInterrupt, DataError)):
             prepare("pascalvocaug", source, target, workers=1)
-    left = snapshot(target)
-    assert left.pop(stamps.STAMP) and left.pop(stamps.JOURNAL)
-    assert 4 <= len(left) < 15 and not (target / "train_aug.txt").exists()
-    assert all(left[name][0] == (whole / name).read_bytes() for name in left)  # no file is half written
+    files = snapshot(target)
+    assert files.pop(stamps.STAMP) and files.pop(stamps.JOURNAL)
+    assert 4 <= len(files) < 15 and not (target / "train_aug.txt").exists()
+    assert all(files[name][0] == (whole / name).read_bytes() for name in files)  # no file is half written
     rest = prepare("pascalvocaug", source, target)
-    assert rest.made + rest.kept == 12 and rest.kept == len(left) and rest.audit.passed
+    assert rest.made + rest.kept == 12 and rest.kept == len(files) and rest.audit.passed
     assert {n: c for n, (c, _) in snapshot(target).items() if n != stamps.STAMP} == \
         {n: c for n, (c, _) in snapshot(whole).items() if n != stamps.STAMP}
 
@@ -81,7 +81,7 @@ def test_a_damaged_file_of_the_source_is_named(voc_and_sbd, target):
     assert prepare("pascalvocaug", source, target).audit.passed
 
 
-def test_a_missing_picture_is_named(voc_and_sbd, target):
+def test_a_missing_image_is_named(voc_and_sbd, target):
     source, _ = voc_and_sbd
     (source / "VOCdevkit" / "VOC2012" / "JPEGImages" / "v2.jpg").unlink()
     with pytest.raises(DataNotFoundError) as error:
@@ -89,7 +89,7 @@ def test_a_missing_picture_is_named(voc_and_sbd, target):
     assert "v2.jpg" in str(error.value.where)
 
 
-def test_what_a_library_throws_becomes_an_error_with_the_file_s_name(voc_and_sbd, target, monkeypatch):
+def test_an_exception_of_a_library_becomes_an_error_with_the_name_of_the_file(voc_and_sbd, target, monkeypatch):
     def break_down(*_):
         raise RuntimeError("out of luck")
 
@@ -100,7 +100,7 @@ def test_what_a_library_throws_becomes_an_error_with_the_file_s_name(voc_and_sbd
 
 
 @pytest.mark.parametrize("part", ["VOCdevkit", "benchmark_RELEASE"])
-def test_a_source_that_lacks_something(voc_and_sbd, target, part):
+def test_a_source_that_lacks_a_part(voc_and_sbd, target, part):
     source, _ = voc_and_sbd
     (source / part).rename(source.parent / part)
     with pytest.raises(DataNotFoundError, match="the source lacks") as error:
@@ -112,14 +112,14 @@ def test_force_makes_all_again(voc_and_sbd, target):
     source, _ = voc_and_sbd
     prepare("pascalvocaug", source, target)
     (target / "cls_aug" / "v1.png").write_bytes(b"damaged")
-    assert not prepare("pascalvocaug", source, target).audit.passed  # kept, and found by the audit
+    assert not prepare("pascalvocaug", source, target).audit.passed  # kept, and reported by the audit
     again = prepare("pascalvocaug", source, target, force=True)
     assert again.made == 12 and again.audit.passed
 
 
-def test_one_target_is_for_one_preparation(voc_and_sbd, target, tmp_path, text, picture):
+def test_a_target_belongs_to_one_preparation(voc_and_sbd, target, tmp_path, text, write_image):
     prepare("pascalvocaug", voc_and_sbd[0], target)
-    picture(tmp_path / "own" / "a.png")
+    write_image(tmp_path / "own" / "a.png")
     text(tmp_path / "own" / "a.json", {"shapes": [{"label": "cat", "points": [[1, 1], [9, 1], [1, 9]]}],
                                              "imageHeight": 24, "imageWidth": 32, "imagePath": "a.png"})
     with pytest.raises(UsageError, match="another preparation") as error:
@@ -127,7 +127,7 @@ def test_one_target_is_for_one_preparation(voc_and_sbd, target, tmp_path, text, 
     assert "'pascalvocaug'" in error.value.received and "--force" in error.value.fix
 
 
-def test_pictures_are_links_or_copies(voc_and_sbd, tmp_path, monkeypatch):
+def test_images_are_links_or_copies(voc_and_sbd, tmp_path, monkeypatch):
     source, _ = voc_and_sbd
     original = source / "VOCdevkit" / "VOC2012" / "JPEGImages" / "v1.jpg"
     prepare("pascalvocaug", source, tmp_path / "linked")
@@ -155,23 +155,23 @@ def test_wrong_use(tmp_path, arguments, error, words):
 
 @pytest.mark.parametrize("name", PREPARATIONS.names())
 def test_every_preparation_is_declared(name):
-    kind = PREPARATIONS.get(name)
-    assert kind.needs and kind.makes and kind.dataset in DATASETS.names() and kind.__doc__
+    preparation = PREPARATIONS.get(name)
+    assert preparation.needs and preparation.makes and preparation.dataset in DATASETS.names() and preparation.__doc__
 
 
-def test_every_data_set_that_is_to_be_prepared_can_be():
-    """The message of a missing data set names the command by the data set's name."""
+def test_every_data_set_that_needs_a_preparation_has_one():
+    """The error for a missing data set names the command by the name of the data set."""
     asked = {name for name in DATASETS.names() if get_dataset_class(name).prepared_by}
     assert asked and all(PREPARATIONS.get(name).dataset in (name, "pascalcontext60") for name in asked)
 
 
-def test_the_stamp_is_no_data(voc_and_sbd, target):
+def test_the_stamp_names_the_preparation(voc_and_sbd, target):
     prepare("pascalvocaug", voc_and_sbd[0], target)
     stamp = json.loads((target / running.STAMP).read_text())
     assert stamp["preparation"] == "pascalvocaug"
 
 
-def test_writing_a_picture_and_a_mask(tmp_path, rng):
+def test_writing_an_image_and_a_mask(tmp_path, rng):
     for shape in ((5, 7), (5, 7, 3)):
         array = rng.integers(0, 256, shape, dtype=np.uint8)
         running.write_png(array, tmp_path / "new" / "a.png")
@@ -180,6 +180,6 @@ def test_writing_a_picture_and_a_mask(tmp_path, rng):
 
 def test_paths_of_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    for source in ("~/nowhere", "~nobody-of-this-name/x"):
+    for source in ("~/nowhere", "~unknown-user/x"):
         with pytest.raises(DataNotFoundError):
             prepare("labelme", source, "~/out")

@@ -1,4 +1,4 @@
-"""Outlines and run lengths against brute force, and against what pycocotools makes of them."""
+"""Outlines and run lengths, compared with brute force and with pycocotools."""
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -12,8 +12,10 @@ POINTS = st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=9)
 
 
 def inside(points, x, y):
-    """Return whether a ray from (x, y) to the left crosses the outline an odd number of times; None on the outline,
-    where rounding decides."""
+    """Return whether a ray from (x, y) to the left crosses the outline an odd number of times.
+
+    Return None on the outline, where rounding decides.
+    """
     crossings = 0
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1]):
         if (y0 <= y) != (y1 <= y):
@@ -34,16 +36,16 @@ def test_polygon_is_the_pixels_whose_centre_is_inside(points):
 
 
 @given(POINTS, st.integers(0, 8))
-def test_where_a_polygon_begins_and_which_way_it_goes_does_not_matter(points, start):
-    turned = points[start % len(points):] + points[:start % len(points)]
+def test_the_first_point_and_the_direction_of_a_polygon_do_not_matter(points, start):
+    rotated = points[start % len(points):] + points[:start % len(points)]
     filled = polygon(np.array(points), 9, 11)
-    assert (polygon(np.array(turned), 9, 11) == filled).all()
+    assert (polygon(np.array(rotated), 9, 11) == filled).all()
     assert (polygon(np.array(points[::-1]), 9, 11) == filled).all()
 
 
 @given(POINTS)
 def test_adjacent_polygons_neither_overlap_nor_leave_a_gap(points):
-    """A polygon cut from its first to its third corner: each pixel of it belongs to one of the parts."""
+    """Cut a polygon from its first to its third corner: each pixel belongs to exactly one of the parts."""
     triangle, rest = points[:3], [points[0], *points[2:]]
     parts = polygon(np.array(triangle), 9, 11) ^ polygon(np.array(rest), 9, 11)
     assert (parts == polygon(np.array(points), 9, 11)).all()
@@ -63,7 +65,7 @@ def test_circle():
     assert (filled[:7] == filled[6::-1]).all()
 
 
-# counts as pycocotools 2.0.10 packs them
+# counts as packed by pycocotools 2.0.10
 GOLDEN = [
     ((5, 4), "62303O", [(slice(1, 3), slice(1, 3)), (4, 3)], []),
     ((70, 9), "f4b1d000ROF0:0F0:n000l1", [(slice(10, 60), slice(2, 8))], [(slice(30, 40), slice(4, 6))]),

@@ -1,0 +1,25 @@
+"""Names of the preparations; each file is imported when its preparation is used."""
+from __future__ import annotations
+
+from ...registry import Registry
+
+__all__ = ["PREPARATIONS"]
+
+PREPARATIONS = Registry(
+    "preparation",
+    {
+        "acdc": "mxnetseg.data.prepare.lists:ACDCLists",
+        "ade20k": "mxnetseg.data.prepare.ade20k:ADE20KFull",
+        "cityscapes": "mxnetseg.data.prepare.lists:CityscapesLists",
+        "coco": "mxnetseg.data.prepare.coco:COCOtoVOC",
+        "coco-json": "mxnetseg.data.prepare.cocojson:COCOJson",
+        "colours": "mxnetseg.data.prepare.colours:Colours",
+        "labelme": "mxnetseg.data.prepare.labelme:Labelme",
+        "nyuv2": "mxnetseg.data.prepare.nyuv2:NYUv2Mat",
+        "pascalcontext": "mxnetseg.data.prepare.pascalcontext:PascalContextAnnotations",
+        "pascalvocaug": "mxnetseg.data.prepare.pascalvocaug:VOCandSBD",
+        "sunrgbd": "mxnetseg.data.prepare.sunrgbd:SUNRGBDToolbox",
+    },
+    aliases={"colors": "colours", "mscoco": "coco", "vocaug": "pascalvocaug", "pascalcontext60": "pascalcontext",
+             "nyu": "nyuv2", "ade": "ade20k"},
+)
