@@ -62,6 +62,7 @@ def test_readme_has_commands():
     assert any(line.startswith("python eval.py --ms") for line in commands())
 
 
+@pytest.mark.timeout(900)  # several short trainings
 def test_commands_run_in_order(yard, capsys):
     """One test, because commands need the files of earlier ones, and tests are split across processes."""
     for line in commands():
