@@ -26,8 +26,8 @@ lint: $(READY)  ## check the style
 docs: $(VENV)-docs/.ready  ## build the documentation into site/
 	$(VENV)-docs/bin/mkdocs build --strict --quiet
 
-$(VENV)-docs/.ready: requirements-docs.txt
-	$(if $(PYTHON),$(PYTHON),python3) -m venv --clear $(VENV)-docs
+$(VENV)-docs/.ready: requirements-docs.txt | $(READY)
+	$(VENV)/bin/python -m venv --clear $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
