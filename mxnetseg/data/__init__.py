@@ -1,12 +1,12 @@
 """Data sets by name: ``get_dataset('camvid', split='val')``.
 
-Nothing here imports MXNet: a data set yields NumPy arrays, see :mod:`mxnetseg.data.base`.
+This package does not import MXNet: a data set yields NumPy arrays, see :mod:`mxnetseg.data.base`.
 """
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Tuple, Type
+from typing import TYPE_CHECKING
 
 from ..errors import UnknownNameError, UsageError
 from ..files import expand
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "get_dataset", "get_dataset_class", "list_datasets", "locate_dataset",
            "without_folder"]
 
-# A new data set is one file and one line here; its module is imported when it is asked for.
+# A new data set is one file and one line here; its module is imported when it is first used.
 DATASETS = Registry(
     "data set",
     {
@@ -62,16 +62,23 @@ DATASETS = Registry(
              "stanford10": "stanfordbackground", "weizhorses": "weizmannhorses"},
     listed_by="mxnetseg datasets",
 )
-_BY_PATH = ("folder", "list", "pack")  # data sets that are named by where they lie: folder:PATH
+_BY_PATH = ("folder", "list", "pack")  # data sets that are named with their folder: folder:PATH
 
 
-def list_datasets() -> List[str]:
-    """Names of the data sets, sorted."""
+def list_datasets() -> list[str]:
+    """Return the names of the data sets, sorted.
+
+    Example::
+
+        >>> from mxnetseg.data import list_datasets
+        >>> [name for name in list_datasets() if name.startswith("acdc")]
+        ['acdc', 'acdcfog', 'acdcnight', 'acdcrain', 'acdcsnow']
+    """
     return DATASETS.names()
 
 
-def get_dataset_class(name: str) -> Type[SegDataset]:
-    """The class behind a name, imported now.
+def get_dataset_class(name: str) -> type[SegDataset]:
+    """Return the class of the data set with this name, and import its module.
 
     Raises:
         UnknownNameError: no such data set.
@@ -79,62 +86,72 @@ def get_dataset_class(name: str) -> Type[SegDataset]:
     return DATASETS.get(name)
 
 
-def get_dataset(name: str, *, split: str = "train", root: Optional[PathLike] = None,
-                decoding: Optional[Decoding] = None) -> SegDataset:
+def get_dataset(name: str, *, split: str = "train", root: PathLike | None = None,
+                decoding: Decoding | None = None) -> SegDataset:
     """Open one split of a data set.
 
     Args:
-        name: a name of :func:`list_datasets` (case and separators do not matter); or data of your own, as
-            ``'folder:PATH'``, the path of an existing folder, ``'list:PATH'``, or ``'pack:PATH'`` for what
-            `mxnetseg pack` wrote.
-        split: ``'train'``, ``'val'``, ...; each data set names its own.
-        root: where the data set lies, if not in ``$MXNETSEG_DATA`` or ``./dataset``.
+        name: a name of :func:`list_datasets` (case and separators do not matter); or your own data, as
+            ``'folder:PATH'``, the path of an existing folder, ``'list:PATH'``, or ``'pack:PATH'`` for a folder
+            that ``mxnetseg pack`` wrote.
+        split: ``'train'``, ``'val'``, ...; each data set has its own.
+        root: folder of the data set, if it is not in ``$MXNETSEG_DATA`` or ``./dataset``.
         decoding: how images of more than 8 bits or of other than 1 or 3 bands are converted; by default they are
             refused.
 
     Raises:
         UnknownNameError: no such data set or split.
-        DataNotFoundError: its files are not there.
+        DataNotFoundError: its files do not exist.
         UsageError: both a folder and a ``root`` were given.
+
+    Example::
+
+        >>> from mxnetseg.data import get_dataset
+        >>> dataset = get_dataset("sample", split="val")  # painted on first use
+        >>> len(dataset), dataset.classes[:3]
+        (40, ('road', 'marking', 'sidewalk'))
+        >>> image, mask, name = dataset[0]
+        >>> image.shape, mask.shape, name
+        ((192, 288, 3), (192, 288), 'val/000')
     """
-    kind, root = locate_dataset(name, root=root)
-    return kind(split=split, root=root, **({} if decoding is None else {"decoding": decoding}))
+    dataset_class, root = locate_dataset(name, root=root)
+    return dataset_class(split=split, root=root, **({} if decoding is None else {"decoding": decoding}))
 
 
-def locate_dataset(name: str, *, root: Optional[PathLike] = None) -> Tuple[Type[SegDataset], Optional[PathLike]]:
-    """The class and the root that :func:`get_dataset` opens for a name.
+def locate_dataset(name: str, *, root: PathLike | None = None) -> tuple[type[SegDataset], PathLike | None]:
+    """Return the class and the root that :func:`get_dataset` opens for a name.
 
     Raises:
         UnknownNameError: no such data set.
         UsageError: both a folder and a ``root`` were given.
     """
-    kind, folder = _place_in(name)
+    dataset, folder = _split_name(name)
     if folder is None:
-        return get_dataset_class(kind), root
+        return get_dataset_class(dataset), root
     if root is not None:
         raise UsageError("folder data was given two folders", received=f"{name} and root {root}",
-                         fix=f"give one: {kind}:PATH, or {kind} with --root PATH")
-    if kind == "pack":  # no data set of its own, but another form of any
+                         fix=f"give one: {dataset}:PATH, or {dataset} with --root PATH")
+    if dataset == "pack":  # not a data set with a name of its own: it holds any of them
         from .pack import PackDataset
 
         return PackDataset, folder
-    return get_dataset_class(kind), folder
+    return get_dataset_class(dataset), folder
 
 
 def without_folder(name: str) -> str:
-    """Return ``'folder'`` for ``'folder:PATH'`` or a path, and other names as they are: for a root given later."""
-    kind, folder = _place_in(name)
-    return name if folder is None else kind
+    """Return ``'folder'`` for ``'folder:PATH'`` or a path, and other names as they are, to be used with a root."""
+    dataset, folder = _split_name(name)
+    return name if folder is None else dataset
 
 
-def _place_in(name: str) -> Tuple[str, Optional[Path]]:
-    """The data set that ``name`` stands for, and its folder if it names that, too."""
-    kind, colon, path = name.partition(":")
-    if colon and kind in _BY_PATH:
-        return kind, expand(path)
-    if "/" in name or os.sep in name or name.startswith("~"):  # surely a path, even if nothing is there
+def _split_name(name: str) -> tuple[str, Path | None]:
+    """Return the name of the data set that ``name`` stands for, and the folder if ``name`` contains one."""
+    dataset, colon, path = name.partition(":")
+    if colon and dataset in _BY_PATH:
+        return dataset, expand(path)
+    if "/" in name or os.sep in name or name.startswith("~"):  # a path, whether it exists or not
         return "folder", expand(name)
     try:
-        return DATASETS.resolve(name), None  # a data set's name goes before a folder of the same name
+        return DATASETS.resolve(name), None  # the name of a data set comes before a folder of the same name
     except UnknownNameError:
         return ("folder", Path(name)) if Path(name).is_dir() else (name, None)

@@ -28,7 +28,8 @@ class COCO(SegDataset):
     home_page = "https://cocodataset.org (train2017.zip, val2017.zip, annotations_trainval2017.zip)"
     licence = "annotations CC BY 4.0; images under flickr's terms of use"
     split_notes = "images with at most 1000 pixels of VOC's 20 categories are left out, in both splits"
-    prepared = True
+    prepared_by = "coco"
+    prepared_from = "train2017/, val2017/ and annotations/instances_train2017.json, instances_val2017.json"
     layout = """\
 <root>/{train2017,val2017}/ID.jpg
 <root>/voc_masks/{train2017,val2017}/ID.png       8 bits: 0..20; an image without mask is left out"""

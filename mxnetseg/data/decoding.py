@@ -1,29 +1,27 @@
-"""Image files as uint8 (H, W, 3) RGB arrays. What does not fit is refused, unless a :class:`Decoding` converts it.
+"""Image files as uint8 (H, W, 3) RGB arrays. Other images are refused unless a :class:`Decoding` converts them.
 
-Eight-bit grey, RGB and palette images are decoded by OpenCV. Of all others the samples are read as they are stored:
-16-bit PNG by OpenCV, TIFF by :mod:`mxnetseg.data.tiff`.
+Eight-bit grey, RGB and palette images are decoded by OpenCV. The samples of all other images are read as they are
+stored: 16-bit PNG by OpenCV, TIFF by :mod:`mxnetseg.data.tiff`.
 """
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Optional, Union
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import ImageFile
 
 from ..errors import DataError, DataNotFoundError
-from ..files import no_file
+from ..files import PathLike, no_file
 from . import tiff
-from .headers import Header, check_size, open_picture, read_header
+from .headers import Header, check_size, open_image, read_header
 
 IGNORE = 255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG would invent labels along edges
-
-PathLike = Union[str, "os.PathLike[str]"]
 
 RESTORE = "restore the file from its source, or take its pair out of the data set"
 
@@ -35,33 +33,33 @@ _GREY_OR_RGB = (1, 2)  # values of the tag PhotometricInterpretation
 
 @dataclass(frozen=True)
 class Decoding:
-    """How images that are not 8-bit grey or RGB become 8-bit RGB; the keys of the section ``data`` of these names.
+    """Conversion of images that are not 8-bit grey or RGB; the configuration keys ``data.*`` of the same names.
 
     Args:
-        scale_to_8bit: the values that become 0 and 255, the same in all images and bands. Values between are scaled
-            linearly and rounded, values outside are clipped, and NaN becomes 0.
-        scale_percentiles: the percentiles that become 0 and 255, of each band of each image by itself; NaN does not
-            count.
+        scale_to_8bit: the values that become 0 and 255, the same in all images and bands. Values between them are
+            scaled linearly and rounded, values outside are clipped, and NaN becomes 0.
+        scale_percentiles: the percentiles that become 0 and 255, computed for each band of each image separately,
+            without NaN.
         bands: the bands that become red, green and blue, counted from 1. The alpha channel is the last one; the
-            bands of further pages count on.
+            numbers continue through further pages.
 
     Example::
 
         Decoding(scale_to_8bit=(0, 3060), bands=(4, 3, 2))  # near infrared, red, green of a four-band image
     """
 
-    scale_to_8bit: Optional[tuple[float, float]] = None
-    scale_percentiles: Optional[tuple[float, float]] = None
-    bands: Optional[tuple[int, int, int]] = None
+    scale_to_8bit: tuple[float, float] | None = None
+    scale_percentiles: tuple[float, float] | None = None
+    bands: tuple[int, int, int] | None = None
 
     @classmethod
     def of(cls, data: Any) -> Decoding:
-        """The decoding that the section ``data`` of a configuration declares."""
+        """Return the decoding that the section ``data`` of a configuration declares."""
         return cls(data.scale_to_8bit, data.scale_percentiles, data.bands)
 
     @property
     def scales(self) -> bool:
-        """Are values given that become 0 and 255?"""
+        """Return whether a scaling of values to 0..255 is given."""
         return self.scale_to_8bit is not None or self.scale_percentiles is not None
 
 
@@ -69,7 +67,7 @@ PLAIN = Decoding()
 
 
 class UndeclaredImage(DataError):
-    """An image is not 8-bit grey or RGB, and the decoding does not say how to convert it.
+    """Error for an image that is not 8-bit grey or RGB, without a declared conversion.
 
     Args:
         low, high: the range of its values.
@@ -82,44 +80,44 @@ class UndeclaredImage(DataError):
         self.suggest(low, high, "the range of this image")
 
     def suggest(self, low: float, high: float, of: str) -> None:
-        """Name a range of values in the fix, and what it is the range of."""
+        """Put a range of values into the fix, with ``of``, the description of the range."""
         self.fix = self._template.format(low=low, high=high if high > low else low + 1, of=of)
 
 
 def read_image(path: PathLike, *, reduce: int = 1, decoding: Decoding = PLAIN) -> np.ndarray:
-    """Read an image as the viewer of a camera would show it: uint8 (H, W, 3), RGB.
+    """Read an image as an image viewer shows it: uint8 (H, W, 3), RGB.
 
     Grey images become RGB, an opaque alpha channel is dropped, and an EXIF rotation is applied.
 
     Args:
         path: the file.
-        reduce: 1, 2, 4 or 8: a JPEG file is decoded at one over it of its size, rounded up, which is faster; any
-            other file, and any that ``decoding`` converts, at its size.
+        reduce: 1, 2, 4 or 8: a JPEG file is decoded at 1/``reduce`` of its size, rounded up, which is faster; any
+            other file, and any file that ``decoding`` converts, is decoded at its full size.
         decoding: how an image of more than 8 bits, of other than 1 or 3 bands, or of several pages is converted.
 
     Raises:
         DataNotFoundError: there is no such file.
         DataError: the file is empty, damaged, truncated, no image, larger than the limit, or not 8-bit grey or RGB
-            while ``decoding`` does not say how to convert it.
+            and ``decoding`` does not declare the conversion.
     """
     return decode_image(read_bytes(path, "image"), path, reduce=reduce, decoding=decoding)
 
 
 def decode_image(data: np.ndarray, path: PathLike, *, reduce: int = 1, decoding: Decoding = PLAIN) -> np.ndarray:
-    """As :func:`read_image`, from the bytes of a file.
+    """Decode an image from the bytes of a file; see :func:`read_image`.
 
     Args:
         data: uint8 (n,).
-        path: where they come from, for the message.
+        path: the file, for the message.
         reduce, decoding: see :func:`read_image`.
     """
     header = read_header(data)
     check_size(header, data, path, "image")
     if header is None:
         raise _undecodable(data, path)
-    if header.frames > 1 and not header.pages:  # before decoding: OpenCV 4.11 may crash at damaged ones
+    if header.frames > 1 and not header.pages:  # before decoding: OpenCV 4.11 may crash on damaged animations
         raise DataError("an image is an animation", where=path, received=str(header),
-                        fix="save the frames as images of their own")
+                        fix="save the frames as separate images")
     if header.is_plain and decoding == PLAIN and header.format != "TIFF":
         flag = _REDUCED[reduce] if header.format == "JPEG" else cv2.IMREAD_COLOR
         return cv2.cvtColor(_decode(data, path, flag), cv2.COLOR_BGR2RGB)
@@ -127,42 +125,42 @@ def decode_image(data: np.ndarray, path: PathLike, *, reduce: int = 1, decoding:
     return _convert(samples, header, path, decoding)
 
 
-def read_bytes(path: PathLike, kind: str) -> np.ndarray:
-    """Read a file whole: uint8 (n,), n > 0.
+def read_bytes(path: PathLike, role: str) -> np.ndarray:
+    """Read a whole file: uint8 (n,), n > 0.
 
     Args:
         path: the file.
-        kind: ``'image'`` or ``'mask'``, for the message.
+        role: ``'image'`` or ``'mask'``, for the message.
 
     Raises:
         DataNotFoundError: there is no such file.
         DataError: it is empty or cannot be read.
     """
     if no_file(path) == "is not a regular file":
-        raise DataError(f"the {kind} is not a regular file", where=path, fix=RESTORE)
+        raise DataError(f"the {role} is not a regular file", where=path, fix=RESTORE)
     try:
-        data = np.fromfile(os.fspath(path), np.uint8)  # unlike cv2.imread, at home with any file name
+        data = np.fromfile(os.fspath(path), np.uint8)  # unlike cv2.imread, it accepts any file name
     except FileNotFoundError:
-        raise DataNotFoundError(f"a file is missing: no such {kind}", where=path, fix=RESTORE) from None
+        raise DataNotFoundError(f"a file is missing: no such {role}", where=path, fix=RESTORE) from None
     except OSError as error:
-        raise DataError(f"the {kind} cannot be read", where=path, received=error,
+        raise DataError(f"the {role} cannot be read", where=path, received=error,
                         fix="check the file's permissions and the disk") from error
     if not data.size:
-        raise DataError(f"the {kind} is an empty file", where=path, received="0 bytes", fix=RESTORE)
+        raise DataError(f"the {role} is an empty file", where=path, received="0 bytes", fix=RESTORE)
     return data
 
 
 def decode_samples(data: np.ndarray, header: Header, path: PathLike, *, every_page: bool = False) -> np.ndarray:
-    """Decode a file without loss: (H, W, bands) of the type that it stores, in the order R, G, B, ..., alpha last.
+    """Decode a file without loss: (H, W, bands) of its stored type, in the order R, G, B, ..., alpha last.
 
     Args:
         data: uint8 (n,), the file.
-        header: of the file.
-        path: where it comes from, for the message.
+        header: header of the file.
+        path: the file, for the message.
         every_page: append the bands of further pages.
 
     Raises:
-        DataError: the file is damaged, or of a kind that is not read.
+        DataError: the file is damaged, or of a type that is not supported.
     """
     if header.format == "TIFF":
         return _tiff_samples(data, header, path, every_page)
@@ -179,7 +177,7 @@ def decode_samples(data: np.ndarray, header: Header, path: PathLike, *, every_pa
 
 
 def is_opaque(alpha: np.ndarray) -> bool:
-    """Is an alpha channel, (H, W), at its highest value everywhere?"""
+    """Return whether an alpha channel, (H, W), has its highest value everywhere."""
     return bool(alpha.min() == (1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max))
 
 
@@ -187,7 +185,7 @@ def is_opaque(alpha: np.ndarray) -> bool:
 
 
 def _convert(samples: np.ndarray, header: Header, path: PathLike, decoding: Decoding) -> np.ndarray:
-    """Samples, (H, W, bands), as uint8 (H, W, 3), or the error that says what must be given."""
+    """Convert samples, (H, W, bands), to uint8 (H, W, 3), or raise the error that names the missing settings."""
     missing = []
     if decoding.bands is not None:
         if max(decoding.bands) > samples.shape[2]:
@@ -200,6 +198,7 @@ def _convert(samples: np.ndarray, header: Header, path: PathLike, decoding: Deco
                 header.has_alpha and not is_opaque(_alpha(samples)):
             missing.append("bands")
         color = samples[..., :header.bands]
+
     if color.dtype != np.uint8 and not decoding.scales:
         missing.append("scale")
     if missing:
@@ -220,7 +219,7 @@ def _convert(samples: np.ndarray, header: Header, path: PathLike, decoding: Deco
 
 
 def _scale(band: np.ndarray, decoding: Decoding) -> np.ndarray:
-    """One band, (H, W) of any type, as uint8."""
+    """Scale one band, (H, W) of any type, to uint8."""
     if decoding.scale_to_8bit is not None:
         low, high = decoding.scale_to_8bit
     else:
@@ -234,7 +233,7 @@ def _scale(band: np.ndarray, decoding: Decoding) -> np.ndarray:
 
 
 def _not_plain(samples: np.ndarray, header: Header, path: PathLike, missing: list[str]) -> DataError:
-    """The error for an image of which it is not known how it becomes 8-bit RGB."""
+    """Return the error for an image whose conversion to 8-bit RGB is not declared."""
     stored = samples[..., :header.bands]
     finite = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
     low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
@@ -244,7 +243,7 @@ def _not_plain(samples: np.ndarray, header: Header, path: PathLike, missing: lis
     if "bands" in missing:
         count = sum(page.samples for page in header.pages) if header.frames > 1 else header.bands
         bands = [1, 2, 3] if count >= 3 else [1, 1, 1]
-        meaning = "which bands are red, green and blue, counted from 1; those of further pages count on"
+        meaning = "which bands are red, green and blue, counted from 1; the numbers continue through further pages"
         if header.has_alpha and header.frames == 1:
             received += f", alpha {_alpha(samples).min():g}..{_alpha(samples).max():g}"
             if header.bands in (1, 3):
@@ -256,7 +255,7 @@ def _not_plain(samples: np.ndarray, header: Header, path: PathLike, missing: lis
         options.append("--bands " + " ".join(map(str, bands)))
     if "scale" in missing:
         keys += ["data.scale_to_8bit: [{low:.10g}, {high:.10g}]    the values that become 0 and 255, the same in all "
-                 "images; here {of}", "or data.scale_percentiles: [2, 98]    each band of each image by itself"]
+                 "images; here {of}", "or data.scale_percentiles: [2, 98]    each band of each image separately"]
         options.append("--scale-to-8bit {low:.10g} {high:.10g}")
     keys.append("in the configuration (train: --set KEY=VALUE); check-data, browse, pack, predict and eval take "
                 + " ".join(options))
@@ -268,15 +267,15 @@ def _not_plain(samples: np.ndarray, header: Header, path: PathLike, missing: lis
 
 
 def _alpha(samples: np.ndarray) -> np.ndarray:
-    """The last band, (H, W)."""
-    last = samples.shape[2] - 1  # of 8 bits OpenCV extracts it faster than NumPy compares a slice
+    """Return the last band, (H, W)."""
+    last = samples.shape[2] - 1  # for 8 bits, OpenCV extracts it faster than NumPy compares a slice
     return cv2.extractChannel(samples, last) if samples.dtype == np.uint8 else samples[..., last]
 
 
 def _decode(data: np.ndarray, path: PathLike, flag: int) -> np.ndarray:
     try:
         image = cv2.imdecode(data, flag)  # refuses a truncated JPEG; imread would return it half grey
-    except cv2.error as error:  # a limit of OpenCV's own, set by its environment variables
+    except cv2.error as error:  # OpenCV has its own limits, set by environment variables
         raise DataError("an image cannot be decoded by OpenCV", where=path, received=error.err or error,
                         fix=RESTORE) from error
     if image is None:
@@ -290,7 +289,7 @@ def _undecodable(data: np.ndarray, path: PathLike) -> DataError:
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
-    """OpenCV's array as (H, W, bands) in the order R, G, B, alpha."""
+    """Convert OpenCV's array to (H, W, bands) in the order R, G, B, alpha."""
     if image.ndim == 2:
         return image[..., None]
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
@@ -301,35 +300,36 @@ def _is_palette_png(data: np.ndarray, header: Header) -> bool:
 
 
 def _pillow(data: np.ndarray, path: PathLike, mode: str) -> np.ndarray:
-    """Decode a file by Pillow, upright: uint8 (H, W, bands of ``mode``)."""
+    """Decode a file with Pillow, upright: uint8 (H, W, bands of ``mode``)."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # GluonCV switches this on when it is imported
     try:
-        with open_picture(BytesIO(data)) as picture:
-            image = np.array(picture.convert(mode))
-            return tiff.rotate(image, picture.getexif().get(_EXIF_ORIENTATION, 1))  # newer Pillows turn TIFF alone
+        with open_image(BytesIO(data)) as opened:
+            image = np.array(opened.convert(mode))
+            # newer versions of Pillow rotate TIFF files themselves, and no others
+            return tiff.rotate(image, opened.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, ...
         raise _undecodable(data, path) from error
 
 
 def _rotate_by_exif(image: np.ndarray, data: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
-    """Apply the EXIF rotation, which OpenCV applies to images without alpha only."""
+    """Apply the EXIF rotation, which OpenCV applies only to images without alpha."""
     if not header.has_exif:
         return image
     try:
-        with open_picture(BytesIO(data)) as picture:
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        with open_image(BytesIO(data)) as opened:
+            orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
         raise _undecodable(data, path) from error
     return tiff.rotate(image, orientation)
 
 
 def _is_stored_as_shown(page: tiff.Page) -> bool:
-    """Are the samples of a page 8-bit grey or RGB that :mod:`mxnetseg.data.tiff` reads?"""
+    """Return whether a page holds 8-bit grey or RGB samples that :mod:`mxnetseg.data.tiff` reads."""
     return page.photometric in _GREY_OR_RGB and page.dtype == "uint8" and tiff.is_read(page)
 
 
 def _plain_tiff(data: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
-    """A palette, inverted, bilevel, CMYK, YCbCr or JPEG-compressed TIFF file as 8-bit grey or RGB."""
+    """Decode a palette, inverted, bilevel, CMYK, YCbCr or JPEG-compressed TIFF file to 8-bit grey or RGB."""
     page = header.pages[0]
     tiff.check_blocks(data, page)
     if page.samples == 1:  # OpenCV reads neither 2 nor 4 bits
@@ -344,17 +344,18 @@ def _tiff_samples(data: np.ndarray, header: Header, path: PathLike, every_page: 
             return _plain_tiff(data, header, path)
         for page in pages:
             if page.photometric not in _GREY_OR_RGB:
-                raise tiff.TiffError(f"its values are no grey or RGB values (PhotometricInterpretation "
+                raise tiff.TiffError(f"its values are not grey or RGB (PhotometricInterpretation "
                                      f"{page.photometric})", is_damaged=False)
             if (page.size, page.dtype) != (pages[0].size, pages[0].dtype):
-                raise tiff.TiffError("its pages differ in size or type, so they are no bands of one image",
+                raise tiff.TiffError("its pages differ in size or type, so they are not the bands of one image",
                                      is_damaged=False)
         arrays = [tiff.read_samples(data, page) for page in pages]
     except tiff.TiffError as error:
         if error.is_damaged:
             raise DataError("an image cannot be decoded: it is damaged or truncated", where=path,
                             received=f"{data.size} bytes; {error}", fix=RESTORE) from error
-        raise DataError(f"a TIFF image is of a kind that is not read: {error}", where=path, received=str(header),
+        raise DataError(f"this type of TIFF image is not supported: {error}", where=path, received=str(header),
                         fix="save it without compression and with 8 or 16 bits a band, for example by\n"
                             "gdal_translate -co COMPRESS=NONE FILE NEW.tif") from error
+
     return np.concatenate(arrays, axis=2) if len(arrays) > 1 else arrays[0]

@@ -1,63 +1,65 @@
-"""A draft of ``classes.txt`` from the masks, so that only the names remain to be written."""
+"""Draft of ``classes.txt``, made from the masks; only the names of the classes must be added."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .decoding import IGNORE
 
-_MOST_MASKS = 200  # looked at, so that it takes seconds
+_MOST_MASKS = 200  # of all masks, so that a draft takes seconds
 _MOST_CLASSES = 255
 _SHOWN = 12
 
 
 class Draft(NamedTuple):
-    """A draft of ``classes.txt``.
+    """Draft of ``classes.txt``.
 
     Attributes:
-        found: what the masks hold: ``'3 colours'``.
-        values: the commonest of these, with their numbers of pixels.
-        lines: of the draft; empty where the masks do not tell the classes.
-        convert: the masks must be converted by their colours first.
+        found: number of values or colours in the masks: ``'3 colours'``.
+        values: the most common of them, with their numbers of pixels.
+        lines: lines of the draft; empty if the classes cannot be derived from the masks.
+        convert: whether the masks must first be converted by their colours.
     """
 
     found: str
     values: str
-    lines: List[str]
+    lines: list[str]
     convert: bool
 
 
-def draft_classes(masks: Sequence[Path]) -> Optional[Draft]:
-    """Look at the masks, at most 200 of them spread evenly, and draft their classes.
+def draft_classes(masks: Sequence[Path]) -> Draft | None:
+    """Draft the classes of some masks; at most 200, spread evenly over the list, are read.
 
     Returns:
         The draft, or None if no mask can be read.
     """
     ids: Counter = Counter()
-    shown: Counter = Counter()  # the same pixels by the colours that a viewer shows
+    shown: Counter = Counter()  # the same pixels, counted by the colour that a viewer shows
     colours: Counter = Counter()  # of RGB masks
-    palette: Dict[int, str] = {}
+    palette: dict[int, str] = {}
     consistent = True
     chosen = [masks[i] for i in np.unique(np.linspace(0, len(masks) - 1, min(len(masks), _MOST_MASKS), dtype=int))]
     for path in chosen:
         try:
             with Image.open(path) as image:
-                own = _palette(image)
+                own_palette = _palette(image)
                 array = np.asarray(image)
-        except Exception:  # a damaged mask is reported by its name when the data set is read
+        except Exception:  # a damaged mask is reported with its name when the data set is read
             continue
         if array.ndim == 3 and array.shape[2] >= 3:
             colours.update(_count_colours(array))
         elif array.dtype in (np.uint8, bool):
             for value, count in zip(*(a.tolist() for a in np.unique(array.astype(np.uint8), return_counts=True))):
-                colour = own.get(value, "")
+                colour = own_palette.get(value, "")
                 consistent &= palette.setdefault(value, colour) == colour
                 ids[value] += count
                 shown[colour or "#" + 3 * f"{value:02x}"] += count
+
     among = "" if len(chosen) == len(masks) else f" in {len(chosen)} of {len(masks)} masks"
     if not ids and not colours:
         return None
@@ -79,12 +81,12 @@ def _by_colour(colours: Counter, among: str, *, convert: bool) -> Draft:
     return Draft(_number(len(ranked), "colour") + among, _commonest(colours), lines, convert)
 
 
-def _palette(image: Image.Image) -> Dict[int, str]:
+def _palette(image: Image.Image) -> dict[int, str]:
     values = (image.getpalette() if image.mode == "P" else None) or []
     return {i: "#" + bytes(values[3 * i:3 * i + 3]).hex() for i in range(len(values) // 3)}
 
 
-def _count_colours(rgb: np.ndarray) -> Dict[str, int]:
+def _count_colours(rgb: np.ndarray) -> dict[str, int]:
     packed = rgb[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     values, counts = np.unique(packed, return_counts=True)
     return {f"#{value:06x}": count for value, count in zip(values.tolist(), counts.tolist())}

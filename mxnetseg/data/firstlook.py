@@ -1,8 +1,8 @@
-"""A look at some training masks before the first step: training on masks without labels ends in nothing."""
+"""Check of some training masks before the first step: nothing can be learnt from masks without labels."""
 from __future__ import annotations
 
 import time
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,16 +10,17 @@ from ..errors import DataError
 from .base import IGNORE, SegDataset
 from .parallel import TIMEOUT, in_parallel
 
-_FEW, _SECONDS = 32, 2.0  # masks, and the time for them
-_SECONDS_FOR_MORE = 30.0  # for all others, where these few look wrong
+_FIRST_MASKS, _SECONDS = 32, 2.0  # number of masks read first, and the time for them
+_SECONDS_FOR_MORE = 30.0  # time for all other masks, if the first ones look wrong
 
 
 def refuse_unlabelled(dataset: SegDataset, *, timeout: float = TIMEOUT) -> None:
-    """Refuse a training split in which nothing can be learnt, judging by some of its masks.
+    """Refuse a training split from which nothing can be learnt, judging by some of its masks.
 
-    Up to 32 masks, spread over the split, are read within two seconds. Only if they look wrong, more are read, until
-    one is right, all are read or half a minute has passed. Then two cases are refused: no pixel is labelled, and masks
-    of 0 and 255, in which only the first class is labelled. Labelled pixels of a second class, in any mask, are enough.
+    Up to 32 masks, spread over the split, are read within two seconds. If they look wrong, more are read, until
+    one is right, all are read or half a minute has passed. Then two cases are refused: no pixel is labelled, or only
+    one class is labelled and all else is ignored, as in masks of 0 and 255. Labelled pixels of a second class in any
+    mask are enough to pass.
 
     Args:
         dataset: a split with masks.
@@ -29,26 +30,27 @@ def refuse_unlabelled(dataset: SegDataset, *, timeout: float = TIMEOUT) -> None:
         DataError: no second class has a labelled pixel; or a mask is damaged.
     """
     count = len(dataset)
-    first = np.unique(np.linspace(0, count - 1, min(count, _FEW)).astype(int))
+    first = np.unique(np.linspace(0, count - 1, min(count, _FIRST_MASKS)).astype(int))
     others = np.setdiff1d(np.arange(count), first)
     total, seen = np.zeros(256, np.int64), 0
-    for some, seconds in ((first, _SECONDS), (others, _SECONDS_FOR_MORE)):
-        for histogram in _histograms(dataset, some, seconds, timeout):
+    for masks, seconds in ((first, _SECONDS), (others, _SECONDS_FOR_MORE)):
+        for histogram in _histograms(dataset, masks, seconds, timeout):
             total, seen = total + histogram, seen + 1
         if not _is_suspicious(dataset, total):
             return
+
     labelled = np.flatnonzero(total[:dataset.nclass])
-    looked = f"all {seen} masks" if seen == count else f"{seen} of {count} masks"
+    inspected = f"all {seen} masks" if seen == count else f"{seen} of {count} masks"
     if not len(labelled):
         raise DataError("no training mask has a labelled pixel, so nothing can be learnt", where=dataset.mask_path(0),
-                        received=f"{looked} hold nothing but the value {IGNORE}, which means ignore",
+                        received=f"{inspected} hold nothing but the value {IGNORE}, which means ignore",
                         fix=f"write the class ids into the masks; {dataset.label_hint}")
     shown, hidden = (dataset.classes[i] for i in (labelled[0], next(i for i in range(dataset.nclass)
                                                                     if i != labelled[0])))
     raise DataError(
         f"the training masks have labelled pixels of one class only, {shown!r}, so nothing can be learnt",
         where=dataset.mask_path(0),
-        received=f"{looked} hold {total[labelled[0]] / total.sum():.0%} {shown!r} and "
+        received=f"{inspected} hold {total[labelled[0]] / total.sum():.0%} {shown!r} and "
                  f"{total[IGNORE] / total.sum():.0%} of the value {IGNORE}, which means ignore",
         fix=f"there are two readings of {IGNORE}\n"
             f"it is the class {hidden!r}: put a classes.txt with the lines '{shown} #000000' and '{hidden} #ffffff' "
@@ -63,7 +65,7 @@ def _is_suspicious(dataset: SegDataset, total: np.ndarray) -> bool:
 
 
 def _histograms(dataset: SegDataset, chosen: np.ndarray, seconds: float, timeout: float) -> Iterator[np.ndarray]:
-    """Yield the pixels of each train id in a mask, (256,), for as many masks as fit into the time; at least one."""
+    """Yield the number of pixels of each train id, (256,), for as many masks as fit into the time, at least one."""
     def read(i: int) -> np.ndarray:
         mask = dataset.to_train_ids(dataset.load_raw_mask(i), dataset.mask_path(i))
         return np.bincount(mask.ravel(), minlength=256)

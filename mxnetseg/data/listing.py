@@ -1,35 +1,34 @@
-"""Lists of files: those below a folder, and those that a text file names."""
+"""Lists of files: the files below a folder, and the lines of a text file that names them."""
 from __future__ import annotations
 
 import heapq
 import os
 import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import DataError, DataNotFoundError
-from ..files import no_file  # noqa: F401  imported from here
-from .decoding import PathLike
+from ..files import PathLike, no_file
 
 
-def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Return the files below ``folder`` at any depth with one of the ``suffixes``, sorted.
 
-    Hidden names are left out: those with a leading dot, such as ``.DS_Store`` and the ``._x.jpg`` that macOS writes
-    beside ``x.jpg``. Links to folders are followed, except links back to a folder above them, and each folder is
-    entered once: a circle of links ends, and no file is listed twice. A folder that several paths reach is listed
-    under its own path, else under the first link.
+    Hidden files, whose names begin with a dot, are left out, such as ``.DS_Store`` and the ``._x.jpg`` that macOS
+    writes beside ``x.jpg``. Links to folders are followed, except links back to a folder above them. Each folder is
+    entered once, so that a circle of links ends and no file is listed twice. A folder that several paths reach is
+    listed under its own path if it lies below ``folder``, otherwise under the first link.
 
-    A broken link is listed like a file if its name has one of the suffixes: the reader reports it by its name.
+    A broken link is listed like a file if its name has one of the suffixes: reading it reports its name.
 
     Raises:
-        DataNotFoundError: any other link is broken; it may have led to a folder of images.
+        DataNotFoundError: any other link is broken; it may have pointed to a folder of images.
         DataError: a folder below ``folder`` cannot be read.
     """
-    found: List[Tuple[str, ...]] = []
+    found: list[tuple[str, ...]] = []
     entered = set()
-    folders: List[Tuple[Tuple[str, ...], str]] = [((), os.path.realpath(folder))]
-    links: List[Tuple[Tuple[str, ...], str]] = []  # a heap: which link comes first does not depend on the disk
+    folders: list[tuple[tuple[str, ...], str]] = [((), os.path.realpath(folder))]
+    links: list[tuple[tuple[str, ...], str]] = []  # a heap, so that the order does not depend on the disk
     while folders or links:
         parts, real = folders.pop() if folders else heapq.heappop(links)
         if real in entered:
@@ -37,24 +36,24 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> List[Path]:
         entered.add(real)
 
         for entry in _entries(folder, parts, real):
-            inner = (*parts, entry.name)
+            below = (*parts, entry.name)
             if entry.is_dir(follow_symlinks=False):
-                folders.append((inner, entry.path))
+                folders.append((below, entry.path))
             elif entry.is_symlink() and os.path.isdir(entry.path):
                 target = os.path.realpath(entry.path)
-                if os.path.commonpath([target, real]) != target:  # else it leads back to a folder above it
-                    heapq.heappush(links, (inner, target))
+                if os.path.commonpath([target, real]) != target:  # otherwise it leads back to a folder above it
+                    heapq.heappush(links, (below, target))
             elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                found.append(inner)
+                found.append(below)
             elif entry.is_symlink() and not os.path.exists(entry.path):
-                raise DataNotFoundError("a link leads nowhere", where=folder.joinpath(*inner),
+                raise DataNotFoundError("a link leads nowhere", where=folder.joinpath(*below),
                                         received=f"-> {os.readlink(entry.path)}",
-                                        fix="restore what it leads to, or remove the link")
+                                        fix="restore its target, or remove the link")
     return [folder.joinpath(*parts) for parts in sorted(found)]
 
 
-def _entries(folder: Path, parts: Tuple[str, ...], real: str) -> Iterator[os.DirEntry]:
-    """Yield the entries of a folder that are not hidden; none if ``folder`` itself is not there."""
+def _entries(folder: Path, parts: tuple[str, ...], real: str) -> Iterator[os.DirEntry]:
+    """Yield the entries of a folder that are not hidden; none if ``folder`` itself does not exist."""
     try:
         with os.scandir(real) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
@@ -64,12 +63,12 @@ def _entries(folder: Path, parts: Tuple[str, ...], real: str) -> Iterator[os.Dir
                             fix="check its permissions and the disk, or remove it") from error
 
 
-def read_list(path: PathLike) -> List[str]:
+def read_list(path: PathLike) -> list[str]:
     """Return the lines of a list file that are not blank, stripped.
 
     Raises:
         DataNotFoundError: there is no such file.
-        DataError: it is no text, has no lines, or is no regular file.
+        DataError: it is not text, has no lines, or is not a regular file.
     """
     problem = no_file(path)
     if problem not in (None, "is not there"):
@@ -93,12 +92,12 @@ def is_plain(path: str) -> bool:
     return bool(path) and not path.startswith("/") and ".." not in path.split("/")
 
 
-def inside(root: PathLike, path: str) -> Optional[str]:
-    """Return a path that a list names as a plain one below ``root``, or None if it leaves ``root``.
+def inside(root: PathLike, path: str) -> str | None:
+    """Convert a path from a list to a plain path below ``root``; None if it leaves ``root``.
 
     Args:
         root: folder of the data set.
-        path: absolute or below the root, with slashes of Unix or Windows, perhaps with ``..`` in it.
+        path: absolute or below the root, with slashes of Unix or Windows; ``..`` is allowed.
     """
     path = path.replace("\\", "/")
     if not is_plain(path):
@@ -108,5 +107,5 @@ def inside(root: PathLike, path: str) -> Optional[str]:
 
 
 def nfc(name: str) -> str:
-    """Return a name with accents as single characters: older Macs write them as letter and accent (NFD)."""
+    """Return a name with accented letters as single characters (NFC): older Macs write letter and accent (NFD)."""
     return unicodedata.normalize("NFC", name)

@@ -1,20 +1,22 @@
-"""From a data set to batches (training) or to an ordered stream of samples (evaluation).
+"""Batches of a data set for training, and an ordered stream of its samples for evaluation.
 
 The workers are threads: decoding, resizing and copying release Python's lock, and a process that has loaded
-MXNet must not be forked. What comes out depends on the seed, the epoch and the data alone, never on the
+MXNet must not be forked. The result depends on the seed, the epoch and the data alone, never on the
 number of workers or on their speed.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .._memory import keep_freed_memory
 from ..errors import ConfigError, DataError, MXNetSegError
-from .base import Sample, SegDataset
+from .base import SegDataset
+from .pairs import Sample
 from .parallel import TIMEOUT, in_parallel
 from .source import FileSource
 from .transforms import Transform
@@ -26,29 +28,29 @@ class Batch(NamedTuple):
     Attributes:
         images: uint8 (N, H, W, 3), RGB.
         masks: uint8 (N, H, W), train ids and IGNORE.
-        names: N names, see :class:`~mxnetseg.data.base.Sample`.
+        names: N names, see :class:`~mxnetseg.data.pairs.Sample`.
         index: int64 (N,), the items' indices in the data set.
     """
 
     images: np.ndarray
     masks: np.ndarray
-    names: Tuple[str, ...]
+    names: tuple[str, ...]
     index: np.ndarray
 
 
 class Loader:
     """Batches of augmented images, epoch by epoch.
 
-    The batches of epoch ``e`` depend on ``(seed, e)`` alone: each item is transformed with a generator of
-    its own, seeded by (seed, epoch, index). OpenCV's own threads are switched off in this process when
-    iteration begins, since the workers keep the cores busy, and glibc is told to keep freed pictures for the next ones.
+    The batches of epoch ``e`` depend on ``(seed, e)`` alone: each item is transformed with its own generator,
+    seeded by (seed, epoch, index). When iteration begins, OpenCV's own threads are switched off in this process,
+    since the workers keep the cores busy, and glibc is set to keep the memory of freed images for the next ones.
 
     Args:
         dataset: a split with masks.
         batch_size: images in a batch.
-        transform: see :mod:`mxnetseg.data.transforms`; None leaves images as they are, and then those of
+        transform: see :mod:`mxnetseg.data.transforms`; None leaves images as they are, and then the images of
             one batch must agree in size.
-        shuffle: a new order each epoch.
+        shuffle: use a new order in each epoch.
         seed: not negative.
         workers: threads that read ahead; 0 reads in the caller's thread.
         drop_last: leave out an incomplete last batch.
@@ -59,13 +61,14 @@ class Loader:
         DataError: the split has no masks.
     """
 
-    def __init__(self, dataset: SegDataset, *, batch_size: int, transform: Optional[Transform] = None,
+    def __init__(self, dataset: SegDataset, *, batch_size: int, transform: Transform | None = None,
                  shuffle: bool = True, seed: int = 0, workers: int = 2, drop_last: bool = True,
                  timeout: float = TIMEOUT):
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("workers", workers, 0)):
             if value < least:
                 raise ConfigError(f"{name} is too small", where=name, received=value,
                                   fix=f"give at least {least}")
+
         if drop_last and len(dataset) < batch_size:
             raise ConfigError("the data set has fewer images than one batch, so there is nothing to train on",
                               where="batch_size", received=f"{batch_size} with {len(dataset)} images",
@@ -73,10 +76,11 @@ class Loader:
         if len(dataset) and dataset.mask_path(0) is None:
             raise DataError("this split has no masks, so it cannot be trained on", where=repr(dataset),
                             fix="choose a split with masks, such as train")
+
         self.dataset, self.transform = dataset, transform
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.workers, self.drop_last, self.timeout = workers, drop_last, timeout
-        # a crop that is chosen before anything is decoded saves much of the decoding
+        # choosing the crop before anything is decoded saves much of the decoding
         self._reads_files = isinstance(dataset, SegDataset) and getattr(transform, "reads", False)
 
     def __len__(self) -> int:
@@ -85,17 +89,17 @@ class Loader:
         return whole + (1 if rest and not self.drop_last else 0)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Indices of the items of an epoch, in the order of their appearance: int64 (len(dataset),)."""
+        """Return the indices of the items of an epoch in their order: int64 (len(dataset),)."""
         count = len(self.dataset)
         if not self.shuffle:
             return np.arange(count)
         return self._rng(epoch, count).permutation(count)  # `count` is the index of no item
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch, from ``start_batch`` on; nothing before it is read.
+        """Iterate over the batches of an epoch from ``start_batch`` on; earlier items are not read.
 
         Raises:
-            DataError: a file is damaged or does not fit, at the place where its batch would come; or no
+            DataError: a file is damaged or does not fit (raised at the place of its batch), or no
                 image arrived within the time-out.
         """
         keep_freed_memory()
@@ -115,28 +119,30 @@ class Loader:
 
     def _item(self, epoch: int, index: int) -> Sample:
         if self._reads_files:
-            with _named(self.dataset, index, "read and augmented", "check this file, its mask and the transform"):
+            with _naming_the_file(self.dataset, index, "read and augmented",
+                                  "check this file, its mask and the transform"):
                 source = FileSource(self.dataset, index)
                 return Sample(*self.transform.read(source, self._rng(epoch, index)), self.dataset.pair(index).name)
         image, mask, name = _read(self.dataset, index)
         if self.transform is None:
             return Sample(image, mask, name)
-        with _named(self.dataset, index, "augmented", "check the transform with this image"):
+        with _naming_the_file(self.dataset, index, "augmented", "check the transform with this image"):
             return Sample(*self.transform(image, mask, self._rng(epoch, index)), name)
 
-    def _collate(self, samples: List[Sample], index: np.ndarray) -> Batch:
+    def _collate(self, samples: list[Sample], index: np.ndarray) -> Batch:
         sizes = {s.image.shape[:2] for s in samples}
         if len(sizes) > 1:
             raise DataError("the images of a batch differ in size",
                             where="\n".join(str(self.dataset.image_path(int(i))) for i in index[:3]),
                             received=", ".join(f"{w} x {h}" for h, w in sorted(sizes)),
                             fix="crop them to one size (transform=train_transform(...)), or use batch_size=1")
+
         return Batch(np.stack([s.image for s in samples]), np.stack([s.mask for s in samples]),
                      tuple(s.name for s in samples), index)
 
 
 def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT) -> Iterator[Sample]:
-    """All samples of a data set in order, whole and unchanged, read ahead by ``workers`` threads.
+    """Yield all samples of a data set in order, whole and unchanged, read ahead by ``workers`` threads.
 
     Args:
         dataset: with or without masks.
@@ -144,20 +150,20 @@ def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT) -
         timeout: seconds to wait for one image before giving up with an error (not with 0 workers).
 
     Raises:
-        DataError: a file is damaged or does not fit, at its place; or the time-out.
+        DataError: a file is damaged or does not fit (raised at its place), or none arrived within the time-out.
     """
     return in_parallel(partial(_read, dataset), range(len(dataset)), workers=workers, ahead=workers + 1,
                        timeout=timeout, where=dataset.image_path)
 
 
 def _read(dataset: SegDataset, index: int) -> Sample:
-    with _named(dataset, index, "read", "check this file and its mask"):
+    with _naming_the_file(dataset, index, "read", "check this file and its mask"):
         return dataset[index]
 
 
 @contextmanager
-def _named(dataset: SegDataset, index: int, done: str, fix: str) -> Iterator[None]:
-    """Whatever a library throws inside, the user needs the file's name."""
+def _naming_the_file(dataset: SegDataset, index: int, done: str, fix: str) -> Iterator[None]:
+    """Turn any exception of a library into an error with the file's name."""
     try:
         yield
     except MXNetSegError:

@@ -1,12 +1,13 @@
-"""Files of masks as uint8 (H, W) label ids. A mask that can be read in two ways is refused, with both.
+"""Mask files as uint8 (H, W) label ids. A mask that can be read in two ways is refused; the error shows both.
 
-A mask holds values, and its palette, or the grey that a viewer shows, gives each value a colour. Where the classes
-have colours of their own, values and colours may mean different classes.
+A mask holds values. Its palette, or the grey that a viewer shows, gives each value a colour. Where the classes have
+colours too, the value and the colour of a pixel may mean different classes.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,22 +16,22 @@ from PIL import ImageFile
 from ..errors import DataError
 from . import tiff
 from .decoding import IGNORE, RESTORE, PathLike, decode_samples, is_opaque, read_bytes
-from .headers import Header, check_size, open_picture, read_header
+from .headers import Header, check_size, open_image, read_header
 
 _INVALID = -1
 _AS_8_BIT = "map its values to class ids and save them as 8-bit grey:\n" \
             "Image.fromarray(ids.astype(numpy.uint8)).save('mask.png')"
 
 
-def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None, by_color: bool = False) -> np.ndarray:
+def read_mask(path: PathLike, *, colors: np.ndarray | None = None, by_color: bool = False) -> np.ndarray:
     """Read the label ids of a mask: uint8 (H, W), as the file holds them.
 
     Args:
         path: a single-channel image of a lossless format. Values of more than 8 bits are read if they are ids.
         colors: uint8 (n, 3), the colours of classes 0 to n-1; if given, a mask in these colours is accepted, and
             each pixel becomes the index of its colour. Black becomes IGNORE unless it is one of the colours. Grey
-            and palette masks are read by their values or by their colours, whichever is possible.
-        by_color: read palette masks by their colours alone, and grey masks too if a class is grey.
+            and palette masks are read by their values or by their colours, if only one of the two is possible.
+        by_color: read palette masks by their colours only, and grey masks too if a class is grey.
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -45,8 +46,8 @@ def read_mask(path: PathLike, *, colors: Optional[np.ndarray] = None, by_color: 
     return _ids(values, color, path, colors, by_color)
 
 
-def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray]) -> np.ndarray:
-    """Colours, (H, W, 3), as the indices of theirs in ``colors``: see :func:`read_mask`."""
+def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: np.ndarray | None) -> np.ndarray:
+    """Convert colours, (H, W, 3), to their indices in ``colors``: see :func:`read_mask`."""
     packed = _pack(rgb)
     if colors is not None:
         keys, ids = _pack(colors), np.arange(len(colors), dtype=np.uint8)
@@ -58,16 +59,18 @@ def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray
         if (keys[nearest] == packed).all():
             return ids[nearest]
         packed = packed[keys[nearest] != packed]
+
     values, counts = np.unique(packed, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:32]
     block = "\n".join(f"class{i} #{values[k]:06x}" for i, k in enumerate(order))
     found = f"{len(values)} colours, {'the 32 commonest' if len(values) > 32 else 'by frequency'}: " + \
         ", ".join(f"#{values[k]:06x} ({counts[k]} pixels)" for k in order)
+
     if colors is not None:
-        raise DataError("an RGB mask holds colours that are no class's", where=path, received=found,
+        raise DataError("an RGB mask holds colours that belong to no class", where=path, received=found,
                         fix="correct the mask, or give each colour a class in classes.txt, as in\n" + block)
     raise DataError(
-        "a mask is an RGB picture; it must hold class ids in one channel", where=path, received=found,
+        "a mask is an RGB image; it must hold class ids in one channel", where=path, received=found,
         fix="save the ids as 8-bit grey or palette PNG. Folder data may keep RGB masks if classes.txt gives "
             "every class its colour; with the classes' true names and order:\n" + block,
     )
@@ -77,14 +80,14 @@ def ids_from_colors(rgb: np.ndarray, path: PathLike, colors: Optional[np.ndarray
 
 
 class _Stored(NamedTuple):
-    """What a mask file holds.
+    """Contents of a mask file.
 
     Attributes:
         values: uint8 (H, W); None if the mask is in RGB.
-        color: of an RGB mask, uint8 (H, W, 3); else the colour of each value, uint8 (n, 3).
+        color: the pixels of an RGB mask, uint8 (H, W, 3); otherwise the colour of each value, uint8 (n, 3).
     """
 
-    values: Optional[np.ndarray]
+    values: np.ndarray | None
     color: np.ndarray
 
 
@@ -100,16 +103,18 @@ def _read(path: PathLike) -> _Stored:
             return _Stored(None, _opaque(_samples(data, header, path), header, path))
         if header.pages and header.pages[0].dtype == "uint8" and tiff.is_read(header.pages[0]):
             return _read_tiff(data, header, path)
+
     # GluonCV switches this on when it is imported; a truncated mask would then be filled with class 0
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:  # with Pillow: OpenCV would turn palette indices into colours
-        with open_picture(BytesIO(data)) as picture:
-            mode, tile = picture.mode, picture.tile
-            array = np.asarray(picture)  # read-only: what is returned below is a copy
-            palette = picture.getpalette() if mode == "P" else None
+        with open_image(BytesIO(data)) as image:
+            mode, tile = image.mode, image.tile
+            array = np.asarray(image)  # read-only: the code below returns a copy
+            palette = image.getpalette() if mode == "P" else None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, ...
         raise DataError("a mask cannot be decoded: it is damaged, truncated or no image", where=path,
                         received=f"{data.size} bytes ({error})", fix=RESTORE) from error
+
     if mode in ("1", "L", "P"):
         step = _grey_step(mode, tile)
         values = array.astype(np.uint8) if step == 1 else array // step
@@ -125,13 +130,13 @@ def _unusual(received: object, path: PathLike) -> DataError:
 
 
 def _check_header(header: Header, path: PathLike) -> None:
-    """Refuse a mask of which Pillow would drop something, or invert it."""
+    """Refuse a mask that Pillow would invert or read in part."""
     if header.format == "JPEG":
         raise DataError("a mask is a JPEG file, whose compression invents labels along every edge",
                         where=path, fix="export the mask again from its source, as PNG")
     if header.frames > 1:
         raise DataError("a mask has several pages or frames; label ids must be in one", where=path,
-                        received=str(header), fix="save the page that holds the ids as a file of its own")
+                        received=str(header), fix="save the page that holds the ids as a separate file")
     samples = header.bands + header.has_alpha
     if header.dtype != "uint8" and samples > 1 or header.bands not in (1, 3):
         raise _unusual(header, path)
@@ -145,7 +150,7 @@ def _check_header(header: Header, path: PathLike) -> None:
 
 
 def _read_tiff(data: np.ndarray, header: Header, path: PathLike) -> _Stored:
-    """An 8-bit TIFF mask: Pillow has a limit on its size, and fills damaged blocks with 0."""
+    """Read an 8-bit TIFF mask without Pillow, which limits its size and fills damaged blocks with 0."""
     page = header.pages[0]
     try:
         samples = tiff.read_samples(data, page)
@@ -170,12 +175,12 @@ def _samples(data: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
 
 
 def _is_palette(data: np.ndarray, header: Header) -> bool:
-    """Does a PNG file hold a palette, whose transparency does not matter to the indices?"""
+    """Return whether a PNG file holds palette indices, which transparency does not affect."""
     return header.format == "PNG" and int(data[25]) == 3
 
 
 def _opaque(samples: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
-    """(H, W, 4) without the alpha channel, or the error that it hides something."""
+    """Drop the alpha channel of (H, W, 4); a DataError if it is not opaque."""
     alpha = samples[..., 3]
     if not is_opaque(alpha):
         raise DataError(
@@ -187,16 +192,16 @@ def _opaque(samples: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
 
 
 def _narrow(values: np.ndarray, header: Header, path: PathLike) -> np.ndarray:
-    """Integers of more than 8 bits as uint8, if all of them are ids."""
+    """Convert integers of more than 8 bits to uint8; a DataError unless all of them are ids."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 255:
         raise DataError(
-            "a mask has more than 8 bits, and values that are no label ids; ids are whole numbers from 0 to 255",
+            "a mask has more than 8 bits, and values that are not label ids; ids are whole numbers from 0 to 255",
             where=path, received=f"{header}, values {values.min():g}..{values.max():g}", fix=_AS_8_BIT)
     return values.astype(np.uint8)
 
 
 def _grey_step(mode: str, tile: Sequence) -> int:
-    """By what Pillow multiplies the values of a grey image of 2 or 4 bits: 85 or 17, else 1."""
+    """Return the factor by which Pillow multiplies the values of a grey image of 2 or 4 bits: 85 or 17, else 1."""
     raw_mode = tile[0][3] if mode == "L" and tile else ""
     return {"L;2": 85, "L;4": 17}.get(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode, 1)
 
@@ -206,8 +211,8 @@ def _grey_step(mode: str, tile: Sequence) -> int:
 _GREYS = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
 
 
-def _colors_of(mode: str, step: int, palette: Optional[Sequence[int]]) -> np.ndarray:
-    """The colours that a viewer shows for the values of a mask: uint8 (n, 3)."""
+def _colors_of(mode: str, step: int, palette: Sequence[int] | None) -> np.ndarray:
+    """Return the colours that a viewer shows for the values of a mask: uint8 (n, 3)."""
     if mode == "1":
         return _GREYS[[0, 255]]
     if mode == "P":
@@ -216,14 +221,14 @@ def _colors_of(mode: str, step: int, palette: Optional[Sequence[int]]) -> np.nda
 
 
 def _ids(values: np.ndarray, table: np.ndarray, path: PathLike, colors: np.ndarray, by_color: bool) -> np.ndarray:
-    """The ids of a grey or palette mask by its values or by its colours, where only one of them is possible.
+    """Read the ids of a grey or palette mask by its values or by its colours, if only one of them is possible.
 
     Args:
         values: uint8 (H, W).
         table: uint8 (m, 3), the colour of each value.
         path: the file, for the message.
-        colors: uint8 (n, 3), those of the classes.
-        by_color: the colours decide.
+        colors: uint8 (n, 3), the colours of the classes.
+        by_color: read the mask by its colours in any case.
     """
     if by_color:
         if (table == table[:, :1]).all() and not (colors == colors[:, :1]).all(axis=1).any():
@@ -238,7 +243,7 @@ def _ids(values: np.ndarray, table: np.ndarray, path: PathLike, colors: np.ndarr
     by_value[IGNORE] = IGNORE
     by_shade, names_class = _by_shade(table, colors)
 
-    # black alone means "ignored" only if the palette is one of the classes' colours
+    # a mask of black alone means "ignored" only if its palette holds the colours of the classes
     has_meaning = names_class[used].any() or set(_pack(colors).tolist()) <= set(_pack(table).tolist())
     differ = used[by_shade[used] != by_value[used]]
     if not has_meaning or not len(differ) or (by_shade[used] == _INVALID).any():
@@ -257,7 +262,7 @@ def _ids(values: np.ndarray, table: np.ndarray, path: PathLike, colors: np.ndarr
 
 
 def _by_shade(table: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each value, int (256,): the class of its colour, IGNORE for black, or -1; and whether a class has it."""
+    """Return for each value the class of its colour, int (256,): IGNORE for black, else -1; and whether it has one."""
     classes = {key: k for k, key in enumerate(_pack(colors).tolist())}
     keys = _pack(table).tolist()
     ids = np.full(256, _INVALID)
@@ -272,5 +277,5 @@ def _name(k: int) -> str:
 
 
 def _pack(rgb: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 -> (...) int64, ``0xrrggbb``."""
+    """Pack colours, uint8 (..., 3), into int64 (...), ``0xrrggbb``."""
     return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])

@@ -37,7 +37,8 @@ class NYUv2(SegDataset):
     home_page = "https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html (nyu_depth_v2_labeled.mat)"
     licence = "none is given; research use"
     split_notes = "val is the list of 654 that the literature calls the test set"
-    prepared = True
+    prepared_by = "nyuv2"
+    prepared_from = "nyu_depth_v2_labeled.mat, labels40.mat and splits.mat"
     layout = """\
 <root>/images/NAME.png           or all of them .jpg
 <root>/labels40/NAME.png         8 bits: 1..40, 0 = unlabelled

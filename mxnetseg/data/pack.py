@@ -1,14 +1,14 @@
-"""A split in one file: for disks and network shares on which opening thousands of small files is slow.
+"""Packs: one file per split, for disks and network shares on which opening thousands of small files is slow.
 
-A folder of packs holds one ``<split>.pack`` a split. Such a file is, in this order:
+A folder of packs holds one file ``<split>.pack`` per split. Such a file contains, in this order:
 
 * ``MXSEGPK1``;
-* for each item the image file as it was, byte by byte, and the mask's train ids, (H, W) uint8, compressed with zlib;
-* an index, JSON: classes, colours, label map, and of each item its name, and offset, length and CRC-32 of both;
+* for each item the bytes of the image file, unchanged, and the mask's train ids, (H, W) uint8, compressed with zlib;
+* an index, JSON: classes, colours, label map, and for each item its name, and offset, length and CRC-32 of both parts;
 * 32 bytes, the index's SHA-256; 8 bytes, its offset, little-endian; ``MXSEGPK1`` again.
 
-The checksums are verified on reading. The index comes last, so a pack is written in one go; it gets its name only when
-it is whole.
+The checksums are verified on reading. The index comes last, so a pack is written in one pass. A pack gets its name only
+when it is complete.
 """
 from __future__ import annotations
 
@@ -19,53 +19,56 @@ import struct
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, UnknownNameError
 from ..files import atomic_write, expand
-from .base import PLAIN, Decoding, Pair, PathLike, SegDataset, check_sizes, decode_image
-from .parallel import TIMEOUT, in_parallel
+from .base import PLAIN, Decoding, Pair, PathLike, SegDataset
+from .decoding import decode_image
+from .pairs import check_sizes
+from .parallel import TIMEOUT, ProgressCallback, in_parallel, no_progress
 
 SUFFIX = ".pack"
 _MAGIC = b"MXSEGPK1"
 _TAIL = struct.Struct("<32sQ8s")  # SHA-256 and offset of the index, magic
 _REMAKE = "make the pack again: mxnetseg pack NAME DST"
 
-Progress = Callable[[Iterable, int], Iterable]
-
 
 class Record(NamedTuple):
-    """Where an item lies in a pack: offset, length in bytes and CRC-32 of image and mask; the mask's height and width.
+    """Place of an item in a pack.
 
-    A split without labels has masks of length 0.
+    Attributes:
+        name: name of the item.
+        image, mask: offset, length in bytes and CRC-32. A split without labels has masks of length 0.
+        size: height and width of the mask.
     """
 
     name: str
-    image: List[int]
-    mask: List[int]
-    size: List[int]
+    image: list[int]
+    mask: list[int]
+    size: list[int]
 
 
 class PackDataset(SegDataset):
-    """What was packed, as the data set that it was packed from: same names, images and train ids.
+    """A packed split; its names, images and train ids equal those of the data set it was packed from.
 
     Args:
-        split: one of those that were packed.
+        split: one of the splits that were packed.
         root: the folder of the packs.
-        decoding: as of the data set; image files are packed as they are.
+        decoding: as for the data set; image files are packed unchanged.
 
     Raises:
         DataNotFoundError: no folder was given, or it holds no pack.
-        UnknownNameError: that split was not packed.
-        DataError: the file is no pack, damaged or cut off.
+        UnknownNameError: the split was not packed.
+        DataError: the file is not a pack, damaged or cut off.
     """
 
     name = "pack"
     layout = "<root>/SPLIT.pack            one for each split, as written by `mxnetseg pack NAME <root>`"
 
-    def __init__(self, *, split: str = "train", root: Optional[PathLike] = None, decoding: Decoding = PLAIN):
+    def __init__(self, *, split: str = "train", root: PathLike | None = None, decoding: Decoding = PLAIN):
         if root is None or not packs_in(root):
             raise DataNotFoundError("there are no packs", where=root,
                                     fix=f"name their folder: --data pack:PATH\n{self.layout}")
@@ -81,7 +84,7 @@ class PackDataset(SegDataset):
         if hasattr(self, "_file"):
             os.close(self._file)
 
-    def _find_root(self, root: Optional[PathLike]) -> Path:
+    def _find_root(self, root: PathLike | None) -> Path:
         return Path(root)
 
     def _prepare(self) -> None:
@@ -93,69 +96,69 @@ class PackDataset(SegDataset):
         self.label_map = None if label_map is None else {int(raw): train for raw, train in label_map.items()}
         self._records = [Record(*record) for record in index["items"]]
 
-    def find_pairs(self) -> List[Pair]:
-        # no such files are there; the paths are what messages name: the pack, and the item in it
+    def find_pairs(self) -> list[Pair]:
+        # paths for messages only: the pack, and the item in it
         return [Pair(r.name, self.path / r.name, self.path / r.name if r.mask[1] else None) for r in self._records]
 
     def _check_pairs(self) -> None:
-        """The index is whole, so the items are."""
+        """The index is complete, therefore every item exists."""
 
     def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
         data = np.frombuffer(self._read(i, self._records[i].image), np.uint8)
         return decode_image(data, self.image_path(i), reduce=reduce, decoding=self.decoding)
 
     def load_raw_mask(self, i: int) -> np.ndarray:
-        """Train ids: they were looked up when the pack was made."""
+        """Read the train ids of item ``i``, which were stored when the pack was made: uint8 (H, W)."""
         data = zlib.decompress(self._read(i, self._records[i].mask))
         return np.frombuffer(data, np.uint8).reshape(self._records[i].size)
 
     def to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
         return raw
 
-    def _read(self, i: int, place: List[int]) -> bytes:
+    def _read(self, i: int, place: list[int]) -> bytes:
         offset, length, checksum = place
-        data = os.pread(self._file, length, offset)  # unlike seek and read, at home in several threads at once
+        data = os.pread(self._file, length, offset)  # unlike seek and read, safe in several threads at once
         if len(data) != length or zlib.crc32(data) != checksum:
-            raise DataError("a pack is damaged: an item's checksum is another one", where=self.image_path(i),
+            raise DataError("a pack is damaged: the checksum of an item differs", where=self.image_path(i),
                             received=f"{len(data)} of {length} bytes at {offset}", fix=_REMAKE)
         return data
 
-    def _read_index(self) -> Dict[str, Any]:
+    def _read_index(self) -> dict[str, Any]:
         size = os.fstat(self._file).st_size
         tail = os.pread(self._file, _TAIL.size, max(size - _TAIL.size, 0))
         if len(tail) < _TAIL.size or tail[-len(_MAGIC):] != _MAGIC:
-            raise DataError("this is no pack, or it was cut off", where=self.path, received=f"{size} bytes",
+            raise DataError("the file is not a pack, or it was cut off", where=self.path, received=f"{size} bytes",
                             fix=_REMAKE)
         digest, offset, _ = _TAIL.unpack(tail)
         data = os.pread(self._file, max(size - _TAIL.size - offset, 0), offset)
         if hashlib.sha256(data).digest() != digest:
-            raise DataError("a pack is damaged: its index's checksum is another one", where=self.path, fix=_REMAKE)
+            raise DataError("a pack is damaged: the checksum of its index differs", where=self.path, fix=_REMAKE)
         return json.loads(data)
 
 
-def packs_in(folder: PathLike) -> List[Path]:
-    """The packs of a folder, sorted."""
+def packs_in(folder: PathLike) -> list[Path]:
+    """Return the packs of a folder, sorted."""
     return sorted(expand(folder).glob("*" + SUFFIX))
 
 
-def write_pack(dataset: SegDataset, path: PathLike, progress: Progress = lambda items, count: items, *,
+def write_pack(dataset: SegDataset, path: PathLike, progress: ProgressCallback = no_progress, *,
                timeout: float = TIMEOUT) -> None:
-    """Pack one split. Every file is decoded once, so what is packed can be read.
+    """Pack one split. Every file is decoded once, so that everything in the pack can be read.
 
     Args:
         dataset: the split.
-        path: the file to write; it appears when it is whole, and an older one stays until then.
+        path: the file to write; it appears when it is complete, and an older one stays until then.
         progress: wraps a stream of items: ``progress(items, count)``, as a progress bar does.
         timeout: seconds to wait for one item.
 
     Raises:
-        DataError: a file of the data set is damaged or does not fit, or did not come in time.
+        DataError: a file of the data set is damaged or does not fit, or was not read in time.
     """
-    records: List[Record] = []
+    records: list[Record] = []
     with atomic_write(path) as file:
         file.write(_MAGIC)
 
-        def store(data: bytes) -> List[int]:
+        def store(data: bytes) -> list[int]:
             offset = file.tell()
             file.write(data)
             return [offset, len(data), zlib.crc32(data)]
@@ -164,6 +167,7 @@ def write_pack(dataset: SegDataset, path: PathLike, progress: Progress = lambda 
                             where=dataset.image_path)
         for name, image, mask, shape in progress(items, len(dataset)):
             records.append(Record(name, store(image), store(mask), shape))
+
         label_map = dataset.label_map
         index = json.dumps({
             "name": dataset.name, "split": dataset.split, "classes": list(dataset.classes),
@@ -174,7 +178,7 @@ def write_pack(dataset: SegDataset, path: PathLike, progress: Progress = lambda 
         file.write(index + _TAIL.pack(hashlib.sha256(index).digest(), offset, _MAGIC))
 
 
-def _read_item(dataset: SegDataset, i: int) -> Tuple[str, bytes, bytes, List[int]]:
+def _read_item(dataset: SegDataset, i: int) -> tuple[str, bytes, bytes, list[int]]:
     """Read and check item ``i``: its name, image file, compressed train ids (empty without a mask) and their shape."""
     pair = dataset.pair(i)
     image, ids = dataset.load_image(i), np.zeros((0, 0), np.uint8)
@@ -185,11 +189,11 @@ def _read_item(dataset: SegDataset, i: int) -> Tuple[str, bytes, bytes, List[int
     return pair.name, pair.image.read_bytes(), zlib.compress(ids.tobytes()) if ids.size else b"", list(ids.shape)
 
 
-def verify(dataset: PackDataset, progress: Progress, *, timeout: float = TIMEOUT) -> None:
+def verify(dataset: PackDataset, progress: ProgressCallback = no_progress, *, timeout: float = TIMEOUT) -> None:
     """Read every item of a pack.
 
     Raises:
-        DataError: one is damaged, or did not come within ``timeout`` seconds.
+        DataError: an item is damaged, or was not read within ``timeout`` seconds.
     """
     items = in_parallel(lambda i: dataset[i].name, range(len(dataset)), timeout=timeout, where=dataset.image_path)
     for _ in progress(items, len(dataset)):

@@ -1,4 +1,4 @@
-"""Work spread over threads, with its results in order, bounded memory and an end to waiting.
+"""Work in threads, with results in order, bounded memory and a time-out.
 
 Threads, because decoding, resizing and counting release Python's lock, and nothing has to be copied.
 """
@@ -9,7 +9,8 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, Generic, Iterable, Iterator, Optional, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Callable, Generic, TypeVar
 
 import cv2
 
@@ -18,37 +19,45 @@ from ..errors import DataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# Wraps a stream of items: progress(items, count) yields the same items, as a progress bar does.
+ProgressCallback = Callable[[Iterable[Item], int], Iterable[Item]]
+
 TIMEOUT = 120.0  # seconds; the schema's default of data.timeout is the same, which a test compares
-_SLICE = 1.0  # seconds of one wait; one that takes longer by as much again shows that the process did not run
-_PARTING = 1.0  # seconds that threads get to end with the iteration
+_SLICE = 1.0  # seconds of one wait; if it takes twice as long, the process was stopped meanwhile
+_PARTING = 1.0  # seconds that threads get to end after the iteration
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
 
 
-def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, workers: Optional[int] = None,
-                ahead: Optional[int] = None, timeout: float = TIMEOUT,
+def no_progress(items: Iterable[Item], count: int) -> Iterable[Item]:
+    """Return the items as they are: the default :data:`ProgressCallback`."""
+    return items
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None,
+                ahead: int | None = None, timeout: float = TIMEOUT,
                 where: Callable[[Item], object] = str) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in order, computed by threads at most a few items early.
 
-    OpenCV's own threads are switched off in this process, since these keep the cores busy. An exception of
-    ``function`` is raised in its place. However the iteration ends, what has not begun is never begun, and the threads
-    end with it; one that hangs is a daemon, which keeps neither Ctrl-C nor the end of the program waiting.
+    OpenCV's own threads are switched off in this process, since these threads keep the cores busy. An exception of
+    ``function`` is raised at the place of its item. When the iteration ends, for any reason, no further item is begun
+    and the threads end; a thread that hangs is a daemon, so it delays neither Ctrl-C nor the end of the program.
 
-    A process that was stopped (SIGSTOP, a suspended laptop) gets the whole time-out again once it runs.
+    A process that was stopped (SIGSTOP, a suspended laptop) gets the whole time-out again when it continues.
 
     Args:
         function: called in threads.
-        items: taken one by one as there is room.
-        workers: threads; default one for each core; 0 computes in the caller's thread, without a time-out.
-        ahead: items begun but not yet taken, at most; default two for each thread.
+        items: taken one by one, as results are consumed.
+        workers: number of threads; default one for each core; 0 computes in the caller's thread, without a time-out.
+        ahead: largest number of items begun and not yet consumed; default two for each thread.
         timeout: seconds to wait for one item.
-        where: the name of an item, for the message.
+        where: returns the name of an item, for the message.
 
     Raises:
         DataError: an item took longer than the time-out.
@@ -58,8 +67,8 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, wo
         return
     cv2.setNumThreads(0)
     workers = workers or cores()
-    crew = _Crew(function, workers)
-    waiting: Deque[_Task] = deque()
+    pool = _ThreadPool(function, workers)
+    waiting: deque[_Task] = deque()
     source = iter(items)
 
     def refill() -> None:
@@ -69,41 +78,42 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, wo
             except StopIteration:
                 return
             waiting.append(task)
-            crew.todo.put(task)
+            pool.todo.put(task)
 
     try:
         refill()
         while waiting:
             task = waiting[0]
-            if not crew.wait_for(task, timeout):
+            if not pool.wait_for(task, timeout):
                 raise DataError(f"nothing came within {timeout:g} seconds: reading hangs", where=where(task.item),
-                                fix="check the disk or network share that holds this file; if it is merely slow, wait "
+                                fix="check the disk or network share that holds this file; if it is only slow, wait "
                                     "longer: --timeout SECONDS, or for train, eval and browse --set "
                                     "data.timeout=SECONDS")
             waiting.popleft()
             refill()
+
             if task.error is not None:
                 raise task.error
             yield task.result
     finally:
-        crew.dismiss()
+        pool.shut_down()
 
 
 class _Task(Generic[Item]):
-    """An item and what became of it."""
+    """An item, and its result or error once it is done."""
 
     def __init__(self, item: Item):
         self.item = item
         self.is_done = False
         self.result: object = None
-        self.error: Optional[BaseException] = None
+        self.error: BaseException | None = None
 
 
-class _Crew:
-    """Threads that work off tasks in the order in which they are put into ``todo``."""
+class _ThreadPool:
+    """Threads that do tasks in the order in which they are put into ``todo``."""
 
     def __init__(self, function: Callable, workers: int):
-        self.todo: "queue.SimpleQueue[Optional[_Task]]" = queue.SimpleQueue()
+        self.todo: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._function, self._changed, self._stopped = function, threading.Condition(), False
         self._threads = [threading.Thread(target=self._work, name=f"mxnetseg-data-{i}", daemon=True)
                          for i in range(workers)]
@@ -117,28 +127,28 @@ class _Crew:
                 return
             try:
                 task.result = self._function(task.item)
-            except BaseException as error:  # carried to the consumer, whatever it is
+            except BaseException as error:  # raised again where the result is consumed
                 task.error = error
             with self._changed:
                 task.is_done = True
                 self._changed.notify_all()
 
     def wait_for(self, task: _Task, timeout: float) -> bool:
-        """Return whether the task was done in time, not counting the time in which the process did not run."""
-        left = timeout
+        """Return whether the task was done in time, not counting time in which the process was stopped."""
+        remaining = timeout
         with self._changed:
             while not task.is_done:
-                if left <= 0:
+                if remaining <= 0:
                     return False
-                slice_ = min(left, _SLICE)
+                slice_ = min(remaining, _SLICE)
                 began = time.monotonic()
                 self._changed.wait(slice_)
                 took = time.monotonic() - began
-                left = timeout if took > slice_ + _SLICE else left - took
+                remaining = timeout if took > slice_ + _SLICE else remaining - took
         return True
 
-    def dismiss(self) -> None:
-        """End the threads; those that hang are left behind after a moment."""
+    def shut_down(self) -> None:
+        """End the threads. A thread that hangs is abandoned after a second."""
         self._stopped = True
         for _ in self._threads:
             self.todo.put(None)

@@ -34,7 +34,9 @@ class PascalContext60(SegDataset):
     home_page = "https://cs.stanford.edu/~roozbeh/pascal-context, and VOCtrainval_03-May-2010.tar of VOC 2010"
     licence = "photographs from flickr, under flickr's terms of use"
     split_notes = "some of the literature gives the mIoU of 59 classes times 59/60 for that of 60"
-    prepared = True
+    prepared_by = "pascalcontext"
+    prepared_from = ("VOC 2010's JPEGImages, and either trainval_merged.json or Context's trainval/NAME.mat with VOC "
+                     "2010's ImageSets/Main")
     layout = """\
 <root>/JPEGImages/NAME.jpg
 <root>/SegmentationClassContext/NAME.png                     8 bits: 1..59, 0 = background

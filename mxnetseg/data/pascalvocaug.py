@@ -31,7 +31,9 @@ class PascalVOCAug(SegDataset):
     home_page = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012, http://home.bharathh.info/pubs/codes/SBD/download.html"
     licence = "photographs from flickr, under flickr's terms of use"
     split_notes = "train is train_aug; train_voc is VOC's own training list; trainval holds the pictures of val, too"
-    prepared = True
+    prepared_by = "pascalvocaug"
+    prepared_from = ("VOC2012 (JPEGImages, SegmentationClass, ImageSets/Segmentation) and SBD (img, cls, train.txt, "
+                     "val.txt: benchmark_RELEASE/dataset)")
     layout = """\
 <root>/img_aug/NAME.jpg
 <root>/cls_aug/NAME.png                                      8 bits: 0..20, 255 = seams

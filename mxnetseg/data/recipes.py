@@ -1,11 +1,11 @@
-"""How a training picture is augmented: as the configuration's keys say, or as one of the sources does.
+"""Recipes of augmentation: from the keys of the configuration, or the same as in one of the sources.
 
-What is added to a mask is IGNORE in every recipe; MXNetSeg itself adds class 0. What a source adds to an image is kept:
-black, or the colour that normalisation makes 0.
+Padding of a mask is IGNORE in every recipe (MXNetSeg itself pads with class 0). Padding of an image is the same as in
+the source: black, or the colour that becomes 0 after normalisation.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Dict, Tuple
+from typing import TYPE_CHECKING, Callable, Tuple
 
 from ..errors import UnknownNameError
 from .transforms import (
@@ -28,24 +28,24 @@ Size = Tuple[int, int]
 
 
 def mxnetseg(*, base_size: int, crop_size: Size) -> Compose:
-    """MXNetSeg's, which are GluonCV's: long side from U{0.5 base .. 2 base}, crop, flip (1/2), blur (1/2, sigma from
-    U(0, 1) pixels); black padding."""
+    """Make the augmentation of MXNetSeg and GluonCV: long side from U{0.5 base .. 2 base}, crop, flip (1/2), blur (1/2,
+    sigma from U(0, 1) pixels); black padding."""
     scale, crop = RandomScale(base_size=base_size, low=0.5, high=2.0), RandomCrop(size=crop_size, color=BLACK)
     return Compose([ScaleCrop(scale=scale, crop=crop), RandomFlip(), RandomBlur(p=0.5, max_sigma=1.0)])
 
 
 def flattenet(*, base_size: int, crop_size: Size) -> Compose:
-    """FlatteNet's: long side base times one of 0.5, 0.6, ... 2.1, crop, flip (1/2); black padding; colours as they
-    are."""
+    """Make the augmentation of FlatteNet: long side base times one of 0.5, 0.6, ... 2.1, crop, flip (1/2); black
+    padding; colours as they are."""
     scale = RandomScale(base_size=base_size, low=0.5, high=2.1, step=0.1)
     return Compose([ScaleCrop(scale=scale, crop=RandomCrop(size=crop_size, color=BLACK)), RandomFlip()])
 
 
 def sfnet(*, base_size: int, crop_size: Size) -> Compose:
-    """Those of SFNet's port to mmsegmentation: long side from 0.5 to 2 times base, a crop of which no class covers
-    more than 3/4, flip (1/2), photometric distortion; padding that normalises to 0.
+    """Make the augmentation of SFNet's port to mmsegmentation: long side from 0.5 to 2 times base, a crop in which no
+    class covers more than 3/4, flip (1/2), photometric distortion; padding that becomes 0 after normalisation.
 
-    mmsegmentation bounds the short side too, by half the long one on Cityscapes, where the two rules are one.
+    mmsegmentation also limits the short side, on Cityscapes to half the long side, where both rules agree.
     """
     scale = RandomScale(base_size=base_size, low=0.5, high=2.0)
     crop = RandomCrop(size=crop_size, cat_max_ratio=0.75, color=None)
@@ -53,17 +53,17 @@ def sfnet(*, base_size: int, crop_size: Size) -> Compose:
 
 
 def ovenet(*, base_size: int, crop_size: Size) -> Compose:
-    """Those of HRNet's code, on which OVeNet's stands, and FlatteNet's too: long side base times one of 0.5, 0.6, ...
+    """Make the augmentation of HRNet's code, which OVeNet and FlatteNet use: long side base times one of 0.5, 0.6, ...
     2.1, crop, flip (1/2); black padding; colours as they are."""
     return flattenet(base_size=base_size, crop_size=crop_size)
 
 
-RECIPES: Dict[str, Callable[..., Compose]] = {
+RECIPES: dict[str, Callable[..., Compose]] = {
     "mxnetseg": mxnetseg, "flattenet": flattenet, "sfnet": sfnet, "ovenet": ovenet}
 
 
 def make_transform(data: Data) -> Compose:
-    """The training transform that the configuration's data section asks for.
+    """Make the training transform that the section ``data`` of a configuration describes.
 
     Raises:
         UnknownNameError: no such recipe.

@@ -1,4 +1,4 @@
-"""Where a crop comes from: an image and its mask in memory, or two files of which only what is needed is decoded."""
+"""Sources of a crop: an image and its mask in memory, or two files of which only what is needed is decoded."""
 from __future__ import annotations
 
 from typing import Protocol, Tuple
@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from .base import SegDataset, check_sizes
+from .base import SegDataset
+from .pairs import check_sizes
 
 Size = Tuple[int, int]
 
 
 class Source(Protocol):
-    """An image and its mask, of which windows can be had.
+    """An image and its mask, from which windows are read.
 
     Attributes:
         size: (H, W), in pixels.
@@ -22,13 +23,13 @@ class Source(Protocol):
     size: Size
 
     def ids(self, rows: slice, columns: slice) -> np.ndarray:
-        """Train ids and IGNORE of a window: uint8 (h, w)."""
+        """Return train ids and IGNORE of a window: uint8 (h, w)."""
 
     def labels(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
-        """The same, resized to ``size`` (height, width)."""
+        """Return train ids and IGNORE of a window, resized to ``size`` (height, width)."""
 
     def image(self, rows: slice, columns: slice, size: Size) -> np.ndarray:
-        """Pixels of a window, resized to ``size``: uint8 (height, width, 3), RGB."""
+        """Return the pixels of a window, resized to ``size``: uint8 (height, width, 3), RGB."""
 
 
 class ArraySource:
@@ -56,12 +57,12 @@ class ArraySource:
 class FileSource:
     """Item ``i`` of a data set as a :class:`Source`.
 
-    The mask is decoded whole and its ids are checked, but looked up only where they are wanted. The image is
-    decoded when its window is known: a JPEG file at 1/2, 1/4 or 1/8 where the window is to shrink by as much (which
-    also averages where bilinear resizing would skip pixels).
+    The mask is decoded whole and its ids are checked, but train ids are looked up only in the windows that are read.
+    The image is decoded when its window is known: a JPEG file at 1/2, 1/4 or 1/8 of its size where the window is to
+    shrink by as much (which also averages pixels that bilinear resizing would skip).
 
     Raises:
-        DataError, DataNotFoundError: as of the data set.
+        DataError, DataNotFoundError: see :class:`~mxnetseg.data.base.SegDataset`.
     """
 
     def __init__(self, dataset: SegDataset, i: int):
@@ -80,20 +81,21 @@ class FileSource:
         reduce = _reduction(rows, columns, size)
         image = self._dataset.load_image(self._i, reduce=reduce)
         if image.shape[:2] == self.size:
-            reduce = 1  # the format knows no reduction
+            reduce = 1  # the format does not support reduced decoding
         elif image.shape[:2] != tuple(-(-side // reduce) for side in self.size):
             check_sizes(self._dataset.load_image(self._i), self._raw, self._dataset.pair(self._i))
-        window = image[_over(rows, reduce), _over(columns, reduce)]
+
+        window = image[_reduced(rows, reduce), _reduced(columns, reduce)]
         crop = resize(window, size)
-        return crop.copy() if crop is window else crop  # a view would keep the whole picture in memory
+        return crop.copy() if crop is window else crop  # a view would keep the whole image in memory
 
     def _check_ids(self) -> None:
-        """Refuse ids outside the classes wherever they are: counting all pixels costs less than looking them up."""
+        """Refuse ids outside the classes anywhere in the mask: a histogram costs less than looking every pixel up."""
         counts = cv2.calcHist([self._raw], [0], None, [256], [0, 256])
         try:
             self._train_ids(np.flatnonzero(counts).astype(np.uint8))
         except DataError:
-            self._train_ids(self._raw)  # says how many pixels
+            self._train_ids(self._raw)  # its message states the numbers of pixels
             raise
 
     def _train_ids(self, raw: np.ndarray) -> np.ndarray:
@@ -110,11 +112,11 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _reduction(rows: slice, columns: slice, size: Size) -> int:
-    """The greatest of 8, 4, 2, 1 by which this window may shrink: it leaves ``size``, and cuts no pixel in two."""
+    """Return the greatest of 8, 4, 2, 1 at which the window still has ``size`` or more and no pixel is cut in two."""
     ends = (rows.start, rows.stop, columns.start, columns.stop)
     shrinks = min((rows.stop - rows.start) / size[0], (columns.stop - columns.start) / size[1])
     return next(r for r in (8, 4, 2, 1) if r == 1 or (shrinks >= r and not any(end % r for end in ends)))
 
 
-def _over(window: slice, reduce: int) -> slice:
+def _reduced(window: slice, reduce: int) -> slice:
     return slice(window.start // reduce, window.stop // reduce)

@@ -1,4 +1,4 @@
-"""Rules about names: the split that a file's or folder's name means, and images that are copies of one photo."""
+"""Rules about names: the split that the name of a file or folder means, and images that are copies of one photo."""
 from __future__ import annotations
 
 import re
@@ -14,10 +14,10 @@ def split_of(path: PurePath | str) -> str | None:
     """Return the split that the words of a path mean: ``'train'``, ``'val'``, ``'test'``, or None without such a word.
 
     A word ends where letters and digits end, and may be followed by digits: ``instances_val2017.json`` and
-    ``valid/_annotations.coco.json`` are of the split val, ``latest.json`` and ``restrained.json`` of none.
+    ``valid/_annotations.coco.json`` mean the split val, ``latest.json`` and ``restrained.json`` mean none.
 
     Args:
-        path: relative to the data, so that folders above it do not count; its last suffix does not matter.
+        path: relative to the data, so that folders above it are ignored.
 
     Raises:
         DataError: the words mean several splits.
@@ -30,12 +30,12 @@ def split_of(path: PurePath | str) -> str | None:
     if len(found) > 1:
         means = ", ".join(f"{word!r} means {split}" for split, word in found.items())
         raise DataError("a path names several splits", where=path, received=means,
-                        fix="rename the file or folder, so that only one of these words is left")
+                        fix="rename the file or folder, so that only one of these words remains")
     return next(iter(found), None)
 
 
 def group_of(name: str) -> str:
-    """Return what the augmented copies of one photo share: ``cat_jpg`` of Roboflow's ``cat_jpg.rf.1b2c3d.jpg``.
+    """Return the name that the augmented copies of a photo share: ``cat_jpg`` of Roboflow's ``cat_jpg.rf.1b2c3d.jpg``.
 
     Other names are returned unchanged. The images of a group must stay in one split.
     """

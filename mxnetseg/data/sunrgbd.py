@@ -30,7 +30,9 @@ class SUNRGBD(SegDataset):
     licence = "research use; see the home page"
     split_notes = ("trainval is the official training list; val is a fixed tenth of it, train the rest. MXNetSeg "
                    "chose its best checkpoint on test")
-    prepared = True
+    prepared_by = "sunrgbd"
+    prepared_from = ("SUNRGBD/ and SUNRGBDtoolbox/, unpacked side by side; or a folder with train in its name and one "
+                     "with test, of images img-NNNNNN.jpg, and a folder of masks img-NNNNNN.png")
     layout = """\
 <root>/images/NAME.jpg
 <root>/labels/NAME.png           8 bits: 1..37, 0 = unlabelled

@@ -1,4 +1,4 @@
-"""How good a segmentation is: one streaming confusion matrix and everything derived from it."""
+"""Metrics of a segmentation: a streaming confusion matrix and the scores computed from it."""
 from .confusion import ConfusionMatrix, Scores
 
 __all__ = ["ConfusionMatrix", "Scores"]

@@ -1,15 +1,15 @@
-"""The confusion matrix of a segmentation, counted picture by picture, and the scores derived from it.
+"""Confusion matrix of a segmentation, counted image by image, and the scores computed from it.
 
-The convention of this project: a class is averaged over if it occurs, that is, if at least one valid
-pixel is labelled or predicted as it (its union is above 0), and the number of classes averaged is
-reported beside every mean. GluonCV's convention, where an absent class scores 0, is
-``absent_as='zero'``.
+Convention of this project: a mean includes a class if it occurs, that is, if at least one valid pixel is labelled or
+predicted as this class (its union is above 0). The number of classes in the mean is reported beside every mean.
+GluonCV's convention, where an absent class scores 0, is ``absent_as='zero'``.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -20,39 +20,59 @@ _VALUES = 256  # class maps are uint8
 
 
 class ConfusionMatrix:
-    """Counts of (true class, predicted class) over any number of pictures, in constant memory.
+    """Counts of (true class, predicted class) over any number of images, in constant memory.
 
     Args:
         nclass: number of classes, 1 to 255.
-        ignore: label value, 0 to 255, of the pixels that do not count, whatever is predicted there.
-            A class id is allowed: its pixels are then left out.
+        ignore: label value, 0 to 255, of the pixels that are not counted. A class id is allowed: its pixels are then
+            left out.
 
     Raises:
         UsageError: ``nclass`` or ``ignore`` out of range.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from mxnetseg.metrics import ConfusionMatrix
+        >>> matrix = ConfusionMatrix(2)
+        >>> matrix.update(pred=np.array([[0, 1], [1, 1]]), label=np.array([[0, 0], [1, 255]]))
+        >>> matrix.counts.tolist()
+        [[1, 1], [0, 1]]
+        >>> matrix.miou()
+        0.5
+        >>> print(matrix.result(["road", "car"]).table())  # doctest: +NORMALIZE_WHITESPACE
+        class    IoU  accuracy  share
+        -----------------------------
+        road   50.00     50.00  66.67
+        car    50.00    100.00  33.33
+        -----------------------------
+        PA     66.67
+        mPA    75.00
+        mIoU   50.00  (2/2 classes)
     """
 
     def __init__(self, nclass: int, *, ignore: int = 255):
         if not 1 <= nclass <= 255:
-            raise UsageError("a confusion matrix has 1 to 255 classes", received=f"nclass={nclass}")
+            raise UsageError("the number of classes must be from 1 to 255", received=f"nclass={nclass}")
         if not 0 <= ignore <= 255:
-            raise UsageError("the label to ignore is a uint8 value", received=f"ignore={ignore}",
+            raise UsageError("the label to ignore must be from 0 to 255", received=f"ignore={ignore}",
                              fix="map the data set's ignored label to 255 when it is loaded")
         self.nclass, self.ignore = int(nclass), int(ignore)
         self._counts = np.zeros((self.nclass, self.nclass), np.int64)
 
     @classmethod
     def from_counts(cls, counts: np.ndarray, *, ignore: int = 255) -> ConfusionMatrix:
-        """A matrix that continues from ``counts``, an (n, n) table of whole numbers, true classes in rows.
+        """Make a matrix that continues from ``counts``, an (n, n) table of whole numbers, true classes in rows.
 
         Raises:
             UsageError: not a square table, or a count that is negative or not a whole number.
         """
         counts = np.asarray(counts)
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-            raise UsageError("the counts of a confusion matrix are a square table",
+            raise UsageError("the counts of a confusion matrix must be a square table",
                              received=f"shape {counts.shape}")
         if counts.dtype.kind not in "iu" or (counts < 0).any():
-            raise UsageError("the counts of a confusion matrix are whole numbers from 0",
+            raise UsageError("the counts of a confusion matrix must be whole numbers >= 0",
                              received=f"{counts.dtype} values such as {counts.ravel()[:3]}",
                              fix="pass the pixel counts, not a normalised matrix")
         matrix = cls(len(counts), ignore=ignore)
@@ -61,20 +81,20 @@ class ConfusionMatrix:
 
     @property
     def counts(self) -> np.ndarray:
-        """(n, n) int64, a copy: ``counts[t, p]`` pixels of true class ``t`` were predicted as ``p``."""
+        """Copy of the counts, int64 (n, n): ``counts[t, p]`` pixels of true class ``t`` were predicted as ``p``."""
         return self._counts.copy()
 
     def update(self, pred: np.ndarray, label: np.ndarray) -> None:
         """Count one class map, or a batch of them, against the truth.
 
         Args:
-            pred: integer class ids, any shape, 0 to nclass-1 wherever the label counts.
+            pred: integer class ids, any shape, 0 to nclass-1 wherever the label is not ``ignore``.
             label: integer train ids of the same shape, 0 to nclass-1 or ``ignore``.
 
         Raises:
             UsageError: shapes differ, values are not integers, or a prediction is not a class.
             DataError: a label is neither a class nor ``ignore``.
-            Nothing has been counted when either is raised.
+            In both cases nothing was counted.
         """
         pred, label = np.asarray(pred), np.asarray(label)
         if pred.shape != label.shape:
@@ -83,25 +103,26 @@ class ConfusionMatrix:
                              fix="resize the prediction to the label's size, by nearest neighbour")
         pred, label = self._as_uint8(pred, "prediction"), self._as_uint8(label, "label")
 
-        # One table over all 256 x 256 value pairs: ignored and impossible values need no masks, they
-        # have rows and columns of their own.
+        # One table over all 256 x 256 pairs of values needs no masks, since ignored and wrong values have their own
+        # rows and columns.
         pairs = label.astype(np.uint16).ravel()
         pairs <<= 8
         pairs |= pred.ravel()
         table = np.bincount(pairs, minlength=_VALUES * _VALUES).reshape(_VALUES, _VALUES)
+
         table[self.ignore] = 0
         self._refuse_others(table[self.nclass:].sum(axis=1), "label")
         self._refuse_others(table[:, self.nclass:].sum(axis=0), "prediction")
         self._counts += table[:self.nclass, :self.nclass]
 
     def merge(self, other: ConfusionMatrix) -> ConfusionMatrix:
-        """Add the counts of another part of the same data (another device, another process); return self.
+        """Add the counts of another part of the same data (from another device or process); return self.
 
         Raises:
-            UsageError: the other matrix has another number of classes or ignores another label.
+            UsageError: the matrices differ in their number of classes or in the label that they ignore.
         """
         if (self.nclass, self.ignore) != (other.nclass, other.ignore):
-            raise UsageError("confusion matrices of different kinds cannot be added",
+            raise UsageError("confusion matrices with different settings cannot be added",
                              received=f"{self!r} and {other!r}")
         self._counts += other._counts
         return self
@@ -112,58 +133,58 @@ class ConfusionMatrix:
     def __repr__(self):
         return f"ConfusionMatrix({self.nclass}, ignore={self.ignore}): {self.pixels} pixels"
 
-    # ---- scores of each class: (n,) float64, NaN where the class gives nothing to divide by
+    # ---- scores of each class: (n,) float64, NaN where the denominator is 0
 
     def iou(self) -> np.ndarray:
-        """Intersection over union, TP / (TP + FP + FN); NaN for classes neither labelled nor predicted."""
+        """Return the intersection over union, TP / (TP + FP + FN); NaN for classes neither labelled nor predicted."""
         return _ratio(self._hits, self._union)
 
     def recall(self) -> np.ndarray:
-        """Class accuracy, TP / (TP + FN); NaN for classes without a labelled pixel."""
+        """Return the class accuracy, TP / (TP + FN); NaN for classes without a labelled pixel."""
         return _ratio(self._hits, self._labelled)
 
     def precision(self) -> np.ndarray:
-        """TP / (TP + FP); NaN for classes without a predicted pixel."""
+        """Return the precision, TP / (TP + FP); NaN for classes without a predicted pixel."""
         return _ratio(self._hits, self._predicted)
 
     def dice(self) -> np.ndarray:
-        """Dice coefficient, which is the F1 score, 2 TP / (2 TP + FP + FN); NaN like :meth:`iou`."""
+        """Return the Dice coefficient or F1 score, 2 TP / (2 TP + FP + FN); NaN as in :meth:`iou`."""
         return _ratio(2 * self._hits, self._labelled + self._predicted)
 
-    # ---- scores of the whole: floats, NaN if nothing was counted
+    # ---- scores over all classes: floats, NaN if nothing was counted
 
     @property
     def pixels(self) -> int:
-        """The number of valid pixels counted."""
+        """Number of valid pixels counted."""
         return int(self._counts.sum())
 
     def pixel_accuracy(self) -> float:
-        """The share of valid pixels that are predicted right (PA)."""
+        """Return the fraction of valid pixels that are predicted correctly (PA)."""
         return float(_ratio(self._hits.sum(), self._counts.sum()))
 
     def mean_accuracy(self, absent_as: str = "skip") -> float:
-        """The mean of :meth:`recall` (mPA) over the classes with labelled pixels, or over all ('zero')."""
+        """Return the mean of :meth:`recall` (mPA) over the classes with labelled pixels, or over all ('zero')."""
         return _mean(self.recall(), absent_as)
 
     def miou(self, absent_as: str = "skip") -> float:
-        """The mean of :meth:`iou` over the classes whose union is above 0, or over all ('zero').
+        """Return the mean of :meth:`iou` over the classes whose union is above 0, or over all ('zero').
 
         Args:
             absent_as: ``'skip'`` leaves classes that do not occur out of the mean; ``'zero'`` counts
-                them as 0, as GluonCV's ``SegmentationMetric`` does.
+                them as 0, like GluonCV's ``SegmentationMetric``.
         """
         return _mean(self.iou(), absent_as)
 
     def frequency_weighted_iou(self) -> float:
-        """The IoU averaged with each class's share of the labelled pixels as its weight (FWIoU)."""
+        """Return the mean IoU, weighted by the fraction of labelled pixels of each class (FWIoU)."""
         weighted = np.nansum(self._labelled * self.iou())
         return float(_ratio(weighted, self._counts.sum()))
 
-    def result(self, class_names: Optional[Sequence[str]] = None, *, absent_as: str = "skip") -> Scores:
-        """All scores at this moment, by class name; without names, classes are called by their ids.
+    def result(self, class_names: Sequence[str] | None = None, *, absent_as: str = "skip") -> Scores:
+        """Compute all scores of the pixels counted so far. Without names, classes are named by their ids.
 
         Raises:
-            UsageError: not one name per class, or an unknown ``absent_as``.
+            UsageError: the number of names differs from the number of classes, or ``absent_as`` is unknown.
         """
         names = tuple(map(str, range(self.nclass) if class_names is None else class_names))
         if len(names) != self.nclass:
@@ -199,37 +220,49 @@ class ConfusionMatrix:
         if values.dtype == np.uint8:
             return values
         if values.dtype.kind not in "biu":
-            raise UsageError(f"a {name} holds integer class ids", received=f"dtype {values.dtype}",
+            raise UsageError(f"a {name} must hold integer class ids", received=f"dtype {values.dtype}",
                              fix="take the argmax over the classes first")
         if values.size and not 0 <= values.min() <= values.max() < _VALUES:
-            raise UsageError(f"a {name} holds values from 0 to 255",
+            raise UsageError(f"a {name} must hold values from 0 to 255",
                              received=f"values from {values.min()} to {values.max()}")
         return values.astype(np.uint8)
 
     def _refuse_others(self, counts: np.ndarray, name: str) -> None:
-        """``counts``: (256 - nclass,) pixels of each value that is not a class."""
+        """Refuse values that are not classes.
+
+        Args:
+            counts: (256 - nclass,), number of pixels of each value from ``nclass`` on.
+            name: ``'label'`` or ``'prediction'``.
+        """
         found = np.flatnonzero(counts)
         if not len(found):
             return
         values = ", ".join(f"{self.nclass + i} ({counts[i]} pixels)" for i in found[:5])
         values += f" and {len(found) - 5} more" if len(found) > 5 else ""
         if name == "label":
-            raise DataError(f"a label is none of the {self.nclass} classes and not the ignored {self.ignore}",
+            raise DataError(f"a label is neither one of the {self.nclass} classes nor the ignored {self.ignore}",
                             received=values, fix="correct the data set's label map, or the number of classes")
-        raise UsageError(f"a prediction is none of the {self.nclass} classes", received=values,
+        raise UsageError(f"a prediction is not one of the {self.nclass} classes", received=values,
                          fix="use the number of classes that the network was trained for")
 
 
-@dataclass(frozen=True, eq=False)  # eq: arrays do not compare to one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays does not give a single truth value
 class Scores:
-    """The scores of one evaluation. Ratios lie in [0, 1]; NaN means that there was nothing to score.
+    """Scores of one evaluation. Ratios lie in [0, 1]; NaN means that there was nothing to score.
 
-    The arrays have one entry per class: ``iou``, ``accuracy`` (recall), ``precision``, ``dice`` (F1), and the pixels of
-    that class in the truth (``labelled``) and in the prediction (``predicted``). ``averaged`` is the number of classes
-    in ``miou``.
+    The arrays have one entry per class.
+
+    Attributes:
+        classes: names of the classes.
+        iou, accuracy, precision, dice: scores of each class; ``accuracy`` is the recall, ``dice`` the F1 score.
+        labelled, predicted: number of pixels of each class in the labels and in the predictions.
+        pixels: number of valid pixels.
+        pixel_accuracy, mean_accuracy, miou, frequency_weighted_iou: scores over all classes.
+        absent_as: ``'skip'`` or ``'zero'``, see :meth:`ConfusionMatrix.miou`.
+        averaged: number of classes in ``miou``.
     """
 
-    classes: Tuple[str, ...]
+    classes: tuple[str, ...]
     iou: np.ndarray
     accuracy: np.ndarray
     precision: np.ndarray
@@ -244,8 +277,8 @@ class Scores:
     absent_as: str
     averaged: int
 
-    def to_dict(self) -> Dict[str, Any]:
-        """Everything as what JSON knows: NaN becomes None."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all scores as plain values, fit for JSON; NaN becomes None."""
         return {
             "pixel_accuracy": _or_none(self.pixel_accuracy),
             "mean_accuracy": _or_none(self.mean_accuracy),
@@ -263,15 +296,14 @@ class Scores:
         }
 
     def table(self) -> str:
-        """The scores as aligned text, in percent: one line per class, then PA, mPA and mIoU.
+        """Format the scores as aligned text, in percent: one line per class, then PA, mPA and mIoU.
 
-        ``share`` is the class's part of the labelled pixels; ``-`` stands where there was nothing to
-        score.
+        The column ``share`` is the fraction of the labelled pixels; ``-`` means that there was nothing to score.
         """
         rows = [("class", "IoU", "accuracy", "share")]
         for i, name in enumerate(self.classes):
-            share = self.labelled[i] / self.pixels if self.pixels else math.nan
-            rows.append((name, _percent(self.iou[i]), _percent(self.accuracy[i]), _percent(share)))
+            fraction = self.labelled[i] / self.pixels if self.pixels else math.nan
+            rows.append((name, _percent(self.iou[i]), _percent(self.accuracy[i]), _percent(fraction)))
         name_width, *widths = (max(map(len, column)) for column in zip(*rows))
 
         def line(name: str, *cells: str) -> str:
@@ -288,7 +320,7 @@ class Scores:
 
 
 def _ratio(numerator, denominator) -> np.ndarray:
-    """numerator / denominator in float64, NaN where the denominator is 0."""
+    """Divide in float64, with NaN where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
 
@@ -303,7 +335,7 @@ def _mean(scores: np.ndarray, absent_as: str) -> float:
     return float(present.mean()) if len(present) else math.nan
 
 
-def _or_none(value: float) -> Optional[float]:
+def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 

@@ -1,7 +1,7 @@
-"""The confusion matrix as a picture: which class is taken for which."""
+"""Drawing of a confusion matrix: which class is predicted as which."""
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ LABELLED_CELLS = 25  # with more classes than this, numbers in the cells become 
 
 
 def confusion(counts: np.ndarray, classes: Sequence[str], path: PathLike, *,
-              title: Optional[str] = None) -> None:
+              title: str | None = None) -> None:
     """Write a row-normalised confusion matrix as a PNG; needs no display.
 
     Each row is a true class, each cell the percentage of its pixels that were predicted as the
@@ -23,10 +23,10 @@ def confusion(counts: np.ndarray, classes: Sequence[str], path: PathLike, *,
         counts: (n, n) pixels; ``counts[t, p]`` of true class ``t`` predicted as ``p``.
         classes: n names.
         path: the PNG file to write.
-        title: a line over the picture.
+        title: a line above the table.
 
     Raises:
-        UsageError: ``counts`` is not a square table, or there is not one name for each class.
+        UsageError: ``counts`` is not a square table with one name for each class.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
@@ -34,19 +34,20 @@ def confusion(counts: np.ndarray, classes: Sequence[str], path: PathLike, *,
 
     counts, n = np.asarray(counts), len(classes)
     if n == 0 or counts.shape != (n, n):
-        raise UsageError("a confusion matrix is a square table with one name for each class",
+        raise UsageError("a confusion matrix must be a square table with one name for each class",
                          received=f"table of shape {counts.shape}, {n} names")
+
     totals = counts.sum(axis=1, keepdims=True)
     absent = np.broadcast_to(totals == 0, counts.shape)
     percent = np.ma.array(100 * counts / np.maximum(totals, 1), mask=absent)
 
     labelled = n <= LABELLED_CELLS
     cell, type_size = (0.45, 9) if labelled else (0.16, 7)
-    side = cell * n  # in inches: the table alone, to which the saving adds room for all that is around it
+    side = cell * n  # in inches, of the table alone: saving adds space for the text around it
     figure = Figure(figsize=(side, side), dpi=120, facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_facecolor("#dddddd")
-    shade = PowerNorm(0.6, vmin=0, vmax=100)  # not linear: a confusion of a few percent is to be seen
+    shade = PowerNorm(0.6, vmin=0, vmax=100)  # not linear, so that a confusion of a few percent is visible
     image = axis.imshow(percent, cmap="Blues", norm=shade)
     if title:
         axis.set_title(title, fontsize=12)
@@ -57,6 +58,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str], path: PathLike, *,
     axis.set_ylabel("true")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
+
     if labelled:
         for row, column in zip(*np.nonzero(percent.filled(0) >= 0.5)):
             value = percent[row, column]

@@ -1,14 +1,15 @@
-"""The course of a training as one picture: losses, validation scores, learning rate over the epochs."""
+"""Curves of a training run in one image: losses, validation scores and learning rate over the epochs."""
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..files import PathLike, atomic_write
 
 
 class Line(NamedTuple):
-    """One curve: where its values are found in a row, what it is called, how it is drawn."""
+    """One curve: the key of its values in a row, its name, its colour, and a factor for its values."""
 
     key: str
     label: str
@@ -17,14 +18,14 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One diagram: its vertical axis, its curves, its height relative to the others."""
+    """One diagram: the title of its vertical axis, its curves, its height relative to the others."""
 
     title: str
-    lines: Tuple[Line, ...]
+    lines: tuple[Line, ...]
     height: float
 
 
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#555555"  # told apart by the colour-blind too
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#555555"  # distinct in red-green deficient vision too
 SCORE = "val_miou"  # the curve whose best value is marked
 PANELS = (
     Panel("loss", (Line("train_loss", "training", BLUE), Line("val_loss", "validation", ORANGE)), 3),
@@ -35,18 +36,17 @@ PANELS = (
 )
 
 
-def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: Optional[str] = None) -> None:
+def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | None = None) -> None:
     """Write the curves of a training as a PNG; needs no display.
 
     Args:
-        rows: one mapping for each epoch, or several: later values replace earlier ones, as after a
-            resumption. ``epoch`` is the place on the horizontal axis (the row's number, from 0, if
-            missing); ``train_loss``, ``val_loss``, ``val_pa``, ``val_mpa``, ``val_miou`` (0 to 1) and
-            ``lr`` are drawn, other keys passed over. Numbers may be text, as a CSV file gives them.
-            What is missing, empty, NaN or infinite is left out of its curve, and a diagram without
-            any value out of the picture.
+        rows: one mapping for each epoch, or several: later values replace earlier ones, as in a resumed run.
+            ``epoch`` is the place on the horizontal axis (default: the number of the row, from 0).
+            ``train_loss``, ``val_loss``, ``val_pa``, ``val_mpa``, ``val_miou`` (0 to 1) and ``lr`` are drawn, other
+            keys are ignored. Numbers may be text, as in a CSV file. Values that are missing, empty, NaN or infinite
+            are left out of their curve, and a diagram without any value is left out of the image.
         path: the PNG file to write.
-        title: a line over the picture, such as the name of the run.
+        title: a line above the diagrams, such as the name of the run.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -60,6 +60,7 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: Optional
         figure.suptitle(title, fontsize=12)
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False,
                            gridspec_kw={"height_ratios": heights})[:, 0]
+
     for axis, panel in zip(axes, panels):
         for line in panel.lines:
             _draw(axis, line, *_points(table, line))
@@ -71,6 +72,7 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: Optional
         axis.spines[["top", "right"]].set_visible(False)
         if len(axis.lines) > 1 or panel.lines[0].label != panel.title:
             axis.legend(frameon=False)
+
     if panels:
         axes[-1].set_xlim(min(table) - 0.5, max(table) + 0.5)
         axes[-1].set_xlabel("epoch")
@@ -83,7 +85,7 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: Optional
         FigureCanvasAgg(figure).print_png(stream)
 
 
-def _draw(axis, line: Line, epochs: List[float], values: List[float]) -> None:
+def _draw(axis, line: Line, epochs: list[float], values: list[float]) -> None:
     if not epochs:
         return
     sparse = len(epochs) <= 40
@@ -95,15 +97,15 @@ def _draw(axis, line: Line, epochs: List[float], values: List[float]) -> None:
                   markeredgewidth=2, label=f"best mIoU: {values[best]:.2f} % in epoch {epochs[best]:g}")
 
 
-def _points(table: Mapping[float, Mapping[str, float]], line: Line) -> Tuple[List[float], List[float]]:
-    """The epochs in which this curve has a value, and the values."""
+def _points(table: Mapping[float, Mapping[str, float]], line: Line) -> tuple[list[float], list[float]]:
+    """Return the epochs in which this curve has a value, and the values."""
     epochs = [epoch for epoch in sorted(table) if line.key in table[epoch]]
     return epochs, [line.scale * table[epoch][line.key] for epoch in epochs]
 
 
-def _by_epoch(rows: Sequence[Mapping[str, Any]]) -> Dict[float, Dict[str, float]]:
-    """epoch -> key -> value, with finite numbers only."""
-    table: Dict[float, Dict[str, float]] = {}
+def _by_epoch(rows: Sequence[Mapping[str, Any]]) -> dict[float, dict[str, float]]:
+    """Return a table epoch -> key -> value with finite numbers only."""
+    table: dict[float, dict[str, float]] = {}
     for number, row in enumerate(rows):
         values = {key: _number(value) for key, value in row.items()}
         values = {key: value for key, value in values.items() if math.isfinite(value)}

@@ -1,12 +1,12 @@
-"""Class maps laid over their pictures, with a legend beneath, alone or side by side.
+"""Class maps laid over their images, with a legend below, alone or side by side.
 
-Every picture here is an (H, W, 3) uint8 RGB array; no function changes the ones it is given.
+Every image here is an (H, W, 3) uint8 RGB array; no function changes its arguments.
 """
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -20,54 +20,54 @@ PAPER, RULE, INK = (255, 255, 255), (150, 150, 150), (40, 40, 40)
 
 def overlay(image: np.ndarray, class_map: np.ndarray, palette: Palette, *, classes: Sequence[str] = (),
             alpha: float = 0.5, edges: bool = True, ignore: int = 255) -> np.ndarray:
-    """The picture, tinted by class. The background, see :func:`~.palette.background_ids`, keeps its colours.
+    """Tint an image by class. The background, see :func:`~.palette.background_ids`, keeps its colours.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        class_map: (H, W) integers, 0 to n-1 or ``ignore``; ignored pixels keep the picture's colour.
+        class_map: (H, W) integers, 0 to n-1 or ``ignore``; ignored pixels keep the colour of the image.
         palette: (n, 3) RGB, 0 to 255.
-        classes: n names, by which the background is known; without them, all classes are tinted.
-        alpha: strength of the tint, from 0 (picture only) to 1 (classes only).
-        edges: draw each class's border in its full colour; its width grows with the picture, from 1
-            pixel.
+        classes: n names, by which the background is recognised; without them, all classes are tinted.
+        alpha: strength of the tint, from 0 (image only) to 1 (classes only).
+        edges: draw the border of each class in its full colour; its width grows with the image, from 1 pixel.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UsageError: picture and class map differ in size, or one of them is none; ``alpha`` out of range.
+        UsageError: image and class map differ in size, or one of them is invalid; ``alpha`` out of range.
     """
     image, colours = as_image(image), colorize(class_map, palette, ignore=ignore)
     class_map = as_class_map(class_map, len(palette), ignore)
     if image.shape[:2] != class_map.shape:
-        raise UsageError("picture and class map differ in size",
-                         received=f"picture {image.shape[:2]}, class map {class_map.shape}")
+        raise UsageError("image and class map differ in size",
+                         received=f"image {image.shape[:2]}, class map {class_map.shape}")
     if not 0 <= alpha <= 1:
-        raise UsageError("the strength of an overlay goes from 0 to 1", received=f"alpha={alpha}")
+        raise UsageError("the strength of an overlay must be from 0 to 1", received=f"alpha={alpha}")
+
     blended = cv2.addWeighted(image, 1 - alpha, colours, alpha, 0)
     if edges:
         border = _borders(class_map)
         blended[border] = colours[border]
-    bare = np.isin(class_map, [ignore, *background_ids(classes)])
-    blended[bare] = image[bare]
+    untinted = np.isin(class_map, [ignore, *background_ids(classes)])
+    blended[untinted] = image[untinted]
     return blended
 
 
-def legend(classes: Sequence[str], palette: Palette, width: int, *, bare: Sequence[int] = ()) -> np.ndarray:
-    """A strip with a colour patch and the name of each class, in as many columns as fit.
+def legend(classes: Sequence[str], palette: Palette, width: int, *, untinted: Sequence[int] = ()) -> np.ndarray:
+    """Draw a strip with a colour patch and the name of each class, in as many columns as fit.
 
     Args:
         classes: n names.
         palette: (n, 3) RGB, 0 to 255.
-        width: width of the strip in pixels; it also sets the size of the type. If the longest name
-            does not fit in, the strip comes out wider.
-        bare: indices of classes without a tint: their patches are empty and crossed out.
+        width: width of the strip in pixels, which also determines the size of the type. If the longest name
+            does not fit, the strip is wider.
+        untinted: indices of classes without a tint: their patches are empty and crossed out.
 
     Returns:
         (H, at least width, 3) uint8 RGB.
 
     Raises:
-        UsageError: no class, or not one colour for each.
+        UsageError: there is no class, or not one colour for each.
     """
     palette = as_palette(palette)
     if len(classes) != len(palette):
@@ -87,68 +87,69 @@ def legend(classes: Sequence[str], palette: Palette, width: int, *, bare: Sequen
         x, middle = 2 * space + i % columns * pitch, space + i // columns * line + line / 2
         top = round(middle - patch / 2)
         draw.rectangle((x, top, x + patch - 1, top + patch - 1), outline=RULE,
-                       fill=PAPER if i in bare else tuple(palette[i].tolist()))
-        if i in bare:
+                       fill=PAPER if i in untinted else tuple(palette[i].tolist()))
+        if i in untinted:
             draw.line((x, top + patch - 1, x + patch - 1, top), fill=RULE)
         draw.text((x + patch + space, middle), name, font=font, fill=INK, anchor="lm")
     return np.array(strip)
 
 
-def with_legend(picture: np.ndarray, classes: Sequence[str], palette: Palette, *,
-                present: Union[np.ndarray, Sequence[int], None] = None, of_overlay: bool = False) -> np.ndarray:
-    """The picture with a legend beneath.
+def with_legend(image: np.ndarray, classes: Sequence[str], palette: Palette, *,
+                present: np.ndarray | Sequence[int] | None = None, of_overlay: bool = False) -> np.ndarray:
+    """Add a legend below an image.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
         classes: n names.
         palette: (n, 3) RGB, 0 to 255.
         present: the class ids to list, such as the class map that is shown, of any shape; values
-            that are not class ids (ignored pixels) are passed over. All classes if not given.
-        of_overlay: the picture is an :func:`overlay`, which does not tint the background.
+            that are not class ids (ignored pixels) are left out. All classes if not given.
+        of_overlay: the image is an :func:`overlay`, which does not tint the background.
 
     Returns:
-        (H + strip, W or more, 3) uint8 RGB: where a narrow picture has long class names, the strip
-        is wider and the picture is centred over it. The picture itself if no class is present.
+        (H + strip, W or more, 3) uint8 RGB: if long class names need a strip that is wider than the
+        image, the image is centred above it. The image itself if no class is present.
     """
-    picture, palette = as_image(picture), as_palette(palette)
+    image, palette = as_image(image), as_palette(palette)
     ids = range(len(classes)) if present is None else np.unique(np.asarray(present)).tolist()
     ids = [i for i in ids if 0 <= i < len(classes)]
     if not ids:
-        return picture
-    bare = [k for k, i in enumerate(ids) if i in background_ids(classes)] if of_overlay else ()
-    strip = legend([classes[i] for i in ids], palette[ids], picture.shape[1], bare=bare)
-    return np.concatenate([_centred(picture, picture.shape[0], strip.shape[1]), strip])
+        return image
+    untinted = [k for k, i in enumerate(ids) if i in background_ids(classes)] if of_overlay else ()
+    strip = legend([classes[i] for i in ids], palette[ids], image.shape[1], untinted=untinted)
+    return np.concatenate([_centred(image, image.shape[0], strip.shape[1]), strip])
 
 
-def side_by_side(images: Sequence[np.ndarray], captions: Optional[Sequence[str]] = None) -> np.ndarray:
-    """Pictures in a row, each under its caption; :func:`grid` of one row."""
+def side_by_side(images: Sequence[np.ndarray], captions: Sequence[str] | None = None) -> np.ndarray:
+    """Put images in a row, each below its caption; a :func:`grid` with one row."""
     return grid([images], captions)
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], captions: Optional[Sequence[str]] = None) -> np.ndarray:
-    """Pictures in rows and columns, with a caption over each column.
+def grid(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] | None = None) -> np.ndarray:
+    """Put images in rows and columns, with a caption above each column.
 
     Args:
-        rows: rows of equally many (H, W, 3) uint8 RGB pictures. They are never resized: all cells
-            are as large as the largest picture, and smaller ones are centred.
+        rows: rows of equally many (H, W, 3) uint8 RGB images. They are never resized: all cells
+            are as large as the largest image, and smaller ones are centred.
         captions: one for each column.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UsageError: no picture, rows of different lengths, or not one caption for each column.
+        UsageError: there is no image, rows differ in length, or there is not one caption for each column.
     """
-    rows = [[as_image(picture) for picture in row] for row in rows]
+    rows = [[as_image(image) for image in row] for row in rows]
     columns = len(rows[0]) if rows else 0
     if columns == 0 or any(len(row) != columns for row in rows):
-        raise UsageError("a grid is made of rows of equally many pictures",
-                         received=f"rows of {[len(row) for row in rows]} pictures")
+        raise UsageError("the rows of a grid must hold equally many images",
+                         received=f"rows of {[len(row) for row in rows]} images")
     if captions is not None and len(captions) != columns:
         raise UsageError("a grid needs one caption for each column",
                          received=f"{len(captions)} captions, {columns} columns")
-    height = max(picture.shape[0] for row in rows for picture in row)
-    width = max(picture.shape[1] for row in rows for picture in row)
+
+    height = max(image.shape[0] for row in rows for image in row)
+    width = max(image.shape[1] for row in rows for image in row)
     font = _font(_type_size(columns * width))
     head = 0
     if captions is not None:
@@ -168,27 +169,27 @@ def grid(rows: Sequence[Sequence[np.ndarray]], captions: Optional[Sequence[str]]
 
 
 def _borders(class_map: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels near a pixel of another class."""
+    """Find pixels near a pixel of another class: (H, W) bool."""
     thickness = max(1, round(min(class_map.shape) / 400))
     window = np.ones((2 * thickness + 1,) * 2, np.uint8)
     return cv2.dilate(class_map, window) != cv2.erode(class_map, window)
 
 
-def _centred(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The picture in the middle of a sheet of at least its own size."""
-    h, w = picture.shape[:2]
+def _centred(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Put an image in the middle of a sheet of at least its size."""
+    h, w = image.shape[:2]
     top, left = (height - h) // 2, (width - w) // 2
-    return cv2.copyMakeBorder(picture, top, height - h - top, left, width - w - left,
+    return cv2.copyMakeBorder(image, top, height - h - top, left, width - w - left,
                               cv2.BORDER_CONSTANT, value=PAPER)
 
 
-def _paper(height: int, width: int) -> Tuple[Image.Image, ImageDraw.ImageDraw]:
+def _paper(height: int, width: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     sheet = Image.new("RGB", (width, height), PAPER)
     return sheet, ImageDraw.Draw(sheet)
 
 
 def _type_size(width: int) -> int:
-    """Type that reads well beside a picture of this width however it is scaled, in pixels."""
+    """Return a size of type, in pixels, that stays readable when an image of this width is scaled."""
     return int(np.clip(width / 60, 12, 48))
 
 
@@ -198,7 +199,7 @@ def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
 
 @lru_cache(maxsize=None)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # for the typeface it carries: the same on every machine, and rich in alphabets
+    import matplotlib  # it contains a typeface with many alphabets, the same on every machine
 
     folder = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")
     return ImageFont.truetype(os.path.join(folder, "DejaVuSans.ttf"), size)

@@ -1,8 +1,9 @@
-"""Colours for classes; class maps and pictures as PNG files, each written atomically."""
+"""Colours of classes; class maps and images as PNG files, each written atomically."""
 from __future__ import annotations
 
 import re
-from typing import Mapping, Sequence, Tuple, Union
+from collections.abc import Mapping, Sequence
+from typing import Union
 
 import numpy as np
 from PIL import Image
@@ -13,26 +14,26 @@ from .vision import distances, oklab
 
 BLACK = (0, 0, 0)
 GREY = (70, 70, 70)
-# found by a search for the largest least distance, 0.102; with normal vision alone, it is 0.168
+# found by a search that maximises the least distance: 0.102 (0.168 with normal vision alone)
 _DISTINCT = ("c8ff23 ff87c8 8705fa c88200 82fffa 0a82a0 f5c8a0 0a7300 "
              "9b7dff 730082 14dc2d 3714c3 c34664 5faf82 37c3ff f505be")
-_REST = ("unlabeled", "unlabelled", "none", "nothing", "other", "others", "void")  # names of id 0 that mean background
+_BACKGROUND_IF_FIRST = ("unlabeled", "unlabelled", "none", "nothing", "other", "others",
+                        "void")  # names of id 0 that mean background
 Palette = Union[np.ndarray, Sequence[Sequence[int]]]
 
 
 def make_palette(n: int, *, taken: Palette = ()) -> np.ndarray:
-    """Return colours for ``n`` classes that look as different from one another as can be.
+    """Return colours for ``n`` classes that differ from one another as much as possible.
 
-    The distance of two colours is that of :func:`~mxnetseg.viz.vision.distances`: in the perceptual space OKLab, and
-    the least of those seen with normal vision, protanopia and deuteranopia. Each colour is far from all before it,
-    from black, which marks ignored pixels, and from the grey of the background. The first 16 are
-    at least 0.1 apart (those too near to ``taken`` are left out). Dichromacy leaves no room for many more: further
-    ones come as far apart as is possible. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class
-    recolours none.
+    :func:`~mxnetseg.viz.vision.distances` measures the difference of two colours: the least distance in the perceptual
+    space OKLab, seen with normal vision, protanopia and deuteranopia. Each colour is far from all earlier ones,
+    from black, which marks ignored pixels, and from the grey of the background. The first 16 differ by at least 0.1
+    (colours too near to ``taken`` are left out). Dichromacy leaves no room for many more, so further colours differ by
+    less. ``make_palette(n)`` begins with ``make_palette(m)`` for m < n: adding a class changes no other colour.
 
     Args:
         n: number of classes, 1 to 255.
-        taken: (m, 3) RGB: colours that other classes have already.
+        taken: (m, 3) RGB, colours that other classes already have.
 
     Returns:
         (n, 3) uint8, RGB.
@@ -41,7 +42,7 @@ def make_palette(n: int, *, taken: Palette = ()) -> np.ndarray:
         UsageError: ``n`` out of range.
     """
     if not 1 <= n <= 255:
-        raise UsageError("a palette has 1 to 255 colours", received=f"n={n}")
+        raise UsageError("the number of colours must be from 1 to 255", received=f"n={n}")
     first = np.array([list(bytes.fromhex(colour)) for colour in _DISTINCT.split()])
     fixed = np.array([BLACK, GREY, *taken])
     chosen = [colour for colour, near in zip(first, distances(first, fixed).min(axis=1)) if near >= 0.1][:n]
@@ -62,7 +63,7 @@ def make_palette(n: int, *, taken: Palette = ()) -> np.ndarray:
 
 
 def class_palette(classes: Sequence[str], given: Mapping[int, Sequence[int]] | None = None) -> np.ndarray:
-    """Return a colour for every class, uint8 (n, 3): as given, else grey for the background, else :func:`make_palette`.
+    """Return a colour for every class, uint8 (n, 3): the given one, grey for the background, or a distinct colour.
 
     Args:
         classes: n names, 1 to 255.
@@ -75,47 +76,47 @@ def class_palette(classes: Sequence[str], given: Mapping[int, Sequence[int]] | N
     return np.array([colours[i] for i in range(len(classes))], np.uint8)
 
 
-def background_ids(classes: Sequence[str]) -> Tuple[int, ...]:
-    """Return the ids of classes that stand for what is none of the other classes: an overlay does not tint them.
+def background_ids(classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the ids of the classes that mean background, which an overlay does not tint.
 
     These are classes called ``background`` (``_background_`` in labelme), and id 0 if it is called ``unlabeled``,
-    ``none``, ``nothing``, ``other`` or ``void``. Any other id 0, such as ``road`` or ``class 0``, is a class like the
-    rest.
+    ``none``, ``nothing``, ``other`` or ``void``. Any other id 0, such as ``road`` or ``class 0``, is a class like all
+    others.
     """
     names = [re.sub(r"[\W_]+", "", name.lower()) for name in classes]
     return tuple(i for i, name in enumerate(names)
-                 if name in ("background", "bg") or (i == 0 and name in _REST))
+                 if name in ("background", "bg") or (i == 0 and name in _BACKGROUND_IF_FIRST))
 
 
 def colorize(class_map: np.ndarray, palette: Palette, *, ignore: int = 255,
-             ignore_colour: Tuple[int, int, int] = BLACK) -> np.ndarray:
-    """A class map in colours.
+             ignore_colour: tuple[int, int, int] = BLACK) -> np.ndarray:
+    """Convert a class map to colours.
 
     Args:
         class_map: (H, W) integers, 0 to n-1 or ``ignore``.
-        palette: (n, 3) RGB, 0 to 255: the colour of each class.
-        ignore: the value painted in ``ignore_colour``.
+        palette: (n, 3) RGB, 0 to 255, the colour of each class.
+        ignore: the value that gets ``ignore_colour``.
         ignore_colour: RGB.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UsageError: not a class map, not a palette, or a class without a colour.
+        UsageError: the class map or the palette is invalid, or a class has no colour.
     """
     return _colour_table(palette, ignore, ignore_colour)[as_class_map(class_map, len(palette), ignore)]
 
 
 def save_id_png(class_map: np.ndarray, path: PathLike) -> None:
-    """Write a class map as a grey PNG whose pixel values are the ids, (H, W), 0 to 255: for programs."""
+    """Write a class map, (H, W), 0 to 255, as a grey PNG whose pixel values are the ids, for other programs."""
     _write_png(Image.fromarray(as_class_map(class_map, 256)), path)
 
 
 def save_color_png(class_map: np.ndarray, palette: Palette, path: PathLike, *, ignore: int = 255,
-                   ignore_colour: Tuple[int, int, int] = BLACK) -> None:
-    """Write a class map as a palette PNG: a viewer shows colours, Pillow still reads the ids.
+                   ignore_colour: tuple[int, int, int] = BLACK) -> None:
+    """Write a class map as a palette PNG: a viewer shows colours, Pillow reads the ids.
 
-    Takes the arguments of :func:`colorize`.
+    See :func:`colorize` for the arguments.
     """
     image = Image.fromarray(as_class_map(class_map, len(palette), ignore))
     image.putpalette(_colour_table(palette, ignore, ignore_colour).tobytes())
@@ -123,46 +124,46 @@ def save_color_png(class_map: np.ndarray, palette: Palette, path: PathLike, *, i
 
 
 def save_rgb_png(image: np.ndarray, path: PathLike) -> None:
-    """Write a picture, (H, W, 3) uint8 RGB, as a PNG."""
+    """Write an image, (H, W, 3) uint8 RGB, as a PNG."""
     _write_png(Image.fromarray(as_image(image)), path)
 
 
 def as_image(image: np.ndarray) -> np.ndarray:
-    """``image`` if it is one: (H, W, 3) uint8 with at least one pixel; else a UsageError."""
+    """Return an image, (H, W, 3) uint8 with at least one pixel; a UsageError for anything else."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise UsageError("a picture is a uint8 array (height, width, 3) in RGB order",
+        raise UsageError("an image must be a uint8 array (height, width, 3) in RGB order",
                          received=f"{image.dtype} array of shape {image.shape}")
     return np.ascontiguousarray(image)
 
 
 def as_class_map(class_map: np.ndarray, n: int, ignore: int = 255) -> np.ndarray:
-    """``class_map`` as (H, W) uint8 if it holds ids 0 to n-1 or ``ignore`` only; else a UsageError."""
+    """Return a class map as (H, W) uint8; a UsageError unless all values are ids 0 to n-1 or ``ignore``."""
     array = np.asarray(class_map)
     if array.ndim != 2 or array.dtype.kind not in "biu" or array.size == 0:
-        raise UsageError("a class map is an array (height, width) of integers",
+        raise UsageError("a class map must be an array (height, width) of integers",
                          received=f"{array.dtype} array of shape {array.shape}")
     values = np.unique(array)
-    strange = values[(values < 0) | ((values >= n) & (values != ignore))]
-    if len(strange):
-        raise UsageError(f"a class map holds ids from 0 to {n - 1}, or {ignore} for ignored pixels",
-                         received=f"values {', '.join(map(str, strange[:5]))}",
+    wrong = values[(values < 0) | ((values >= n) & (values != ignore))]
+    if len(wrong):
+        raise UsageError(f"a class map must hold ids from 0 to {n - 1}, or {ignore} for ignored pixels",
+                         received=f"values {', '.join(map(str, wrong[:5]))}",
                          fix="give one colour for each class, or correct the ids")
     return np.ascontiguousarray(array, dtype=np.uint8)
 
 
 def as_palette(palette: Palette) -> np.ndarray:
-    """``palette`` as (n, 3) uint8 if it is one, of 1 to 255 colours; else a UsageError."""
+    """Return a palette of 1 to 255 colours as (n, 3) uint8; a UsageError for anything else."""
     array = np.asarray(palette)
     if (array.ndim != 2 or array.shape[1] != 3 or not 1 <= len(array) <= 255
             or array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255):
-        raise UsageError("a palette is 1 to 255 rows of red, green, blue, each from 0 to 255",
+        raise UsageError("a palette must be 1 to 255 rows of red, green, blue, each from 0 to 255",
                          received=f"{array.dtype} array of shape {array.shape}")
     return array.astype(np.uint8)
 
 
-def _colour_table(palette: Palette, ignore: int, ignore_colour: Tuple[int, int, int]) -> np.ndarray:
-    """(256, 3) uint8: the colour of every value that a uint8 class map can hold."""
+def _colour_table(palette: Palette, ignore: int, ignore_colour: tuple[int, int, int]) -> np.ndarray:
+    """Return the colour of every value that a uint8 class map can hold: (256, 3) uint8."""
     table = np.zeros((256, 3), np.uint8)
     table[:len(palette)] = as_palette(palette)
     table[ignore] = ignore_colour

@@ -1,4 +1,4 @@
-"""How different two colours look, to people with normal and with red-green deficient colour vision."""
+"""Visible difference of two colours, to people with normal and with red-green deficient colour vision."""
 from __future__ import annotations
 
 import numpy as np
@@ -22,7 +22,7 @@ def oklab(rgb: np.ndarray, vision: str = "normal") -> np.ndarray:
 
     Args:
         rgb: colours.
-        vision: a key of ``VISIONS``: the colours as a person with this vision sees them.
+        vision: a key of ``VISIONS``; the colours are converted as a person with this vision sees them.
 
     Source: Björn Ottosson, "A perceptual color space for image processing", 2020,
     https://bottosson.github.io/posts/oklab/
@@ -39,14 +39,14 @@ def oklab(rgb: np.ndarray, vision: str = "normal") -> np.ndarray:
 
 
 def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the distance in OKLab of each colour of one list to each of another, in the vision where it is least.
+    """Return the distance in OKLab of each colour of one list to each of another: the least one of all ``VISIONS``.
 
     Args:
         first: (n, 3) RGB, 0 to 255.
         second: (m, 3) RGB, 0 to 255.
 
     Returns:
-        (n, m). Colours with less than 0.1 are hard to tell apart in an overlay.
+        (n, m). Colours at a distance below 0.1 are hard to distinguish in an overlay.
     """
     return np.min([np.linalg.norm(oklab(first, vision)[:, None] - oklab(second, vision)[None], axis=-1)
                    for vision in VISIONS], axis=0)

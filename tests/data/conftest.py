@@ -13,7 +13,7 @@ def rng():
 
 @pytest.fixture
 def write(rng):
-    """``write(path, array)`` saves a PNG or JPEG and makes its folder; an int fills a mask with that id."""
+    """Return ``write(path, array)``, which saves a PNG or JPEG in a new folder; an int fills a mask with that id."""
 
     def save(path, array=None):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def write(rng):
 
 @pytest.fixture
 def folder(tmp_path, write, rng):
-    """Folder data: 10 pairs a0 .. a9 of three classes, no lists."""
+    """Folder data with 10 pairs a0 .. a9 of three classes, without lists."""
     root = tmp_path / "pets"
     for i in range(10):
         write(root / "images" / f"a{i}.jpg")
@@ -40,7 +40,7 @@ def folder(tmp_path, write, rng):
 
 @pytest.fixture
 def camvid(tmp_path, write):
-    """CamVid: two pairs to train on, one to validate on, lists with somebody else's paths."""
+    """CamVid with two training pairs, one validation pair, and lists with the paths of another machine."""
     root = tmp_path / "CamVid"
     for part, names in (("train", ("0001_1", "0001_2")), ("val", ("0016_1",))):
         lines = []

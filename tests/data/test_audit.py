@@ -1,4 +1,4 @@
-"""The audit: whatever is wrong with a data set is found, counted and told with file, value and mend."""
+"""Audit: every problem of a data set is found, counted and reported with file, value and fix."""
 import json
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .conftest import SIZE
 
 @pytest.fixture
 def pets(folder):
-    """Folder data with lists: a0 .. a6 to train on, a7 .. a9 to validate on."""
+    """Folder data with lists: a0 .. a6 for training, a7 .. a9 for validation."""
     (folder / "train.txt").write_text("\n".join(f"a{i}" for i in range(7)))
     (folder / "val.txt").write_text("\n".join(f"a{i}" for i in range(7, 10)))
     return folder
@@ -30,11 +30,11 @@ def kinds(result):
     return {kind: n for kind, n in result.counts.items() if n}
 
 
-def test_sound_data_passes(pets):
+def test_data_without_problems_passes(pets):
     result = audit(str(pets))
     assert result.passed and not result.findings
     assert {s: stats.images for s, stats in result.splits.items()} == {"train": 7, "val": 3}
-    assert result.absent == {"test": "the split 'test' has no list, though others have"}
+    assert result.absent == {"test": "the split 'test' has no list, though other splits have one"}
     train = result.splits["train"]
     assert train.pixels.sum() + train.ignored == 7 * SIZE[0] * SIZE[1]
     assert train.present_in.tolist() == [7, 7, 7]
@@ -49,19 +49,19 @@ def test_pixels_are_counted_like_numpy_does(pets):
     assert counted.tolist() == np.bincount(np.concatenate(masks).ravel(), minlength=3).tolist()
 
 
-# ---- one kind of damage after the other: (what is done to the folder, the kind, a word of the message)
+# ---- kinds of damage: (function that damages the folder, kind of finding, words of the message)
 
 def jpeg_mask(root):
     Image.open(root / "masks" / "a0.png").save(root / "masks" / "a0.png", format="JPEG")
 
 
 def exif(root, mask_too=False):
-    """The picture is stored turned, with a note to turn it back: the mask fits what is shown."""
+    """Store an image rotated, with the EXIF orientation that rotates it back, so that the mask fits the shown image."""
     path = root / "images" / "a0.jpg"
-    picture = Image.open(path)
-    notes = picture.getexif()
-    notes[0x0112] = 6
-    picture.transpose(Image.Transpose.ROTATE_90).save(path, exif=notes)
+    image = Image.open(path)
+    tags = image.getexif()
+    tags[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(path, exif=tags)
     if mask_too:
         mask = root / "masks" / "a0.png"
         Image.open(mask).transpose(Image.Transpose.ROTATE_90).save(mask)
@@ -90,11 +90,11 @@ def truncate(name):
 
 def resave(name, mode):
     def change(root):
-        picture = Image.open(root / name).convert("L") if mode == "I;16" else Image.open(root / name)
+        image = Image.open(root / name).convert("L") if mode == "I;16" else Image.open(root / name)
         if mode == "I;16":
-            Image.fromarray(np.array(picture).astype(np.uint16) * 257).save(root / name, format="PNG")
+            Image.fromarray(np.array(image).astype(np.uint16) * 257).save(root / name, format="PNG")
         else:
-            picture.convert(mode).save(root / name, format="JPEG" if mode == "CMYK" else "PNG")
+            image.convert(mode).save(root / name, format="JPEG" if mode == "CMYK" else "PNG")
     return change
 
 
@@ -118,21 +118,21 @@ DAMAGE = {
     "truncated image": (truncate("images/a0.jpg"), "image", "a0.jpg"),
     "truncated mask": (truncate("masks/a0.png"), "mask", "a0.png"),
     "empty image": (lambda root: (root / "images" / "a0.jpg").write_bytes(b""), "image", "0 bytes"),
-    "text for a mask": (lambda root: (root / "masks" / "a0.png").write_text("moved"), "mask", "a0.png"),
+    "text instead of a mask": (lambda root: (root / "masks" / "a0.png").write_text("moved"), "mask", "a0.png"),
     "JPEG mask": (jpeg_mask, "mask", "JPEG"),
     "colour mask": (colour_mask, "mask", "#800000"),
     "16-bit mask": (resave("masks/a0.png", "I;16"), "mask", "more than 8 bits"),
     "label 3": (edit_mask(3), "label", "3 (3 pixels); known ids are 0..2"),
     "sizes": (narrow, "size", "mask 31 x 24"),
-    "turned mask": (lambda root: exif(root, mask_too=True), "size", "turned by 90 degrees"),
+    "rotated mask": (lambda root: exif(root, mask_too=True), "size", "rotated by 90 degrees"),
     "leak": (copy("images/a0.jpg", "images/a9.jpg"), "leak", "a9.jpg"),
     "unknown name in a list": (lambda root: (root / "val.txt").write_text("a7\nb9\n"), "list", "b9"),
-    "doubled name in a list": (lambda root: (root / "val.txt").write_text("a7\na7.jpg\n"), "list", "a7"),
+    "repeated name in a list": (lambda root: (root / "val.txt").write_text("a7\na7.jpg\n"), "list", "a7"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found_and_nothing_else_is_claimed(pets, name):
+def test_damage_is_found_and_nothing_else_is_reported(pets, name):
     damage, kind, word = DAMAGE[name]
     damage(pets)
     result = audit(str(pets))
@@ -155,14 +155,14 @@ def test_damage_is_found_and_nothing_else_is_claimed(pets, name):
     (copy("masks/a0.png", "masks/b0.png"), "orphan", "b0.png"),
     (lambda root: (root / "classes.txt").write_text("ground\ncat\nbig dog\nbird\n"), "absent", "bird"),
 ], ids=["duplicate", "unlabelled", "flat", "exif", "cmyk", "alpha", "grey", "orphan", "absent"])
-def test_what_is_merely_unusual_is_told_but_passes(pets, damage, kind, word):
+def test_unusual_data_is_reported_but_passes(pets, damage, kind, word):
     damage(pets)
     result = audit(str(pets))
     assert result.passed and kinds(result) == {kind: 1}
     assert word in str(result.findings[0].error) and result.findings[0].error.fix
 
 
-def test_all_damage_at_once_is_found_in_one_go(pets):
+def test_several_problems_are_found_in_one_audit(pets):
     (pets / "masks" / "a0.png").unlink()
     truncate("images/a1.jpg")(pets)
     edit_mask(3, "a1")(pets)  # both files of one pair
@@ -184,7 +184,7 @@ def test_masks_of_0_and_255_are_recognised(pets):
     assert "5120" not in str(error.received) and "1600 of 255" in error.received and "cat" in error.fix
 
 
-def test_a_kind_can_be_allowed(pets):
+def test_a_kind_of_finding_can_be_allowed(pets):
     copy("images/a0.jpg", "images/a9.jpg")(pets)
     result = audit(str(pets), allow=["leak"])
     assert result.passed and result.counts["leak"] == 1
@@ -193,7 +193,7 @@ def test_a_kind_can_be_allowed(pets):
     assert "did you mean 'leak'" in error.value.fix
 
 
-def test_many_findings_are_counted_and_few_kept(tmp_path, write):
+def test_all_findings_are_counted_and_a_few_are_kept(tmp_path, write):
     for i in range(SHOWN + 5):
         write(tmp_path / "images" / "train" / f"{i:02}.png")
         write(tmp_path / "masks" / "train" / f"{i:02}.png", 9)
@@ -210,7 +210,7 @@ def test_the_number_of_threads_changes_nothing(pets):
 
 # ---- splits
 
-def test_a_split_that_was_asked_for_must_be_there(pets):
+def test_a_requested_split_must_exist(pets):
     result = audit(str(pets), splits=["train", "test"])
     assert not result.passed and list(result.splits) == ["train"] and kinds(result) == {"list": 1}
 
@@ -224,20 +224,20 @@ def test_an_empty_split_is_a_problem_unless_it_is_test(camvid):
     assert audit("camvid", root=camvid).counts["list"] == 1
 
 
-def test_every_repetition_in_a_list_is_told(camvid):
+def test_every_repetition_in_a_list_is_reported(camvid):
     lines = (camvid / "train.txt").read_text()
     (camvid / "train.txt").write_text(lines + lines)
     result = audit("camvid", root=camvid)
     assert kinds(result)["list"] == 2 and result.splits["train"].images == 4
 
 
-def test_another_number_of_images_than_published(camvid, caplog):
+def test_a_number_of_images_that_differs_from_the_published_one(camvid, caplog):
     result = audit("camvid", root=camvid)
     assert result.passed and result.counts["count"] == 2
     assert "train: 2, published 367" in str(result.findings[0].error) and not caplog.text
 
 
-def test_combined_splits_are_no_leak(camvid):
+def test_combined_splits_are_not_a_leak(camvid):
     assert set(audit("camvid", root=camvid).splits) == {"train", "val"}
 
 
@@ -247,7 +247,7 @@ def test_combined_splits_are_no_leak(camvid):
     (dict(name="folder:/nowhere"), DataNotFoundError),
     (dict(name="camvid", splits=["trian"]), UnknownNameError),
 ])
-def test_what_cannot_be_audited(arguments, error, tmp_path, monkeypatch):
+def test_data_that_cannot_be_audited(arguments, error, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error):
         audit(**arguments)
@@ -269,7 +269,7 @@ def stats_of(masks, n):
 
 
 def test_median_frequency_by_hand():
-    # class 0: 6 of 8 + 8; class 1: 2 of 8; class 2 (with 4 ignored pixels around): 4 of 8; class 3: never
+    # class 0: 6 of 8 + 8; class 1: 2 of 8; class 2 (beside 4 ignored pixels): 4 of 8; class 3: never
     stats = stats_of([[[0] * 6 + [1] * 2], [[2] * 4 + [IGNORE] * 4], [[0] * 8]], 4)
     frequencies = [14 / 16, 2 / 8, 4 / 8]
     assert np.allclose(median_frequency(stats), [0.5 / f for f in frequencies] + [1])
@@ -282,7 +282,7 @@ def test_weights_without_labels():
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_histogram_is_that_of_numpy(mask):
+def test_histogram_equals_that_of_numpy(mask):
     assert _histogram(mask).tolist() == np.bincount(mask.ravel(), minlength=256).tolist()
 
 
@@ -293,14 +293,14 @@ def test_histogram_of_a_huge_mask_is_exact(monkeypatch):
 
 
 @given(st.lists(arrays.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 2, IGNORE])), min_size=1, max_size=5))
-def test_weights_do_not_depend_on_the_order_and_favour_the_rare(masks):
-    stats, turned = stats_of(masks, 3), stats_of(masks[::-1], 3)
-    assert np.array_equal(median_frequency(stats), median_frequency(turned))
+def test_weights_do_not_depend_on_the_order_and_favour_rare_classes(masks):
+    stats, reversed_ = stats_of(masks, 3), stats_of(masks[::-1], 3)
+    assert np.array_equal(median_frequency(stats), median_frequency(reversed_))
     order = np.argsort(stats.pixels, kind="stable")
     assert (np.diff(enet(stats)[order]) <= 1e-12).all()
 
 
-def test_every_kind_is_provoked_by_a_test():
+def test_every_kind_of_finding_has_a_test():
     source = Path(__file__).read_text()
     assert all(f'"{kind}"' in source for kind in KINDS)
 
@@ -314,8 +314,8 @@ def test_opencv_is_left_with_one_thread(pets):
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["images/a0.jpg", "masks/a0.png", "images/a7.jpg", "masks/a8.png"]),
                           st.integers(0, 2000), st.binary(max_size=40)), min_size=1, max_size=4))
-def test_no_damage_whatever_stops_the_audit(pets, damages):
-    """Bytes are overwritten or cut off anywhere: all other pairs are counted, and what is wrong has a file."""
+def test_no_damage_stops_the_audit(pets, damages):
+    """Bytes are overwritten or cut off anywhere: all other pairs are counted, and every finding names a file."""
     whole = {name: (pets / name).read_bytes() for name, _, _ in damages}
     try:
         for name, at, data in damages:

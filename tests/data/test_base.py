@@ -1,6 +1,9 @@
-"""Reading files, and what a user is told about each kind of broken one."""
+"""Reading of files, and the error for each kind of damage."""
 import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mxnetseg.data import get_dataset_class, list_datasets
 from mxnetseg.data.base import IGNORE, Pair, SegDataset, list_files, read_image, read_list, read_mask, voc_palette
+from mxnetseg.data.prepare import PREPARATIONS
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError
 
 
@@ -39,9 +44,9 @@ def mapped(tmp_path, write):
 # ---- images
 
 def test_image_is_rgb(tmp_path, write):
-    picture = np.zeros((4, 6, 3), np.uint8)
-    picture[..., 0] = 200
-    assert np.array_equal(read_image(write(tmp_path / "x.png", picture)), picture)
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[..., 0] = 200
+    assert np.array_equal(read_image(write(tmp_path / "x.png", image)), image)
 
 
 @pytest.mark.parametrize("array", [
@@ -53,7 +58,7 @@ def test_other_images_become_rgb(tmp_path, write, array):
     assert image.shape == (4, 6, 3) and image.dtype == np.uint8 and (image == 90).all()
 
 
-def test_image_name_may_be_any(tmp_path, write):
+def test_any_file_name_is_accepted(tmp_path, write):
     assert read_image(write(tmp_path / "Straße ü 雪.png")).shape == (24, 32, 3)
 
 
@@ -88,21 +93,21 @@ IDS = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32) % 4
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_palette_mask_is_read_as_indices(tmp_path, bits):
     ids = IDS % 2 if bits == 1 else IDS
-    picture = Image.fromarray(ids)
-    picture.putpalette(voc_palette(256)[::-1].tobytes())
-    picture.save(tmp_path / "m.png", bits=bits)
+    image = Image.fromarray(ids)
+    image.putpalette(voc_palette(256)[::-1].tobytes())
+    image.save(tmp_path / "m.png", bits=bits)
     assert np.array_equal(read_mask(tmp_path / "m.png"), ids)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_grey_mask_of_few_bits_keeps_its_ids(tmp_path, bits):
-    # Pillow writes grey pictures of 8 bits only, so the file is made by hand; it reads 2 and 4 bits stretched
+    # Pillow writes only 8-bit grey images, so the file is made by hand; it reads 2 and 4 bits stretched to 8
     ids = IDS % 2 if bits == 1 else IDS
     rows = b"".join(b"\0" + np.packbits(((ids[y, :, None] >> np.arange(bits)[::-1]) & 1).ravel()).tobytes()
                     for y in range(ids.shape[0]))
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", 32, 24, bits, 0, 0, 0, 0)
     (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
@@ -114,7 +119,7 @@ def test_rgb_mask_lists_its_colors_with_a_block_to_paste(tmp_path, write):
     mask = np.zeros((4, 6, 3), np.uint8)
     mask[:, :4] = (128, 64, 128)
     path = write(tmp_path / "m.png", mask)
-    with pytest.raises(DataError, match="RGB picture") as error:
+    with pytest.raises(DataError, match="RGB image") as error:
         read_mask(path)
     assert error.value.where == path
     assert "#804080 (16 pixels), #000000 (8 pixels)" in error.value.received
@@ -124,17 +129,17 @@ def test_rgb_mask_lists_its_colors_with_a_block_to_paste(tmp_path, write):
 def test_rgb_mask_by_its_colors(tmp_path, write):
     colors = np.array([(128, 64, 128), (0, 0, 255), (10, 20, 30)], np.uint8)
     ids = IDS % 3
-    picture = colors[ids]
-    picture[0, 0] = 0  # black is no class here: ignore
+    mask = colors[ids]
+    mask[0, 0] = 0  # black is not a class here: ignore
     ids[0, 0] = IGNORE
-    assert np.array_equal(read_mask(write(tmp_path / "m.png", picture), colors=colors), ids)
+    assert np.array_equal(read_mask(write(tmp_path / "m.png", mask), colors=colors), ids)
 
 
 def test_rgb_mask_with_a_color_of_no_class(tmp_path, write):
-    picture = np.zeros((4, 6, 3), np.uint8)
-    picture[0, :3] = (1, 2, 3)
-    with pytest.raises(DataError, match="no class's") as error:
-        read_mask(write(tmp_path / "m.png", picture), colors=np.array([(9, 9, 9)], np.uint8))
+    mask = np.zeros((4, 6, 3), np.uint8)
+    mask[0, :3] = (1, 2, 3)
+    with pytest.raises(DataError, match="belong to no class") as error:
+        read_mask(write(tmp_path / "m.png", mask), colors=np.array([(9, 9, 9)], np.uint8))
     assert error.value.received.endswith("#010203 (3 pixels)")
 
 
@@ -147,14 +152,14 @@ def test_mask_of_more_than_8_bits(tmp_path, write, array):
     assert error.value.where == path and "values 3" in error.value.received and "uint8" in error.value.fix
 
 
-def test_mask_that_is_a_jpeg_inside(tmp_path):
+def test_jpeg_mask_named_png(tmp_path):
     Image.fromarray(IDS).save(tmp_path / "m.png", format="JPEG")
     with pytest.raises(DataError, match="JPEG"):
         read_mask(tmp_path / "m.png")
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda data: b"", lambda data: b"no picture at all", lambda data: data[:len(data) // 2],
+    lambda data: b"", lambda data: b"not an image", lambda data: data[:len(data) // 2],
     lambda data: data[:-30] + bytes([data[-30] ^ 16]) + data[-29:],
 ], ids=["empty", "text", "truncated", "bit flipped"])
 def test_damaged_mask(tmp_path, rng, spoil):
@@ -174,9 +179,9 @@ def test_labels_are_mapped_once(mapped):
     assert sample.mask.dtype == np.uint8 and sample.name == "x"
 
 
-def test_back_to_the_ids_of_the_files(mapped):
+def test_train_ids_become_the_ids_of_the_files(mapped):
     raw = Mapped(root=mapped).to_raw_ids(np.array([[0, 1, IGNORE]]))
-    assert raw.tolist() == [[5, 8, 9]] and raw.dtype == np.uint8  # of 5 and 7 the smaller
+    assert raw.tolist() == [[5, 8, 9]] and raw.dtype == np.uint8  # the smaller one of 5 and 7
 
 
 @pytest.mark.parametrize("value", [2, 200, -1])
@@ -208,14 +213,14 @@ def test_sizes_that_differ(mapped, write, shape, hint):
     with pytest.raises(DataError, match="differ in size") as error:
         _ = Mapped(root=mapped)[0]
     assert "image 32 x 24" in error.value.received and hint in error.value.fix
-    assert all(str(mapped / kind / "x.png") in error.value.where for kind in ("img", "lab"))
+    assert all(str(mapped / part / "x.png") in error.value.where for part in ("img", "lab"))
 
 
 def test_exif_rotation_is_applied(mapped, rng):
-    picture = Image.fromarray(rng.integers(0, 256, (32, 24, 3), dtype=np.uint8))
-    exif = picture.getexif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    picture.save(mapped / "img" / "x.png", exif=exif)
+    image = Image.fromarray(rng.integers(0, 256, (32, 24, 3), dtype=np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # a rotation by 90 degrees
+    image.save(mapped / "img" / "x.png", exif=exif)
     cv2_version = tuple(int(v) for v in cv2.__version__.split(".")[:2])
     if cv2_version < (4, 7):
         pytest.skip("OpenCV reads no EXIF of PNG files before 4.7")
@@ -242,7 +247,7 @@ def test_unknown_split(mapped):
 
 
 @pytest.mark.parametrize("above", [0, 1, 2])
-def test_root_may_be_a_folder_above(mapped, above):
+def test_root_may_be_a_parent_folder(mapped, above):
     assert Mapped(root=[mapped, *mapped.parents][above]).root == mapped
 
 
@@ -257,13 +262,13 @@ def test_root_from_the_working_directory(mapped, monkeypatch, tmp_path):
     assert Mapped().root.resolve() == tmp_path / "dataset" / "Group" / "Mapped"
 
 
-def test_a_root_that_is_given_is_the_only_one(mapped, monkeypatch, tmp_path):
+def test_only_the_given_root_is_searched(mapped, monkeypatch, tmp_path):
     monkeypatch.setenv("MXNETSEG_DATA", str(mapped.parents[1]))
     with pytest.raises(DataNotFoundError):
         Mapped(root=tmp_path / "elsewhere")
 
 
-def test_not_found_says_where_it_looked_and_what_for(tmp_path, monkeypatch):
+def test_error_names_the_folders_searched_and_the_missing_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MXNETSEG_DATA", str(tmp_path / "env"))
     (tmp_path / "env" / "Group" / "Mapped").mkdir(parents=True)
@@ -273,6 +278,31 @@ def test_not_found_says_where_it_looked_and_what_for(tmp_path, monkeypatch):
     assert f"{tmp_path / 'env' / 'Group' / 'Mapped'}  (it lacks img)" in error.value.where
     assert f"{tmp_path / 'dataset' / 'Group' / 'Mapped'}  (no such folder)" in error.value.where
     assert Mapped.layout in error.value.fix
+
+
+# ---- preparation
+
+def test_a_prepared_data_set_declares_the_sources_of_its_preparation():
+    prepared = [cls for cls in map(get_dataset_class, list_datasets()) if cls.prepared_by]
+    assert len(prepared) >= 5
+    for cls in prepared:
+        assert cls.prepared_from == PREPARATIONS.get(cls.prepared_by).needs
+        assert cls.preparation() == f"mxnetseg prepare {cls.prepared_by} SRC DST, where SRC holds {cls.prepared_from}"
+
+
+def test_an_error_without_data_does_not_import_the_preparations(tmp_path):
+    code = """if True:
+        import sys
+        from mxnetseg.data import get_dataset
+        from mxnetseg.errors import DataNotFoundError
+        try:
+            get_dataset("nyuv2", root=sys.argv[1])
+        except DataNotFoundError as error:
+            assert "mxnetseg prepare nyuv2 SRC DST, where SRC holds nyu_depth" in error.fix
+            sys.exit("mxnetseg.data.prepare" in sys.modules)
+        """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment).returncode == 0
 
 
 # ---- lists and colours
@@ -301,6 +331,6 @@ def test_files_below_a_folder(tmp_path, write):
         write(tmp_path / name) if not name.endswith("txt") else (tmp_path / name).write_text("")
     (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
     found = [path.relative_to(tmp_path).as_posix() for path in list_files(tmp_path, (".png", ".jpg"))]
-    # a link to nothing is listed, for the data set to say that a file is missing
+    # a broken link is listed, so that the data set reports a missing file
     assert found == ["a/deep/y.jpg", "a/gone.png", "a/x.png", "a-1/x.png", "b/1.PNG", "b/2.png"]
     assert list_files(tmp_path / "nowhere", (".png",)) == []

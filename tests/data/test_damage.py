@@ -1,7 +1,7 @@
-"""Every data set, damaged in every way that its layout allows: each time the file is named, with the mend.
+"""Every data set, damaged in every way that its layout allows: each error names the file and a fix.
 
-A kind of damage is a function of a :class:`Case`: it spoils the files of a fresh miniature and returns what the
-error must name. Which kinds a data set meets follows from its miniature.
+A kind of damage is a function of a :class:`Case`: it damages the files of a new miniature and returns the text that
+the error must contain. The miniature of a data set determines which kinds apply to it.
 """
 import json
 import shutil
@@ -22,7 +22,7 @@ LEAST_KINDS = 12
 
 
 class Case(NamedTuple):
-    """A miniature to spoil, with the first picture of its training split."""
+    """A miniature to damage, with the first pair of its training split."""
 
     name: str
     mini: miniatures.Mini
@@ -34,20 +34,20 @@ class Case(NamedTuple):
         return self.mini.lists["train"]
 
 
-KINDS = []
+DAMAGES = []
 
 
-def kind(error: Type[MXNetSegError], *, when=lambda case: True, opened=False, split="train"):
+def damage(error: Type[MXNetSegError], *, when=lambda case: True, opened=False, split="train"):
     """Register a kind of damage.
 
     Args:
-        error: what must be raised.
-        when: whether a data set can be damaged so.
-        opened: whether the damage comes after the data set was opened.
-        split: to open.
+        error: the error that must be raised.
+        when: returns whether the damage applies to a case.
+        opened: whether the files are damaged after the data set was opened.
+        split: the split to open.
     """
     def register(spoil):
-        KINDS.append((spoil, error, when, opened, split))
+        DAMAGES.append((spoil, error, when, opened, split))
         return spoil
     return register
 
@@ -68,27 +68,27 @@ def has_mat(case):
     return case.mini.mask_kind == "mat"
 
 
-# ---- the whole
+# ---- whole data sets
 
-@kind(DataNotFoundError, when=lambda case: case.name != "sample")  # which makes itself anew
+@damage(DataNotFoundError, when=lambda case: case.name != "sample")  # the sample is painted again
 def no_folder(case):
     shutil.rmtree(case.mini.root)
     return case.mini.root
 
 
-@kind(DataNotFoundError, when=lambda case: bool(get_dataset_class(case.name).markers))
+@damage(DataNotFoundError, when=lambda case: bool(get_dataset_class(case.name).markers))
 def incomplete_folder(case):
     marker = next(m for m in get_dataset_class(case.name).markers[0].split("|") if (case.mini.root / m).exists())
     (case.mini.root / marker).rename(case.mini.root / "elsewhere")
     return marker
 
 
-@kind(UnknownNameError, split="trian")
+@damage(UnknownNameError, split="trian")
 def unknown_split(case):
     return None
 
 
-@kind(DataError, when=by_files)
+@damage(DataError, when=by_files)
 def empty_split(case):
     driving, ending = (case.mask, ".png") if case.mini.driven_by == "mask" else (case.image, case.image.suffix)
     top = max(case.mini.root.iterdir(), key=lambda folder: driving.is_relative_to(folder))
@@ -99,19 +99,19 @@ def empty_split(case):
 
 # ---- pairs
 
-@kind(DataNotFoundError, when=lambda case: case.mini.driven_by != "mask" and case.name != "sample")
+@damage(DataNotFoundError, when=lambda case: case.mini.driven_by != "mask" and case.name != "sample")
 def missing_mask(case):
     case.mask.unlink()
     return case.image if case.name == "folder" else case.mask.parent
 
 
-@kind(DataNotFoundError, when=lambda case: case.mini.driven_by == "mask" or by_list(case))
+@damage(DataNotFoundError, when=lambda case: case.mini.driven_by == "mask" or by_list(case))
 def missing_image(case):
     case.image.unlink()
     return case.list if case.name == "folder" else case.image
 
 
-@kind(DataNotFoundError, when=lambda case: case.mini.driven_by == "image" and case.name not in ("sample",))
+@damage(DataNotFoundError, when=lambda case: case.mini.driven_by == "image" and case.name not in ("sample",))
 def image_without_mask(case):
     new = case.image.with_name("9" + case.image.name)
     shutil.copy(case.image, new)
@@ -122,98 +122,98 @@ def stem_of(path):
     return path.name.replace("_leftImg8bit", "").replace("_rgb_anon", "").partition(".")[0]
 
 
-@kind(DataNotFoundError, opened=True)
-def image_that_vanished(case):
+@damage(DataNotFoundError, opened=True)
+def image_removed_later(case):
     case.image.unlink()
     return case.image
 
 
-@kind(DataNotFoundError, opened=True)
-def mask_that_vanished(case):
+@damage(DataNotFoundError, opened=True)
+def mask_removed_later(case):
     case.mask.unlink()
     return case.mask
 
 
 # ---- images
 
-@kind(DataError)
+@damage(DataError)
 def image_of_zero_bytes(case):
     case.image.write_bytes(b"")
     return case.image
 
 
-@kind(DataError)
+@damage(DataError)
 def truncated_image(case):
     case.image.write_bytes(case.image.read_bytes()[:case.image.stat().st_size // 2])
     return case.image
 
 
-@kind(DataError)
-def text_for_an_image(case):
+@damage(DataError)
+def text_instead_of_an_image(case):
     case.image.write_text("<html>404: not found</html>")
     return case.image
 
 
-@kind(DataError)
+@damage(DataError)
 def image_of_16_bits(case):
     Image.fromarray(np.full((24, 32), 300, np.uint16)).save(case.image, format="TIFF")
     return case.image
 
 
-@kind(DataError)
+@damage(DataError)
 def image_that_is_partly_transparent(case):
     Image.fromarray(np.full((24, 32, 4), 90, np.uint8)).save(case.image, format="PNG")
     return case.image
 
 
-@kind(DataError)
+@damage(DataError)
 def image_of_two_pages(case):
     page = Image.fromarray(np.full((24, 32, 3), 90, np.uint8))
     page.save(case.image, format="TIFF", save_all=True, append_images=[page])
     return case.image
 
 
-@kind(DataError)
+@damage(DataError)
 def image_of_a_claimed_size(case):
     case.image.write_bytes(image_files.png_of_claimed_size(16000, 16000))
     return case.image
 
 
-@kind(DataError)
+@damage(DataError)
 def image_of_another_size(case):
     miniatures.write_image(case.image)
-    with Image.open(case.image) as picture:
-        picture.resize((16, 12)).save(case.image)
+    with Image.open(case.image) as image:
+        image.resize((16, 12)).save(case.image)
     return case.image
 
 
 # ---- masks
 
-@kind(DataError)
+@damage(DataError)
 def mask_of_zero_bytes(case):
     case.mask.write_bytes(b"")
     return case.mask
 
 
-@kind(DataError)
+@damage(DataError)
 def truncated_mask(case):
     case.mask.write_bytes(case.mask.read_bytes()[:case.mask.stat().st_size // 2])
     return case.mask
 
 
-@kind(DataError)
-def text_for_a_mask(case):
+@damage(DataError)
+def text_instead_of_a_mask(case):
     case.mask.write_text("version https://git-lfs.github.com/spec/v1")
     return case.mask
 
 
-@kind(DataError, when=lambda case: case.mini.mask_kind != "rgb")
-def turned_mask(case):
+@damage(DataError, when=lambda case: case.mini.mask_kind != "rgb")
+def transposed_mask(case):
     miniatures.write_mask(case.mask, miniatures.ids_of(case.mini).T)
     return case.mask
 
 
-@kind(DataError, when=lambda case: case.mini.mask_kind != "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_kind != "rgb")
 def label_outside_the_classes(case):
     ids = miniatures.ids_of(case.mini)
     ids[0, 0] = case.mini.outside
@@ -221,72 +221,72 @@ def label_outside_the_classes(case):
     return case.mask
 
 
-@kind(DataError, when=lambda case: case.mini.mask_kind == "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_kind == "rgb")
 def colour_of_no_class(case):
-    with Image.open(case.mask) as picture:
-        spoiled = np.array(picture)
+    with Image.open(case.mask) as mask:
+        spoiled = np.array(mask)
     spoiled[0, 0] = (1, 2, 3)
     miniatures.write_mask(case.mask, spoiled)
     return case.mask
 
 
-@kind(DataError, when=lambda case: case.mini.mask_kind == "rgb")
+@damage(DataError, when=lambda case: case.mini.mask_kind == "rgb")
 def mask_resized_smoothly(case):
-    with Image.open(case.mask) as picture:
-        picture.resize((40, 40), Image.BILINEAR).resize((32, 24), Image.BILINEAR).save(case.mask)
+    with Image.open(case.mask) as mask:
+        mask.resize((40, 40), Image.BILINEAR).resize((32, 24), Image.BILINEAR).save(case.mask)
     return case.mask
 
 
-@kind(DataError, when=has_png)
+@damage(DataError, when=has_png)
 def rgb_mask(case):
     miniatures.write_mask(case.mask, np.full((24, 32, 3), 90, np.uint8))
     return case.mask
 
 
-@kind(DataError, when=has_png)
+@damage(DataError, when=has_png)
 def mask_of_16_bits(case):
     miniatures.write_mask(case.mask, np.full((24, 32), 300, np.uint16))
     return case.mask
 
 
-@kind(DataError, when=has_png)
+@damage(DataError, when=has_png)
 def mask_of_two_pages(case):
     page = Image.fromarray(miniatures.ids_of(case.mini))
     page.save(case.mask, format="TIFF", save_all=True, append_images=[page])
     return case.mask
 
 
-@kind(DataError, when=has_png)
-def jpeg_that_is_called_png(case):
+@damage(DataError, when=has_png)
+def jpeg_mask_named_png(case):
     Image.fromarray(miniatures.ids_of(case.mini)).save(case.mask, format="JPEG")
     return case.mask
 
 
-@kind(DataError, when=has_mat)
+@damage(DataError, when=has_mat)
 def mat_without_the_variable(case):
     savemat(case.mask, {"LabelMap": miniatures.ids_of(case.mini)})
     return case.mask
 
 
-@kind(DataError, when=has_mat)
+@damage(DataError, when=has_mat)
 def mat_of_large_ids(case):
     miniatures.write_mask(case.mask, np.full((24, 32), 300, np.uint16))
     return case.mask
 
 
-@kind(DataError, when=has_mat)
-def mat_of_broken_numbers(case):
+@damage(DataError, when=has_mat)
+def mat_of_fractions(case):
     miniatures.write_mask(case.mask, np.full((24, 32), 1.5))
     return case.mask
 
 
-@kind(DataError, when=has_mat)
-def mat_of_a_colour_picture(case):
+@damage(DataError, when=has_mat)
+def mat_of_a_colour_image(case):
     miniatures.write_mask(case.mask, np.zeros((24, 32, 3), np.uint8))
     return case.mask
 
 
-@kind(DataError, when=has_mat)
+@damage(DataError, when=has_mat)
 def mat_of_version_7_3(case):
     case.mask.write_bytes(b"MATLAB 7.3 MAT-file, but its body was lost")
     return case.mask
@@ -295,87 +295,87 @@ def mat_of_version_7_3(case):
 # ---- lists
 
 def needs_its_list(case):
-    return by_list(case) and case.name not in ("camvid", "stanfordbackground")  # they do without
+    return by_list(case) and case.name not in ("camvid", "stanfordbackground")  # these can be read without lists
 
 
-@kind(DataNotFoundError, when=needs_its_list)
+@damage(DataNotFoundError, when=needs_its_list)
 def missing_list(case):
     case.list.unlink()
     return case.list.name
 
 
-@kind(DataError, when=by_list)
+@damage(DataError, when=by_list)
 def empty_list(case):
     case.list.write_text(" \n\n")
     return case.list
 
 
-@kind(DataError, when=by_list)
-def list_that_is_no_text(case):
+@damage(DataError, when=by_list)
+def list_that_is_not_text(case):
     case.list.write_bytes(b"\xff\xfe\x00\x01")
     return case.list
 
 
-@kind(DataNotFoundError, when=by_list)
-def list_of_an_image_that_is_not_there(case):
+@damage(DataNotFoundError, when=by_list)
+def list_of_a_missing_image(case):
     line = "train/nowhere.png trainannot/nowhere.png" if case.mini.pairs else "nowhere"
     lines = case.list.read_text().splitlines()
     case.list.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
     return "nowhere" if case.name != "folder" else case.list
 
 
-@kind(DataError, when=by_list)
+@damage(DataError, when=by_list)
 def list_that_repeats_itself(case):
     case.list.write_text(case.list.read_text() * 2)
     return case.image if case.name in ("camvid", "list") else case.list
 
 
-@kind(DataError, when=lambda case: by_list(case) and case.mini.pairs)
-def line_that_is_no_pair(case):
+@damage(DataError, when=lambda case: by_list(case) and case.mini.pairs)
+def line_that_is_not_a_pair(case):
     lines = case.list.read_text().splitlines()
     case.list.write_text("\n".join([lines[0], lines[1] + " and more"]) + "\n")
     return f"{case.list}, entry 2"
 
 
-# ---- what only one has
+# ---- damage of a single data set
 
 def only(name):
     return lambda case: case.name == name
 
 
-@kind(DataError, when=only("mapillary"))
-def configuration_that_is_no_json(case):
+@damage(DataError, when=only("mapillary"))
+def configuration_that_is_not_json(case):
     (case.mini.root / "config.json").write_text('{"labels": [')
     return "config.json"
 
 
-@kind(DataError, when=only("mapillary"))
+@damage(DataError, when=only("mapillary"))
 def configuration_without_labels(case):
     (case.mini.root / "config.json").write_text(json.dumps({"version": "1.2"}))
     return "config.json"
 
 
-@kind(DataError, when=only("mapillary"))
+@damage(DataError, when=only("mapillary"))
 def configuration_of_other_classes(case):
     names = [*miniatures.VISTAS[:7], "Ambiguous Barrier", *miniatures.VISTAS[7:]]
     (case.mini.root / "config.json").write_text(miniatures.vistas_config(names))
     return "config.json"
 
 
-@kind(DataError, when=only("mapillary"))
+@damage(DataError, when=only("mapillary"))
 def configuration_of_too_few_classes(case):
     (case.mini.root / "config.json").write_text(miniatures.vistas_config(miniatures.VISTAS[:60]))
     return "config.json"
 
 
-@kind(DataNotFoundError, when=only("mhpv1"))
+@damage(DataNotFoundError, when=only("mhpv1"))
 def missing_mask_of_the_second_person(case):
     second = case.mask.with_name(case.mask.name.replace("_01.png", "_02.png"))
     second.unlink()
     return second
 
 
-@kind(DataError, when=only("mhpv1"))
+@damage(DataError, when=only("mhpv1"))
 def second_person_of_another_size(case):
     second = case.mask.with_name(case.mask.name.replace("_01.png", "_02.png"))
     miniatures.write_mask(second, np.zeros((9, 9), np.uint8))
@@ -385,7 +385,7 @@ def second_person_of_another_size(case):
 # ---- the test
 
 class Snapshot:
-    """The files below a folder, to be put back."""
+    """Contents of all files below a folder, to restore them later."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -402,13 +402,13 @@ class Snapshot:
 
 
 @pytest.mark.parametrize("name", list_datasets())
-def test_every_damage_is_caught_with_file_and_mend(name, tmp_path):
+def test_every_damage_is_reported_with_file_and_fix(name, tmp_path):
     mini = miniatures.MAKERS[name](tmp_path)
     snapshot = Snapshot(tmp_path)
     whole = get_dataset(name, root=mini.root)
     case = Case(name, mini, whole.image_path(0), whole.mask_path(0))
     faced, wrong = [], []
-    for spoil, expected, when, opened, split in KINDS:
+    for spoil, expected, when, opened, split in DAMAGES:
         if not when(case):
             continue
         faced.append(spoil.__name__)
@@ -417,7 +417,7 @@ def test_every_damage_is_caught_with_file_and_mend(name, tmp_path):
             dataset = whole if opened else get_dataset(name, split=split, root=mini.root)
             for i in range(len(dataset)):
                 _ = dataset[i]
-            wrong.append(f"{spoil.__name__}: nothing was said")
+            wrong.append(f"{spoil.__name__}: no error")
         except MXNetSegError as error:
             if not isinstance(error, expected) or not error.fix or named and str(named) not in str(error):
                 wrong.append(f"{spoil.__name__}: wanted {expected.__name__} that names {named}, got "
@@ -425,13 +425,13 @@ def test_every_damage_is_caught_with_file_and_mend(name, tmp_path):
         snapshot.restore()
     assert not wrong, "\n".join(wrong)
     assert len(faced) >= LEAST_KINDS, faced
-    assert [s.name for s in map(whole.__getitem__, range(len(whole)))] == list(mini.splits["train"])  # all is put back
+    assert [s.name for s in map(whole.__getitem__, range(len(whole)))] == list(mini.splits["train"])  # restored
 
 
-def test_every_kind_of_damage_is_met_by_some_data_set(tmp_path):
+def test_every_kind_of_damage_applies_to_some_data_set(tmp_path):
     met = set()
     for name in ("camvidfull", "mapillary", "mhpv1", "sbd", "list"):
         mini = miniatures.MAKERS[name](tmp_path / name)
         case = Case(name, mini, mini.root, mini.root)
-        met |= {spoil.__name__ for spoil, _, when, *_ in KINDS if when(case)}
-    assert met == {spoil.__name__ for spoil, *_ in KINDS}
+        met |= {spoil.__name__ for spoil, _, when, *_ in DAMAGES if when(case)}
+    assert met == {spoil.__name__ for spoil, *_ in DAMAGES}

@@ -1,4 +1,4 @@
-"""Images that 8-bit RGB cannot hold: refused with the keys that convert them, and converted as these say."""
+"""Images that do not fit 8-bit RGB: refused with the keys that convert them, and converted by these keys."""
 import struct
 import warnings
 import zlib
@@ -21,7 +21,7 @@ SHAPE = 24, 32
 
 
 def ramp(bands, dtype=np.uint16, high=3060):
-    """(24, 32, bands) with values 0..high."""
+    """Return values that rise from 0 to ``high``: (24, 32, bands)."""
     count = SHAPE[0] * SHAPE[1] * bands
     return np.linspace(0, high, count).astype(dtype).reshape(*SHAPE, bands)
 
@@ -42,7 +42,7 @@ def png(array):
     return cv2.imencode(".png", array[..., ::-1] if array.shape[2] == 3 else array[..., [2, 1, 0, 3]])[1]
 
 
-# ---- what is refused
+# ---- refused images
 
 REFUSED = {
     "uint16 RGB": (image_files.tiff(ramp(3)), "TIFF, 3 bands of uint16, values 0..3060"),
@@ -66,7 +66,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_8_bit_rgb_cannot_hold_is_refused(name, save):
+def test_images_that_do_not_fit_8_bit_rgb_are_refused(name, save):
     data, received = REFUSED[name]
     path = save(data)
     with pytest.raises(DataError) as error:
@@ -118,7 +118,7 @@ def test_other_ways_to_be_transparent(mode, save, rng):
         grey.convert(mode).save(path, transparency={"P": 0, "L": 60, "RGB": (60, 60, 60)}[mode])
     with pytest.raises(DataError, match="partly transparent"):
         read_image(path)
-    if mode != "LA":  # a transparent colour that no pixel has
+    if mode != "LA":  # the transparent colour does not occur
         grey.convert(mode).save(path, transparency={"P": bytes([255] * 256), "L": 7, "RGB": (7, 7, 7)}[mode])
         assert np.array_equal(read_image(path), np.asarray(grey.convert("RGB")))
 
@@ -135,7 +135,7 @@ def test_an_animation_is_refused(end, save):
     assert read_image(path).shape == (*SHAPE, 3)
 
 
-# ---- how it is converted
+# ---- conversion
 
 @pytest.mark.parametrize("dtype, low, high", [(np.uint16, 0, 3060), (np.int16, -1000, 2060), (np.float32, 0, 1.5),
                                               (np.uint32, 100, 5000), (np.float64, -2, 2)])
@@ -151,7 +151,7 @@ def test_16_bit_png_and_tiff_are_read_alike(save):
     assert np.array_equal(read_image(save(image_files.tiff(ramp(3))), decoding=decoding), scaled(ramp(3), 100, 3000))
 
 
-def test_percentiles_are_of_each_band_by_itself(save):
+def test_percentiles_are_computed_for_each_band(save):
     values = ramp(3)
     values[..., 1] //= 7
     image = read_image(save(image_files.tiff(values)), decoding=Decoding(scale_percentiles=(2, 98)))
@@ -159,7 +159,7 @@ def test_percentiles_are_of_each_band_by_itself(save):
         assert np.array_equal(image[..., k], scaled(values[..., k], *np.percentile(values[..., k], (2, 98))))
 
 
-def test_not_a_number_does_not_count_and_becomes_0(save):
+def test_nan_is_left_out_of_percentiles_and_becomes_0(save):
     values = ramp(3, np.float32, 10)
     values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
     image = read_image(save(image_files.tiff(values)), decoding=Decoding(scale_percentiles=(0, 100)))
@@ -170,7 +170,7 @@ def test_not_a_number_does_not_count_and_becomes_0(save):
     assert not read_image(save(image_files.tiff(values)), decoding=Decoding(scale_percentiles=(0, 100))).any()
 
 
-def test_bands_are_chosen_from_1(save):
+def test_bands_are_counted_from_1(save):
     values = ramp(5, np.uint8, 255)
     path = save(image_files.tiff(values))
     assert np.array_equal(read_image(path, decoding=Decoding(bands=(5, 3, 1))), values[..., [4, 2, 0]])
@@ -178,7 +178,7 @@ def test_bands_are_chosen_from_1(save):
         read_image(path, decoding=Decoding(bands=(6, 3, 1)))
 
 
-def test_bands_of_further_pages_count_on(save):
+def test_band_numbers_continue_through_further_pages(save):
     pages = [ramp(1, np.uint16, high) for high in (1000, 2000, 3000)]
     decoding = Decoding(bands=(3, 1, 2), scale_to_8bit=(0, 3000))
     image = read_image(save(image_files.tiff(*pages)), decoding=decoding)
@@ -208,7 +208,7 @@ def test_scaling_does_not_apply_to_8_bits_unless_it_changes_nothing(save, rng):
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_orientation_holds_for_every_way_of_reading(deep, save):
+def test_orientation_is_applied_at_every_depth(deep, save):
     values = ramp(4, np.uint16 if deep else np.uint8, 255)
     values[..., 3] = 65535 if deep else 255
     exif = Image.Exif()
@@ -224,7 +224,7 @@ def test_orientation_holds_for_every_way_of_reading(deep, save):
         read_image(path, decoding=Decoding(bands=(5, 1, 1), scale_to_8bit=(0, 255)))
 
 
-# ---- plain TIFF, which OpenCV and Pillow read in part
+# ---- plain TIFF, which OpenCV and Pillow read only in part
 
 @pytest.mark.parametrize("layout", [{}, {"tile": (16, 16)}, {"tile": (16, 32), "order": ">"}, {"planar": True},
                                     {"compression": image_files.LZW, "predictor": 2}, {"big": True}])
@@ -250,17 +250,17 @@ def test_grey_and_palette_tiff_of_few_bits(bits, photometric, save, rng):
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
-@pytest.mark.parametrize("kind", ["image", "mask"])
-def test_a_damaged_block_is_not_black(compression, kind, save, rng):
+@pytest.mark.parametrize("role", ["image", "mask"])
+def test_a_damaged_block_is_not_black(compression, role, save, rng):
     path = save(b"")
-    array = rng.integers(0, 256, (*SHAPE, 3) if kind == "image" else SHAPE, dtype=np.uint8)
+    array = rng.integers(0, 256, (*SHAPE, 3) if role == "image" else SHAPE, dtype=np.uint8)
     Image.fromarray(array).save(path, compression=compression)
-    with Image.open(path) as picture:
-        at, count = picture.tag_v2[273][0], picture.tag_v2[279][0]
+    with Image.open(path) as opened:
+        at, count = opened.tag_v2[273][0], opened.tag_v2[279][0]
     data = bytearray(path.read_bytes())
     data[at + count // 2:at + count] = bytes(count - count // 2)
     with pytest.raises(DataError, match="damaged"):
-        (read_image if kind == "image" else read_mask)(save(data))
+        (read_image if role == "image" else read_mask)(save(data))
 
 
 # ---- the limit
@@ -292,7 +292,7 @@ def test_a_size_above_the_limit_is_refused_before_decoding(read, width, height, 
 
 
 @pytest.mark.parametrize("end", [".png", ".jpg", ".bmp", ".webp", ".tif"])
-def test_the_limit_is_one_for_all_formats(end, save, monkeypatch):
+def test_the_limit_is_the_same_for_all_formats(end, save, monkeypatch):
     path = save(b"", f"x{end}")
     Image.fromarray(np.zeros(SHAPE, np.uint8)).save(path)
     size = SHAPE[0] * SHAPE[1]
@@ -306,13 +306,13 @@ def test_the_limit_is_one_for_all_formats(end, save, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["many", "0", "-1", str(2 ** 30 + 1), "9" * 5000, "1e9"])
-def test_a_limit_that_is_none(value, save, monkeypatch):
+def test_an_invalid_limit_is_refused(value, save, monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, value)
     with pytest.raises(UsageError, match="must be a number of pixels from 1 to 1073741824"):
         read_image(save(image_files.png_of_claimed_size(8, 8), "x.png"))
 
 
-def test_what_the_bytes_cannot_hold_is_not_allocated(save):
+def test_sizes_that_the_bytes_cannot_hold_are_not_allocated(save):
     claims = {"x.png": image_files.png_of_claimed_size(16000, 16000),
               "x.tif": image_files.tiff(ramp(3), tags={256: [16000], 257: [16000], 278: [16000], 273: [16], 279: [99]}),
               "y.tif": image_files.tiff(ramp(1), tags={256: [16000], 257: [16000], 258: [64] * 60000, 277: [60000],
@@ -328,7 +328,7 @@ def test_what_the_bytes_cannot_hold_is_not_allocated(save):
             read_image(save(data, name))
 
 
-# ---- through the data set
+# ---- data sets
 
 def test_a_data_set_of_16_bits(folder, tmp_path):
     for i in range(10):
@@ -339,7 +339,7 @@ def test_a_data_set_of_16_bits(folder, tmp_path):
     result = audit(str(folder))
     assert not result.passed and result.counts["image"] == 10
     assert set(result.splits["train"].modes) >= {"image TIFF 3 bands of uint16"}
-    assert {f.error.fix for f in result.findings} == {result.findings[0].error.fix}  # of all images, not of one
+    assert {f.error.fix for f in result.findings} == {result.findings[0].error.fix}  # the range of all images
     assert "data.scale_to_8bit: [0, 3069]" in result.findings[0].error.fix
     decoding = Decoding(scale_to_8bit=(0, 3069))
     assert audit(str(folder), decoding=decoding).passed
@@ -349,7 +349,7 @@ def test_a_data_set_of_16_bits(folder, tmp_path):
     assert np.array_equal(FileSource(dataset, 0).image(*window, SHAPE), dataset[0].image)
 
 
-def test_a_pack_holds_the_files_and_is_read_with_the_same_keys(folder, tmp_path):
+def test_a_pack_holds_the_original_files_and_is_read_with_the_same_keys(folder, tmp_path):
     from mxnetseg.data.pack import write_pack
 
     for i in range(10):

@@ -1,4 +1,4 @@
-"""Folder and list data without ``classes.txt``: a draft from the masks, which can be used as it is printed."""
+"""Folder and list data without ``classes.txt``: the draft made from the masks can be used as it is printed."""
 import re
 
 import numpy as np
@@ -34,7 +34,7 @@ def refusal(folder, **arguments):
 
 
 def draft_in(error):
-    """The lines of the draft, as they would be pasted from the whole message."""
+    """Return the lines of the draft in a message, as a user would copy them."""
     return [line.strip() for line in str(error).splitlines() if re.match(r"\s+class\d+", line)]
 
 
@@ -52,7 +52,7 @@ def refused_again(folder, split):
     return refusal(folder, split=split)
 
 
-def test_ignored_pixels_are_no_class(bare, write):
+def test_ignored_pixels_are_not_a_class(bare, write):
     for i in range(10):
         write(bare / "masks" / f"a{i}.png", np.uint8([[0, 1, 255, 3] * 8] * 24))
     assert draft_in(refusal(bare)) == ["class0", "class1", "class2", "class3"]
@@ -72,7 +72,7 @@ def test_colours(bare, write):
 
 
 @pytest.mark.parametrize("values", [(0, 255), (0, 128), (0, 85, 170)])
-def test_grey_levels_are_colours_to_be_converted(bare, write, values):
+def test_grey_levels_are_treated_as_colours(bare, write, values):
     before = ids_of(bare)
     for name, ids in before.items():
         write(bare / "masks" / name, np.uint8(values)[ids % len(values)])
@@ -110,7 +110,7 @@ def test_palettes_that_differ_are_read_by_colour(bare):
     assert sorted(line.split()[1] for line in draft_in(error)) == ["#000000", "#0000ff", "#ff0000"]
 
 
-def test_masks_that_tell_no_classes(bare, write, rng):
+def test_masks_without_recognisable_classes(bare, write, rng):
     for i in range(10):
         write(bare / "masks" / f"a{i}.png", rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     error = refusal(bare)
@@ -129,7 +129,7 @@ def test_nothing_to_draft_from(bare):
     assert "it lacks classes.txt" in error.value.where
 
 
-def test_damaged_masks_are_passed_over_and_many_are_sampled(tmp_path, write):
+def test_damaged_masks_are_skipped_and_many_masks_are_sampled(tmp_path, write):
     masks = [write(tmp_path / f"{i}.png", i % 2) for i in range(300)]
     masks[0].write_bytes(b"no image")
     draft = draft_classes(masks)

@@ -1,4 +1,4 @@
-"""Masks in which nothing can be learnt, and those that only look so."""
+"""Masks from which nothing can be learnt, and masks that look like them at first."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,7 +34,7 @@ def of(*values):
 BINARY = of(0, 0, 255, 0)
 
 
-def test_0_and_255_is_refused_with_both_readings_and_the_first_way_out_works(make, tmp_path):
+def test_0_and_255_is_refused_with_both_readings_and_the_first_fix_works(make, tmp_path):
     dataset = make([BINARY] * 5)
     with pytest.raises(DataError) as error:
         refuse_unlabelled(dataset)
@@ -53,13 +53,13 @@ def test_0_and_255_is_refused_with_both_readings_and_the_first_way_out_works(mak
 def test_one_mask_with_a_second_class_is_enough(make, where):
     masks = [BINARY] * 100
     masks[where] = of(0, 1, 255)
-    refuse_unlabelled(make(masks))  # also where it is not among the first 32
+    refuse_unlabelled(make(masks))  # also if it is not among the first 32
 
 
 @pytest.mark.parametrize("masks, classes", [
-    ([of(0, 0)] * 3, "a\nb\n"),  # one class without ignored pixels: a warning after the first epoch says so
+    ([of(0, 0)] * 3, "a\nb\n"),  # one class without ignored pixels: reported by a warning after the first epoch
     ([of(0, 255), of(1, 255)], "a\nb\n"), ([of(2, 1, 255)], "a\nb\nc\n")])
-def test_what_can_be_meant_is_not_refused(make, masks, classes):
+def test_possible_masks_are_not_refused(make, masks, classes):
     refuse_unlabelled(make(masks, classes))
 
 
@@ -73,10 +73,10 @@ def test_it_takes_seconds_at_most_and_at_least_one_mask(make, monkeypatch):
     monkeypatch.setattr(firstlook, "_SECONDS_FOR_MORE", 0.0)
     with pytest.raises(DataError) as error:
         refuse_unlabelled(make([BINARY] * 200))
-    assert "2 of 200 masks" in error.value.received  # one of the few, one of the others
+    assert "2 of 200 masks" in error.value.received  # one of the first masks, one of the others
 
 
-def test_a_good_data_set_is_looked_at_once(make, monkeypatch):
+def test_masks_of_a_good_data_set_are_read_once(make, monkeypatch):
     dataset, read = make([of(0, 1)] * 100), []
     plain = dataset.load_raw_mask
     monkeypatch.setattr(dataset, "load_raw_mask", lambda i: read.append(i) or plain(i))

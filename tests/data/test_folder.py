@@ -1,4 +1,4 @@
-"""Folder data: its splits, its classes, and the mistakes of those who make it by hand."""
+"""Folder data: its splits, its classes, and the mistakes of users who make it by hand."""
 import re
 import unicodedata
 
@@ -42,13 +42,13 @@ def test_split_by_a_hash_of_the_names(folder, write):
     assert FolderDataset(root=folder).held_out
 
 
-def test_images_that_are_added_move_no_other_to_another_split(folder, write):
+def test_added_images_move_no_other_image_to_another_split(folder, write):
     before = {"train": set(), "val": set()}
     for count in range(40):
         write(folder / "images" / f"img_{count:02d}.jpg")
         write(folder / "masks" / f"img_{count:02d}.png", 0)
         now = {split: set(names(folder, split)) for split in ("train", "val")}
-        # a8 has the smallest hash of the first, but not below 0.1: held out only until another image comes that has
+        # a8 has the smallest hash of the first images, but above 0.1: held out only until an image below 0.1 comes
         assert before["train"] <= now["train"] and before["val"] - {"a8"} <= now["val"]
         before = now
     assert len(before["val"]) > 2 and "a8" in before["train"]
@@ -117,41 +117,41 @@ def test_other_spellings_of_val(tmp_path, write, val):
 
 def test_two_spellings_of_val_are_refused(tmp_path, write):
     root = by_folders(tmp_path, write, "train", "val", "valid")
-    with pytest.raises(DataError, match="there under 2 names") as error:
+    with pytest.raises(DataError, match="exists under 2 names") as error:
         FolderDataset(split="val", root=root)
     assert error.value.where == f"{root / 'images' / 'val'}\n{root / 'images' / 'valid'}"
     for name in ("train", "val"):
         (root / f"{name}.txt").write_text("train/train_0\n")
-    assert names(root, "val") == ["train/train_0"]  # there are lists, so the folders are no splits
+    assert names(root, "val") == ["train/train_0"]  # there are lists, so the folders are not splits
     (root / "validation.txt").write_text("train/train_0\n")
-    with pytest.raises(DataError, match="there under 2 names") as error:
+    with pytest.raises(DataError, match="exists under 2 names") as error:
         FolderDataset(split="val", root=root)
     assert error.value.where == f"{root / 'val.txt'}\n{root / 'validation.txt'}"
 
 
-def test_images_of_no_split_are_named(tmp_path, write, caplog):
+def test_images_of_no_split_are_reported(tmp_path, write, caplog):
     root = by_folders(tmp_path, write, "train", "val", "extra")
     assert names(root, "train") == ["train/train_0"]
     write(root / "images" / "train station" / "x.png")
-    assert names(root, "train") == ["train/train_0"]  # this folder is none of a split
+    assert names(root, "train") == ["train/train_0"]  # this folder is not a split
     assert "1 images" in caplog.text and "extra_0.png" in caplog.text and "images/train or images/val" in caplog.text
 
 
 def test_two_splits_may_be_links_to_one_folder(tmp_path, write):
     root = by_folders(tmp_path, write, "train")
     by_folders(tmp_path / "disk", write, "pool")
-    for kind in ("images", "masks"):
-        for part in ("val", "test"):
-            (root / kind / part).symlink_to(tmp_path / "disk" / kind / "pool")
+    for part in ("images", "masks"):
+        for split in ("val", "test"):
+            (root / part / split).symlink_to(tmp_path / "disk" / part / "pool")
     assert names(root, "val") == ["val/pool_0"] and names(root, "test") == ["test/pool_0"]
 
 
-def test_names_match_however_their_accents_are_encoded(folder, write):
+def test_names_match_in_both_encodings_of_accents(folder, write):
     for image, mask in (("NFC", "NFD"), ("NFD", "NFC")):
         name = f"caf\u00e9 {image}"
         write(folder / "images" / f"{unicodedata.normalize(image, name)}.jpg")
         write(folder / "masks" / f"{unicodedata.normalize(mask, name)}.png", 1)
-    lines = [unicodedata.normalize("NFD", f"caf\u00e9 {form}") for form in ("NFC", "NFD")]
+    lines = [unicodedata.normalize("NFD", f"caf\u00e9 {encoding}") for encoding in ("NFC", "NFD")]
     (folder / "train.txt").write_text("\n".join(lines), encoding="utf-8")
     dataset = FolderDataset(root=folder)
     assert [dataset[i].name for i in range(2)] == ["caf\u00e9 NFC", "caf\u00e9 NFD"]
@@ -160,7 +160,7 @@ def test_names_match_however_their_accents_are_encoded(folder, write):
         FolderDataset(root=folder)
 
 
-def test_hidden_files_are_left_alone(folder):
+def test_hidden_files_are_left_out(folder):
     (folder / "images" / "._a0.jpg").write_bytes(b"of a Mac")
     (folder / "images" / ".cache").mkdir()
     (folder / "images" / ".cache" / "x.jpg").write_bytes(b"thumbnail")
@@ -179,7 +179,7 @@ def test_rgb_masks_by_the_classes_colors(folder, write):
 def test_rgb_masks_without_colors_are_refused(folder, write):
     dataset = FolderDataset(root=folder)
     write(dataset.mask_path(0), voc_palette(3)[dataset[0].mask])
-    with pytest.raises(DataError, match="RGB picture"):
+    with pytest.raises(DataError, match="RGB image"):
         _ = dataset[0]
 
 
@@ -192,7 +192,7 @@ def test_label_outside_the_classes(folder, write):
     assert "classes.txt" in error.value.fix
 
 
-# ---- what may be missing or wrong
+# ---- missing and wrong files
 
 @pytest.mark.parametrize("missing", ["classes.txt", "images"])
 def test_not_folder_data(folder, missing):
@@ -247,7 +247,7 @@ def test_list_of_unknown_image(folder):
     assert error.value.received == "b7" and error.value.where == folder / "train.txt"
 
 
-def test_list_with_a_doubled_image(folder):
+def test_list_with_a_repeated_image(folder):
     (folder / "train.txt").write_text("a0\na1\na0.jpg\n")
     with pytest.raises(DataError, match="more than once") as error:
         FolderDataset(root=folder)
@@ -282,8 +282,8 @@ def test_255_classes(tmp_path):
     assert len(read_classes(tmp_path / "classes.txt")[0]) == 255
 
 
-def test_the_way_out_of_one_class_can_be_followed(folder, write):
-    """Masks of 0 and 255 with one class: the lines that the message gives, and the command."""
+def test_the_fix_for_a_single_class_works(folder, write):
+    """Masks of 0 and 255 with one class: the lines and the command of the message make a valid data set."""
     (folder / "classes.txt").write_text("cat\n")
     for i in range(10):
         write(folder / "masks" / f"a{i}.png", np.uint8([[0, 255] * 16] * 24))
@@ -319,8 +319,8 @@ def test_digest_of_the_names(folder, write):
     (lambda path: path.symlink_to(path.parent / "gone.txt"), "a link that leads nowhere"),
     (lambda path: path.mkdir(), "is a folder")], ids=["broken link", "folder"])
 @pytest.mark.parametrize("name", ["train.txt", "valid.txt"])
-def test_a_list_that_is_no_file_is_not_taken_for_no_list(folder, make, problem, name):
-    """Without the refusal the split would be drawn by a hash, and nothing would say so."""
+def test_a_list_that_is_not_a_file_is_refused(folder, make, problem, name):
+    """Without the refusal the split would silently be chosen by a hash."""
     make(folder / name)
     for split in ("train", "val"):
         with pytest.raises(DataError, match=problem) as error:

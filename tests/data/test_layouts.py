@@ -402,7 +402,7 @@ def test_other_spellings_of_a_list(tmp_path):
     assert get_dataset(f"list:{mini.root}", split="val")[0].name == "in/y1"
     assert len(get_dataset(f"list:{mini.root}", split="trainval")) == 3
     (mini.root / "val.txt").write_text("in/z1.jpg ids/y1.png\n")
-    with pytest.raises(DataError, match="there under 2 names") as error:
+    with pytest.raises(DataError, match="exists under 2 names") as error:
         get_dataset(f"list:{mini.root}", split="val")
     assert error.value.where == f"{mini.root / 'val.txt'}\n{mini.root / 'valid.txt'}"
 

@@ -1,4 +1,4 @@
-"""Lists of files: links, hidden names and broken links below a folder; names that leave it."""
+"""Lists of files: links, hidden files and broken links below a folder; names that leave it."""
 import os
 
 import pytest
@@ -40,23 +40,23 @@ def test_a_circle_of_links_ends(tmp_path):
     assert listed(tmp_path / "a") == ["1.png"]  # b is not below a: up leads back
 
 
-def test_a_folder_that_is_reached_twice_is_listed_once(tmp_path):
+def test_a_folder_reached_by_two_paths_is_listed_once(tmp_path):
     touch(tmp_path / "images" / "z" / "1.png", tmp_path / "disk" / "part" / "2.png")
-    (tmp_path / "images" / "a").symlink_to("z")  # the folder's own path counts, though the link comes first
+    (tmp_path / "images" / "a").symlink_to("z")  # the folder's own path is used, though the link comes first
     for link in ("n", "m"):
         (tmp_path / "images" / link).symlink_to(tmp_path / "disk")
     (tmp_path / "images" / "o").symlink_to(tmp_path / "disk" / "part")
     assert listed(tmp_path / "images") == ["m/part/2.png", "z/1.png"]
 
 
-def test_hidden_names_are_left_out(tmp_path):
+def test_hidden_files_are_left_out(tmp_path):
     touch(tmp_path / "x.png", tmp_path / "._x.png", tmp_path / ".DS_Store", tmp_path / ".trash" / "y.png",
           tmp_path / "__MACOSX" / "._z.png")
-    (tmp_path / ".#x.png").symlink_to("nowhere")  # an editor's lock
+    (tmp_path / ".#x.png").symlink_to("nowhere")  # a lock file of an editor
     assert listed(tmp_path) == ["x.png"]
 
 
-def test_a_broken_link_is_listed_if_it_is_called_a_file_else_refused(tmp_path):
+def test_a_broken_link_is_listed_if_named_like_an_image_and_refused_otherwise(tmp_path):
     (tmp_path / "a.png").symlink_to("nowhere.png")
     assert listed(tmp_path) == ["a.png"]
     (tmp_path / "part2").symlink_to(tmp_path / "unmounted")
@@ -84,10 +84,10 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     assert error.value.where == tmp_path / "images" / "secret"
 
 
-def test_folder_data_in_linked_folders_is_whole(folder, tmp_path, write):
-    for kind, suffix in (("images", "jpg"), ("masks", "png")):
-        write(tmp_path / "disk" / kind / f"b0.{suffix}", None if kind == "images" else 1)
-        (folder / kind / "more").symlink_to(tmp_path / "disk" / kind)
+def test_folder_data_in_linked_folders_is_complete(folder, tmp_path, write):
+    for part, suffix in (("images", "jpg"), ("masks", "png")):
+        write(tmp_path / "disk" / part / f"b0.{suffix}", None if part == "images" else 1)
+        (folder / part / "more").symlink_to(tmp_path / "disk" / part)
     names = [pair.name for split in ("train", "val") for pair in FolderDataset(split=split, root=folder)._pairs]
     assert sorted(names) == [*(f"a{i}" for i in range(10)), "more/b0"]
 

@@ -1,4 +1,4 @@
-"""The loader: the same stream for any number of workers, errors at their place, no thread left behind."""
+"""Loader: the same stream for any number of workers, errors at their place, no thread left running."""
 import itertools
 import threading
 import time
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mxnetseg.data.base import Sample
 from mxnetseg.data.folder import FolderDataset
 from mxnetseg.data.loader import Loader, stream
+from mxnetseg.data.pairs import Sample
 from mxnetseg.data.transforms import RandomFlip, train_transform
 from mxnetseg.errors import ConfigError, DataError
 
 
 class Numbers:
-    """A data set in memory: item i is an image full of i. ``before(i)`` runs before each reading."""
+    """Data set in memory: item i is an image filled with i. ``before(i)`` runs before each reading."""
 
     def __init__(self, count, before=lambda i: None, labelled=True):
         self.count, self.before, self.labelled = count, before, labelled
@@ -56,7 +56,7 @@ def no_threads_left():
     assert data_threads() == []
 
 
-# ---- what comes out
+# ---- batches and streams
 
 def test_batch():
     batch = next(Loader(Numbers(5), batch_size=3, shuffle=False).epoch(0))
@@ -96,7 +96,7 @@ def test_epochs_and_seeds_differ():
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
-def test_an_image_is_augmented_anew_each_epoch():
+def test_an_image_is_augmented_differently_in_each_epoch():
     loader = Loader(Numbers(1), batch_size=1, transform=RandomFlip(), workers=0)
     first_columns = [next(loader.epoch(e)).masks[0, 0, 0] for e in range(20)]
     assert set(first_columns) == {0, 7}
@@ -110,7 +110,7 @@ def test_resume_in_the_middle_of_an_epoch(workers, start):
     whole = batches(loader, 3)
     dataset.read.clear()
     assert batches(loader, 3, start) == whole[start:]
-    assert set(dataset.read) == set(itertools.chain(*(b[3] for b in whole[start:])))  # nothing before was read
+    assert set(dataset.read) == set(itertools.chain(*(b[3] for b in whole[start:])))  # earlier items were not read
 
 
 def test_last_batch_may_be_kept():
@@ -132,12 +132,12 @@ def test_reading_ahead_is_bounded():
         deadline = time.monotonic() + 20
         while len(dataset.read) < taken + 2 and time.monotonic() < deadline:
             time.sleep(0.001)
-        time.sleep(0.02)  # time enough to read hundreds too many
+        time.sleep(0.02)  # enough time to read hundreds too many
         assert taken + 2 <= len(dataset.read) <= taken + 3
     samples.close()
 
 
-# ---- what goes wrong
+# ---- errors
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_damaged_file_is_reported_at_its_place(folder, workers):
@@ -182,7 +182,7 @@ def test_hanging_file_is_named_after_the_time_out():
         with pytest.raises(DataError, match="within 0.3 seconds") as error:
             list(samples)
         assert error.value.where == Path("2.png")
-        assert all(thread.daemon for thread in data_threads())  # a program may end in spite of it
+        assert all(thread.daemon for thread in data_threads())  # the thread does not keep the program from ending
     finally:
         release.set()
         for thread in data_threads():
@@ -243,7 +243,7 @@ def never_begin(loader):
 
 @pytest.mark.parametrize("leave", [leave_by_break, leave_by(ValueError), leave_by(KeyboardInterrupt),
                                    leave_by_close, never_begin])
-def test_no_thread_is_left_behind(leave):
+def test_no_thread_is_left_running(leave):
     leave(Loader(Numbers(100), batch_size=2, workers=3))
     assert data_threads() == []
 

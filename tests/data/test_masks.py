@@ -1,4 +1,4 @@
-"""Masks that may be read in two ways, and masks of which a library would drop something."""
+"""Masks that can be read in two ways, and masks that a library reads only in part."""
 import image_files
 import numpy as np
 import pytest
@@ -43,11 +43,11 @@ def test_a_palette_that_swaps_classes_is_refused_with_both_readings(tmp_path):
         read_mask(path, colors=COLORS)
     assert error.value.where == path
     assert "value 0 (#00ff00, 258 pixels): class 0 by its value, class 1 by its colour" in error.value.received
-    assert "value 2" not in error.value.received  # alike
+    assert "value 2" not in error.value.received  # the same in both readings
     assert "remove the colours" in error.value.fix and "prepare colours" in error.value.fix
 
 
-def test_a_palette_of_class_colours_at_other_places_is_read_by_colour(tmp_path):
+def test_a_palette_with_class_colours_at_other_indices_is_read_by_colour(tmp_path):
     palette = np.full((256, 3), 77, np.uint8)
     palette[[10, 20, 30]], palette[0] = COLORS, 0
     path = palette_png(tmp_path / "m.png", np.array([10, 20, 30], np.uint8)[IDS], palette)
@@ -68,12 +68,12 @@ def test_an_unrelated_palette_is_read_by_index(tmp_path, palette):
 
 
 def test_the_default_palette_of_labelling_tools_is_read_by_index(tmp_path):
-    ids = np.array([0, 1, 3])[IDS]  # VOC's colours; some are CamVid's, too
+    ids = np.array([0, 1, 3])[IDS]  # VOC's colours; CamVid uses some of them, too
     colors = np.array([(128, 128, 128), (128, 0, 64), (192, 192, 128), (128, 64, 128)], np.uint8)
     assert np.array_equal(read_mask(palette_png(tmp_path / "m.png", ids, voc_palette(256)), colors=colors), ids)
 
 
-def test_without_colours_of_all_classes_indices_count(tmp_path):
+def test_without_class_colours_a_palette_mask_is_read_by_index(tmp_path):
     path = palette_png(tmp_path / "m.png", IDS, COLORS[[1, 0, 2]])
     assert np.array_equal(read_mask(path), IDS)
 
@@ -117,7 +117,7 @@ def test_ids_with_black_and_white_classes_are_ids(tmp_path, values):
     assert np.array_equal(read_mask(tmp_path / "m.png", colors=BLACK_AND_WHITE), ids)
 
 
-def test_greys_that_are_no_ids_are_read_as_colours(tmp_path):
+def test_greys_that_are_not_ids_are_read_as_colours(tmp_path):
     colors = np.array([(64, 64, 64), (128, 128, 128), (200, 200, 200)], np.uint8)
     Image.fromarray(np.array([64, 128, 0], np.uint8)[IDS]).save(tmp_path / "m.png")
     assert np.array_equal(read_mask(tmp_path / "m.png", colors=colors), np.array([0, 1, IGNORE])[IDS])
@@ -139,9 +139,9 @@ def test_bilevel_masks(tmp_path):
         assert np.array_equal(read_mask(tmp_path / f"m{end}", colors=BLACK_AND_WHITE), IDS % 2), end
 
 
-# ---- the way out
+# ---- fixes
 
-def test_both_fixes_can_be_followed(folder, tmp_path, write):
+def test_both_fixes_work(folder, tmp_path, write):
     (folder / "classes.txt").write_text("ground #ff0000\ncat #00ff00\nbig dog #0000ff\n")
     for i in range(10):
         palette_png(folder / "masks" / f"a{i}.png", IDS, COLORS[[1, 0, 2]])
@@ -163,10 +163,10 @@ def test_masks_of_0_and_255_by_their_colours(folder, tmp_path):
     assert np.array_equal(get_dataset(str(tmp_path / "out"))[0].mask, IDS % 2)
 
 
-# ---- what a library would drop
+# ---- masks that a library reads only in part
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint32, np.int32])
-def test_ids_of_more_than_8_bits_are_read_never_truncated(dtype, tmp_path):
+def test_ids_of_more_than_8_bits_are_read_without_truncation(dtype, tmp_path):
     path = tmp_path / "m.tif"
     path.write_bytes(image_files.tiff(IDS.astype(dtype)[..., None]))
     assert np.array_equal(read_mask(path), IDS)
@@ -207,7 +207,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_single_channel_of_ids(name, tmp_path):
+def test_masks_that_are_not_a_single_channel_of_ids(name, tmp_path):
     path = tmp_path / "m.tif"
     path.write_bytes(REFUSED[name])
     with pytest.raises(DataError) as error:

@@ -1,4 +1,4 @@
-"""Masks in MATLAB's files, and what is said when one cannot be read."""
+"""Masks in MATLAB files, and the errors for files that cannot be read."""
 import sys
 
 import numpy as np
@@ -32,8 +32,8 @@ def test_field_of_a_struct(tmp_path):
     ({"S": np.full((2, 3), -1)}, "values -1..-1"),
     ({"S": np.full((2, 3), 0.5)}, "values 0.5..0.5"),
     ({"S": np.full((2, 3), np.nan)}, "values nan..nan"),
-], ids=["no such variable", "text", "three dimensions", "too large", "negative", "broken", "nan"])
-def test_what_is_no_matrix_of_ids(tmp_path, content, received):
+], ids=["no such variable", "text", "three dimensions", "too large", "negative", "fraction", "nan"])
+def test_variables_that_are_not_a_matrix_of_ids(tmp_path, content, received):
     savemat(tmp_path / "m.mat", content)
     with pytest.raises(DataError) as error:
         read_mat_mask(tmp_path / "m.mat", variable="S")

@@ -1,4 +1,4 @@
-"""Packs: what goes in comes out, whatever is damaged is told, and half a pack is never there."""
+"""Packs: they return the data that was packed, report every damage, and are never written in part."""
 import numpy as np
 import pytest
 
@@ -12,7 +12,7 @@ from mxnetseg.tools.main import main
 
 @pytest.fixture
 def packed(folder, tmp_path):
-    """The folder data of ten pairs and, beside it, its packs."""
+    """Folder data with ten pairs, and its packs beside it."""
     target = tmp_path / "packs"
     assert main(["pack", str(folder), str(target), "--quiet"]) == 0
     return folder, target
@@ -80,7 +80,7 @@ def test_an_interruption_leaves_nothing(folder, tmp_path):
 def test_every_damaged_byte_is_found(packed, capsys):
     path = packed[1] / "train.pack"
     whole = path.read_bytes()
-    places = np.random.default_rng(0).integers(8, len(whole), 60)  # the first magic is only for people
+    places = np.random.default_rng(0).integers(8, len(whole), 60)  # the first eight bytes are not read
     for at in [*places.tolist(), len(whole) - 1, len(whole) - 12, len(whole) - 40]:
         damaged = bytearray(whole)
         damaged[at] ^= 0x10
@@ -112,7 +112,7 @@ def test_a_message_names_the_pack_and_the_item(packed):
     assert error.value.where == path / pack.pair(0).name
 
 
-def test_what_is_there_is_kept_unless_told(packed, capsys):
+def test_existing_packs_are_kept_without_force(packed, capsys):
     stamp = (packed[1] / "train.pack").stat().st_mtime_ns
     assert main(["pack", str(packed[0]), str(packed[1]), "--split", "train"]) == 0
     assert "--force" in capsys.readouterr().out and (packed[1] / "train.pack").stat().st_mtime_ns == stamp

@@ -1,4 +1,4 @@
-"""Work in threads: order, bounds, time-outs, and an end that nothing can delay."""
+"""Work in threads: order, bounds, time-outs, and an end without delay."""
 import os
 import signal
 import subprocess
@@ -37,7 +37,7 @@ def test_results_come_in_order_and_not_too_early(count, workers, ahead, seed):
     assert taken == count and sorted(begun) == list(range(count))
 
 
-def test_an_exception_stands_in_the_place_of_its_item():
+def test_an_exception_is_raised_at_the_place_of_its_item():
     found = []
     with pytest.raises(ZeroDivisionError):
         for result in in_parallel(lambda i: 1 // (3 - i), range(9), workers=2):
@@ -45,7 +45,7 @@ def test_an_exception_stands_in_the_place_of_its_item():
     assert found == [0, 0, 1]
 
 
-def test_a_hang_is_named_with_what_can_be_done_and_leaves_at_once():
+def test_a_hang_is_reported_with_a_fix_and_without_delay():
     release = threading.Event()
     began = time.monotonic()
     try:
@@ -59,7 +59,7 @@ def test_a_hang_is_named_with_what_can_be_done_and_leaves_at_once():
         release.set()
 
 
-def test_the_defaults_agree_and_the_advice_can_be_followed():
+def test_the_defaults_agree_and_the_option_of_the_fix_exists():
     parser = Parser(prog="p")
     add_timeout_argument(parser)
     assert Config().data.timeout == TIMEOUT == parser.parse_args([]).timeout
@@ -69,7 +69,7 @@ def test_the_defaults_agree_and_the_advice_can_be_followed():
             parser.parse_args(["--timeout", wrong])
 
 
-# ---- processes of their own
+# ---- separate processes
 
 def start(code, *arguments, **options):
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], text=True,
@@ -77,7 +77,7 @@ def start(code, *arguments, **options):
                             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, **options)
 
 
-def test_ctrl_c_does_not_wait_for_a_reader_that_hangs():
+def test_ctrl_c_does_not_wait_for_a_hanging_reader():
     process = start("""
         import threading
         from mxnetseg.data.parallel import in_parallel
@@ -94,8 +94,8 @@ def test_ctrl_c_does_not_wait_for_a_reader_that_hangs():
 
 
 @pytest.mark.parametrize("stopped, ended", [(4.0, "done"), (0.0, "hangs")])
-def test_a_process_that_was_stopped_waits_once_more(stopped, ended):
-    """The item takes five seconds with a time-out of two: too long, unless the process stood still meanwhile."""
+def test_a_stopped_process_waits_for_the_whole_time_out_again(stopped, ended):
+    """The item takes five seconds with a time-out of two: too long, unless the process was stopped meanwhile."""
     process = start("""
         import sys, time
         from mxnetseg.data.parallel import in_parallel
@@ -139,7 +139,7 @@ def test_a_pipe_among_the_files_is_refused_at_once(folder, name, command):
     os.mkfifo(folder / name)
     process = start("import sys; from mxnetseg.tools.main import main; sys.exit(main(sys.argv[1:]))",
                     *(word.format(folder) for word in command), cwd=folder)
-    out, err = process.communicate(timeout=100)  # and not after two minutes
+    out, err = process.communicate(timeout=100)  # not only after two minutes
     assert process.returncode in (1, 2) and name in out + err and "not a regular file" in out + err
 
 
@@ -167,8 +167,8 @@ def test_a_pipe_in_the_place_of_annotations_is_refused_at_once(tmp_path, prepara
     ("check-data", "folder:{}", "--timeout", "0.5"), ("pack", "folder:{}", "packs", "--timeout", "0.5"),
     ("browse", "folder:{}", "--count", "10", "--set", "data.timeout=0.5"),
     ("train", "--data", "folder:{}", "--ctx", "cpu", "--set", "data.timeout=0.5")])
-def test_a_stalled_share_is_named_and_the_advice_can_be_followed(folder, command):
-    """Reading any mask but that of one image, and ten of twelve are read at least, waits for ever."""
+def test_a_stalled_share_is_reported_with_a_fix_that_works(folder, command):
+    """Reading every mask except the first one waits for ever; every command reads at least ten of the twelve."""
     process = start("""
         import sys, threading
         from mxnetseg.data import base

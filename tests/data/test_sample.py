@@ -1,4 +1,4 @@
-"""The built-in data set: what is painted, and how it comes to stand on the disk."""
+"""Built-in data set: the painted scenes, and how they are written to the disk."""
 import errno
 import json
 import os
@@ -22,7 +22,7 @@ SOURCES = str(Path(mxnetseg.__file__).parents[1])
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty home, for a sample of four pictures."""
+    """An empty home folder, and counts for a sample of four images."""
     monkeypatch.setenv(sample.HOME_VARIABLE, str(tmp_path / "home"))
     monkeypatch.setattr(sample, "COUNTS", FEW)
     return tmp_path / "home"
@@ -36,7 +36,7 @@ def content(folder):
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Two of each weather."""
+    """Two scenes of each weather."""
     return [street.paint(0, i) for i in range(2 * len(street.WEATHERS))]
 
 
@@ -55,8 +55,8 @@ def test_every_class_is_frequent(scenes):
     assert 0.03 < (masks == IGNORE).mean() < 0.25
 
 
-def test_colors_alone_do_not_tell_the_classes(scenes):
-    # the best guess from the colour, in cells of 16 levels a channel, learnt and judged on the same pictures
+def test_colors_alone_do_not_identify_the_classes(scenes):
+    # the best guess from the colour, in cells of 16 levels a channel, learnt and scored on the same images
     colors = np.concatenate([image.reshape(-1, 3) for image, _ in scenes]) // 16
     cells = colors.astype(np.int64) @ (256, 16, 1)
     labels = np.concatenate([mask.ravel() for _, mask in scenes])
@@ -68,7 +68,7 @@ def test_colors_alone_do_not_tell_the_classes(scenes):
     assert iou.mean() < 0.45
 
 
-def test_a_pure_function_of_seed_and_index(scenes):
+def test_a_scene_depends_on_seed_and_index_only(scenes):
     np.random.seed(99)
     image, mask = street.paint(0, 3)
     assert np.array_equal(image, scenes[3][0]) and np.array_equal(mask, scenes[3][1])
@@ -90,14 +90,14 @@ def test_night_is_dark_and_snow_is_bright(scenes):
 
 # ---- the data set
 
-def test_made_on_first_use_only(home, monkeypatch):
+def test_painted_on_first_use_only(home, monkeypatch):
     first = get_dataset("sample")
     assert first.root == home / f"sample-{sample.VERSION}" and len(first) == 2
     monkeypatch.setattr(sample, "paint", lambda *_: pytest.fail("painted twice"))
     assert [len(get_dataset("sample", split=s)) for s in ("train", "val", "test")] == [2, 1, 1]
 
 
-def test_what_was_painted_is_what_is_read(home):
+def test_the_painted_scene_is_read_back(home):
     dataset = get_dataset("sample")
     image, mask = street.paint(sample._SEED, 1)
     assert np.array_equal(dataset[1].image, image) and np.array_equal(dataset[1].mask, mask)
@@ -116,7 +116,7 @@ def test_it_is_folder_data_too(home):
     assert np.array_equal(dataset[0].mask, get_dataset("sample", split="val")[0].mask)
 
 
-def test_made_twice_it_is_the_same(tmp_path):
+def test_painting_twice_gives_the_same_files(tmp_path):
     folders = [sample.make_sample(tmp_path / name, counts=FEW) for name in "ab"]
     assert content(folders[0]) == content(folders[1])
     assert len(content(folders[0])) == 2 * 4 + 2
@@ -134,8 +134,8 @@ def test_default_counts():
     lambda root: (root / "sample.json").write_text("{half"),
     lambda root: (root / "sample.json").write_text(json.dumps({"version": 0, "counts": {}})),
     lambda root: (root / "sample.json").write_text("[]"),
-], ids=["a file gone", "no marker", "half a marker", "another version", "a strange marker"])
-def test_an_incomplete_one_is_made_again(home, spoil):
+], ids=["a file gone", "no marker", "half a marker", "another version", "an invalid marker"])
+def test_an_incomplete_sample_is_painted_again(home, spoil):
     root = get_dataset("sample").root
     whole = content(root)
     spoil(root)
@@ -170,27 +170,27 @@ def test_home_that_is_a_file(home):
         get_dataset("sample")
 
 
-def test_a_folder_of_other_things_is_never_touched(home, tmp_path):
+def test_a_folder_with_other_files_is_not_changed(home, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"precious")
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="other files"):
         get_dataset("sample", root=tmp_path / "photos")
     assert content(tmp_path / "photos") == {"me.jpg": b"precious"}
 
 
-def test_root_of_ones_own(home, tmp_path):
+def test_a_given_root_is_used(home, tmp_path):
     (tmp_path / "empty").mkdir()
     assert get_dataset("sample", root=tmp_path / "empty").root == tmp_path / "empty"
     assert len(get_dataset("sample", root=tmp_path / "empty", split="val")) == 1 and not home.exists()
 
 
-def test_another_process_that_was_faster_is_respected(home, monkeypatch, tmp_path):
+def test_the_result_of_a_faster_process_is_kept(home, monkeypatch, tmp_path):
     target = home / "sample"
     real = sample._put_in_place
 
     def too_late(made, folder):
         monkeypatch.setattr(sample, "_put_in_place", real)
-        sample.make_sample(folder, counts={"train": 1})  # the other one
+        sample.make_sample(folder, counts={"train": 1})  # the faster process
         real(made, folder)
 
     monkeypatch.setattr(sample, "_put_in_place", too_late)
@@ -200,8 +200,8 @@ def test_another_process_that_was_faster_is_respected(home, monkeypatch, tmp_pat
 
 
 def test_two_processes_at_once(tmp_path):
-    code = ("import sys; from mxnetseg.data import sample, get_dataset; sample.COUNTS = {'train': 3}; "
-            "print(len(get_dataset('sample')))")
+    code = ("from mxnetseg.data import get_dataset; from mxnetseg.data.sample import dataset as sample; "
+            "sample.COUNTS = {'train': 3}; print(len(get_dataset('sample')))")
     environment = {**os.environ, "MXNETSEG_HOME": str(tmp_path), "PYTHONPATH": SOURCES}
     both = [subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
             for _ in range(2)]

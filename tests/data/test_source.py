@@ -1,4 +1,4 @@
-"""Sources: what is read from files is what is in them, and no more is decoded than a window needs."""
+"""Sources: files give the same crops as arrays, and no more is decoded than a window needs."""
 import cv2
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ from mxnetseg.errors import DataError
 
 
 def gradient(height, width):
-    """A picture that JPEG keeps well: red and green are the place, 0 to 250."""
+    """Make an image that JPEG keeps well: red and green are the column and the row, 0 to 250."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 250 // width, y * 250 // height, np.full_like(x, 80)], -1).astype(np.uint8)
 
 
 @pytest.fixture(params=[".png", ".jpg"])
-def pictures(request, tmp_path):
-    """Folder data whose masks are the columns of the picture, in 8 classes."""
+def dataset(request, tmp_path):
+    """Folder data whose masks are the columns of the image, in 8 classes."""
     root = tmp_path / "data"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -38,21 +38,22 @@ def pictures(request, tmp_path):
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 999), i=st.integers(0, 3), low=st.sampled_from([0.1, 0.3, 0.6, 1.0, 2.0]))
-def test_files_give_what_arrays_give(tmp_path_factory, seed, i, low):
+def test_files_give_the_same_crops_as_arrays(tmp_path_factory, seed, i, low):
     dataset = _once(tmp_path_factory)
     transform = ScaleCrop(scale=RandomScale(base_size=160, low=low, high=low), crop=RandomCrop(size=(24, 32)))
     image, mask, _ = dataset[i]
     expected = transform.read(ArraySource(image, mask), np.random.default_rng(seed))
     found = transform.read(FileSource(dataset, i), np.random.default_rng(seed))
     assert np.array_equal(found[1], expected[1])
-    assert abs(found[0].astype(int) - expected[0])[expected[1] != IGNORE].max(initial=0) <= 10  # JPEG, and averaging
+    # JPEG decoding at a reduced size averages pixels
+    assert abs(found[0].astype(int) - expected[0])[expected[1] != IGNORE].max(initial=0) <= 10
 
 
 _MADE = {}
 
 
 def _once(factory):
-    """The pictures as JPEG, made once: hypothesis calls a test often, a fixture once."""
+    """Make the JPEG data once, since hypothesis calls a test many times."""
     if "data" not in _MADE:
         root = factory.mktemp("jpeg")
         for folder in ("images", "masks"):
@@ -68,64 +69,64 @@ def _once(factory):
 
 
 @pytest.mark.parametrize("size, reduced", [((60, 80), 2), ((59, 79), 2), ((61, 80), 1), ((15, 20), 8), ((30, 21), 4)])
-def test_jpeg_is_decoded_small_where_the_window_shrinks(pictures, monkeypatch, size, reduced):
-    asked = []
-    monkeypatch.setattr(pictures, "load_image", lambda i, reduce=1: asked.append(reduce) or read_image(
-        pictures.image_path(i), reduce=reduce))
-    image = FileSource(pictures, 0).image(slice(0, 120), slice(0, 160), size)
-    assert asked == [reduced] and image.shape == (*size, 3)
+def test_jpeg_is_decoded_at_a_reduced_size_where_the_window_shrinks(dataset, monkeypatch, size, reduced):
+    reductions = []
+    monkeypatch.setattr(dataset, "load_image", lambda i, reduce=1: reductions.append(reduce) or read_image(
+        dataset.image_path(i), reduce=reduce))
+    image = FileSource(dataset, 0).image(slice(0, 120), slice(0, 160), size)
+    assert reductions == [reduced] and image.shape == (*size, 3)
     expected = cv2.resize(gradient(120, 160), (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(int)
     assert abs(image - expected).max() <= 8
 
 
-def test_only_jpeg_knows_reduced_sizes(pictures):
-    path = pictures.image_path(1)  # 121 x 161
+def test_only_jpeg_is_decoded_at_reduced_sizes(dataset):
+    path = dataset.image_path(1)  # 121 x 161
     shape = (61, 81, 3) if path.suffix == ".jpg" else (121, 161, 3)
     assert read_image(path, reduce=2).shape == shape
 
 
-def test_a_turned_jpeg_is_turned_when_small_too(tmp_path):
+def test_exif_rotation_is_applied_at_reduced_sizes_too(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
+    exif[0x0112] = 6  # a rotation by 90 degrees
     Image.fromarray(gradient(64, 96)).save(tmp_path / "x.jpg", exif=exif, quality=97)
     whole, small = read_image(tmp_path / "x.jpg"), read_image(tmp_path / "x.jpg", reduce=4)
     assert whole.shape == (96, 64, 3) and small.shape == (24, 16, 3)
     assert abs(small.astype(int) - cv2.resize(whole, (16, 24), interpolation=cv2.INTER_AREA)).max() <= 8
 
 
-def test_a_crop_holds_no_picture_in_memory(pictures):
-    image = FileSource(pictures, 0).image(slice(10, 30), slice(10, 30), (20, 20))
+def test_a_crop_keeps_no_whole_image_in_memory(dataset):
+    image = FileSource(dataset, 0).image(slice(10, 30), slice(10, 30), (20, 20))
     assert image.base is None
 
 
-def test_the_loader_reads_files_by_windows(pictures, monkeypatch):
+def test_the_loader_reads_files_by_windows(dataset, monkeypatch):
     made = []
     monkeypatch.setattr(loader_module, "FileSource", lambda *a: made.append(a) or FileSource(*a))
     transform = train_transform(base_size=160, crop_size=48, blur=False)
-    batch = next(Loader(pictures, batch_size=4, transform=transform, workers=0).epoch(0))
+    batch = next(Loader(dataset, batch_size=4, transform=transform, workers=0).epoch(0))
     assert len(made) == 4 and batch.images.shape == (4, 48, 48, 3)
     assert sorted(batch.names) == ["0", "1", "2", "3"]
-    # red is the column, so is the class
+    # red and the class both follow the column
     wrong = (batch.images[..., 0].astype(int) * 8 // 250 != batch.masks) & (batch.masks != IGNORE)
-    assert wrong.mean() < 0.08  # of the pixels on the border of two classes
+    assert wrong.mean() < 0.08  # pixels at the border of two classes
 
 
-def test_another_first_transform_gets_arrays(pictures):
-    turned = Compose([RandomCrop(size=40)])
-    assert not turned.reads and train_transform(base_size=9, crop_size=8).reads and not Compose([]).reads
-    assert next(Loader(pictures, batch_size=2, transform=turned, workers=0).epoch(0)).images.shape == (2, 40, 40, 3)
+def test_another_first_transform_gets_arrays(dataset):
+    crop = Compose([RandomCrop(size=40)])
+    assert not crop.reads and train_transform(base_size=9, crop_size=8).reads and not Compose([]).reads
+    assert next(Loader(dataset, batch_size=2, transform=crop, workers=0).epoch(0)).images.shape == (2, 40, 40, 3)
 
 
-def test_sizes_that_differ_are_told_when_only_a_window_is_read(pictures):
-    Image.fromarray(gradient(50, 70)).save(pictures.image_path(0))
+def test_sizes_that_differ_are_reported_when_only_a_window_is_read(dataset):
+    Image.fromarray(gradient(50, 70)).save(dataset.image_path(0))
     with pytest.raises(DataError, match="differ in size"):
-        FileSource(pictures, 0).image(slice(0, 40), slice(0, 40), (40, 40))
+        FileSource(dataset, 0).image(slice(0, 40), slice(0, 40), (40, 40))
 
 
-def test_labels_outside_the_classes_are_told_wherever_they_are(pictures):
+def test_labels_outside_the_classes_are_reported_anywhere_in_the_mask(dataset):
     mask = np.zeros((120, 160), np.uint8)
     mask[0, :3] = 99
-    Image.fromarray(mask).save(pictures.mask_path(0))
+    Image.fromarray(mask).save(dataset.mask_path(0))
     with pytest.raises(DataError, match="outside the classes") as error:
-        FileSource(pictures, 0)
-    assert error.value.where == pictures.mask_path(0) and "99 (3 pixels)" in error.value.received
+        FileSource(dataset, 0)
+    assert error.value.where == dataset.mask_path(0) and "99 (3 pixels)" in error.value.received

@@ -1,4 +1,4 @@
-"""The splits that names mean, and the groups of augmented copies."""
+"""Splits that names mean, and groups of augmented copies."""
 import pytest
 
 from mxnetseg.data.splits import group_of, split_of

@@ -1,4 +1,4 @@
-"""The samples of TIFF files, written byte by byte, by OpenCV and by Pillow."""
+"""Samples of TIFF files written byte by byte, by OpenCV and by Pillow."""
 import itertools
 
 import cv2
@@ -28,7 +28,7 @@ def read(data, page=0):
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 13])
-def test_samples_are_read_as_they_were_written(bands):
+def test_samples_are_read_back_unchanged(bands):
     # each type meets each compression, predictor and byte order; the layout changes from case to case
     for k, (dtype, compression, predictor, order, big) in enumerate(_CASES):
         if predictor == 3 and np.dtype(dtype).kind != "f":
@@ -42,8 +42,8 @@ def test_samples_are_read_as_they_were_written(bands):
 
 @pytest.mark.parametrize("compression", [1, 5, 8, 32773, 32946])
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
-def test_what_opencv_writes(dtype, compression):
-    wanted = values(dtype, (40, 30))  # three bands of floats it writes as LogLuv
+def test_files_written_by_opencv(dtype, compression):
+    wanted = values(dtype, (40, 30))  # not three bands, since OpenCV writes floats as LogLuv
     _, data = cv2.imencode(".tif", wanted, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
     assert np.array_equal(read(data)[..., 0], wanted)
     if np.dtype(dtype).kind != "f":
@@ -53,7 +53,7 @@ def test_what_opencv_writes(dtype, compression):
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
-def test_what_pillow_writes(tmp_path, compression):
+def test_files_written_by_pillow(tmp_path, compression):
     for name, wanted in (("rgba", values(np.uint8, (40, 30, 4))), ("16 bits", values(np.uint16, (40, 30))),
                          ("float", values(np.float32, (40, 30)))):
         Image.fromarray(wanted).save(tmp_path / "x.tif", compression=compression)
@@ -94,7 +94,7 @@ _WHOLE = image_files.tiff(values(np.uint16, (20, 20, 4)), compression=DEFLATE, p
     image_files.tiff(values(np.uint8, (20, 20, 1)), tile=(16, 16), tags={322: [0]}),
     image_files.tiff(values(np.uint8, (20, 20, 1)), compression=LZW, tags={279: [3] * 4}),
 ], ids=["start", "end", "offset", "pixels", "counts", "too few strips", "size", "no size", "tiles", "strips"])
-def test_damage_is_an_error_of_ours(data):
+def test_damage_raises_our_error(data):
     with pytest.raises(TiffError) as error:
         read(data)
     assert error.value.is_damaged
@@ -103,12 +103,12 @@ def test_damage_is_an_error_of_ours(data):
 def test_an_endless_list_of_pages():
     data = bytearray(image_files.tiff(values(np.uint8, (4, 4, 1))))
     data[-4:] = data[4:8]  # the next page is the first one
-    with pytest.raises(TiffError, match="never ends"):
+    with pytest.raises(TiffError, match="does not end"):
         read(bytes(data))
 
 
 @pytest.mark.parametrize("tags", [{259: [7]}, {259: [50000]}, {266: [2]}, {339: [5]}, {258: [12]}, {258: [8, 16, 8]}])
-def test_kinds_that_are_not_read(tags):
+def test_unsupported_types_of_tiff(tags):
     with pytest.raises(TiffError) as error:
         read(image_files.tiff(values(np.uint16, (4, 4, 3)), tags=tags))
     assert not error.value.is_damaged

@@ -1,4 +1,4 @@
-"""Transforms: image and mask stay registered, labels are never invented, padding is IGNORE."""
+"""Transforms: image and mask stay aligned, no label is invented, padding is IGNORE."""
 import cv2
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ sides = st.integers(20, 90)
 
 
 def chart(height, width):
-    """An image whose red and green are the pixel's own x and y, and a mask that is x (at most 250)."""
+    """Make an image whose red and green are x and y of each pixel, and a mask that is x (at most 250)."""
     y, x = np.mgrid[:height, :width].astype(np.uint8)
     return np.stack([x, y, np.full_like(x, 80)], -1), x.copy()
 
@@ -43,8 +43,8 @@ def scale_crop(base_size, size, **crop):
     return ScaleCrop(scale=RandomScale(base_size=base_size), crop=RandomCrop(size=size, **crop))
 
 
-def transforms_of_place(height, width):
-    """All that move pixels, and some whole recipes; those that change colours are left out."""
+def geometric_transforms(height, width):
+    """Return the transforms that move pixels, and the recipes that do not change colours."""
     base = max(height, width)
     return [RandomScale(base_size=base), RandomScale(base_size=base, step=0.1), RandomCrop(size=(height, 37)),
             RandomCrop(size=(30, 37), cat_max_ratio=0.2), RandomCrop(size=(30, 37), class_uniform=1.0),
@@ -55,23 +55,23 @@ def transforms_of_place(height, width):
             *(RECIPES[name](base_size=base, crop_size=(48, 40)) for name in ("mxnetseg", "flattenet", "ovenet"))]
 
 
-# ---- laws
+# ---- properties
 
 @settings(max_examples=150)
 @given(height=sides, width=sides, seed=seeds, which=st.integers(0, 14))
-def test_image_and_mask_stay_registered(height, width, seed, which):
-    transform = transforms_of_place(height, width)[which]
+def test_image_and_mask_stay_aligned(height, width, seed, which):
+    transform = geometric_transforms(height, width)[which]
     image, mask = transform(*chart(height, width), generator(seed))
     assert image.shape[:2] == mask.shape and image.dtype == mask.dtype == np.uint8
-    # away from what was added, which a blur of 3 pixels' reach may have carried inwards
+    # not near padding, which a blur with a radius of 3 pixels may have spread inwards
     kernel = np.ones((7, 7), np.uint8)
     added = cv2.dilate((mask == IGNORE).astype(np.uint8), kernel).astype(bool)
     added[:3] = added[-3:] = added[:, :3] = added[:, -3:] = True
     red, label = image[..., 0].astype(int), mask.astype(int)
-    # one place of the result may be several of the source's pixels wide
+    # neighbouring pixels of the result may be several pixels apart in the source
     zoom = max(np.abs(np.diff(label, axis=1))[~added[:, 1:] & ~added[:, :-1]].max(initial=1), 1)
     assert (abs(red - label) <= 1 + zoom)[~added].all()
-    # the place of a row is the same in all columns, and that of a column in all rows
+    # all pixels of a row come from one source row, all pixels of a column from one source column
     for row in range(0, len(label), 7):
         assert np.ptp(image[row, ~added[row], 1].astype(int)) <= 1 if (~added[row]).any() else True
     for column in range(0, label.shape[1], 7):
@@ -80,13 +80,12 @@ def test_image_and_mask_stay_registered(height, width, seed, which):
 
 @settings(max_examples=40)
 @given(seed=seeds, degrees=st.floats(0, 180))
-def test_a_turned_mask_stays_under_its_image(seed, degrees):
+def test_a_rotated_mask_stays_aligned_with_its_image(seed, degrees):
     labels = np.zeros((60, 80), np.uint8)
     labels[20:40, 15:50] = 200
     image, mask = RandomRotation(p=1.0, degrees=degrees)(np.repeat(labels[..., None], 3, 2), labels, generator(seed))
     assert set(np.unique(mask)) <= {0, 200, IGNORE}
-    sure = mask != IGNORE
-    for value, region in ((200, mask == 200), (0, sure & (mask == 0))):
+    for value, region in ((200, mask == 200), (0, mask == 0)):
         inside = cv2.erode(region.astype(np.uint8), np.ones((5, 5), np.uint8),
                            borderType=cv2.BORDER_CONSTANT, borderValue=0).astype(bool)
         assert (image[inside] == value).all()
@@ -95,7 +94,7 @@ def test_a_turned_mask_stays_under_its_image(seed, degrees):
 
 @pytest.mark.parametrize("size", [37, 50, 75, 130, 200, 333])
 def test_each_pixel_of_a_resized_mask_is_the_nearest(size):
-    # OpenCV's plain nearest neighbour takes the one to the left, up to a whole pixel away
+    # OpenCV's plain nearest neighbour takes the pixel to the left, up to a whole pixel away
     mask = resize_long_side(chart(60, 100)[1], size)
     centres = (np.arange(size) + 0.5) * 100 / size - 0.5
     assert (abs(mask - centres) <= 0.51).all()
@@ -103,7 +102,7 @@ def test_each_pixel_of_a_resized_mask_is_the_nearest(size):
 
 @settings(max_examples=40)
 @given(height=sides, width=sides, seed=seeds, data=st.data())
-def test_labels_are_never_invented(height, width, seed, data):
+def test_no_label_is_invented(height, width, seed, data):
     labels = data.draw(st.lists(st.integers(0, 255), min_size=1, max_size=5))
     rng = generator(seed)
     mask = rng.choice(np.array(labels, np.uint8), (height, width))
@@ -117,7 +116,7 @@ def test_labels_are_never_invented(height, width, seed, data):
 
 @settings(max_examples=40)
 @given(height=sides, width=sides, crop=st.tuples(sides, sides), seed=seeds)
-def test_padding_is_ignored_and_mean_colored(height, width, crop, seed):
+def test_padding_is_ignore_in_the_mask_and_the_mean_in_the_image(height, width, crop, seed):
     image = np.full((height, width, 3), 7, np.uint8)
     image, mask = RandomCrop(size=crop)(image, np.zeros((height, width), np.uint8), generator(seed))
     assert image.shape == (*crop, 3) and mask.shape == crop
@@ -127,7 +126,7 @@ def test_padding_is_ignored_and_mean_colored(height, width, crop, seed):
 
 @settings(max_examples=20)
 @given(seed=seeds)
-def test_same_seed_same_result_and_inputs_untouched(seed):
+def test_same_seed_gives_same_result_and_inputs_are_unchanged(seed):
     image, mask = chart(50, 60)
     before = image.copy(), mask.copy()
     transform = train_transform(base_size=60, crop_size=40, jitter=0.5, photometric=True, cat_max_ratio=0.5,
@@ -137,39 +136,39 @@ def test_same_seed_same_result_and_inputs_untouched(seed):
     assert np.array_equal(image, before[0]) and np.array_equal(mask, before[1])
 
 
-# ---- each by itself
+# ---- single transforms
 
 @settings(max_examples=60)
 @given(height=sides, width=sides, crop=st.tuples(sides, sides), seed=seeds)
 @example(height=31, width=89, crop=(20, 20), seed=796064618)  # an odd side, read at 1/2
-def test_scale_and_crop_in_one_is_one_after_the_other(height, width, crop, seed):
-    """The same window out of the whole resized picture: pixel for pixel up to what rounding moves."""
+def test_scale_crop_equals_scale_followed_by_crop(height, width, crop, seed):
+    """It gives the same window as cropping the whole resized image, up to rounding."""
     image, mask = chart(height, width)
     pixels, labels = scale_crop(80, crop)(image, mask, generator(seed))
     assert labels.shape == crop and pixels.shape == (*crop, 3)
     scale = RandomScale(base_size=80).draw(generator(seed)) / max(height, width)
     rows, columns = (labels != IGNORE).any(1).sum(), (labels != IGNORE).any(0).sum()
-    # a window is whole where it is read, too: at 1/2 an odd side loses a pixel
+    # a window is a whole number of pixels at the reduced size: at 1/2 an odd side loses a pixel
     grid = max(grid for grid in (1, 2, 4, 8) if grid == 1 or scale * grid <= 1)
     for found_side, wanted, side in zip((rows, columns), crop, (height, width)):
         assert abs(found_side - min(wanted, side * scale)) <= 0.5 * max(scale, 1) + (grid - 1) * scale
     assert (labels[:rows, :columns] != IGNORE).all()
-    # the window's first and last column lie as far apart as at this scale they should
-    apart = (columns - 1) / scale
-    assert abs(int(labels[0, columns - 1]) - int(labels[0, 0]) - apart) <= 2 + 2 / scale
+    # the distance of the first and last column in the source fits the scale
+    distance = (columns - 1) / scale
+    assert abs(int(labels[0, columns - 1]) - int(labels[0, 0]) - distance) <= 2 + 2 / scale
 
 
-def test_only_the_window_is_asked_for():
+def test_only_the_window_is_read():
     class Counting(ArraySource):
-        asked = []
+        windows = []
 
         def image(self, rows, columns, size):
-            self.asked.append((rows.stop - rows.start, columns.stop - columns.start, size))
+            self.windows.append((rows.stop - rows.start, columns.stop - columns.start, size))
             return super().image(rows, columns, size)
 
     fixed = ScaleCrop(scale=RandomScale(base_size=200, low=2.0, high=2.0), crop=RandomCrop(size=(40, 60)))
     fixed.read(Counting(*chart(80, 100)), generator(0))
-    assert Counting.asked == [(10, 15, (40, 60))]
+    assert Counting.windows == [(10, 15, (40, 60))]
 
 
 def test_scales_in_steps():
@@ -187,19 +186,19 @@ def test_crops_that_are_nearly_one_class_are_drawn_again():
 
     mixed, plain = classes(RandomCrop(size=40, cat_max_ratio=0.75)), classes(RandomCrop(size=40))
     assert np.mean(mixed) > np.mean(plain) + 0.2 and max(plain) == 2
-    # where it is possible at all, ten tries may fail, and then the last one stands
+    # if ten attempts fail, the last one is used
     assert RandomCrop(size=40, cat_max_ratio=0.1)(image, labels, generator(0))[1].shape == (40, 40)
 
 
-def test_ignored_pixels_are_no_class():
+def test_ignored_pixels_are_not_a_class():
     labels = np.full((20, 60), IGNORE, np.uint8)
     labels[:, 30] = 3
     image = np.zeros((20, 60, 3), np.uint8)
     for seed in range(20):
         cut = RandomCrop(size=10, class_uniform=1.0)(image, labels, generator(seed))[1]
         assert (cut == 3).any()
-    nothing = np.full_like(labels, IGNORE)
-    assert RandomCrop(size=10, class_uniform=1.0)(image, nothing, generator(0))[1].shape == (10, 10)
+    unlabelled = np.full_like(labels, IGNORE)
+    assert RandomCrop(size=10, class_uniform=1.0)(image, unlabelled, generator(0))[1].shape == (10, 10)
 
 
 def test_rare_classes_are_seen_as_often_as_frequent_ones():
@@ -207,23 +206,23 @@ def test_rare_classes_are_seen_as_often_as_frequent_ones():
     labels[97:, 96:] = 7
     image = np.zeros((100, 100, 3), np.uint8)
 
-    def share(crop):
+    def fraction(crop):
         return np.mean([(crop(image, labels, generator(s))[1] == 7).any() for s in range(300)])
 
-    assert share(RandomCrop(size=10)) < 0.1 < 0.4 < share(RandomCrop(size=10, class_uniform=1.0)) < 0.65
+    assert fraction(RandomCrop(size=10)) < 0.1 < 0.4 < fraction(RandomCrop(size=10, class_uniform=1.0)) < 0.65
 
 
-def test_rotation_of_nothing_is_nothing():
+def test_rotation_by_0_degrees_changes_nothing():
     image, mask = chart(30, 41)
     for transform in (RandomRotation(degrees=0.0, p=1.0), RandomRotation(p=0.0)):
         assert all(np.array_equal(a, b) for a, b in zip(transform(image, mask, generator(0)), (image, mask)))
 
 
-def test_cutout_hides_one_box_in_both():
+def test_cutout_covers_one_box_in_image_and_mask():
     image, mask = chart(40, 50)
     sizes = set()
     for seed in range(30):
-        out, labels = Cutout(share=0.5, p=1.0)(image, mask, generator(seed))
+        out, labels = Cutout(fraction=0.5, p=1.0)(image, mask, generator(seed))
         rows, columns = np.nonzero(labels == IGNORE)
         if rows.size:
             box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
@@ -246,7 +245,7 @@ def test_photometric_distortion_changes_one_thing(options, kept):
     mask = chart(16, 16)[1]
     results = [PhotometricDistortion(**options)(image, mask, generator(s)) for s in range(60)]
     changed = [out for out, _ in results if abs(out.astype(int) - image).max() > 3]
-    assert 15 < len(changed) < 50 and all(same is mask for _, same in results)  # every second one
+    assert 15 < len(changed) < 50 and all(same is mask for _, same in results)  # in every second image
     for out in changed:
         assert np.allclose(kept(out.astype(float)), kept(image.astype(float)), atol=3.0, rtol=0.03)
 
@@ -257,7 +256,7 @@ def test_photometric_distortion_at_its_limits():
     assert any(not out.any() for out in dark)
 
 
-def test_recipes_are_what_their_sources_do():
+def test_recipes_repeat_their_sources():
     image, mask = np.full((50, 100, 3), 90, np.uint8), np.zeros((50, 100), np.uint8)
     for name, recipe in RECIPES.items():
         transform = recipe(base_size=100, crop_size=(60, 80))
@@ -274,8 +273,7 @@ def test_recipes_are_what_their_sources_do():
         assert (colors == {(90, 90, 90)}) == (name != "sfnet")
 
 
-
-def test_scale_reaches_its_whole_range():
+def test_scale_covers_its_whole_range():
     transform, rng = RandomScale(base_size=10, low=0.5, high=2.0), generator(0)
     sizes = {max(transform(*chart(5, 20), rng)[1].shape) for _ in range(400)}
     assert sizes == set(range(5, 21))
@@ -287,7 +285,7 @@ def test_scale_keeps_the_aspect_ratio():
     assert resize_long_side(chart(1, 90)[0], 3).shape == (1, 3, 3)
 
 
-def test_crop_reaches_every_place():
+def test_crop_covers_every_place():
     image, mask = chart(4, 5)
     found = {tuple(RandomCrop(size=(3, 3))(image, mask, generator(s))[0][0, 0, :2]) for s in range(100)}
     assert found == {(x, y) for x in range(3) for y in range(2)}
@@ -308,7 +306,7 @@ def test_blur_softens_the_image_only():
     rng = generator(1)
     soft = [RandomBlur(p=1.0)(image, mask, rng) for _ in range(10)]
     assert all(m is mask for _, m in soft)
-    assert len({int(i[5, 9, 0]) for i, _ in soft}) > 3  # of various strength
+    assert len({int(i[5, 9, 0]) for i, _ in soft}) > 3  # the strength varies
     assert all(i[5, 2, 0] == 0 and i[5, 17, 0] == 200 for i, _ in soft)
 
 
@@ -323,7 +321,7 @@ def test_jitter_changes_one_thing(options):
     kept = {
         "brightness": lambda x: x.mean(axis=(0, 1)) / x.mean(),  # the balance of the colours
         "contrast": lambda x: x.mean(),
-        "saturation": lambda x: x @ (0.299, 0.587, 0.114),  # the grey picture
+        "saturation": lambda x: x @ (0.299, 0.587, 0.114),  # the grey image
         "hue": lambda x: x.max(axis=-1),  # the value of HSV
     }[next(iter(options))]
     assert np.allclose(kept(before), kept(after), atol=1.0)
@@ -340,7 +338,7 @@ def test_compose_keeps_the_order():
     assert mask.tolist() == [[1, 0], [1, 0]]
 
 
-# ---- wrong use
+# ---- invalid arguments
 
 @pytest.mark.parametrize("make", [
     lambda: RandomScale(base_size=0),
@@ -354,7 +352,7 @@ def test_compose_keeps_the_order():
     lambda: RandomCrop(size=3, cat_max_ratio=1.1),
     lambda: RandomCrop(size=3, class_uniform=-0.1),
     lambda: RandomRotation(degrees=181),
-    lambda: Cutout(share=2.0),
+    lambda: Cutout(fraction=2.0),
     lambda: PhotometricDistortion(contrast=(2.0, 1.0)),
     lambda: PhotometricDistortion(brightness=-1),
     lambda: PhotometricDistortion(hue=91),

@@ -1,4 +1,4 @@
-"""Training on few images and on masks that teach nothing: said before the first step, or after the first epoch."""
+"""Training on few images, and on masks from which nothing can be learnt, which is reported early."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,13 +9,13 @@ from mxnetseg.tools.main import Parser, run_command
 
 @pytest.fixture
 def few(own_data):
-    """Three training images and one to validate on."""
+    """Three training images and one validation image."""
     (own_data / "train.txt").write_text("train0\ntrain1\ntrain2\n")
     (own_data / "val.txt").write_text("val0\n")
     return own_data
 
 
-def test_the_batch_shrinks_with_a_note_where_nobody_gave_one(command, options, few, tmp_path):
+def test_the_default_batch_size_shrinks_with_a_note(command, options, few, tmp_path):
     without = [word for i, word in enumerate(options) if "--batch-size" not in options[max(i - 1, 0):i + 1]]
     arguments = ["train", *without, "--data", f"folder:{few}", "--epochs", "1", "--weights", tmp_path / "w", "--quiet"]
     done = command(*arguments)
@@ -27,14 +27,14 @@ def test_the_batch_shrinks_with_a_note_where_nobody_gave_one(command, options, f
 
 @pytest.fixture
 def config(few, tmp_path):
-    """Write a configuration of the user's own, with these lines; return its path."""
+    """Write a user's configuration with these lines; return its path."""
     def write(*lines):
         (tmp_path / "own.yaml").write_text("\n".join([f"data: {{name: 'folder:{few}'}}", *lines]))
         return tmp_path / "own.yaml"
     return write
 
 
-def test_the_batch_of_a_configuration_shrinks_only_if_it_does_not_say_one(command, options, config, tmp_path):
+def test_a_batch_size_in_the_configuration_does_not_shrink(command, options, config, tmp_path):
     without = [word for i, word in enumerate(options) if "--batch-size" not in options[max(i - 1, 0):i + 1]]
     arguments = ["train", *without, "--epochs", "1", "--weights", tmp_path / "w", "--quiet", "--config"]
     done = command(*arguments, config())
@@ -43,7 +43,7 @@ def test_the_batch_of_a_configuration_shrinks_only_if_it_does_not_say_one(comman
     assert refused.code == 2 and "fewer images than one batch" in refused.err
 
 
-def test_the_batch_shrinks_to_what_devices_and_turns_can_share(few):
+def test_the_batch_size_shrinks_to_a_multiple_of_devices_and_micro_batches(few):
     def fitting(*words):
         arguments = ["--model", "fcn", "--data", f"folder:{few}", *words]
         parser = Parser(prog="train")
@@ -61,6 +61,7 @@ def test_the_batch_of_a_small_pack_shrinks(few, tmp_path):
     config, _ = train._configuration(parser.parse_args(["--model", "fcn", "--data", f"pack:{tmp_path / 'packs'}"]))
     assert config.train.batch_size == 3
 
+
 def test_masks_of_0_and_255_are_refused_before_the_first_step(command, options, few, tmp_path):
     for path in (few / "masks").iterdir():
         Image.fromarray(np.where(np.array(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
@@ -69,7 +70,7 @@ def test_masks_of_0_and_255_are_refused_before_the_first_step(command, options, 
     assert not list((tmp_path / "w").rglob("*.params"))
 
 
-def test_a_class_that_is_nowhere_labelled_is_warned_of(command, options, few, tmp_path):
+def test_a_class_without_a_labelled_pixel_causes_a_warning(command, options, few, tmp_path):
     (few / "classes.txt").write_text("red\ngreen\nblue\nviolet\n")
     done = command("train", *options, "--data", f"folder:{few}", "--epochs", "2", "--weights", tmp_path / "w",
                    "--quiet")

@@ -1,4 +1,4 @@
-"""Image files that Pillow and OpenCV do not write, made byte by byte."""
+"""Image files that Pillow and OpenCV cannot write, made byte by byte."""
 import struct
 import zlib
 
@@ -8,25 +8,25 @@ NONE, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
 
 
 def tiff(*pages, order="<", big=False, compression=NONE, predictor=1, planar=False, tile=None, rows=5, tags=None):
-    """The bytes of a TIFF file.
+    """Return the bytes of a TIFF file.
 
     Args:
-        pages: arrays (H, W, bands) of any type; a pair (array, tags) gives a page tags of its own.
+        pages: arrays (H, W, bands) of any type; a pair (array, tags) adds tags to one page.
         order: ``'<'`` or ``'>'``.
         big: BigTIFF.
-        compression: NONE, LZW (without any gain), DEFLATE or PACKBITS (likewise).
-        predictor: 1 none, 2 differences of samples, 3 of the bytes of floats.
-        planar: each band for itself.
+        compression: NONE, DEFLATE, or LZW and PACKBITS, which store the data without making it smaller.
+        predictor: 1 none, 2 differences of samples, 3 differences of the bytes of floats.
+        planar: store each band separately.
         tile: (height, width) of tiles instead of strips.
-        rows: of a strip.
-        tags: tag -> integers, of every page, above the usual ones; None as value leaves a tag out.
+        rows: number of rows in a strip.
+        tags: tag -> integers, added to every page or replacing the usual ones; the value None leaves a tag out.
     """
     offset, count = ("Q", "Q") if big else ("I", "H")
     out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
                     + (struct.pack(order + "HHQ", 8, 0, 0) if big else bytes(4)))
     link = len(out) - (8 if big else 4)
     for page in pages:
-        array, own = page if isinstance(page, tuple) else (page, {})
+        array, page_tags = page if isinstance(page, tuple) else (page, {})
         height, width, bands = array.shape
         blocks = []
         for plane in ([array[..., k:k + 1] for k in range(bands)] if planar else [array]):
@@ -40,14 +40,14 @@ def tiff(*pages, order="<", big=False, compression=NONE, predictor=1, planar=Fal
         for block in blocks:
             places.append(len(out))
             out += block
-        kind = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
+        sample_format = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
         entries = {256: [width], 257: [height], 258: [array.dtype.itemsize * 8] * bands, 259: [compression],
                    262: [2 if bands == 3 else 1], 277: [bands], 284: [2 if planar else 1], 317: [predictor],
-                   339: [kind] * bands}
+                   339: [sample_format] * bands}
         entries.update({322: [tile[1]], 323: [tile[0]], 324: places, 325: [len(b) for b in blocks]} if tile else
                        {273: places, 278: [rows], 279: [len(b) for b in blocks]})
         entries.update(tags or {})
-        entries.update(own)
+        entries.update(page_tags)
         entries = {tag: values for tag, values in sorted(entries.items()) if values is not None}
         out += bytes(-len(out) % 8)
         outside = {}
@@ -68,7 +68,7 @@ def tiff(*pages, order="<", big=False, compression=NONE, predictor=1, planar=Fal
 
 
 def _predict(block, predictor, order):
-    """The bytes of a block, (h, w, c), as differences along its rows."""
+    """Return the bytes of a block, (h, w, c), as differences along its rows."""
     height, width, bands = block.shape
     if predictor == 2:
         whole = block.view(f"u{block.dtype.itemsize}")
@@ -87,7 +87,7 @@ def _pack(data, compression):
     if compression == PACKBITS:
         runs = [data[k:k + 128] for k in range(0, len(data), 128)]
         return b"".join(bytes([len(run) - 1]) + run for run in runs)
-    if compression == LZW:  # nine bits a code: the table is cleared before it needs ten
+    if compression == LZW:  # codes of nine bits: the table is cleared before ten bits are needed
         codes = [code for k in range(0, len(data), 200) for code in (256, *data[k:k + 200])] + [257]
         bits = np.unpackbits(np.array(codes, ">u2").view(np.uint8)).reshape(-1, 16)[:, 7:]
         return np.packbits(bits).tobytes()
@@ -95,13 +95,13 @@ def _pack(data, compression):
 
 
 def png(*chunks):
-    """The bytes of a PNG file of these chunks: pairs (name, data)."""
+    """Return the bytes of a PNG file with these chunks, pairs (name, data)."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks)
 
 
 def png_of_claimed_size(width, height):
-    """A PNG file of a few bytes whose header claims a size; its pixels are missing."""
+    """Return a PNG file of a few bytes whose header claims a size; its pixels are missing."""
     return png((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(99))),
                (b"IEND", b""))

@@ -1,4 +1,4 @@
-"""The confusion matrix: against scores worked out by hand, and against laws that hold for every input."""
+"""Confusion matrix: scores computed by hand, and properties that hold for every input."""
 import json
 import math
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mxnetseg.errors import DataError, UsageError
 from mxnetseg.metrics import ConfusionMatrix
 
-# Four classes: 0 and 1 are confused, 2 is only ever predicted, 3 does not occur.
+# Four classes: 0 and 1 are confused, 2 is only predicted, 3 does not occur.
 #            true 0 0 0 0 1 1 1 1 ignored
 #       predicted 0 0 0 1 1 1 2 0 2
 LABEL = np.array([0, 0, 0, 0, 1, 1, 1, 1, 255], np.uint8)
@@ -28,7 +28,7 @@ def matrix():
     return matrix_of(PRED, LABEL)
 
 
-# ---- worked out by hand
+# ---- computed by hand
 
 def test_counts(matrix):
     assert matrix.counts.tolist() == [[3, 1, 0, 0], [1, 2, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -46,7 +46,7 @@ def test_scores_of_each_class(matrix, score, expected):
     np.testing.assert_allclose(getattr(matrix, score)(), expected, rtol=1e-15)
 
 
-def test_scores_of_the_whole(matrix):
+def test_scores_over_all_classes(matrix):
     assert matrix.pixel_accuracy() == 5 / 8
     assert matrix.mean_accuracy() == pytest.approx((3 / 4 + 2 / 4) / 2)
     assert matrix.mean_accuracy("zero") == pytest.approx((3 / 4 + 2 / 4) / 4)
@@ -56,7 +56,7 @@ def test_scores_of_the_whole(matrix):
 
 
 def test_perfect_with_absent_classes():
-    """Three of five classes absent: 1.0 by this project's convention, 0.4 by GluonCV's."""
+    """Three of five classes are absent: 1.0 by the convention of this project, 0.4 by GluonCV's."""
     label = np.array([[0, 1], [1, 255]])
     matrix = matrix_of(label.clip(max=1), label, nclass=5)
     assert matrix.miou() == 1.0
@@ -68,11 +68,11 @@ def test_ignore_may_be_a_class():
     assert matrix.counts.tolist() == [[0, 0], [1, 1]]
 
 
-def test_prediction_under_ignored_pixels_may_be_anything():
+def test_predictions_at_ignored_pixels_are_not_checked():
     assert matrix_of(np.array([255, 1]), np.array([255, 1])).pixels == 1
 
 
-def test_nothing_counted_scores_nothing():
+def test_scores_without_counted_pixels_are_nan():
     matrix = matrix_of(np.zeros((2, 2), int), np.full((2, 2), 255))
     assert matrix.pixels == 0
     assert math.isnan(matrix.pixel_accuracy()) and math.isnan(matrix.miou())
@@ -100,14 +100,14 @@ def test_counts_are_a_copy(matrix):
     assert given_counts[0, 0] == matrix.counts[0, 0] == 3
 
 
-# ---- laws
+# ---- properties
 
 NCLASS = 5
 PAIRS = st.lists(st.tuples(st.integers(0, NCLASS - 1), st.sampled_from([*range(NCLASS), 255])), max_size=60)
 
 
-def law(*strategies):
-    """``given``, without a limit on time: a busy machine breaks no law."""
+def given_any(*strategies):
+    """Return the decorator ``given`` without a time limit, which a busy machine would exceed."""
     return lambda test: settings(deadline=None)(given(*strategies)(test))
 
 
@@ -116,20 +116,20 @@ def matrix_of_pairs(pairs):
     return matrix_of(pred, label, NCLASS)
 
 
-@law(PAIRS, PAIRS)
+@given_any(PAIRS, PAIRS)
 def test_parts_add_up_to_the_whole(first, second):
     whole = matrix_of_pairs(first + second).counts
     a, b = matrix_of_pairs(first), matrix_of_pairs(second)
     before = a.counts
     assert ((a + b).counts == whole).all()
-    assert (a.counts == before).all()  # + makes a new one
+    assert (a.counts == before).all()  # + makes a new matrix
     assert a.merge(b) is a and (a.counts == whole).all()
     a = matrix_of_pairs(first)
     a.update(*np.array(second, np.uint8).reshape(-1, 2).T)
     assert (a.counts == whole).all()
 
 
-@law(PAIRS, st.permutations(range(NCLASS)))
+@given_any(PAIRS, st.permutations(range(NCLASS)))
 def test_renaming_the_classes_renames_the_scores(pairs, new_id):
     matrix = matrix_of_pairs(pairs)
     renamed = matrix_of_pairs([(new_id[p], 255 if t == 255 else new_id[t]) for p, t in pairs])
@@ -139,34 +139,34 @@ def test_renaming_the_classes_renames_the_scores(pairs, new_id):
         np.testing.assert_allclose(getattr(renamed, score)(), getattr(matrix, score)(), rtol=1e-12)
 
 
-@law(PAIRS, st.randoms(use_true_random=False))
+@given_any(PAIRS, st.randoms(use_true_random=False))
 def test_the_order_of_pixels_does_not_matter(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
     assert (matrix_of_pairs(shuffled).counts == matrix_of_pairs(pairs).counts).all()
 
 
-@law(st.lists(st.integers(0, NCLASS - 1), min_size=1))
-def test_a_perfect_prediction_scores_one(labels):
+@given_any(st.lists(st.integers(0, NCLASS - 1), min_size=1))
+def test_a_perfect_prediction_scores_1(labels):
     matrix = matrix_of_pairs([(t, t) for t in labels])
     assert matrix.miou() == matrix.pixel_accuracy() == matrix.mean_accuracy() == 1
     assert matrix.frequency_weighted_iou() == pytest.approx(1)
 
 
-@law(PAIRS)
+@given_any(PAIRS)
 def test_bounds(pairs):
     matrix = matrix_of_pairs(pairs)
     iou, dice, recall, precision = matrix.iou(), matrix.dice(), matrix.recall(), matrix.precision()
     for scores in (iou, dice, recall, precision):
         present = scores[~np.isnan(scores)]
         assert ((present >= 0) & (present <= 1)).all()
-    # IoU is the smallest of the four, and Dice is a function of it
+    # IoU is the smallest of the four scores, and Dice is a function of it
     np.testing.assert_allclose(dice, 2 * iou / (1 + iou))
     assert (iou <= np.fmin(np.fmin(recall, precision), 1) + 1e-12)[~np.isnan(iou)].all()
     assert math.isnan(matrix.miou()) or matrix.miou("zero") <= matrix.miou()
 
 
-@law(PAIRS)
-def test_against_a_count_pixel_by_pixel(pairs):
+@given_any(PAIRS)
+def test_counts_equal_a_loop_over_pixels(pairs):
     counts = np.zeros((NCLASS, NCLASS), int)
     for p, t in pairs:
         if t != 255:
@@ -187,7 +187,7 @@ def test_result_is_json_with_null_for_nan(matrix):
     assert scores["classes"][3]["iou"] is None
 
 
-def test_result_of_nothing_is_json():
+def test_result_without_pixels_is_json():
     scores = ConfusionMatrix(2).result().to_dict()
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert scores["miou"] is None
@@ -213,10 +213,10 @@ def test_table_says_when_absent_classes_count_as_zero(matrix):
         ["mIoU", "25.00", "(4/4 classes, 1 absent counted as 0)"]
 
 
-# ---- mistakes
+# ---- errors
 
 @pytest.mark.parametrize("nclass, ignore", [(0, 255), (256, 255), (19, -1), (19, 256)])
-def test_impossible_matrices(nclass, ignore):
+def test_invalid_arguments(nclass, ignore):
     with pytest.raises(UsageError):
         ConfusionMatrix(nclass, ignore=ignore)
 
@@ -231,7 +231,7 @@ def test_label_out_of_range_names_value_and_count(matrix):
 
 def test_prediction_out_of_range(matrix):
     before = matrix.counts
-    with pytest.raises(UsageError, match="none of the 4 classes"):
+    with pytest.raises(UsageError, match="not one of the 4 classes"):
         matrix.update(np.array([0, 4]), np.array([0, 0]))
     assert (matrix.counts == before).all()
 
@@ -243,19 +243,19 @@ def test_prediction_out_of_range(matrix):
     (np.zeros(4, int), np.full(4, -1)),
     (np.zeros(4, int), np.full(4, 256)),
 ])
-def test_what_cannot_be_counted(matrix, pred, label):
+def test_invalid_class_maps_are_not_counted(matrix, pred, label):
     with pytest.raises(UsageError):
         matrix.update(pred, label)
     assert matrix.pixels == 8
 
 
 @pytest.mark.parametrize("counts", [np.zeros((2, 3), int), np.zeros(4, int), [[-1]], [[0.5]]])
-def test_counts_that_are_none(counts):
+def test_invalid_counts(counts):
     with pytest.raises(UsageError):
         ConfusionMatrix.from_counts(counts)
 
 
-def test_different_matrices_do_not_add(matrix):
+def test_matrices_with_different_settings_cannot_be_added(matrix):
     for other in (ConfusionMatrix(5), ConfusionMatrix(4, ignore=0)):
         with pytest.raises(UsageError):
             matrix.merge(other)

@@ -53,7 +53,7 @@ def test_problems_come_before_warnings(pets, capsys):
     (pets / "masks" / "train" / "0.png").unlink()
     assert main(["check-data", str(pets)]) == 1
     out = capsys.readouterr().out
-    assert out.index("problem: files that are not there: 1") < out.index("warning: masks without an image: 1")
+    assert out.index("problem: missing files: 1") < out.index("warning: masks without an image: 1")
     assert out.endswith("failed: 1 problem to mend, 1 warning\n")
 
 

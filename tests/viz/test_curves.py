@@ -1,4 +1,4 @@
-"""The picture of a training: what is drawn, what is left out, and that it takes no display."""
+"""Training curves: the values that are drawn or left out, and drawing without a display."""
 import math
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ROWS = [
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """Draws rows; returns {vertical label: {curve's label: [(x, y), ...]}}."""
+    """Return a function that draws rows and returns {vertical label: {label of the curve: [(x, y), ...]}}."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figures = []
@@ -53,7 +53,7 @@ def test_the_best_epoch_is_marked(drawn):
     assert drawn(ROWS)["validation score in %"]["best mIoU: 40.00 % in epoch 1"] == [(1, 40)]
 
 
-def test_without_validation_its_diagram_is_left_out(drawn):
+def test_the_diagram_of_validation_is_left_out_without_values(drawn):
     assert list(drawn([{"epoch": 0, "train_loss": 1.0, "lr": 0.1}])) == ["loss", "learning rate"]
 
 
@@ -84,7 +84,7 @@ def test_rows_without_epoch_are_numbered(drawn):
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [{"epoch": 0, "train_loss": 0.0}]])
-def test_the_file_is_a_picture(rows, tmp_path):
+def test_the_file_is_an_image(rows, tmp_path):
     path = tmp_path / "new folder" / "curves.png"
     curves(rows, path, title="fcn_resnet18")
     with Image.open(path) as image:
@@ -92,13 +92,13 @@ def test_the_file_is_a_picture(rows, tmp_path):
         assert image.format == "PNG" and image.size[0] > 600
 
 
-def test_no_display_and_no_mxnet_is_touched(tmp_path):
-    """A training on a server draws its curves; metrics and pictures stay below the networks."""
+def test_neither_a_display_nor_mxnet_is_used(tmp_path):
+    """A training run on a server draws its curves; metrics and viz do not import the networks."""
     program = f"""
 import sys
 from mxnetseg.metrics import ConfusionMatrix
 from mxnetseg.viz import confusion, curves, overlay, palette
-assert not {{"matplotlib", "mxnet"}} & set(sys.modules), "paid for before anything is drawn"
+assert not {{"matplotlib", "mxnet"}} & set(sys.modules), "loaded before anything is drawn"
 curves.curves([{{"epoch": 0, "train_loss": 1}}], {str(tmp_path / "a.png")!r})
 confusion.confusion(ConfusionMatrix(2).counts, ["a", "b"], {str(tmp_path / "b.png")!r})
 overlay.legend(["a"], [[1, 2, 3]], 100)

@@ -1,4 +1,4 @@
-"""Overlays, legends and contact sheets, by what can be said of their pixels."""
+"""Overlays, legends and contact sheets, checked by properties of their pixels."""
 import numpy as np
 import pytest
 
@@ -11,7 +11,7 @@ CLASSES = ["road", "car", "traffic light"]
 
 
 @pytest.fixture
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
 
@@ -23,64 +23,64 @@ def class_map():
     return class_map
 
 
-def has_colour(picture, colour):
-    return (picture == np.array(colour, np.uint8)).all(axis=-1).any()
+def has_colour(image, colour):
+    return (image == np.array(colour, np.uint8)).all(axis=-1).any()
 
 
 # ---- overlay
 
-@pytest.mark.parametrize("classes, bare", [
+@pytest.mark.parametrize("classes, background", [
     (("background", "cat", "dog"), 0), (("cat", "background", "dog"), 1), (("cat", "dog", "cow"), None), ((), None)])
-def test_the_background_keeps_the_image_s_colours(picture, class_map, classes, bare):
-    result = overlay(picture, class_map, PALETTE, classes=classes)
+def test_the_background_keeps_the_colours_of_the_image(image, class_map, classes, background):
+    result = overlay(image, class_map, PALETTE, classes=classes)
     for i in (0, 1):
-        assert (result[class_map == i] == picture[class_map == i]).all() == (i == bare)
-    assert (result[class_map == 255] == picture[class_map == 255]).all()
+        assert (result[class_map == i] == image[class_map == i]).all() == (i == background)
+    assert (result[class_map == 255] == image[class_map == 255]).all()
 
 
-def test_the_legend_of_an_overlay_shows_the_background_without_a_colour(picture):
+def test_the_legend_of_an_overlay_shows_the_background_without_a_colour(image):
     classes = ("background", "cat", "dog")
-    assert has_colour(with_legend(picture, classes, PALETTE)[60:], PALETTE[0])
-    assert not has_colour(with_legend(picture, classes, PALETTE, of_overlay=True)[60:], PALETTE[0])
-    assert has_colour(with_legend(picture, classes, PALETTE, of_overlay=True)[60:], PALETTE[1])
+    assert has_colour(with_legend(image, classes, PALETTE)[60:], PALETTE[0])
+    assert not has_colour(with_legend(image, classes, PALETTE, of_overlay=True)[60:], PALETTE[0])
+    assert has_colour(with_legend(image, classes, PALETTE, of_overlay=True)[60:], PALETTE[1])
 
 
-def test_overlay_blends(picture, class_map):
-    before = picture.copy(), class_map.copy()
-    result = overlay(picture, class_map, PALETTE, alpha=0.25, edges=False)
-    expected = 0.75 * picture + 0.25 * colorize(class_map, PALETTE)
+def test_overlay_blends(image, class_map):
+    before = image.copy(), class_map.copy()
+    result = overlay(image, class_map, PALETTE, alpha=0.25, edges=False)
+    expected = 0.75 * image + 0.25 * colorize(class_map, PALETTE)
     np.testing.assert_allclose(result[10:], expected[10:], atol=0.51)
-    assert (result[:10] == picture[:10]).all(), "ignored pixels keep the picture's colour"
-    assert (picture == before[0]).all() and (class_map == before[1]).all()
+    assert (result[:10] == image[:10]).all(), "ignored pixels keep the colour of the image"
+    assert (image == before[0]).all() and (class_map == before[1]).all()
 
 
-def test_overlay_extremes(picture, class_map):
-    assert (overlay(picture, class_map, PALETTE, alpha=0, edges=False) == picture).all()
-    assert (overlay(picture, class_map, PALETTE, alpha=1)[10:] == colorize(class_map, PALETTE)[10:]).all()
+def test_overlay_extremes(image, class_map):
+    assert (overlay(image, class_map, PALETTE, alpha=0, edges=False) == image).all()
+    assert (overlay(image, class_map, PALETTE, alpha=1)[10:] == colorize(class_map, PALETTE)[10:]).all()
 
 
-def test_overlay_edges_lie_between_the_classes(picture, class_map):
-    plain = overlay(picture, class_map, PALETTE, edges=False)
-    edged = overlay(picture, class_map, PALETTE)
+def test_overlay_edges_lie_between_the_classes(image, class_map):
+    plain = overlay(image, class_map, PALETTE, edges=False)
+    edged = overlay(image, class_map, PALETTE)
     changed = (plain != edged).any(axis=-1)
     assert (edged[11:, 39] == PALETTE[0]).all() and (edged[11:, 40] == PALETTE[1]).all()
     assert not changed[11:, :39].any() and not changed[11:, 41:].any() and not changed[:10].any()
 
 
-def test_edges_grow_with_the_picture():
+def test_edges_grow_with_the_image():
     class_map = np.zeros((1200, 1200), np.uint8)
     class_map[:, 600:] = 1
     edged = overlay(np.full((1200, 1200, 3), 77, np.uint8), class_map, PALETTE)
     assert (edged[:, 597] == PALETTE[0]).all() and not (edged[:, 596] == PALETTE[0]).all()
 
 
-def test_what_cannot_be_laid_over(picture, class_map):
+def test_invalid_overlays(image, class_map):
     with pytest.raises(UsageError, match="differ in size"):
-        overlay(picture, class_map[:-1], PALETTE)
+        overlay(image, class_map[:-1], PALETTE)
     with pytest.raises(UsageError, match="strength"):
-        overlay(picture, class_map, PALETTE, alpha=1.5)
+        overlay(image, class_map, PALETTE, alpha=1.5)
     with pytest.raises(UsageError, match="class map"):
-        overlay(picture, class_map + 3, PALETTE)
+        overlay(image, class_map + 3, PALETTE)
 
 
 # ---- legend
@@ -92,7 +92,7 @@ def test_legend_shows_every_colour_at_any_width(width):
     for colour in PALETTE:
         assert has_colour(strip, colour)
     frame = np.concatenate([strip[0], strip[-1], strip[:, 0], strip[:, -1]])
-    assert (frame == 255).all(), "nothing may be cut off at the rim"
+    assert (frame == 255).all(), "nothing may be cut off at the border"
 
 
 def test_legend_type_is_anti_aliased_and_present():
@@ -107,76 +107,76 @@ def test_legend_wraps():
     assert narrow.shape[0] > wide.shape[0]
 
 
-def test_legends_of_nothing():
+def test_invalid_legends():
     with pytest.raises(UsageError):
         legend([], np.zeros((0, 3), int), 100)
     with pytest.raises(UsageError, match="one colour for each class"):
         legend(["a"], PALETTE, 100)
 
 
-def test_with_legend_lists_the_classes_present(picture, class_map):
-    result = with_legend(picture * 0, CLASSES, PALETTE, present=class_map)
+def test_with_legend_lists_the_classes_present(image, class_map):
+    result = with_legend(image * 0, CLASSES, PALETTE, present=class_map)
     assert (result[:60, (result.shape[1] - 80) // 2:][:, :80] == 0).all()
     assert has_colour(result, PALETTE[0]) and has_colour(result, PALETTE[1])
     assert not has_colour(result, PALETTE[2])
-    assert has_colour(with_legend(picture * 0, CLASSES, PALETTE), PALETTE[2])
+    assert has_colour(with_legend(image * 0, CLASSES, PALETTE), PALETTE[2])
 
 
-def test_with_legend_keeps_the_width_of_a_wide_picture():
+def test_with_legend_keeps_the_width_of_a_wide_image():
     assert with_legend(np.zeros((50, 640, 3), np.uint8), CLASSES, PALETTE).shape[1] == 640
 
 
-def test_with_legend_widens_and_centres_a_narrow_picture():
+def test_with_legend_widens_and_centres_a_narrow_image():
     result = with_legend(np.zeros((8, 8, 3), np.uint8), ["a rather long class name"], PALETTE[:1])
     dark = np.flatnonzero((result[4] == 0).all(axis=-1))
     assert len(dark) == 8
     assert abs((dark[0] + dark[-1] + 1) - result.shape[1]) <= 1
 
 
-def test_with_legend_of_ignored_pixels_only(picture):
-    assert (with_legend(picture, CLASSES, PALETTE, present=np.full((60, 80), 255)) == picture).all()
+def test_with_legend_of_ignored_pixels_only(image):
+    assert (with_legend(image, CLASSES, PALETTE, present=np.full((60, 80), 255)) == image).all()
 
 
 # ---- side by side
 
-def test_side_by_side_without_captions(picture):
-    other = 255 - picture
-    result = side_by_side([picture, other])
+def test_side_by_side_without_captions(image):
+    other = 255 - image
+    result = side_by_side([image, other])
     assert result.shape[0] == 60
-    assert (result[:, :80] == picture).all() and (result[:, -80:] == other).all()
+    assert (result[:, :80] == image).all() and (result[:, -80:] == other).all()
 
 
-def test_captions_stand_above(picture):
-    result = side_by_side([picture, picture], ["a", "b"])
+def test_captions_stand_above(image):
+    result = side_by_side([image, image], ["a", "b"])
     head = result.shape[0] - 60
     assert head > 12 and (result[:head, :80] < 128).any() and (result[:head, -80:] < 128).any()
-    assert (result[head:, :80] == picture).all() and (result[head:, -80:] == picture).all()
+    assert (result[head:, :80] == image).all() and (result[head:, -80:] == image).all()
 
 
-def test_smaller_pictures_are_centred_not_resized(picture):
+def test_smaller_images_are_centred_not_resized(image):
     small = np.zeros((20, 40, 3), np.uint8)
-    result = side_by_side([picture, small])
+    result = side_by_side([image, small])
     assert (result[20:40, -60:-20] == 0).all()
     assert (result[:20, -80:] == 255).all()
 
 
 def test_long_captions_widen_the_columns():
     tiny = np.zeros((4, 4, 3), np.uint8)
-    result = side_by_side([tiny, tiny], ["a long caption for a tiny picture", "b"])
+    result = side_by_side([tiny, tiny], ["a long caption for a tiny image", "b"])
     assert result.shape[1] > 300
     assert (result[:, 0] == 255).all() and (result[:, -1] == 255).all()
 
 
-def test_grid(picture):
-    result = grid([[picture, picture], [picture, 255 - picture]])
-    assert (result[:60, :80] == picture).all() and (result[-60:, -80:] == 255 - picture).all()
+def test_grid(image):
+    result = grid([[image, image], [image, 255 - image]])
+    assert (result[:60, :80] == image).all() and (result[-60:, -80:] == 255 - image).all()
 
 
-def test_grids_of_nothing(picture):
-    for rows in ([], [[]], [[picture], [picture, picture]]):
+def test_invalid_grids(image):
+    for rows in ([], [[]], [[image], [image, image]]):
         with pytest.raises(UsageError, match="equally many"):
             grid(rows)
     with pytest.raises(UsageError, match="one caption"):
-        side_by_side([picture], ["a", "b"])
-    with pytest.raises(UsageError, match="picture"):
-        side_by_side([picture.astype(float)])
+        side_by_side([image], ["a", "b"])
+    with pytest.raises(UsageError, match="image"):
+        side_by_side([image.astype(float)])

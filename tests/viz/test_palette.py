@@ -1,4 +1,4 @@
-"""Palettes, coloured class maps, and what the PNG files hold when read back."""
+"""Palettes, coloured class maps, and the contents of the PNG files."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,30 +31,30 @@ def test_palette_is_distinct_and_leaves_black_to_ignored_pixels(n):
 
 
 def least_distance(palette):
-    """The least distance of two colours in OKLab, with normal vision, protanopia and deuteranopia."""
+    """Return the least distance of two colours in OKLab, with normal vision, protanopia and deuteranopia."""
     return (distances(palette, palette) + 9 * np.eye(len(palette))).min()
 
 
 @pytest.mark.parametrize("palette", [make_palette(16), PALETTE_OF_SAMPLE], ids=["default", "sample"])
-def test_colours_are_told_apart_by_the_colour_blind_too(palette):
+def test_colours_differ_in_red_green_deficient_vision_too(palette):
     assert least_distance(palette) >= 0.10
-    assert distances(palette, np.array([(0, 0, 0)])).min() >= 0.10  # black marks what is ignored
+    assert distances(palette, np.array([(0, 0, 0)])).min() >= 0.10  # black marks ignored pixels
 
 
-def test_further_colours_are_as_far_apart_as_there_is_room():
+def test_further_colours_still_differ():
     assert least_distance(make_palette(20)) > 0.08 and least_distance(make_palette(30)) > 0.06
 
 
-def test_red_and_green_are_nearer_to_the_colour_blind():
+def test_red_and_green_are_nearer_in_red_green_deficient_vision():
     red, green = (np.array([colour]) for colour in ((200, 60, 40), (110, 110, 30)))
     normal = np.linalg.norm(oklab(red) - oklab(green))
     assert distances(red, green)[0, 0] < 0.6 * normal
     np.testing.assert_allclose(oklab(np.array([255, 255, 255])), [1, 0, 0], atol=1e-3)
-    for vision in ("protanopia", "deuteranopia"):  # greys are seen alike by all
+    for vision in ("protanopia", "deuteranopia"):  # greys look the same in every vision
         np.testing.assert_allclose(oklab(np.array([90, 90, 90]), vision), oklab(np.array([90, 90, 90])), atol=2e-3)
 
 
-def test_colours_that_others_have_are_left_out():
+def test_taken_colours_are_left_out():
     taken = make_palette(16)[[0, 5]]
     palette = make_palette(8, taken=taken)
     assert distances(palette, taken).min() >= 0.10 and least_distance(palette) >= 0.10
@@ -64,30 +64,30 @@ def test_colours_that_others_have_are_left_out():
     (("background", "cat"), (0,)), (("_background_", "cat"), (0,)), (("cat", "Background"), (1,)),
     (("void", "cat"), (0,)), (("unlabeled", "cat"), (0,)), (("road", "other"), ()), (("ground", "cat"), ()),
     (("other", "road"), (0,))])
-def test_which_class_is_the_background(classes, ids):
+def test_background_classes(classes, ids):
     assert background_ids(classes) == ids
 
 
-def test_classes_without_a_colour_get_one_that_is_free():
+def test_classes_without_a_colour_get_an_unused_one():
     palette = class_palette(("background", "a", "b", "c"), {1: tuple(make_palette(1)[0])})
     assert tuple(palette[0]) == GREY and (palette[1] == make_palette(1)[0]).all()
     assert least_distance(palette) >= 0.10
 
 
-def test_adding_a_class_recolours_none():
+def test_adding_a_class_changes_no_other_colour():
     assert (make_palette(30)[:7] == make_palette(7)).all()
 
 
 @pytest.mark.parametrize("n", [0, 256])
-def test_palette_of_impossible_size(n):
+def test_palette_of_invalid_size(n):
     with pytest.raises(UsageError):
         make_palette(n)
 
 
 def test_colorize():
-    picture = colorize(CLASS_MAP, PALETTE, ignore_colour=(1, 2, 3))
-    assert picture.dtype == np.uint8
-    assert picture.tolist() == [[[10, 20, 30], [200, 0, 0]], [[0, 200, 0], [1, 2, 3]]]
+    image = colorize(CLASS_MAP, PALETTE, ignore_colour=(1, 2, 3))
+    assert image.dtype == np.uint8
+    assert image.tolist() == [[[10, 20, 30], [200, 0, 0]], [[0, 200, 0], [1, 2, 3]]]
 
 
 def test_colorize_takes_any_integers_and_plain_lists():
@@ -108,7 +108,7 @@ def test_colorize_takes_any_integers_and_plain_lists():
     (np.array([[0]]), [[0, 0, 256]]),
     (np.array([[0]]), np.zeros((0, 3), int)),
 ])
-def test_what_cannot_be_coloured(class_map, palette, tmp_path):
+def test_invalid_class_maps_and_palettes(class_map, palette, tmp_path):
     with pytest.raises(UsageError):
         colorize(class_map, palette)
     with pytest.raises(UsageError):
@@ -116,7 +116,7 @@ def test_what_cannot_be_coloured(class_map, palette, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_class_without_a_colour_is_named():
+def test_the_error_names_the_class_without_a_colour():
     with pytest.raises(UsageError) as caught:
         colorize(np.array([[0, 9, 254]]), PALETTE)
     assert caught.value.received == "values 9, 254"
@@ -140,20 +140,20 @@ def test_color_png_holds_the_ids_and_shows_the_colours(tmp_path):
 
 
 def test_rgb_png_is_lossless(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    save_rgb_png(picture, tmp_path / "x.png")
-    with Image.open(tmp_path / "x.png") as image:
-        assert (np.array(image) == picture).all()
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    save_rgb_png(image, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as saved:
+        assert (np.array(saved) == image).all()
 
 
-@pytest.mark.parametrize("picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8),
-                                     np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-def test_what_is_not_a_picture(picture, tmp_path):
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8),
+                                   np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+def test_invalid_images(image, tmp_path):
     with pytest.raises(UsageError):
-        save_rgb_png(picture, tmp_path / "x.png")
+        save_rgb_png(image, tmp_path / "x.png")
 
 
-def test_an_older_picture_survives_a_failed_write(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "x.png"
     save_id_png(CLASS_MAP, path)
     before = path.read_bytes()

@@ -9,6 +9,7 @@ from typing import List, Tuple
 import numpy as np
 
 from ...errors import DataError, DataNotFoundError
+from ..coco import COCO
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .cocofile import Annotation, parse
 from .shapes import segment
@@ -23,7 +24,7 @@ class COCOtoVOC(Preparation):
     """Where instances overlap, the earlier one in the file counts; images with at most 1000 pixels are left out."""
 
     dataset = "coco"
-    needs = "train2017/, val2017/ and annotations/instances_train2017.json, instances_val2017.json"
+    needs = COCO.prepared_from
     makes = "{train2017,val2017}/ID.jpg and voc_masks/{train2017,val2017}/ID.png (0..20)"
 
     def jobs(self) -> List[Job]:

@@ -6,6 +6,7 @@ from typing import Dict, List
 import numpy as np
 
 from ...errors import DataError
+from ..nyuv2 import NYUv2
 from .base import Job, Preparation, fingerprint, write_png
 from .matlab import Stack, numbers
 
@@ -16,7 +17,7 @@ class NYUv2Mat(Preparation):
     """Pictures are called by their place in the release, from 0001 to 1449, and written without loss."""
 
     dataset = "nyuv2"
-    needs = "nyu_depth_v2_labeled.mat, labels40.mat and splits.mat"
+    needs = NYUv2.prepared_from
     makes = "images/NNNN.png, labels40/NNNN.png (1..40, 0 = unlabelled), train.txt (795), val.txt (654)"
 
     def jobs(self) -> List[Job]:

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import DataError
 from ..base import read_list
 from ..mat import read_mat
+from ..pascalcontext import PascalContext60
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .shapes import segment
 
@@ -29,8 +30,7 @@ class PascalContextAnnotations(Preparation):
     """
 
     dataset = "pascalcontext60"
-    needs = (f"VOC 2010's JPEGImages, and either {_JSON} or Context's trainval/NAME.mat with VOC 2010's "
-             "ImageSets/Main")
+    needs = PascalContext60.prepared_from
     makes = "JPEGImages/, SegmentationClassContext/NAME.png (0..59), ImageSets/SegmentationContext/{train,val}.txt"
 
     def jobs(self) -> List[Job]:

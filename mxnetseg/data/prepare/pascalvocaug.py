@@ -6,6 +6,7 @@ from typing import Dict, List
 
 from ..base import read_list, read_mask
 from ..mat import read_mat_mask
+from ..pascalvocaug import PascalVOCAug
 from .base import Job, Preparation, fingerprint, place, write_png
 
 
@@ -16,8 +17,7 @@ class VOCandSBD(Preparation):
     """
 
     dataset = "pascalvocaug"
-    needs = ("VOC2012 (JPEGImages, SegmentationClass, ImageSets/Segmentation) and SBD (img, cls, train.txt, val.txt: "
-             "benchmark_RELEASE/dataset)")
+    needs = PascalVOCAug.prepared_from
     makes = "img_aug/NAME.jpg, cls_aug/NAME.png (0..20, 255 = seams), train_aug.txt and the other lists"
 
     def jobs(self) -> List[Job]:

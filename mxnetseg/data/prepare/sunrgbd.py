@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import DataError
 from ..base import list_files, read_mask
 from ..mat import read_mat
+from ..sunrgbd import SUNRGBD
 from .base import Job, Preparation, fingerprint, place, write_png
 from .matlab import referred
 
@@ -25,8 +26,7 @@ class SUNRGBDToolbox(Preparation):
     """
 
     dataset = "sunrgbd"
-    needs = ("SUNRGBD/ and SUNRGBDtoolbox/, unpacked side by side; or a folder with train in its name and one with "
-             "test, of pictures img-NNNNNN.jpg, and a folder of masks img-NNNNNN.png")
+    needs = SUNRGBD.prepared_from
     makes = "images/, labels/ (1..37, 0 = unlabelled), train.txt (5285), test.txt (5050)"
     walks = True
 

@@ -1,1 +1,1 @@
-"""The built-in data set of painted street scenes."""
+"""Built-in data set of painted street scenes."""

@@ -1,13 +1,13 @@
-"""Paints street scenes with their label maps: the pictures of the built-in data set.
+"""Painter of street scenes with their label maps, the images of the built-in data set.
 
-A scene is a small world in metres (X to the right of the road's middle, Y up, Z ahead), seen through a
-pinhole camera and painted from far to near, at twice the size: its colour, its class id and its distance.
+A scene is a small world in metres (X to the right of the middle of the road, Y up, Z ahead), seen through a
+pinhole camera. It is painted from far to near at twice the final size: colour, class id and distance of each pixel.
 :func:`paint` is a pure function of its seed and index.
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -17,16 +17,16 @@ from ..base import IGNORE
 
 CLASSES = ("road", "marking", "sidewalk", "building", "vegetation", "sky", "vehicle", "person", "pole")
 ROAD, MARKING, SIDEWALK, BUILDING, VEGETATION, SKY, VEHICLE, PERSON, POLE = range(len(CLASSES))
-PALETTE = np.array([  # apart for the colour-blind too, see viz/vision.py
+PALETTE = np.array([  # distinct in red-green deficient vision too, see viz/vision.py
     (125, 64, 128), (241, 221, 113), (244, 35, 236), (110, 64, 54), (43, 139, 88), (30, 130, 187),
     (0, 19, 159), (238, 33, 16), (251, 150, 0)], np.uint8)
 WEATHERS = ("noon", "dusk", "clear", "night", "rain", "fog", "snow")
 
-_FINE = 2  # painted at twice the size: smooth edges for the image, and boundaries found for the mask
+_FINE = 2  # painted at twice the size, for smooth edges in the image and to find boundaries for the mask
 _FAR = 90.0  # metres, where the street ends
 _CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 20, endpoint=False)) for f in (np.cos, np.sin)], 1)
 
-Color = Sequence[float]
+Color = Sequence[float]  # red, green, blue
 Rng = np.random.Generator
 
 
@@ -36,10 +36,10 @@ class _Light:
 
     Attributes:
         zenith, horizon: colours of the sky.
-        ambient: by what the colours of things are multiplied.
-        haze: colour into which things fade; half of it is reached at ``sight`` metres.
-        clouds: cover of the sky, 0..1.
-        shadow: how much a shadow darkens, 0..1.
+        ambient: factors by which the colours of things are multiplied.
+        haze: colour of distant things; its share is one half at ``sight`` metres.
+        clouds: fraction of the sky that clouds cover, 0..1.
+        shadow: strength of shadows, 0..1.
         lamps: whether street lamps and windows are lit.
         wet, snow: 0..1.
     """
@@ -57,7 +57,7 @@ class _Light:
 
     @property
     def night(self) -> bool:
-        """Whether it is dark but for the lamps."""
+        """Return whether it is dark except for lamps."""
         return self.lamps and max(self.zenith) < .1
 
 
@@ -74,7 +74,7 @@ _LIGHTS = {
 
 @dataclass
 class _Camera:
-    """A pinhole camera over a road that bends as X = curve * Z^2; lengths in metres, ``f`` in fine pixels."""
+    """Pinhole camera over a road that bends as X = curve * Z^2; lengths in metres, ``f`` in fine pixels."""
 
     f: float
     cx: float
@@ -84,15 +84,15 @@ class _Camera:
     curve: float
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(n, 3) of X, Y, Z -> (n, 2) fine pixels; points behind the camera are brought before it."""
+        """Project points (n, 3), X, Y, Z, to (n, 2) fine pixels; a Z below 0.5 counts as 0.5."""
         points = np.asarray(points, np.float64).reshape(-1, 3)
         z = np.maximum(points[:, 2], 0.5)
         x = points[:, 0] + self.curve * z * z - self.offset
         y = self.height - points[:, 1]
         return np.stack([self.cx + self.f * x / z, self.horizon + self.f * y / z], 1)
 
-    def ground(self, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
-        """X (height, width), Z (height, 1) of the ground seen by each pixel; Z is inf above the horizon."""
+    def ground(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ground that each pixel sees: X (height, width), Z (height, 1); Z is inf above the horizon."""
         rows = np.arange(height, dtype=np.float32)[:, None] + 0.5 - self.horizon
         z = np.where(rows > 0.5, self.f * self.height / np.maximum(rows, 0.5), np.inf).astype(np.float32)
         near = np.minimum(z, 1e3)  # so that X stays finite
@@ -101,22 +101,22 @@ class _Camera:
 
 
 class _Canvas:
-    """Colour (float, 0..1), class id and distance of every fine pixel, all painted at once."""
+    """Colour (float, 0..1), class id and distance of every fine pixel, painted together."""
 
     def __init__(self, height: int, width: int, camera: _Camera, light: _Light):
         self.color = np.zeros((height, width, 3), np.float32)
         self.ids = np.full((height, width), SKY, np.uint8)
         self.depth = np.full((height, width), 1e4, np.float32)
         self.camera, self.light = camera, light
-        self.glows: List[Tuple[float, float, float, float, Color]] = []  # x, y, depth, radius, colour
+        self.glows: list[tuple[float, float, float, float, Color]] = []  # x, y, depth, radius, colour
 
     def lit(self, color: Color, shade: float = 1.0) -> np.ndarray:
-        """A thing's own colour as it looks in this light."""
+        """Return a colour as it looks in this light."""
         return np.asarray(color, np.float32) * np.asarray(self.light.ambient, np.float32) * shade
 
     def shape(self, points: np.ndarray, color: Color, label: int, depth: float, *, shade: float = 1.0,
               glows: bool = False) -> None:
-        """Fill a polygon given in fine pixels; one that glows keeps its colour at night."""
+        """Fill a polygon given in fine pixels; a glowing one keeps its colour at night."""
         corners = np.round(np.clip(points, -9000, 9000) * 8).astype(np.int32)
         value = np.asarray(color) * shade if glows else self.lit(color, shade)
         cv2.fillPoly(self.color, [corners], [float(v) for v in value], shift=3)
@@ -137,18 +137,18 @@ class _Canvas:
 
     def limb(self, a: np.ndarray, b: np.ndarray, radius: float, color: Color, label: int, depth: float, *,
              shade: float = 1.0) -> None:
-        """A rounded bar from ``a`` to ``b``, in fine pixels."""
+        """Draw a rounded bar from ``a`` to ``b``, in fine pixels."""
         along = np.arctan2(b[1] - a[1], b[0] - a[0])
         t = np.linspace(np.pi / 2, 3 * np.pi / 2, 7)
         ring = np.stack([np.cos(t + along), np.sin(t + along)], 1) * radius
         self.shape(np.concatenate([a + ring, b - ring]), color, label, depth, shade=shade)
 
-    def wall(self, texture: np.ndarray, corners: np.ndarray, label: int, depths: Tuple[float, float]) -> None:
-        """Stretch a texture, already lit, over four points in fine pixels.
+    def wall(self, texture: np.ndarray, corners: np.ndarray, label: int, depths: tuple[float, float]) -> None:
+        """Stretch a texture with its light over four points in fine pixels.
 
         Args:
             texture: float32 (h, w, 3).
-            corners: (4, 2): where its top left, top right, bottom right and bottom left corners go.
+            corners: (4, 2), the positions of its top left, top right, bottom right and bottom left corners.
             depths: distances of its left and right edges.
         """
         height, width = self.ids.shape
@@ -158,7 +158,7 @@ class _Canvas:
             return
         size = max(np.linalg.norm(corners[3] - corners[0]), np.linalg.norm(corners[2] - corners[1]))
         shrink = max(size, 2) / texture.shape[0]
-        if shrink < 0.6:  # far away: average the texture down first, or its windows would flicker
+        if shrink < 0.6:  # far away: shrink the texture first, which averages its pixels and prevents aliasing
             small = max(int(texture.shape[1] * shrink), 2), int(texture.shape[0] * shrink)
             texture = cv2.resize(texture, small, interpolation=cv2.INTER_AREA)
         h, w = texture.shape[:2]
@@ -173,11 +173,11 @@ class _Canvas:
         window = slice(low[1], high[1]), slice(low[0], high[0])
         self.color[window][inside] = stretched[inside]
         self.ids[window][inside] = label
-        # along a wall, 1 / depth is linear in the picture
+        # along a wall, 1 / depth is linear in the image
         a, b = 1 / max(depths[0], 0.5), 1 / max(depths[1], 0.5)
         left, right = corners[0, 0] - low[0], corners[1, 0] - low[0]
-        share = (np.arange(w, dtype=np.float32) - left) / (right - left if abs(right - left) > 1 else 1.0)
-        row = 1 / (a + (b - a) * share.clip(0, 1))
+        along = (np.arange(w, dtype=np.float32) - left) / (right - left if abs(right - left) > 1 else 1.0)
+        row = 1 / (a + (b - a) * along.clip(0, 1))
         self.depth[window][inside] = np.broadcast_to(row, (h, w))[inside]
 
     def shade_ground(self, points: Sequence[Sequence[float]], strength: float, blur: int = 5) -> None:
@@ -194,13 +194,13 @@ class _Canvas:
         self.color[top:bottom, left:right] *= (1 - cv2.blur(mask, (blur, blur)))[..., None]
 
     def glow(self, x: float, y: float, depth: float, radius: float, color: Color) -> None:
-        """Remember a light at (x, y); it shines at the end, unless something nearer hides it."""
+        """Add a light at (x, y), painted at the end unless something nearer hides it."""
         self.glows.append((x, y, depth, radius, color))
 
 
 @dataclass
 class _Scene:
-    """What one picture is made of. ``things`` are painted from far to near: (distance, painter)."""
+    """Parts of one image. ``things`` are painted from far to near: (distance, painter)."""
 
     rng: Rng
     canvas: _Canvas
@@ -208,26 +208,26 @@ class _Scene:
     road: float  # half width, metres
     pavement: float  # |X| of the outer edge of the sidewalks
     noise: np.ndarray  # float32, periodic, mean 0, about -1..1
-    things: List[Tuple[float, Callable[[], None]]] = field(default_factory=list)
-    lamps: List[Tuple[float, float]] = field(default_factory=list)  # X, Z
+    things: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    lamps: list[tuple[float, float]] = field(default_factory=list)  # X, Z
 
     def add(self, distance: float, painter: Callable[..., None], *args: float) -> None:
-        """Put a thing into the scene: ``painter(scene, *args)``, when its turn comes."""
+        """Add a thing at a distance, painted by ``painter(scene, *args)``."""
         self.things.append((distance, lambda: painter(self, *args)))
 
 
 def paint(seed: int, index: int, *, width: int = 288, height: int = 192,
-          weather: Optional[str] = None) -> Tuple[np.ndarray, np.ndarray]:
+          weather: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Paint scene ``index`` of the series ``seed``.
 
     Args:
-        seed, index: not negative; together they determine the picture.
+        seed, index: not negative; together they determine the image.
         width, height: pixels.
-        weather: one of ``WEATHERS``; by default they take turns with the index.
+        weather: one of ``WEATHERS``; by default they alternate with the index.
 
     Returns:
         image, uint8 (height, width, 3) RGB; mask, uint8 (height, width), ids of ``CLASSES``, and IGNORE on
-        the boundaries between classes and on the bonnet of the car from which one looks.
+        the boundaries between classes and on the bonnet of the camera's car.
 
     Raises:
         UnknownNameError: no such weather.
@@ -257,7 +257,7 @@ def paint(seed: int, index: int, *, width: int = 288, height: int = 192,
 
 
 def _plan(scene: _Scene) -> None:
-    """Decide what stands where."""
+    """Draw the places of all things."""
     rng, road, pavement = scene.rng, scene.road, scene.pavement
     busy = rng.uniform(.5, 1.0)
     for side in (-1, 1):
@@ -298,7 +298,7 @@ def _plan(scene: _Scene) -> None:
         if rng.random() < .75:
             at = rng.uniform(least, 30)
             scene.add(at, _car, lane * road * .42, at, lane)
-    for _ in range(rng.integers(0, 3)):  # somebody crosses
+    for _ in range(rng.integers(0, 3)):  # people who cross the road
         at = rng.uniform(5.0, 10)
         scene.add(at, _person, rng.uniform(-road, road) * .8, at)
 
@@ -322,8 +322,8 @@ def _sky(scene: _Scene) -> None:
     canvas, light, rng = scene.canvas, scene.light, scene.rng
     height, width = canvas.ids.shape
     top = max(int(canvas.camera.horizon) + 2, 1)
-    share = (np.linspace(0, 1, top, dtype=np.float32) ** 1.6)[:, None, None]
-    sky = np.float32(light.zenith) * (1 - share) + np.float32(light.horizon) * share
+    height_share = (np.linspace(0, 1, top, dtype=np.float32) ** 1.6)[:, None, None]
+    sky = np.float32(light.zenith) * (1 - height_share) + np.float32(light.horizon) * height_share
     sky = np.repeat(sky, width, 1)
     # clouds: noise stretched sideways, and ever flatter towards the horizon
     rows = 60 / (1.15 - np.linspace(0, 1, top, dtype=np.float32))[:, None] + rng.uniform(0, 256)
@@ -334,7 +334,7 @@ def _sky(scene: _Scene) -> None:
     cloud = np.clip(np.float32(light.horizon) * 1.06 + .04, 0, 1) if not light.lamps else \
         np.float32(light.horizon) * .55 + np.float32(light.zenith) * .6
     sky = sky * (1 - cover) + cloud * cover
-    if light.night:  # stars, and now and then a moon
+    if light.night:  # stars, and in some images a moon
         stars = rng.integers((0, 0), (top, width), (int(top * width / 1500), 2))
         sky[stars[:, 0], stars[:, 1]] += rng.uniform(.1, .8, (len(stars), 1)).astype(np.float32)
         if rng.random() < .6:
@@ -389,7 +389,7 @@ def _ground(scene: _Scene) -> None:
     if light.snow:
         depth = light.snow * np.clip(np.where(side < scene.road, .52 + .5 * coarse - .45 * tracks,
                                               .85 + .3 * coarse), 0, 1)
-        depth[painted] *= .25  # else nobody could tell where the paint is
+        depth[painted] *= .25  # otherwise the paint would be invisible
         depth = depth[..., None]
         color = color * (1 - depth) + np.float32([.93, .95, .98]) * depth
     color *= np.float32(light.ambient)
@@ -410,7 +410,7 @@ def _ground(scene: _Scene) -> None:
 
 
 def _markings(scene: _Scene, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Where the road is painted, at the ground points (X, Z): bool."""
+    """Return the ground points (X, Z) on which the road is painted: bool."""
     rng, road = scene.rng, scene.road
     half = rng.uniform(.16, .22)
     phase, period = rng.uniform(0, 6), rng.uniform(4.5, 7)
@@ -428,7 +428,7 @@ def _markings(scene: _Scene, x: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _skyline(scene: _Scene) -> None:
-    """What stands where the street ends: trees or houses, small and hazy."""
+    """Paint the end of the street: trees or houses, small and hazy."""
     canvas, rng = scene.canvas, scene.rng
     width = canvas.ids.shape[1]
     base = canvas.camera.horizon + 3
@@ -463,7 +463,7 @@ def _house(scene: _Scene, side: int, near: float, far: float) -> None:
     texture = _facade(scene, far - near, tall, tone)
     if side > 0:
         texture = texture[:, ::-1]
-    ends = (far, near) if side > 0 else (near, far)  # from the left of the picture to the right
+    ends = (far, near) if side > 0 else (near, far)  # from left to right in the image
     # the gable, which faces the camera, then the front along the street
     roof = rng.uniform(0, 2.4) if rng.random() < .5 else 0.0
     x0, x1 = side * front, side * (front + deep)
@@ -480,7 +480,7 @@ def _house(scene: _Scene, side: int, near: float, far: float) -> None:
 
 
 def _facade(scene: _Scene, length: float, tall: float, tone: np.ndarray) -> np.ndarray:
-    """The front of a house, lit: float32 (h, w, 3), 20 pixels to the metre."""
+    """Paint the front of a house with its light: float32 (h, w, 3), 20 pixels per metre."""
     rng, canvas, light = scene.rng, scene.canvas, scene.light
     unit = 20
     h, w = int(tall * unit), int(length * unit)
@@ -493,14 +493,14 @@ def _facade(scene: _Scene, length: float, tall: float, tone: np.ndarray) -> np.n
     frame = canvas.lit((.86, .85, .82) if rng.random() < .6 else (.25, .23, .22))
     dark, warm = canvas.lit((.20, .26, .33)), np.float32([1.0, .80, .45])
     glass_sky = canvas.lit(np.float32(light.horizon) * .55 + .05)
-    lit_share = .5 if light.lamps else .03
+    lit_fraction = .5 if light.lamps else .03
     shop = rng.random() < .45
     for row, bottom in enumerate(range(h, storey // 2, -storey)):
         for left in range(bay // 2 - ww // 2, w - ww, bay):
             top = bottom - storey // 5 - wh
             if top < 3 or left < 2 or (row == 0 and shop):
                 continue
-            pane = warm * rng.uniform(.6, 1.05) if rng.random() < lit_share else \
+            pane = warm * rng.uniform(.6, 1.05) if rng.random() < lit_fraction else \
                 (dark if rng.random() < .6 else glass_sky)
             face[top - 2:top + wh + 2, left - 2:left + ww + 2] = frame
             face[top:top + wh, left:left + ww] = pane
@@ -524,7 +524,7 @@ def _facade(scene: _Scene, length: float, tall: float, tone: np.ndarray) -> np.n
 
 
 def _hedge(scene: _Scene, side: int, near: float, far: float) -> None:
-    """Bushes behind the sidewalk."""
+    """Paint bushes beyond the sidewalk."""
     rng, canvas = scene.rng, scene.canvas
     tone = np.float32([.20, .33, .13]) * rng.uniform(.8, 1.3)
     z = far
@@ -558,8 +558,8 @@ def _tree(scene: _Scene, x: float, z: float, tall: float) -> None:
                     _snowy(scene, tone, .5 * (dy < 0)), VEGETATION, z, shade=shade)
 
 
-def _snowy(scene: _Scene, tone: np.ndarray, share: float) -> np.ndarray:
-    cover = share * scene.light.snow
+def _snowy(scene: _Scene, tone: np.ndarray, most: float) -> np.ndarray:
+    cover = most * scene.light.snow
     return tone * (1 - cover) + np.float32([.9, .92, .95]) * cover
 
 
@@ -585,28 +585,28 @@ def _lamp(scene: _Scene, side: int, x: float, z: float) -> None:
 
 
 def _sign(scene: _Scene, x: float, z: float) -> None:
-    """A traffic sign or a traffic light on its post."""
+    """Paint a traffic sign or a traffic light on its post."""
     rng, canvas = scene.rng, scene.canvas
     unit = canvas.camera.f / z
     tall = rng.uniform(2.3, 3.0)
     foot, head = canvas.camera.project([(x, 0, z), (x, tall, z)])
     canvas.limb(foot, head, unit * .12, (.52, .53, .54), POLE, z)
-    kind, r = rng.integers(4), unit * rng.uniform(.5, .65)
+    sign, r = rng.integers(4), unit * rng.uniform(.5, .65)
     white, red, blue = (.92, .92, .92), (.80, .10, .12), (.10, .28, .66)
-    night = scene.light.lamps  # signs throw headlights back
+    night = scene.light.lamps  # signs reflect headlights
     shade = .75 if night else 1.0
-    if kind == 0:  # no entry, or a limit
+    if sign == 0:  # no entry, or a limit
         canvas.disk(*head, r, r, red, POLE, z, glows=night, shade=shade)
         if rng.random() < .5:
             canvas.disk(*head, r * .72, r * .72, white, POLE, z, glows=night, shade=shade)
         else:
             bar = np.array([(-.7, -.18), (.7, -.18), (.7, .18), (-.7, .18)])
             canvas.shape(head + bar * r, white, POLE, z, glows=night, shade=shade)
-    elif kind == 1:  # a warning
+    elif sign == 1:  # a warning
         triangle = np.array([(0, -1.1), (1.05, .75), (-1.05, .75)])
         canvas.shape(head + triangle * r, red, POLE, z, glows=night, shade=shade)
         canvas.shape(head + triangle * r * .6, white, POLE, z, glows=night, shade=shade)
-    elif kind == 2:  # parking, or a crossing
+    elif sign == 2:  # parking, or a crossing
         square = np.array([(-.85, -.85), (.85, -.85), (.85, .85), (-.85, .85)])
         canvas.shape(head + square * r, blue, POLE, z, glows=night, shade=shade)
         canvas.shape(head + square * r * (.25, .6), white, POLE, z, glows=night, shade=shade)
@@ -638,10 +638,10 @@ _PAINTS = ((.70, .10, .10), (.12, .22, .55), (.10, .38, .28), (.85, .65, .12), (
 
 
 def _car(scene: _Scene, x: float, z: float, heading: int) -> None:
-    """A vehicle whose near end is at ``z``; heading 1 goes away from the camera, -1 comes towards it."""
+    """Paint a vehicle whose near end is at ``z``; heading 1 drives away from the camera, -1 towards it."""
     rng, canvas = scene.rng, scene.canvas
-    kind = ("saloon", "hatchback", "van")[rng.choice(3, p=(.45, .37, .18))]
-    wide, outline, glass, *axles = _BODIES[kind]
+    body = ("saloon", "hatchback", "van")[rng.choice(3, p=(.45, .37, .18))]
+    wide, outline, glass, *axles = _BODIES[body]
     tone = np.float32([rng.uniform(.12, .9)] * 3)
     if rng.random() < .55:
         tone = np.float32(_PAINTS[rng.integers(len(_PAINTS))]) * rng.uniform(.8, 1.1)
@@ -654,15 +654,15 @@ def _car(scene: _Scene, x: float, z: float, heading: int) -> None:
     left, right = x - wide / 2, x + wide / 2
     canvas.shade_ground([(left - .15, 0, z - .2), (right + .15, 0, z - .2), (right + .15, 0, z + length),
                          (left - .15, 0, z + length)], .55)
-    faces: List[Tuple[float, list, Color, float]] = []
+    faces: list[tuple[float, list, Color, float]] = []
     for k, ((s0, y0), (s1, y1)) in enumerate(zip(outline, outline[1:])):
         flat = abs(s1 - s0) > abs(y1 - y0)
         quad = [(left, y0, at(s0)), (right, y0, at(s0)), (right, y1, at(s1)), (left, y1, at(s1))]
         faces.append(((at(s0) + at(s1)) / 2, quad, tone, 1.12 if flat else .92))
         if k in glass:
-            inner = .12
-            pane = [(left + inner, y0 + .04 * (y1 > y0), at(s0)), (right - inner, y0, at(s0)),
-                    (right - inner * 1.6, y1 - .05 * (y1 > y0), at(s1)), (left + inner * 1.6, y1, at(s1))]
+            post = .12
+            pane = [(left + post, y0 + .04 * (y1 > y0), at(s0)), (right - post, y0, at(s0)),
+                    (right - post * 1.6, y1 - .05 * (y1 > y0), at(s1)), (left + post * 1.6, y1, at(s1))]
             faces.append(((at(s0) + at(s1)) / 2 - .01, pane, window, 1.0))
     edge = left if x > canvas.camera.offset else right
     faces.append((z + length / 2, [(edge, y, at(s)) for s, y in outline], tone, .74))
@@ -683,7 +683,7 @@ def _car(scene: _Scene, x: float, z: float, heading: int) -> None:
 
 
 def _car_end(scene: _Scene, left: float, right: float, z: float, heading: int) -> None:
-    """Lights, number plate and tyres of the end that faces the camera."""
+    """Paint lights, number plate and tyres of the end that faces the camera."""
     canvas, night = scene.canvas, scene.light.lamps
     near = z - .02
     color = (.75, .06, .05) if heading > 0 else (.95, .93, .85)
@@ -752,18 +752,18 @@ def _person(scene: _Scene, x: float, z: float) -> None:
 
 
 def _air(scene: _Scene) -> None:
-    """Haze with the distance; a wet road mirrors what stands above it."""
+    """Add haze that grows with the distance, and reflections on a wet road."""
     canvas, light = scene.canvas, scene.light
-    share = (1 - np.exp2(-canvas.depth / light.sight))[..., None]
-    share[canvas.ids == SKY] = 0
-    canvas.color += (np.float32(light.haze) - canvas.color) * share
+    haze = (1 - np.exp2(-canvas.depth / light.sight))[..., None]
+    haze[canvas.ids == SKY] = 0
+    canvas.color += (np.float32(light.haze) - canvas.color) * haze
     if light.wet:
         height = canvas.ids.shape[0]
         rows = np.clip(2 * canvas.camera.horizon - np.arange(height) * 1.0, 0, height - 1).astype(int)
-        mirror = cv2.blur(canvas.color[rows], (5, 25))
+        reflection = cv2.blur(canvas.color[rows], (5, 25))
         wet = np.isin(canvas.ids, (ROAD, MARKING, SIDEWALK)) * light.wet
         wet = (wet * np.float32([.55])).astype(np.float32)[..., None]
-        canvas.color += (mirror - canvas.color * .95) * wet
+        canvas.color += (reflection - canvas.color * .95) * wet
 
 
 def _lights(scene: _Scene) -> None:
@@ -783,22 +783,22 @@ def _lights(scene: _Scene) -> None:
 
 
 def _bonnet(scene: _Scene) -> None:
-    """The bonnet of the car from which one looks: part of the picture, but of no class."""
+    """Paint the bonnet of the camera's car, which belongs to no class."""
     canvas, rng = scene.canvas, scene.rng
     height, width = canvas.ids.shape
     t = np.linspace(np.pi, 2 * np.pi, 40)
     tone, high = canvas.lit(rng.uniform(.08, .5, 3)), height * rng.uniform(.07, .12)
     for k in range(6):  # a dark rim, and a sheen towards the middle
-        share = 1 - k * .09
-        x, y = width / 2 + np.cos(t) * width * .62 * share, height + 4 + np.sin(t) * high * share
+        size = 1 - k * .09
+        x, y = width / 2 + np.cos(t) * width * .62 * size, height + 4 + np.sin(t) * high * size
         shape = np.stack([x, y], 1)
         value = [float(v) for v in tone * (.55 + .16 * k)]
         cv2.fillPoly(canvas.color, [shape.astype(np.int32)], value)
         cv2.fillPoly(canvas.ids, [shape.astype(np.int32)], IGNORE)
 
 
-def _finish(scene: _Scene) -> Tuple[np.ndarray, np.ndarray]:
-    """Fall of rain or snow, lens and sensor; then from fine pixels to pixels."""
+def _finish(scene: _Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce fine pixels to pixels; add rain or snow and the effects of lens and sensor."""
     canvas, rng, light = scene.canvas, scene.rng, scene.light
     height, width = canvas.ids.shape
     image = cv2.resize(canvas.color, (width // _FINE, height // _FINE), interpolation=cv2.INTER_AREA)

@@ -102,7 +102,7 @@ def test_grey_masks_of_ids_stay_so_where_no_class_is_grey(painted, tmp_path):
 def test_an_unknown_colour_is_listed_ready_to_paste(painted, tmp_path, text):
     source, _ = painted
     text(source / "classes.txt", *CLASSES[:2])
-    with pytest.raises(DataError, match="no class's") as error:
+    with pytest.raises(DataError, match="belong to no class") as error:
         prepare("colours", source, tmp_path / "out")
     assert "#0000ff" in error.value.received and "class0 #0000ff" in error.value.fix
 

@@ -161,7 +161,7 @@ def test_every_preparation_is_declared(name):
 
 def test_every_data_set_that_is_to_be_prepared_can_be():
     """The message of a missing data set names the command by the data set's name."""
-    asked = {name for name in DATASETS.names() if get_dataset_class(name).prepared}
+    asked = {name for name in DATASETS.names() if get_dataset_class(name).prepared_by}
     assert asked and all(PREPARATIONS.get(name).dataset in (name, "pascalcontext60") for name in asked)
 
 

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""Drawing of the confusion matrix."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +12,7 @@ CLASSES = ["road", "car", "sky"]
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """Draws a matrix and returns Matplotlib's axes of it."""
+    """Return a function that draws a matrix and returns its Matplotlib axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figures = []
@@ -34,12 +34,12 @@ def test_rows_are_percentages_of_the_true_class(drawn):
     assert values.filled(-1).tolist() == [[90, 10, 0], [-1, -1, -1], [25, 25, 50]]
 
 
-def test_cells_carry_numbers_at_their_places(drawn):
+def test_cells_show_their_numbers(drawn):
     texts = {tuple(map(int, text.get_position())): text.get_text() for text in drawn(COUNTS, CLASSES).texts}
     assert texts == {(0, 0): "90", (1, 0): "10", (0, 2): "25", (1, 2): "25", (2, 2): "50"}
 
 
-def test_axes_carry_the_names(drawn):
+def test_axes_show_the_names(drawn):
     axis = drawn(COUNTS, CLASSES)
     for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
         assert [label.get_text() for label in labels] == CLASSES
@@ -53,7 +53,7 @@ def test_many_classes_get_a_scale_instead_of_numbers(drawn):
 
 
 @pytest.mark.parametrize("n", [1, 3, 60])
-def test_the_file_is_a_picture_that_grows_with_the_classes(n, tmp_path):
+def test_the_file_is_an_image_that_grows_with_the_classes(n, tmp_path):
     path = tmp_path / "confusion.png"
     confusion(np.ones((n, n), int), ["a rather long class name"] * n, path, title="fcn_resnet18")
     with Image.open(path) as image:
@@ -63,7 +63,7 @@ def test_the_file_is_a_picture_that_grows_with_the_classes(n, tmp_path):
 
 @pytest.mark.parametrize("counts, classes", [
     (COUNTS, CLASSES[:2]), (COUNTS[:2], CLASSES), (np.zeros((0, 0)), [])])
-def test_what_is_no_confusion_matrix(counts, classes, tmp_path):
+def test_invalid_confusion_matrices(counts, classes, tmp_path):
     with pytest.raises(UsageError):
         confusion(counts, classes, tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
