@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-quick matrix clean
+.PHONY: help demo test test-all lint docs bench bench-quick matrix clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -22,6 +22,14 @@ test-all: $(READY)  ## run all tests
 
 lint: $(READY)  ## check the style
 	$(VENV)/bin/ruff check .
+
+docs: $(VENV)-docs/.ready  ## build the documentation into site/
+	$(VENV)-docs/bin/mkdocs build --strict --quiet
+
+$(VENV)-docs/.ready: requirements-docs.txt | $(READY)
+	$(VENV)/bin/python -m venv --clear $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 BENCH := mxnetseg benchmark --do all --torch $(VENV)-bench/bin/python --json $(VENV)-bench/report
 bench: $(READY) $(VENV)-bench/.ready  ## speed beside GluonCV, MXNetSeg's way and PyTorch (an hour)
