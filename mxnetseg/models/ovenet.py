@@ -52,13 +52,13 @@ class OVeNet(SegModel):
                  norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         if not 0 < max_offset <= 2:
             raise ConfigError("max_offset must be > 0 and <= 2, the size of the map", where="model.options.max_offset",
-                              received=max_offset, fix="for example 0.5, the paper's value")
+                              received=max_offset, fix="for example 0.5, the default")
         if not isinstance(refinements, int) or refinements < 0:
             raise ConfigError("refinements must be an integer >= 0", where="model.options.refinements",
                               received=refinements, fix="0 for no refinement, or a small number such as 2")
         if confidence_weight < 0:
             raise ConfigError("confidence_weight must be >= 0", where="model.options.confidence_weight",
-                              received=confidence_weight, fix="1, as in the original")
+                              received=confidence_weight, fix="for example 1, the default")
 
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(HRNetV2(width=width, branch_stage=branch_stage, **norm), nclass)
