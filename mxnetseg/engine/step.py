@@ -19,7 +19,7 @@ from ..graph.dilated import wide_convolutions, without_zeros_in_training
 from ..graph.graph import Graph
 from ..graph.precision import to_half
 from ..graph.shape_cache import compile_outermost
-from ..losses import Part
+from ..losses import LossSum
 from ..nn.blocks import InputStep
 from .parallel import forward, needs_lockstep
 
@@ -97,10 +97,10 @@ class TrainingGraph:
         parts = self._step.loss([network[i] for i in range(len(network.list_outputs()))], self._inputs[1])
         return mx.sym.Group([number for part in parts for number in part])
 
-    def __call__(self, shares) -> List[List[Part]]:
+    def __call__(self, shares) -> List[List[LossSum]]:
         """The parts of each (images, labels), one a context, recorded if the caller records."""
         parts = forward(lambda pair: self._run(*pair), shares, in_step=self.lockstep)
-        return [[Part(*part) for part in one] for one in parts]
+        return [[LossSum(*part) for part in one] for one in parts]
 
     def _run(self, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> List[Sequence[mx.nd.NDArray]]:
         if self.lockstep:

@@ -245,7 +245,7 @@ class Trainer:
             return self._turn(batch[0])
         self.net.collect_params().zero_grad()
         divisors = self._divisors([labels for shares in batch for _, labels in shares])
-        return mx.nd.add_n(*[self._turn(shares, turns=len(batch), divisors=divisors) for shares in batch])
+        return mx.nd.add_n(*[self._turn(shares, micro_batches=len(batch), divisors=divisors) for shares in batch])
 
     def _turn(self, shares, **of_batch) -> mx.nd.NDArray:
         with autograd.record():
@@ -424,7 +424,7 @@ class Trainer:
         config = self.config.loss
         shares = len(self.contexts) * self.config.train.accumulate
         mining = config.ohem and Mining.of(config.ohem.form, thresh=config.ohem.thresh,
-                                           min_kept=config.ohem.min_kept).share(shares)
+                                           min_kept=config.ohem.min_kept).with_quota(shares)
         loss = self.net.loss(aux_weight=config.aux_weight, class_weights=config.class_weights,
                              label_smoothing=config.label_smoothing, mining=mining, ce=config.ce, focal=config.focal,
                              focal_gamma=config.focal_gamma, dice=config.dice, lovasz=config.lovasz)

@@ -3,19 +3,20 @@ from __future__ import annotations
 
 from mxnet.gluon import HybridBlock
 
-_SURE = 0.8  # probability of a boundary from which on BoundaryAware looks at a pixel
+_THRESHOLD = 0.8  # BoundaryAware keeps the pixels with a higher probability of a boundary
 
 
 class BoundaryLoss(HybridBlock):
-    """Logistic loss that balances boundary pixels and all others by their number: l1 of equation 5.
+    """Logistic loss that balances boundary pixels and other pixels by their numbers: l1 of equation 5.
 
-    With m of n pixels on a boundary, a boundary pixel weighs (n - m) / n and another one m / n; the mean is over all
-    pixels of the batch, as in the authors' code. The loss finds the boundaries in the label: see :func:`boundaries`.
+    If m of n pixels lie on a boundary, a boundary pixel has weight (n - m) / n and any other pixel m / n. The mean is
+    over all pixels of the batch, as in the authors' code. The boundaries follow from the label, see
+    :func:`boundaries`.
 
-    logits: (N, 1, H, W); label: (N, H, W) -> two (1,) tensors, a sum and its divisor.
+    logits: (N, 1, H, W), label: (N, H, W) -> two (1,) tensors, a sum and its divisor.
 
     Args:
-        ignore: the label that does not count.
+        ignore: label of the ignored pixels.
     """
 
     def __init__(self, *, ignore: int = 255):
@@ -27,14 +28,14 @@ class BoundaryLoss(HybridBlock):
 
 
 class BoundaryAware(HybridBlock):
-    """A loss over the pixels that the network itself takes for a boundary: l3 of equation 5.
+    """Loss over the pixels that the network predicts to be a boundary: l3 of equation 5.
 
-    logits: (N, C, H, W), boundary: (N, 1, H, W) logits, label: (N, H, W) -> what ``loss`` returns for the pixels with a
-    probability of a boundary above 0.8. The boundary's logits get no gradient. (0, 0) where there is no such pixel.
+    logits: (N, C, H, W), boundary: (N, 1, H, W) logits, label: (N, H, W) -> (sum, divisor) of ``loss`` over the pixels
+    whose probability of a boundary is above 0.8; (0, 0) if there is none. The boundary's logits get no gradient.
 
     Args:
         loss: ``loss(logits, label)``, which ignores the label ``ignore``.
-        ignore: the label that does not count.
+        ignore: label of the ignored pixels.
     """
 
     def __init__(self, loss: HybridBlock, *, ignore: int = 255):
@@ -43,7 +44,7 @@ class BoundaryAware(HybridBlock):
         self.loss = loss
 
     def hybrid_forward(self, F, logits, boundary, label):
-        is_near = F.sigmoid(F.cast(F.BlockGrad(boundary), "float32")) > _SURE
+        is_near = F.sigmoid(F.cast(F.BlockGrad(boundary), "float32")) > _THRESHOLD
         label = F.cast(label, "float32")
         is_near = F.reshape(is_near, (0, -3, -2))  # (N, H, W)
         return self.loss(logits, F.where(is_near, label, self._ignore * F.ones_like(label)))
@@ -59,23 +60,23 @@ def balanced_logistic(F, logits, edge):
     """
     logits = F.cast(logits, "float32")
     count, edges = F.sum(F.ones_like(edge)), F.sum(edge)
-    part = F.reshape(F.broadcast_div(edges, count), (1, 1, 1, 1))
-    weight = F.broadcast_mul(edge, 1 - part) + F.broadcast_mul(1 - edge, part)
+    edge_fraction = F.reshape(F.broadcast_div(edges, count), (1, 1, 1, 1))
+    weight = F.broadcast_mul(edge, 1 - edge_fraction) + F.broadcast_mul(1 - edge, edge_fraction)
     # log(1 + exp(z)) - z y, without overflow
     logistic = F.relu(logits) - logits * edge + F.log1p(F.exp(-F.abs(logits)))
     return F.sum(weight * logistic), count
 
 
 def boundaries(F, label, *, ignore: int = 255):
-    """Find the labelled pixels within two pixels of another class.
+    """Return the labelled pixels within two pixels of another class.
 
-    The authors' code finds edges with Canny's operator on the whole image and widens them to four pixels; so wide are
-    these. Unlike there, the border to unlabelled pixels is no boundary: it would be one around every padded crop.
+    The authors' code detects edges with Canny's operator on the whole label and widens them to four pixels, the same
+    width as here. Unlike there, the border to unlabelled pixels is not a boundary, because every padded crop has one.
 
     Args:
         F: ``mxnet.nd`` or ``mxnet.sym``.
         label: (N, H, W), any type.
-        ignore: the label that does not count.
+        ignore: label of the ignored pixels.
 
     Returns:
         (N, 1, H, W) float32, 1 on a boundary, else 0.

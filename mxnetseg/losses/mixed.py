@@ -1,7 +1,8 @@
-"""Several weighted losses on a network's outputs, averaged over all devices together."""
+"""Weighted sums of losses on a network's outputs, averaged over the batches of all devices."""
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from mxnet import autograd
 from mxnet import ndarray as nd
@@ -11,52 +12,54 @@ from .cross_entropy import CrossEntropy
 
 
 class Blend:
-    """Several losses on the same outputs, each with a mean of its own; stands for one loss in a :class:`Term`.
+    """Weighted sum of losses on the same outputs, each with its own mean; takes the place of a loss in a :class:`Term`.
 
     Args:
         losses: pairs (weight, loss).
     """
 
-    def __init__(self, losses: Sequence[Tuple[float, HybridBlock]]):
+    def __init__(self, losses: Sequence[tuple[float, HybridBlock]]):
         self.losses = tuple(losses)
 
-    def unmined(self, *, mean_over: str = "weights") -> "Blend":
-        """The same without mining, for outputs that a paper trains on every pixel.
+    def unmined(self, *, mean_over: str = "weights") -> Blend:
+        """Return the same losses without mining, for outputs that a paper trains on every pixel.
 
         Args:
-            mean_over: what the cross-entropy is divided by, see :class:`~mxnetseg.losses.CrossEntropy`.
+            mean_over: divisor of the cross-entropy, see :class:`~mxnetseg.losses.CrossEntropy`.
         """
         return Blend([(weight, loss.unmined(mean_over=mean_over) if isinstance(loss, CrossEntropy) else loss)
                       for weight, loss in self.losses])
 
 
 class Term(NamedTuple):
-    """``weight * loss(outputs[output], label)``; ``loss`` returns a pair (sum, count).
+    """One term of a network's loss: ``weight * loss(outputs[output], label)``.
 
-    A loss that sees several outputs has their numbers as a tuple: ``loss(outputs[i], outputs[j], label)``.
-    The count of a loss that is a sum rather than a mean is 0.
+    Attributes:
+        output: index of the output; a tuple of indices for a loss on several: ``loss(outputs[i], outputs[j], label)``.
+        weight: factor of the loss.
+        loss: returns a pair (sum, count). The count is 0 if the loss is a sum instead of a mean.
     """
 
-    output: Union[int, Tuple[int, ...]]
+    output: int | tuple[int, ...]
     weight: float
-    loss: Union[HybridBlock, Blend]
+    loss: HybridBlock | Blend
 
 
-class Part(NamedTuple):
-    """What one device knows of one term: its sum and its share of the divisor, both (1,)."""
+class LossSum(NamedTuple):
+    """Contribution of one device to one term: its sum and its part of the divisor, both (1,)."""
 
     total: nd.NDArray
     count: nd.NDArray
 
 
 class MixedLoss(HybridBlock):
-    """The loss a model declares: a weighted sum of terms on its outputs.
+    """Loss that a network declares: a weighted sum of terms on its outputs.
 
-    ``loss(outputs, label)`` gives one :class:`Part` per term, for one device. The mean over the
-    global batch needs all devices: :func:`global_backward`, :func:`global_value`.
+    ``loss(outputs, label)`` returns one :class:`LossSum` per term, for one device. :func:`global_backward` and
+    :func:`global_value` combine the results of all devices to the mean over the global batch.
 
     Args:
-        terms: in the order in which they are reported; a :class:`Blend` is as many terms as it has losses.
+        terms: the terms, in the order of the results; a term with a :class:`Blend` counts as one term per loss of it.
     """
 
     def __init__(self, terms: Sequence[Term]):
@@ -69,55 +72,57 @@ class MixedLoss(HybridBlock):
         for i, loss in enumerate(self._losses):
             self.register_child(loss, f"term{i}")
 
-    def forward(self, outputs: Sequence[nd.NDArray], label: nd.NDArray) -> List[Part]:
-        return [Part(*loss(*(outputs[i] for i in seen), label)) for seen, loss in zip(self._outputs, self._losses)]
+    def forward(self, outputs: Sequence[nd.NDArray], label: nd.NDArray) -> list[LossSum]:
+        return [LossSum(*loss(*(outputs[i] for i in seen), label)) for seen, loss in zip(self._outputs, self._losses)]
 
 
-def _means(parts: Sequence[Sequence[Part]], weights: Sequence[float], turns: int = 1,
-           divisors: Optional[Sequence[Optional[nd.NDArray]]] = None):
-    """For each term: (its loss, d loss / d sum), on the first device. Nothing is waited for."""
-    here = parts[0][0].total.context
+def _means(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[float], micro_batches: int = 1,
+           divisors: Sequence[nd.NDArray | None] | None = None) -> list[tuple[nd.NDArray, nd.NDArray]]:
+    """Return (loss, d loss / d sum) of each term, on the first device, without synchronising."""
+    device = loss_sums[0][0].total.context
     means = []
-    for term, weight, divisor in zip(zip(*parts), weights, divisors or [None] * len(weights)):
+    for term, weight, divisor in zip(zip(*loss_sums), weights, divisors or [None] * len(weights)):
         if divisor is None:
-            divisor = nd.add_n(*[part.count.as_in_context(here) for part in term]) * turns
-        per_unit = weight / (divisor + (divisor == 0))  # a plain sum, or no valid pixel anywhere: 0 / 1
-        total = nd.add_n(*[part.total.as_in_context(here) for part in term])
+            divisor = nd.add_n(*[one.count.as_in_context(device) for one in term]) * micro_batches
+        # the divisor is 0 for a loss that is a sum, or without valid pixels; 1 takes its place
+        per_unit = weight / (divisor + (divisor == 0))
+        total = nd.add_n(*[one.total.as_in_context(device) for one in term])
         means.append((total * per_unit, per_unit))
     return means
 
 
-def global_value(parts: Sequence[Sequence[Part]], weights: Sequence[float]) -> nd.NDArray:
-    """The loss over all devices as a (1,) array: sum of weight * (sum of sums / sum of counts).
+def global_value(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[float]) -> nd.NDArray:
+    """Return the loss over all devices as a (1,) array: the sum of weight * (sum of sums / sum of counts).
 
     Args:
-        parts: what the :class:`MixedLoss` returned on each device.
+        loss_sums: the results of the :class:`MixedLoss` on each device.
         weights: its ``weights``.
     """
-    return nd.add_n(*[mean for mean, _ in _means(parts, weights)])
+    return nd.add_n(*[mean for mean, _ in _means(loss_sums, weights)])
 
 
-def global_backward(parts: Sequence[Sequence[Part]], weights: Sequence[float], *, scale: float = 1.0, turns: int = 1,
-                    divisors: Optional[Sequence[Optional[nd.NDArray]]] = None) -> nd.NDArray:
-    """Back-propagate the loss over all devices; returns it, undivided by ``scale``, as a (1,) array.
+def global_backward(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[float], *, scale: float = 1.0,
+                    micro_batches: int = 1, divisors: Sequence[nd.NDArray | None] | None = None) -> nd.NDArray:
+    """Back-propagate the loss over all devices, and return it as a (1,) array, without the factor ``scale``.
 
-    The divisor is summed over the devices first, so n devices with a joined batch and one device
-    with the whole of it have the same gradients (up to rounding), however the valid pixels lie.
+    The divisor is summed over the devices first. So n devices that split a batch compute the same gradients (up to
+    rounding) as one device with the whole batch, wherever the valid pixels are.
 
     Args:
-        parts, weights: as for :func:`global_value`, recorded under autograd.
-        scale: factor on all gradients (loss scaling).
-        turns: in how many turns the batch is computed, of which this is one; the loss and the gradients of all
-            turns together are those of the batch.
-        divisors: of each term over the whole batch, (1,), on the first device. Where it is None, a turn's
-            own mean counts for one part in ``turns``.
+        loss_sums, weights: as for :func:`global_value`, recorded under autograd.
+        scale: factor of all gradients (loss scaling).
+        micro_batches: number of micro-batches of the batch; ``loss_sums`` belong to one of them. The losses and
+            gradients of all micro-batches add up to those of the batch.
+        divisors: divisor of each term over the whole batch, (1,), on the first device. For a term with None, the loss
+            is the mean of the micro-batches' own means.
     """
     with autograd.pause():
-        means = _means(parts, weights, turns, divisors)
-        gradients = [[(per_unit * scale).as_in_context(part.total.context) for part in term]
-                     for term, (_, per_unit) in zip(zip(*parts), means)]
+        means = _means(loss_sums, weights, micro_batches, divisors)
+        gradients = [[(per_unit * scale).as_in_context(one.total.context) for one in term]
+                     for term, (_, per_unit) in zip(zip(*loss_sums), means)]
         value = nd.add_n(*[mean for mean, _ in means])
-    # all heads at once: contexts in lockstep share one graph
-    autograd.backward([part.total for term in zip(*parts) for part in term],
+
+    # one call for all heads, because contexts in lockstep share one graph
+    autograd.backward([one.total for term in zip(*loss_sums) for one in term],
                       [gradient for term in gradients for gradient in term])
     return value

@@ -1,8 +1,8 @@
-"""Losses on whole regions: dice and Lovász-softmax, close to the scores by which segmentation is judged.
+"""Losses on whole regions: dice and Lovász-softmax, which are close to the metrics of segmentation.
 
-They are no sums over pixels: a class's score over several pictures is not the mean of its scores over each. With
-``per_image`` each picture has its own, and the mean over the global batch is exact however it is dealt out to devices;
-otherwise each device scores its share as one picture.
+They are not sums over pixels: the score of a class over several images is not the mean of its scores on each image.
+With ``per_image`` each image has its own score, and the mean over the global batch does not depend on how the batch is
+split across devices. Otherwise each device scores its batch as one image.
 """
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from ..nn.resize import length
 
 
 class RegionLoss(HybridBlock):
-    """What the two have in common: probabilities and labels, class by class.
+    """Base class of the region losses, with probabilities and labels by class.
 
-    logits: (N, C, H, W); label: (N, H, W), any type, ``ignore`` where unlabelled -> two (1,) tensors, the sum
-    over the pictures of the mean over their classes, and the number of pictures that have a labelled pixel. An
-    all-ignored batch gives (0, 0). Computed in float32 whatever the type of the logits.
+    logits: (N, C, H, W), label: (N, H, W), any type, ``ignore`` where unlabelled -> two (1,) tensors: the sum over the
+    images of the mean over their classes, and the number of images with a labelled pixel. A batch without labelled
+    pixels gives (0, 0). Logits of any type are converted to float32 first.
 
     Args:
-        nclass: C.
-        per_image: a score for each picture; False: one for the device's batch.
-        classes: over which classes of a picture the mean is taken: ``'present'``, those in its label, or ``'all'``.
-        ignore: the label that does not count.
+        nclass: C, the number of classes.
+        per_image: one score per image; False: one score for the device's batch.
+        classes: the classes of an image that the mean is taken over: ``'present'``, the classes in its label, or
+            ``'all'``.
+        ignore: label of the ignored pixels.
     """
 
     def __init__(self, nclass: int, *, per_image: bool = True, classes: str = "present", ignore: int = 255):
@@ -34,28 +35,31 @@ class RegionLoss(HybridBlock):
         p = F.softmax(F.cast(logits, "float32"), axis=1)
         label = F.cast(label, "float32")
         valid = label != self._ignore
+        # (N, C, M) and (N, M), with M = H W
         p, label, valid = F.reshape(p, (0, 0, -1)), F.reshape(label, (0, -1)), F.reshape(valid, (0, -1))
-        if not self._per_image:  # all pictures side by side
+        if not self._per_image:  # one image of all pixels: N becomes 1, M becomes N M
             p = F.reshape(F.swapaxes(p, 0, 1), (1, self._nclass, -1))
             label, valid = F.reshape(label, (1, -1)), F.reshape(valid, (1, -1))
+
         one_hot = F.transpose(F.one_hot(label * valid, self._nclass), axes=(0, 2, 1))
         target = F.broadcast_mul(one_hot, F.expand_dims(valid, 1))
-        size = F.sum(target, axis=2)
+        size = F.sum(target, axis=2)  # (N, C)
         counts = F.ones_like(size) if self._every_class else size > 0
-        classes = F.sum(counts, axis=1)
+        classes = F.sum(counts, axis=1)  # (N,)
+
         loss = F.sum(self.score(F, p, target, F.expand_dims(valid, 1), size) * counts, axis=1)
         labelled = F.sum(valid, axis=1) > 0
         return F.sum(labelled * loss / (classes + (classes == 0))), F.sum(labelled)
 
     def score(self, F, p, target, valid, size):
-        """The loss of each class in each picture.
+        """Return the loss of each class in each image.
 
         Args:
             F: ``mxnet.nd`` or ``mxnet.sym``.
             p: (N, C, M) probabilities.
-            target: (N, C, M), 1 at the pixels of the class, 0 at others and ignored ones.
+            target: (N, C, M), 1 at the pixels of the class, 0 at other and ignored pixels.
             valid: (N, 1, M), 0 where ignored, else 1.
-            size: (N, C), pixels of each class.
+            size: (N, C), number of pixels of each class.
 
         Returns:
             (N, C)
@@ -64,12 +68,12 @@ class RegionLoss(HybridBlock):
 
 
 class Dice(RegionLoss):
-    """Dice loss: Milletari, Navab & Ahmadi, 3DV 2016 (V-Net), section 3, for each class and then averaged.
+    """Dice loss, averaged over the classes: Milletari, Navab & Ahmadi, 3DV 2016 (V-Net), section 3.
 
         1 - 2 sum_i p_i g_i / (sum_i p_i^2 + sum_i g_i^2)
 
-    over the valid pixels i, with p the probability of the class and g 1 where it is true. A class that is nowhere has
-    loss 1 and no gradient.
+    over the valid pixels i, with p the probability of the class, and g 1 at its pixels and 0 elsewhere. A class
+    without pixels has loss 1 and no gradient.
     """
 
     def score(self, F, p, target, valid, size):
@@ -81,33 +85,35 @@ class Dice(RegionLoss):
 class LovaszSoftmax(RegionLoss):
     """Lovász-softmax: Berman, Rannen Triki & Blaschko, CVPR 2018, equation 11 with the errors of equation 8.
 
-    The Jaccard loss 1 - intersection / union of a class is a function of the set of pixels that are wrong; its Lovász
-    extension makes it one of the errors |g_i - p_i|, which are sorted from large to small and weighed with what each
-    pixel adds to the loss when the pixels come to be wrong in this order:
+    The Jaccard loss of a class, 1 - intersection / union, is a function of the set of wrong pixels. Its Lovász
+    extension is a function of the errors |g_i - p_i|: sorted in descending order, each error is weighted by the
+    increase of the Jaccard loss when its pixel joins the wrong pixels:
 
-        of the class: 1 / U,    of another one: I / (U (U - 1)),
+        1 / U for a pixel of the class,    I / (U (U - 1)) for any other pixel,
 
-    with I and U what is left of the intersection and what the union has become. (Differences of the Jaccard losses, as
-    in the authors' code, are the same but lose digits in float32.) A class that is nowhere has the largest error as its
-    loss. Exact up to 2^24 pixels of one picture or, without ``per_image``, of one device's batch.
+    with I and U the intersection and the union after this pixel joined. (The authors' code takes differences of Jaccard
+    losses, which are equal but lose digits in float32.) The loss of a class without pixels is its largest error. The
+    result is exact up to 2^24 pixels per image or, without ``per_image``, per batch of a device.
     """
 
     def score(self, F, p, target, valid, size):
         errors = F.abs(target - p)
-        # ignored pixels come last, with no error
+        # ignored pixels are sorted last, and relu() below removes their error
         errors = F.where(F.broadcast_mul(F.ones_like(errors), valid), errors, -F.ones_like(errors))
         errors, order = F.topk(errors, axis=2, k=0, ret_typ="both", is_ascend=False, dtype="int32")
         target = self._ordered(F, target, order)
+
         size = F.expand_dims(size, 2)
-        left = F.broadcast_sub(size, F.cumsum(target, axis=2))
+        intersection = F.broadcast_sub(size, F.cumsum(target, axis=2))
         union = F.broadcast_add(size, F.cumsum(1 - target, axis=2))
-        first = union - 1 + (union == 1)  # the first wrong pixel of a class that is nowhere is all of its union
-        share = F.where(target, 1 / union, left / (union * first))
-        share = F.where(F.broadcast_lesser(size, F.ones_like(union)) * (union == 1), F.ones_like(union), share)
-        return F.sum(F.relu(errors) * F.BlockGrad(share), axis=2)
+        union_before = union - 1 + (union == 1)  # not 0: a class without pixels has union 1 at its first wrong pixel
+        increase = F.where(target, 1 / union, intersection / (union * union_before))
+        is_first_of_absent_class = F.broadcast_lesser(size, F.ones_like(union)) * (union == 1)
+        increase = F.where(is_first_of_absent_class, F.ones_like(union), increase)
+        return F.sum(F.relu(errors) * F.BlockGrad(increase), axis=2)
 
     def _ordered(self, F, x, order):
-        """x (N, C, M) with its last axis in the given order, (N, C, M) int32; without a gradient."""
+        """Return x (N, C, M) with its last axis in the given order, (N, C, M) int32; the result has no gradient."""
         order = F.reshape(order, (-3, -1))
         row = F.cast(F.reshape(F.contrib.arange_like(order, axis=0), (-1, 1)), "int32")
         size = F.cast(F.reshape(length(F, x, 2), (1, 1)), "int32")

@@ -1,8 +1,11 @@
-"""Attentional class feature network: Zhang, Chen, Li, Hong, Liu, Ma, Han & Ding, ICCV 2019."""
+"""ACFNet, attentional class feature network: Zhang, Chen, Li, Hong, Liu, Ma, Han & Ding, ICCV 2019.
+
+A coarse segmentation gives every pixel features of its classes; a second head predicts from them.
+"""
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mxnet.gluon import nn
@@ -20,15 +23,21 @@ from .weights.pytorch import gluon_name
 
 
 def paper_mixture(F, features, logits):
-    """features (N, C, HW), logits (N, nclass, HW) -> (N, C, HW): see :class:`ClassFeatures`."""
-    # P_cj / sum_j P_cj; as a softmax it is defined for a class that is nowhere, too
+    """Mix class centres as in the paper, see :class:`ClassFeatures`.
+
+    features (N, C, HW), logits (N, nclass, HW) -> (N, C, HW).
+    """
+    # P_cj / sum_j P_cj, written as a softmax, which is also defined for a class without pixels
     weights = F.softmax(F.log_softmax(logits, axis=1), axis=2)
     centres = F.batch_dot(features, weights, transpose_b=True)  # (N, C, nclass)
     return F.batch_dot(centres, F.softmax(logits, axis=1))
 
 
 def port_mixture(F, features, logits):
-    """features (N, C, HW), logits (N, nclass, HW) -> (N, C, HW): see :class:`ClassFeatures`."""
+    """Mix class features as in the ports, see :class:`ClassFeatures`.
+
+    features (N, C, HW), logits (N, nclass, HW) -> (N, C, HW).
+    """
     weights = unlikeness(F, F.batch_dot(logits, features, transpose_b=True))  # (N, nclass, C)
     return F.batch_dot(weights, logits, transpose_a=True)
 
@@ -38,29 +47,29 @@ FORMS = ("mxnetseg", "pytorch")
 
 
 class ClassFeatures(nn.HybridBlock):
-    """Gives every pixel the features of the classes that a coarse segmentation sees in it.
+    """Features of the classes that a coarse segmentation predicts at each pixel.
 
     x: (N, in_channels, H, W), coarse logits: (N, nclass, H, W) -> (N, channels, H, W).
 
-    With F' the narrowed features, j over the places and c over the classes:
+    Let F' be the features after a 1x1 convolution, j a pixel and c a class.
 
-    * ``'paper'``: P = softmax_c(logits). Class centres F_c = sum_j P_cj F'_j / sum_j P_cj (class
-      centre block), and from them each place's mixture sum_c P_cj F_c (class attention block).
-    * ``'port'``, what MXNetSeg and the PyTorch port compute: P = logits; E = P F'^T; each class's weights
-      over the *channels* are softmax(max(E) - E); a place gets their sum weighted by its logits. It is
-      DANet's channel attention between classes and channels rather than a class centre.
+    * ``'paper'``: P = softmax_c(logits). The class centre block computes the centres
+      F_c = sum_j P_cj F'_j / sum_j P_cj, and the class attention block the mixture sum_c P_cj F_c at each pixel.
+    * ``'port'``, as in MXNetSeg and in the PyTorch port: P = logits, E = P F'^T. The weights of a class over the
+      *channels* are softmax(max(E) - E); each pixel gets their sum, weighted by its logits. This is DANet's channel
+      attention between classes and channels, not a class centre.
 
     Both end in a 1x1 convolution and have the same parameters.
 
     Args:
         channels, in_channels: output and input channels.
         variant: ``'port'`` or ``'paper'``.
-        linear: the last convolution has a bias, and neither norm nor ReLU; the narrowed features have dropout.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        linear: the last convolution has a bias but no norm and no ReLU, and dropout follows the first one.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, in_channels: int, variant: str, linear: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._mixture = MIXTURES[variant]
@@ -79,40 +88,42 @@ class ClassFeatures(nn.HybridBlock):
 
 
 class ACFNet(SegModel):
-    """ACFNet: a coarse segmentation tells each pixel about its classes, a second head decides.
+    """ACFNet: the features of a pixel's likely classes are added to its own features for the final prediction.
 
-    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by those that only the loss sees.
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by logits that only the loss uses.
 
-    There are two forms of it, apart from what a class feature is (``variant``):
+    ``form`` selects the structure around the class features (whose rule is ``variant``):
 
-    * ``'mxnetseg'``: the base features come from an ASPP of 512 channels without image pooling; the heads are FCN
-      heads. The final logits predict; with ``aux`` the coarse and the auxiliary ones follow. Their losses weigh 0.7,
-      0.6 (the paper's) and ``aux_weight`` (the paper's: 0.4).
-    * ``'pytorch'``, zrl4836's port: the ASPP has image pooling and no projection, so the base features have 2560
-      channels; the heads are wider, and their original has ECA-ResNet-101 (``backbone='ecaresnet101'``). The *sum* of
-      final and coarse logits predicts, as there in evaluation; with ``aux`` the final, coarse and auxiliary ones
-      follow. To the losses as above comes Lovász-softmax on the sum, weight 1. (In the port that meets maps of
-      different sizes and fails; here the logits are upsampled first.)
+    * ``'mxnetseg'``: the base features come from an ASPP with 512 channels and without image pooling; the heads are
+      FCN heads. The final logits are the prediction; with ``aux`` the coarse and the auxiliary logits follow. The
+      weights of their losses are 0.7, 0.6 (both from the paper) and ``aux_weight`` (0.4 in the paper).
+    * ``'pytorch'``, as in zrl4836's port: the ASPP has image pooling and no projection, so the base features have 2560
+      channels; the heads are wider. The port's backbone is ECA-ResNet-101 (``backbone='ecaresnet101'``). The *sum* of
+      final and coarse logits is the prediction, as in the port's evaluation; with ``aux`` the final, coarse and
+      auxiliary logits follow. Their losses are those above, plus Lovász-softmax on the sum with weight 1. (In the port
+      this loss fails because the sizes of its maps differ; here the logits are upsampled first.)
 
-    Mining, where the configuration asks for it, is for the final logits, as in the port.
+    If the configuration enables mining, it applies to the final logits only, as in the port.
 
-    What to know about the port's files, of which none is public: its norms are in-place ABN, which uses the
-    absolute value of the weight, so ``mxnetseg convert`` stores that; and its networks saw blue, green, red in 0..255
-    less (104.01, 116.67, 122.68).
+    The port's files are not public. Its norms are in-place ABN, which use the absolute value of their weight, so
+    ``mxnetseg convert`` stores the absolute value. Its networks expect images in blue, green, red order, in 0..255,
+    minus (104.01, 116.67, 122.68).
 
     Args:
-        nclass: classes.
-        backbone: the base features sit on its last tap, the auxiliary head on the one before.
-        output_stride: 8 (the paper's), 16 or 32.
+        nclass: number of classes.
+        backbone: the base features are computed from its last tap, the auxiliary logits from the one before.
+        output_stride: ratio of the input's size to the last tap's: 8 (the paper's), 16 or 32.
         form: ``'mxnetseg'`` or ``'pytorch'``.
-        variant: ``'port'`` (which the weights of both ports need) or ``'paper'``; see :class:`ClassFeatures`.
-        aux: supervise the coarse segmentation, and an auxiliary head whose loss is weighted by the
-            configuration's ``loss.aux_weight``. Without it nothing tells the coarse head that it is one.
-        eca_kernels: of an ECA-ResNet, see :class:`~mxnetseg.models.backbones.ecaresnet.ECAResNet`; None: 3 everywhere.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        variant: ``'port'`` (required by the weights of MXNetSeg and the PyTorch port) or ``'paper'``; see
+            :class:`ClassFeatures`.
+        aux: supervise the coarse logits, and add an auxiliary head whose loss has the weight ``loss.aux_weight`` of the
+            configuration. Without it the coarse head is trained only through the final logits.
+        eca_kernels: kernel sizes of an ECA-ResNet's attention, see
+            :class:`~mxnetseg.models.backbones.ecaresnet.ECAResNet`; None: 3 in each stage.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        UnknownNameError: no such form or variant.
+        UnknownNameError: unknown form or variant.
         ConfigError: ``eca_kernels`` for another backbone.
     """
 
@@ -122,8 +133,8 @@ class ACFNet(SegModel):
     foreign_options = {"pytorch": {"form": "pytorch", "backbone": "ecaresnet101", "aux": True}}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, form: str = "mxnetseg",
-                 variant: str = "port", aux: bool = False, eca_kernels: Optional[Sequence[int]] = None,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 variant: str = "port", aux: bool = False, eca_kernels: Sequence[int] | None = None,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         if variant not in MIXTURES:
             raise UnknownNameError("variant of ACFNet", variant, MIXTURES)
         if form not in FORMS:
@@ -131,14 +142,16 @@ class ACFNet(SegModel):
         if eca_kernels is not None and not BACKBONES.resolve(backbone).startswith("ecaresnet"):
             raise ConfigError("only an ECA-ResNet has kernels of channel attention", where="model.options.eca_kernels",
                               received=f"{list(eca_kernels)} for {backbone}", fix="backbone='ecaresnet101'")
+
         norm = norm_options(norm_layer, norm_kwargs)
         options = {} if eca_kernels is None else {"kernels": tuple(eca_kernels)}
         super().__init__(get_backbone(backbone, output_stride=output_stride, options=options, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._pytorch = form == "pytorch"
+
         with self.name_scope():
             if self._pytorch:
-                self.needs_batch = 2  # the image pooling normalises a map of one place
+                self.needs_batch = 2  # the image pooling normalises a 1 x 1 map
                 self.aspp = ASPP(512, in_channels=c4.channels, rates=(12, 24, 36), projection_size=0, drop=0, **norm)
                 base = 5 * 512
                 self.coarse_head = coarse_head(nclass, base, **norm)
@@ -155,17 +168,18 @@ class ACFNet(SegModel):
         c3, c4 = self.backbone(x)[-2:]
         base = self.aspp(c4)
         coarse = self.coarse_head(base)
-        of_classes = self.acf(base, coarse)
+        class_features = self.acf(base, coarse)
+
         if self._pytorch:
-            final = self.head(F.concat(of_classes, base, dim=1))
-            outputs, rest = [final + coarse], [final, coarse]
+            final = self.head(F.concat(class_features, base, dim=1))
+            outputs, supervised = [final + coarse], [final, coarse]
         else:
-            outputs, rest = [self.head(F.concat(base, of_classes, dim=1))], [coarse]
+            outputs, supervised = [self.head(F.concat(base, class_features, dim=1))], [coarse]
         if self.aux_head is not None:
-            outputs += [*rest, self.aux_head(c3)]
+            outputs += [*supervised, self.aux_head(c3)]
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
 
-    def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
+    def terms(self, pixel_loss: Blend, aux_weight: float) -> Sequence[Term]:
         if self.aux_head is None:
             return [Term(0, 1.0, pixel_loss)]
         if self._pytorch:
@@ -173,15 +187,16 @@ class ACFNet(SegModel):
         plain = pixel_loss.unmined()
         return [Term(0, 0.7, pixel_loss), Term(1, 0.6, plain), Term(2, aux_weight, plain)]
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter in the port's checkpoints; None for one we have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter in the port's checkpoints, or None if this network does not have it."""
         for theirs, ours in _NAMES:
             name, found = re.subn(theirs, ours, name)
             if found:
                 break
         return gluon_name(self.named_parameters(), name)
 
-    def adapt_foreign(self, form, tensors):
+    def adapt_foreign(self, form: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the port's tensors with the absolute values of the norms' weights, which its norms use."""
         if form != "pytorch":
             return tensors
         norms = {name.rpartition(".")[0] for name in tensors if name.endswith(".running_var")}
@@ -189,7 +204,7 @@ class ACFNet(SegModel):
                 for name, value in tensors.items()}
 
 
-# the port's names -> ours; the first that fits is taken
+# the port's names -> ours; the first match counts
 _NAMES = [(re.compile(theirs), ours) for theirs, ours in (
     (r"^conv1\.", "backbone.conv1.0."), (r"^bn1\.", "backbone.conv1.1."),
     (r"^conv2\.", "backbone.conv1.3."), (r"^bn2\.", "backbone.conv1.4."),
@@ -206,14 +221,14 @@ _NAMES = [(re.compile(theirs), ours) for theirs, ours in (
 
 
 def joint_terms(pixel_loss: Blend, aux_weight: float, nclass: int) -> Sequence[Term]:
-    """The port's loss, of (final + coarse, final, coarse, auxiliary) logits; see :class:`ACFNet`."""
+    """Return the port's loss on the outputs (final + coarse, final, coarse, auxiliary logits), see :class:`ACFNet`."""
     plain = pixel_loss.unmined()
     return [Term(1, 0.7, pixel_loss), Term(2, 0.6, plain), Term(3, aux_weight, plain),
             Term(0, 1.0, LovaszSoftmax(nclass, per_image=False))]
 
 
-def coarse_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
-    """The port's coarse segmentation: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
+def coarse_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs: Mapping | None) -> nn.HybridSequential:
+    """Build the port's coarse head: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
     head = nn.HybridSequential()
     head.add(nn.Conv2D(512, 1, in_channels=in_channels, use_bias=False),
              norm_layer(in_channels=512, **(norm_kwargs or {})), nn.Activation("relu"), nn.Dropout(0.5, axes=(2, 3)),
@@ -223,8 +238,8 @@ def coarse_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs:
     return head
 
 
-def final_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
-    """The port's final segmentation: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
+def final_head(nclass: int, in_channels: int, *, norm_layer: type, norm_kwargs: Mapping | None) -> nn.HybridSequential:
+    """Build the port's final head: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
     head = nn.HybridSequential()
     head.add(nn.Conv2D(1024, 3, padding=1, in_channels=in_channels, use_bias=False),
              norm_layer(in_channels=1024, **(norm_kwargs or {})), nn.LeakyReLU(0.01), nn.Dropout(0.1, axes=(2, 3)),

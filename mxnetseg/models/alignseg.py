@@ -1,7 +1,10 @@
-"""AlignSeg: feature-aligned segmentation networks. Huang, Wei, Wang, Shi, Liu & Huang, TPAMI 2021."""
+"""AlignSeg: feature-aligned segmentation networks. Huang, Wei, Wang, Shi, Liu & Huang, TPAMI 2021.
+
+A feature pyramid that warps its maps by learned displacements before it adds them.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -13,26 +16,26 @@ from .backbones import get_backbone
 
 
 class AlignSeg(SegModel):
-    """A pyramid whose maps are warped onto each other before they are added.
+    """AlignSeg: feature pyramid whose maps are aligned by learned displacements before they are added.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As MXNetSeg has it: from the finest map to the coarsest, all at the finest one's stride 4, and
-    one pooled grid of 3x3 cells in the context module.
+    As in MXNetSeg: the maps are joined from the finest to the coarsest, all at stride 4, and the context module pools
+    to one grid of 3x3 cells.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: any with four taps.
-        output_stride: of the backbone; the paper's is 32.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
         aux: an auxiliary head on the last tap.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("AlignSeg",)
     mxnetseg_prefixes = {"head.head.": "head.", "head.": ""}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 32, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c1, c2, c3, c4 = four_taps(self.backbone, backbone)
@@ -59,17 +62,17 @@ class AlignSeg(SegModel):
 
 
 class ResidualConv(nn.HybridBlock):
-    """A 1x1 convolution and around it a residual of two 3x3 ones.
+    """1x1 convolution, followed by a residual block of two 3x3 convolutions.
 
     x: (N, in_channels, H, W) -> (N, channels, H, W).
 
     Args:
         channels, in_channels: output and input channels.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         with self.name_scope():
             self.conv1x1 = nn.Conv2D(channels, 1, in_channels=in_channels, use_bias=False)
@@ -83,8 +86,8 @@ class ResidualConv(nn.HybridBlock):
         return F.relu(self.bn(x + self.conv3x3_2(self.conv3x3_1(x))))
 
 
-def _flow(flow_channels: int, in_channels: int, norm: Mapping):
-    """Two maps of 256 channels together -> displacements in pixels."""
+def _flow(flow_channels: int, in_channels: int, norm: Mapping) -> nn.HybridSequential:
+    """Build the layers that compute displacements in pixels from two concatenated maps."""
     layers = nn.HybridSequential()
     layers.add(ConvModule2d(256, 1, in_channels=in_channels, **norm),
                nn.Conv2D(flow_channels, 3, padding=1, in_channels=256, use_bias=False))
@@ -92,18 +95,18 @@ def _flow(flow_channels: int, in_channels: int, norm: Mapping):
 
 
 class AlignedStep(nn.HybridBlock):
-    """Aligned feature aggregation: both maps are warped by learned displacements, then added.
+    """Aligned feature aggregation: warp both maps by learned displacements, and add them.
 
     high: (N, high_channels, h, w), low: (N, low_channels, H, W) -> (N, channels, H, W).
 
     Args:
-        channels: of the output.
-        high_channels, low_channels: of the coarse and the fine map.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        channels: output channels.
+        high_channels, low_channels: channels of the coarse and the fine map.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, high_channels: int, low_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -117,31 +120,34 @@ class AlignedStep(nn.HybridBlock):
 
 
 class FeatureAlignment(nn.HybridBlock):
-    """high, low: (N, channels, H, W) -> (N, channels, H, W), each warped by a flow of its own, and added."""
+    """Two maps, each warped by its own flow, and added.
 
-    def __init__(self, channels: int, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    high, low: (N, channels, H, W) -> (N, channels, H, W).
+    """
+
+    def __init__(self, channels: int, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         with self.name_scope():
             self.delta = _flow(4, 2 * channels, norm_options(norm_layer, norm_kwargs))
 
     def hybrid_forward(self, F, high, low):
-        of_low, of_high = F.split(self.delta(F.concat(high, low, dim=1)), num_outputs=2, axis=1)
-        return warp(F, low, of_low) + warp(F, high, of_high)
+        low_flow, high_flow = F.split(self.delta(F.concat(high, low, dim=1)), num_outputs=2, axis=1)
+        return warp(F, low, low_flow) + warp(F, high, high_flow)
 
 
 class AlignedContext(nn.HybridBlock):
-    """Aligned context modelling: the means of 3x3 cells, resized, warped and put before a 3x3 convolution's map.
+    """Aligned context modelling: the means of 3x3 cells, resized and warped, concatenated with a 3x3 convolution's map.
 
     x: (N, in_channels, H, W) -> (N, 2 * channels, H, W).
 
     Args:
-        channels: of each half of the output.
+        channels: channels of each half of the output.
         in_channels: input channels.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():

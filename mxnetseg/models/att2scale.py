@@ -1,11 +1,14 @@
-"""Attention to scale: Chen, Yang, Wang, Xu & Yuille, CVPR 2016."""
+"""Attention to scale: Chen, Yang, Wang, Xu & Yuille, CVPR 2016.
+
+The image runs through the network at full and at half size; attention weighs both predictions at each pixel.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import nn
 
-from ..losses import Term
+from ..losses import Blend, Term
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.resize import halve, resize
 from ._base import SegModel, norm_options
@@ -13,28 +16,28 @@ from .backbones import get_backbone
 
 
 class AttentionToScale(SegModel):
-    """The picture at full and at half size through one network; each pixel decides whom to believe.
+    """Attention to scale: logits of the full and the half-size image, averaged with a learned weight per pixel.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the logits of the full and of
-    the half size alone.
+    the half-size image alone.
 
-    As MXNetSeg has it: two scales, their weights w and 1 - w by a sigmoid (for two, the paper's softmax),
-    and a classifier of its own for each scale's extra supervision (the paper supervises the shared
-    one). The paper gives all three losses weight 1 (``loss.aux_weight``).
+    As in MXNetSeg: two scales, whose weights w and 1 - w come from a sigmoid (equal to the paper's softmax for two
+    scales), and a separate classifier for the extra supervision of each scale (the paper supervises the shared
+    classifier). All three losses have weight 1 in the paper (``loss.aux_weight``).
 
     Args:
-        nclass: classes.
-        backbone: the heads sit on its last tap.
-        output_stride: 8, 16 or 32.
+        nclass: number of classes.
+        backbone: the heads read its last tap.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
         aux: a classifier on each scale's features.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("AttentionToScale",)
     mxnetseg_prefixes = {"head.seg_head.": "head.", "head.conv": "attention.conv"}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         channels = self.backbone.taps[-1].channels
@@ -58,7 +61,7 @@ class AttentionToScale(SegModel):
             outputs += [self.aux_head[0](full), self.aux_head[1](half)]
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
 
-    def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
+    def terms(self, pixel_loss: Blend, aux_weight: float) -> Sequence[Term]:
         terms = [Term(0, 1.0, pixel_loss)]
         if self.aux_head is not None:
             terms += [Term(1, aux_weight, pixel_loss), Term(2, aux_weight, pixel_loss)]
@@ -66,17 +69,17 @@ class AttentionToScale(SegModel):
 
 
 class ScaleAttention(nn.HybridBlock):
-    """How much the full size is to be believed.
+    """Weight of the full-size image's logits at each pixel.
 
     x: (N, in_channels, H, W) -> (N, 1, H, W), in (0, 1).
 
     Args:
-        in_channels: of both scales' features together.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        in_channels: channels of both scales' features together.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         with self.name_scope():
             self.conv3x3 = ConvModule2d(512, 3, in_channels=in_channels,

@@ -1,7 +1,10 @@
-"""AttaNet: Song, Mei & Huang, AAAI 2021."""
+"""AttaNet, attention-augmented network: Song, Mei & Huang, AAAI 2021.
+
+Fuses two scales with attention, and attends to the means of columns instead of to every pixel.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -13,27 +16,26 @@ from .backbones import get_backbone
 
 
 class AttaNet(SegModel):
-    """Attention fusion of the last two taps, then attention over strips.
+    """AttaNet: attention fusion of the last two taps, followed by strip attention.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As MXNetSeg has it: the fusion happens once, and its result stays at the stride of the last tap but
-    one.
+    As in MXNetSeg: there is one fusion, and its result keeps the stride of the second-to-last tap.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: the paper's is ``'resnet18'``.
-        output_stride: of the backbone; the paper's is 32.
-        aux: an auxiliary head on the last tap but one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
+        aux: an auxiliary head on the second-to-last tap.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("AttaNet",)
     mxnetseg_prefixes = {"head.seg.": "head.", "head.": ""}
-    needs_batch = 2  # the fusion's weights come through the norm of a map of one place
+    needs_batch = 2  # the fusion's weights are computed from a normalised 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
@@ -53,20 +55,20 @@ class AttaNet(SegModel):
 
 
 class AttentionFusion(nn.HybridBlock):
-    """Attention fusion module: a weight w in (0, 1) a channel, learned from both maps, balances them.
+    """Attention fusion module: weighted mean of two maps, with a weight w in (0, 1) per channel computed from both.
 
         y = w * high + (1 - w) * low
 
     high: (N, high_channels, h, w), low: (N, low_channels, H, W) -> (N, channels, H, W).
 
     Args:
-        channels: of the output.
-        high_channels, low_channels: of the coarse and the fine map.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        channels: output channels.
+        high_channels, low_channels: channels of the coarse and the fine map.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, high_channels: int, low_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -84,21 +86,21 @@ class AttentionFusion(nn.HybridBlock):
 
 
 class StripAttention(nn.HybridBlock):
-    """Strip attention module: every place looks at the means of the columns, not at every other place.
+    """Strip attention module: every pixel attends to the means of the columns instead of to every pixel.
 
-    With keys k and values v averaged over the height, W of each:
+    With the W keys k and values v that are means over the height:
 
         s_jw = softmax_w(q_j . k_w),    y_j = sum_w s_jw v_w + x_j
 
-    so the attention map has H W W entries an image where full self-attention has (H W)^2.
+    So the attention map has H W W entries per image, whereas full self-attention has (H W)^2.
     x: (N, channels, H, W) -> same.
 
     Args:
-        channels: of the map; queries and keys have half as many.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        channels: channels of the map; queries and keys have half as many.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
-    def __init__(self, channels: int, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, channels: int, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():

@@ -1,11 +1,14 @@
-"""Bilateral segmentation network: Yu et al., ECCV 2018."""
+"""BiSeNet, bilateral segmentation network: Yu, Wang, Peng, Gao, Yu & Sang, ECCV 2018.
+
+A shallow spatial path keeps detail, a backbone gives context, and a fusion module joins both.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import nn
 
-from ..losses import Term
+from ..losses import Blend, Term
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import GlobalFlow
 from ..nn.fusion import AttentionRefinement, FeatureFusion
@@ -16,15 +19,15 @@ from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class SpatialPath(nn.HybridBlock):
-    """Four convolutions that keep detail: section 3.1 of the paper.
+    """Spatial path: four convolutions at a high resolution. Section 3.1 of the paper.
 
     x: (N, 3, H, W) -> (N, 128, H / 8, W / 8), sizes rounded up.
 
     Args:
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
-    def __init__(self, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -38,19 +41,19 @@ class SpatialPath(nn.HybridBlock):
 
 
 class ContextPath(nn.HybridBlock):
-    """The last two taps and the global mean, added one after the other on the way up: figure 2 (a) of the paper.
+    """Context path: the global mean and the last two taps, upsampled and added step by step. Figure 2 (a) of the paper.
 
     spatial: (N, C, H, W), c3: (N, in_channels[0], h, w), c4: (N, in_channels[1], h', w') -> (N, channels, H, W) and
-    (N, channels, h, w). Upsampling copies the nearest place, and a convolution follows it.
+    (N, channels, h, w). A convolution follows each nearest-neighbour upsampling.
 
     Args:
-        channels: of both outputs.
-        in_channels: of the taps.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        channels: channels of both outputs.
+        in_channels: channels of the two taps.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, in_channels: Sequence[int], norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -72,36 +75,38 @@ class BiSeNet(SegModel):
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the logits of the last tap
     and of the one before.
 
-    The context path is MXNetSeg's: the global mean and both refined taps are resized to stride 8,
-    summed and convolved once, where the paper adds and convolves them one after the other.
+    The context path is MXNetSeg's: the global mean and both refined taps are resized to stride 8, summed, and convolved
+    once. In the paper they are added and convolved one after the other.
 
-    mmsegmentation's form has :class:`ContextPath`, whose outputs the auxiliary heads read: with ``aux`` the logits of
-    its map at stride 8 follow, and then of that at stride 16.
+    The ``'mmseg'`` variant has :class:`ContextPath`, and the auxiliary heads read its outputs: with ``aux`` the logits
+    of its map at stride 8 follow, then the logits of its map at stride 16.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: the context path; ``'xception39'`` or ``'resnet18'`` in the paper.
-        output_stride: of the backbone; the paper's is 32.
-        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
+        variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
+            :mod:`mxnetseg.models.weights.mmseg`.
         aux: classifiers on both taps (section 3.3 of the paper).
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        UnknownNameError: no such variant.
+        UnknownNameError: unknown variant.
     """
 
     mxnetseg_classes = ("BiSeNetR", "BiSeNetX")
     mxnetseg_prefixes = {"head.seg.": "head.", "head.": ""}
     foreign_options = {"mmseg": {"variant": "mmseg"}}
-    needs_batch = 2  # the attention modules and the global mean normalise a map of one place
+    needs_batch = 2  # the attention modules and the global mean normalise a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32,
                  variant: str = "mxnetseg", aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         self._mmseg = is_mmseg("BiSeNet", variant)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+
         with self.name_scope():
             self.spatial_path = SpatialPath(**norm)
             if self._mmseg:
@@ -126,23 +131,24 @@ class BiSeNet(SegModel):
             context = guides[0]
         else:
             guides = [c4, c3]
-            # of one size, so their sum is resized: the sum of both resized
+            # the first two have the same size, so their sum can be resized at once
             context = [self.global_flow(c4) + self.refine_c4(c4), self.refine_c3(c3)]
             context = self.proj(F.add_n(*[resize(F, c, spatial, align_corners=True) for c in context]))
+
         outputs = [self.head(self.fusion(spatial, context))]
         if self.aux_head is not None:
             outputs += [head(guide) for head, guide in zip(self.aux_head, guides)]
         return tuple(resize(F, logits, x, align_corners=not self._mmseg) for logits in outputs)
 
-    def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
-        """Section 3.3 of the paper: both taps' losses weigh ``aux_weight``, its alpha (1 there)."""
+    def terms(self, pixel_loss: Blend, aux_weight: float) -> Sequence[Term]:
+        """Return the loss of section 3.3: both auxiliary losses have the weight ``aux_weight``, 1 in the paper."""
         terms = [Term(0, 1.0, pixel_loss)]
         if self.aux_head is not None:
             terms += [Term(1, aux_weight, pixel_loss), Term(2, aux_weight, pixel_loss)]
         return terms
 
-    def from_mmseg(self, name: str) -> Optional[str]:
-        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+    def from_mmseg(self, name: str) -> str | None:
+        """Return our name of a parameter of mmsegmentation's, or None if this network does not have it."""
         return mmseg_name(self, name, {
             r"^backbone\.spatial_path\.layer1\.": "spatial_path.conv7x7.",
             r"^backbone\.spatial_path\.layer([23])\.": lambda found: f"spatial_path.conv3x3_{int(found[1]) - 1}.",

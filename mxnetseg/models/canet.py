@@ -1,8 +1,11 @@
-"""CANet: attention-guided chained context aggregation. Tang, Liu, Zhang, Jiang & Zhang, Image and Vision
-Computing 2021."""
+"""CANet: attention-guided chained context aggregation. Tang, Liu, Zhang, Jiang & Zhang, Image and Vision Computing
+2021.
+
+A chain of context modules at five scales, each of which reads the result of the one before.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -15,33 +18,33 @@ from .backbones import get_backbone
 
 
 class CANet(SegModel):
-    """Context at five scales, each built on the one before, then DeepLabv3+'s decoder.
+    """CANet: context at five scales, each computed from the one before, and the decoder of DeepLabv3+.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    MXNetSeg's CANetv1, without the paper's attention in the feature selection, as there. That one takes
-    backbones of 2048 channels, images of at least 128 pixels a side and sides that 8 divides; this one
-    any backbone with four taps and any size. The pooled maps are max(1, n // 2), n // 4, n // 8 and n // 16
-    pixels wide for a map of n.
+    As MXNetSeg's CANetv1, without the attention in the paper's feature selection. CANetv1 accepts only backbones with
+    2048 channels and images whose sides are multiples of 8 and at least 128 pixels; this network accepts any backbone
+    with four taps and any size. A side of n pixels is pooled to n // 2, n // 4, n // 8 and n // 16 pixels, at least 1.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: any with four taps.
-        output_stride: 8 (the paper's), 16 or 32.
-        aux: an auxiliary head on the last tap but one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8 (the paper's), 16 or 32.
+        aux: an auxiliary head on the second-to-last tap.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("CANetv1",)
     mxnetseg_prefixes = {"head.seg_head.": "head.", "head.gp.": "global_flow.",
                          **{f"head.cp{i + 1}.": f"flows.{i}." for i in range(4)}, "head.": ""}
-    needs_batch = 2  # the global flow normalises a map of one place
+    needs_batch = 2  # the global flow normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c1, _, c3, c4 = four_taps(self.backbone, backbone)
+
         with self.name_scope():
             self.global_flow = GlobalFlow(512, in_channels=c4.channels, **norm)
             self.flows = nn.HybridSequential()
@@ -59,6 +62,7 @@ class CANet(SegModel):
         contexts = [self.global_flow(c4)]
         for flow in self.flows:
             contexts.append(flow(c4, contexts[-1]))
+
         y = self.drop(self.proj(F.add_n(*contexts)))
         low = self.decoder(c1)
         y = self.conv3x3(F.concat(resize(F, y, low, align_corners=True), low, dim=1))
@@ -69,12 +73,12 @@ class CANet(SegModel):
 
 
 class SeparableConv(nn.HybridBlock):
-    """A depthwise 3x3 and a 1x1 convolution, each with norm and ReLU.
+    """Depthwise 3x3 convolution and 1x1 convolution, each with norm and ReLU.
 
     x: (N, in_channels, H, W) -> (N, channels, H, W).
     """
 
-    def __init__(self, channels: int, *, in_channels: int, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, channels: int, *, in_channels: int, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -86,19 +90,19 @@ class SeparableConv(nn.HybridBlock):
 
 
 class ContextFlow(nn.HybridBlock):
-    """Context flow: features and the context so far, pooled, convolved and resized back.
+    """Context flow: the features and the previous context, pooled, convolved and resized back.
 
     x: (N, in_channels, H, W), context: (N, channels, H, W) -> (N, channels, H, W).
 
     Args:
-        channels: of the context.
-        factor: how much smaller the pooled map is.
-        in_channels: of the features.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        channels: channels of the context.
+        factor: ratio of the features' size to the pooled map's.
+        in_channels: channels of the features.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, factor: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._factor = factor

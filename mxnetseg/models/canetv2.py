@@ -1,7 +1,10 @@
-"""CANetv2 of MXNetSeg: parallel encoder-decoders after CANet (Tang et al., Image and Vision Computing 2021)."""
+"""CANetv2 of MXNetSeg, a variant of CANet (Tang et al., Image and Vision Computing 2021).
+
+Parallel encoder-decoders of three depths, mixed by learned weights.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -13,31 +16,32 @@ from .backbones import get_backbone
 
 
 class CANetv2(SegModel):
-    """Encoder-decoders of three depths on the last tap, mixed with the tap before by learned gates.
+    """CANetv2: encoder-decoders of three depths on the last tap, mixed with the tap before by learned weights.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    MXNetSeg's runs at output stride 8 only, where both taps have one size; here the coarser one's maps
-    are resized to the finer one.
+    MXNetSeg's network runs at output stride 8 only, where both taps have the same size; here the coarser maps are
+    resized to the finer tap.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: any with two taps.
-        output_stride: 8 (MXNetSeg's), 16 or 32.
-        aux: an auxiliary head on the last tap but one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8 (MXNetSeg's), 16 or 32.
+        aux: an auxiliary head on the second-to-last tap.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("CANetv2",)
     mxnetseg_prefixes = {"head.seg.": "head.", "head.gap.": "global_flow.", "head.conv1.": "gate1.",
                          "head.conv2.": "gate2.", "head.": ""}
-    needs_batch = 2  # the global flow normalises a map of one place
+    needs_batch = 2  # the global flow normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+
         with self.name_scope():
             self.comp_c4 = ConvModule2d(512, 1, in_channels=c4.channels, **norm)
             self.comp_c3 = ConvModule2d(512, 1, in_channels=c3.channels, **norm)
@@ -56,7 +60,7 @@ class CANetv2(SegModel):
         candidates = [resize(F, ed(coarse), fine, align_corners=True) for ed in (self.ed1, self.ed2, self.ed3)]
         candidates.append(fine)
 
-        # at each place the four weights add up to 1
+        # (N, 4, H, W); at each pixel the four weights add up to 1
         weights = F.softmax(self.gate2(self.gate1(F.concat(*candidates, dim=1))), axis=1)
         weights = F.split(weights, num_outputs=4, axis=1)
         mixed = F.add_n(*[F.broadcast_mul(c, w) for c, w in zip(candidates, weights)])
@@ -69,18 +73,18 @@ class CANetv2(SegModel):
 
 
 class EncoderDecoder(nn.HybridBlock):
-    """Down by ``depth`` bottlenecks, a 3x3 convolution, back to the input's size, a 1x1 convolution.
+    """``depth`` strided bottlenecks, a 3x3 convolution, upsampling to the input's size, and a 1x1 convolution.
 
     x: (N, channels, H, W) -> same.
 
     Args:
-        depth: bottlenecks, each of which halves the size.
-        channels: of input and output.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        depth: number of bottlenecks; each halves the size.
+        channels: input and output channels.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, depth: int, *, channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -96,9 +100,12 @@ class EncoderDecoder(nn.HybridBlock):
 
 
 class Bottleneck(nn.HybridBlock):
-    """x: (N, channels, H, W) -> (N, channels, H / 2, W / 2), sizes rounded up; no activation after the sum."""
+    """Bottleneck with stride 2 and without activation after the sum.
 
-    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    x: (N, channels, H, W) -> (N, channels, H / 2, W / 2), sizes rounded up.
+    """
+
+    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():

@@ -1,7 +1,10 @@
-"""DenseASPP: Yang, Yu, Zhang, Li & Yang, CVPR 2018."""
+"""DenseASPP: Yang, Yu, Zhang, Li & Yang, CVPR 2018.
+
+A chain of dilated convolutions, each of which reads the backbone's features and all previous results.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import nn
 
@@ -12,23 +15,24 @@ from .backbones import get_backbone
 
 
 class DensePyramid(nn.HybridBlock):
-    """The dense atrous spatial pyramid: y_l = dilated_l(narrow_l([x, y_1, ..., y_(l-1)])).
+    """Dense atrous spatial pyramid: y_l = dilated_l(narrow_l([x, y_1, ..., y_(l-1)])).
 
-    x: (N, in_channels, H, W) -> (N, channels, H, W): x and all y_l concatenated and projected.
+    x: (N, in_channels, H, W) -> (N, channels, H, W), the projection of x and all y_l, concatenated.
 
     Args:
-        channels: of each y_l and of the output.
+        channels: channels of each y_l and of the output.
         in_channels: input channels.
-        narrow: channels that the input of each dilated convolution but the first is narrowed to.
-        rates: dilations, one a y_l.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        narrow: channels before each dilated convolution except the first.
+        rates: dilation of each y_l.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, in_channels: int, narrow: int, rates: Sequence[int],
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._steps = len(rates)
+
         with self.name_scope():
             self.dilate1 = ConvModule2d(channels, 3, dilation=rates[0], in_channels=in_channels, **norm)
             for i, rate in enumerate(rates[1:], start=1):
@@ -49,21 +53,21 @@ class DensePyramid(nn.HybridBlock):
 
 
 class DenseASPP(SegModel):
-    """Dilated convolutions of growing rate, each fed with all before it (the paper's section 3).
+    """DenseASPP: densely connected convolutions of increasing dilation (section 3 of the paper).
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As MXNetSeg has it: a ResNet where the paper has a DenseNet, branches of 256 channels, a projection
-    to 256 and an FCN head behind them. The narrowing 1x1 convolutions are half as wide as the
-    backbone's last tap (MXNetSeg: 1024, the same for the ResNets that it takes).
+    As in MXNetSeg: a ResNet instead of the paper's DenseNet, branches of 256 channels, and a projection to 256 channels
+    before an FCN head. The 1x1 convolutions have half the channels of the backbone's last tap (1024 in MXNetSeg, which
+    is the same for the ResNets that it accepts).
 
     Args:
-        nclass: classes.
-        backbone: the pyramid sits on its last tap, the auxiliary head on the one before.
-        output_stride: 8 (the paper's), 16 or 32.
-        rates: dilations of the 3x3 convolutions, in the order in which they are chained.
-        aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        backbone: the pyramid reads its last tap, the auxiliary head the one before.
+        output_stride: ratio of the input's size to the last tap's: 8 (the paper's), 16 or 32.
+        rates: dilations of the 3x3 convolutions, in the order of the chain.
+        aux: an auxiliary head; the weight of its loss is ``loss.aux_weight`` of the configuration.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("DenseASPP",)
@@ -71,7 +75,7 @@ class DenseASPP(SegModel):
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 8,
                  rates: Sequence[int] = (3, 6, 12, 18, 24), aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]

@@ -1,8 +1,11 @@
-"""EPRNet: efficient pyramid representation. Tang, Liu, Jiang & Zhang, IEEE T-ITS 2022."""
+"""EPRNet: efficient pyramid representation network. Tang, Liu, Jiang & Zhang, IEEE T-ITS 2022.
+
+A light backbone of modules with several dilations side by side, and an FCN head.
+"""
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -14,28 +17,29 @@ from .backbones import BACKBONES, get_backbone
 
 
 class EPRNet(SegModel):
-    """A light backbone of its own at stride 8 and a plain head.
+    """EPRNet: an FCN head on a light backbone at stride 8.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),).
 
     Args:
-        nclass: classes.
-        backbone: ``'eprnet'`` or ``'eprnet_light'``; any other with taps would do.
-        light: another way to say ``backbone='eprnet_light'``.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        backbone: ``'eprnet'`` or ``'eprnet_light'``; any other is possible.
+        light: the same as ``backbone='eprnet_light'``.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        ConfigError: ``light`` with a backbone that has no light form.
+        ConfigError: ``light`` with a backbone that has no light variant.
     """
 
     mxnetseg_classes = ("EPRNet",)
 
     def __init__(self, *, nclass: int, backbone: str = "eprnet", light: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         backbone = BACKBONES.resolve(backbone)
         if light and backbone not in ("eprnet", "eprnet_light"):
             raise ConfigError("only EPRNet's own backbone has a light form", where="model.options.light",
-                              received=backbone, fix="leave the backbone or light=True out")
+                              received=backbone, fix="remove either the backbone or light=True")
+
         backbone = "eprnet_light" if light else backbone
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=8, **norm), nclass)
@@ -45,7 +49,7 @@ class EPRNet(SegModel):
     def hybrid_forward(self, F, x):
         return (resize(F, self.head(self.backbone(x)[-1]), x, align_corners=True),)
 
-    def from_mxnetseg(self, name: str) -> str:
+    def from_mxnetseg(self, name: str) -> str | None:
         name = name.replace("act.act.", "act.")  # MXNetSeg wraps every activation
         name = name.replace(".skip.", ".skip.conv.").replace(".skip_bn.", ".skip.bn.")
         name = re.sub(r"^(conv|bn|act)\.", r"backbone.stem.\1.", name)

@@ -1,7 +1,10 @@
-"""FaPN: feature-aligned pyramid network. Huang, Lu, Cheng & He, ICCV 2021."""
+"""FaPN: feature-aligned pyramid network. Huang, Lu, Cheng & He, ICCV 2021.
+
+A feature pyramid that aligns its coarse maps by deformable convolution before it adds them.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -13,30 +16,30 @@ from .backbones import get_backbone
 
 
 class FaPN(SegModel):
-    """A feature pyramid that selects the fine map's channels and aligns the coarse one by deformable convolution.
+    """FaPN: feature pyramid with channel selection on the fine map and deformable alignment of the coarse map.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As MXNetSeg has it: ReLU after the selection, norm and ReLU on what the offsets are made of, and
-    the deformable convolution reads that beside the coarse map (the authors' code gives it to the offsets
-    alone). MXNetSeg's cannot be trained on a CPU; this one can.
+    As in MXNetSeg: a ReLU follows the selection; norm and ReLU follow the convolution that prepares the offsets; and
+    the deformable convolution reads this map together with the coarse map (in the authors' code only the offsets are
+    computed from it). Unlike MXNetSeg's, this network can be trained on a CPU.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: any with four taps.
-        output_stride: of the backbone; the paper's is 32.
-        operator: deformable convolution by MXNet's operator: less memory, but no training on a CPU.
-        aux: an auxiliary head on the last tap but one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
+        operator: use MXNet's operator for deformable convolution, which needs less memory, but does not train on a CPU.
+        aux: an auxiliary head on the second-to-last tap.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("FaPN",)
     mxnetseg_prefixes = {**{f"head.align_c{i}.fsm.conv2.conv.": f"align_c{i}.fsm.conv2." for i in (1, 2, 3)},
                          "head.conv.": "conv_c4.", "head.seg.": "head.", "head.": ""}
-    needs_batch = 2  # the selection normalises a map of one place
+    needs_batch = 2  # the selection normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", output_stride: int = 32, operator: bool = False,
-                 aux: bool = False, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 aux: bool = False, norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c1, c2, c3, c4 = four_taps(self.backbone, backbone)
@@ -61,12 +64,12 @@ class FaPN(SegModel):
 
 
 class FeatureSelection(nn.HybridBlock):
-    """Feature selection module: weigh the channels by what their means say, then project.
+    """Feature selection module: channels weighted by a function of their means, then a projection.
 
     x: (N, in_channels, H, W) -> (N, channels, H, W).
     """
 
-    def __init__(self, channels: int, *, in_channels: int, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, channels: int, *, in_channels: int, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         with self.name_scope():
             self.conv1 = ConvModule2d(in_channels, 1, in_channels=in_channels, activation="sigmoid",
@@ -79,19 +82,19 @@ class FeatureSelection(nn.HybridBlock):
 
 
 class FeatureAlignment(nn.HybridBlock):
-    """Feature alignment module: the coarse map, read where the two maps together say, plus the fine one.
+    """Feature alignment module: the coarse map, resampled at offsets computed from both maps, plus the fine map.
 
     high: (N, channels, h, w), low: (N, in_channels, H, W) -> (N, channels, H, W).
 
     Args:
-        channels: of the coarse map and of the output.
-        in_channels: of the fine map.
+        channels: channels of the coarse map and of the output.
+        in_channels: channels of the fine map.
         operator: see :class:`FaPN`.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, in_channels: int, operator: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():

@@ -1,11 +1,14 @@
-"""Fast-SCNN: fast semantic segmentation network. Poudel, Liwicki & Cipolla, BMVC 2019."""
+"""Fast-SCNN: fast semantic segmentation network. Poudel, Liwicki & Cipolla, BMVC 2019.
+
+A deep branch at a low resolution and a shortcut, both after the same few strided convolutions.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import nn
 
-from ..losses import Term
+from ..losses import Blend, Term
 from ..nn.blocks import ConvModule2d, FCNHead, SeparableConv2d, classifier
 from ..nn.context import PPM
 from ..nn.resize import resize
@@ -15,27 +18,28 @@ from .weights.mmseg import mmseg_name
 
 
 class FastSCNN(SegModel):
-    """A few strided convolutions that a deep branch and a shortcut share, joined at stride 8 (table 1, figure 1).
+    """Fast-SCNN: a deep branch and a shortcut on shared strided convolutions, joined at stride 8 (table 1, figure 1).
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits of the deep branch
     and of the shared convolutions.
 
-    As in mmsegmentation, whose weights it reads, what follows the pyramid pooling is a 3x3 convolution.
+    As in mmsegmentation, whose weights it reads, a 3x3 convolution follows the pyramid pooling.
 
     Args:
-        nclass: classes.
-        aux: a head on the output of the global feature extractor and one on that of the shared convolutions; their
-            losses are weighted by the configuration's ``loss.aux_weight`` (section 4.2: 0.4).
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        aux: auxiliary heads on the outputs of the global feature extractor and of the shared convolutions; the weight
+            of their losses is ``loss.aux_weight`` of the configuration (0.4 in section 4.2).
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
-    needs_batch = 2  # one cell of the pyramid pooling is the whole image
+    needs_batch = 2  # the pyramid pooling normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(Encoder(**norm), nclass)
         high, low = self.backbone.taps
+
         with self.name_scope():
             self.fusion = Fusion(128, high_channels=high.channels, low_channels=low.channels, **norm)
             self.convs = nn.HybridSequential()
@@ -54,13 +58,13 @@ class FastSCNN(SegModel):
             outputs += [self.aux_heads[0](low), self.aux_heads[1](high)]
         return tuple(resize(F, logits, x, align_corners=False) for logits in outputs)
 
-    def terms(self, pixel_loss, aux_weight) -> Sequence[Term]:
-        """Section 4.2: both auxiliary losses have the same weight."""
+    def terms(self, pixel_loss: Blend, aux_weight: float) -> Sequence[Term]:
+        """Return the loss of section 4.2: both auxiliary losses have the same weight."""
         count = len(self.aux_heads) if self.aux_heads is not None else 0
         return [Term(0, 1.0, pixel_loss), *(Term(k + 1, aux_weight, pixel_loss) for k in range(count))]
 
-    def from_mmseg(self, name: str) -> Optional[str]:
-        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+    def from_mmseg(self, name: str) -> str | None:
+        """Return our name of a parameter of mmsegmentation's, or None if this network does not have it."""
         return mmseg_name(self, name, {
             r"^backbone\.learning_to_downsample\.(?:ds)?conv(\d?)\.":
                 lambda found: f"backbone.downsample.{found[1] or 0}.",
@@ -79,17 +83,18 @@ class FastSCNN(SegModel):
 
 
 class Encoder(Backbone):
-    """"Learning to downsample" and the "global feature extractor": sections 3.2.1 and 3.2.2, the first rows of table 1.
+    """The paper's "learning to downsample" and "global feature extractor": sections 3.2.1 and 3.2.2, table 1.
 
     Taps: 64 channels at stride 8, 128 at stride 32.
 
     Args:
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
-    def __init__(self, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, *, norm_layer: type, norm_kwargs: Mapping | None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__((), [Tap(64, 8), Tap(128, 32)])
+
         with self.name_scope():
             self.downsample = nn.HybridSequential()
             self.downsample.add(ConvModule2d(32, 3, 2, in_channels=3, **norm))
@@ -111,21 +116,21 @@ class Encoder(Backbone):
 
 
 class Bottleneck(nn.HybridBlock):
-    """MobileNetV2's inverted residual, six times as wide inside: table 2 of the paper.
+    """MobileNetV2's inverted residual with an expansion of 6: table 2 of the paper.
 
     x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up.
     """
 
     def __init__(self, channels: int, strides: int, *, in_channels: int, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
-        inside = 6 * in_channels
+        expanded = 6 * in_channels
         self._shortcut = strides == 1 and channels == in_channels
         with self.name_scope():
-            self.expand = ConvModule2d(inside, 1, in_channels=in_channels, **norm)
-            self.depthwise = ConvModule2d(inside, 3, strides, groups=inside, in_channels=inside, **norm)
-            self.project = ConvModule2d(channels, 1, in_channels=inside, activation=None, **norm)
+            self.expand = ConvModule2d(expanded, 1, in_channels=in_channels, **norm)
+            self.depthwise = ConvModule2d(expanded, 3, strides, groups=expanded, in_channels=expanded, **norm)
+            self.project = ConvModule2d(channels, 1, in_channels=expanded, activation=None, **norm)
 
     def hybrid_forward(self, F, x):
         y = self.project(self.depthwise(self.expand(x)))
@@ -133,13 +138,13 @@ class Bottleneck(nn.HybridBlock):
 
 
 class Fusion(nn.HybridBlock):
-    """Feature fusion module: section 3.2.3, table 3. The coarse map is resized, convolved and added to the fine one.
+    """Feature fusion module: the coarse map, resized and convolved, plus the fine map. Section 3.2.3, table 3.
 
     high: (N, high_channels, H, W), low: (N, low_channels, h, w) -> (N, channels, H, W).
     """
 
     def __init__(self, channels: int, *, high_channels: int, low_channels: int, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():

@@ -1,8 +1,11 @@
-"""FlatteNet: a simple and versatile framework for dense pixel prediction. Cai & Pu, IEEE Access 2019."""
+"""FlatteNet: a simple and versatile framework for dense pixel prediction. Cai & Pu, IEEE Access 2019.
+
+Recovers resolution without a decoder: the channels of each pixel of a coarse map become a tile of finer pixels.
+"""
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import nn
 
@@ -18,40 +21,42 @@ CONTEXTS = ("ppm", "attention")
 
 
 class FlatteNet(SegModel):
-    """Coarse maps are flattened: what a pixel knows in its channels becomes a tile of finer pixels.
+    """FlatteNet: two heads that rearrange the channels of coarse maps to tiles of finer pixels.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),).
 
-    A head on stage 4 makes tiles of 4x4, one on stage 3 tiles of 2x2, both at stride 8; the prediction is
-    the first plus a learned multiple, at first 0, of the second. The original takes sides that 32 divides;
-    here the second map is resized to the first where they differ.
+    The head on stage 4 produces tiles of 4x4 pixels and the head on stage 3 tiles of 2x2, so both maps have stride 8.
+    The logits are the first map plus a learned multiple of the second, initially 0. The original accepts only sides
+    that are multiples of 32; here the second map is resized to the first where their sizes differ.
 
     Args:
-        nclass: classes.
-        backbone: ``'resnet50'``, ``'resnet101'`` (the original's) or ``'resnet152'``; the form v1e is taken.
+        nclass: number of classes.
+        backbone: ``'resnet50'``, ``'resnet101'`` (the original's) or ``'resnet152'``, each as ResNet v1e.
         context: ``'ppm'`` (pyramid pooling) or ``'attention'``.
-        aux_bins: pooling grids of the head on stage 3; (1, 2, 3, 6) for Pascal-Context, (1, 2, 4, 8) for VOC.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        aux_bins: sides of the pooling grids of the head on stage 3; (1, 2, 3, 6) for Pascal-Context, (1, 2, 4, 8) for
+            VOC.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        UnknownNameError: no such context module or backbone.
+        UnknownNameError: unknown context module or backbone.
     """
 
-    needs_batch = 2  # one cell of the pyramid pooling is the whole image
+    needs_batch = 2  # the pyramid pooling normalises a 1 x 1 map
     structures = ({"context": "ppm"}, {"context": "attention"})
-    zero_gradient_at_start = ("second_head.*",)  # behind alpha, which starts at 0
+    zero_gradient_at_start = ("second_head.*",)  # multiplied by alpha, which starts at 0
 
     def __init__(self, *, nclass: int, backbone: str = "resnet101", context: str = "ppm",
                  aux_bins: Sequence[int] = (1, 2, 3, 6), norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         if context not in CONTEXTS:
             raise UnknownNameError("context module of FlatteNet", context, CONTEXTS)
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(f"{BACKBONES.resolve(backbone)}_v1e", **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         attend = context == "attention"
+
         with self.name_scope():
-            # group counts: of the first and second convolution of both layers
+            # groups: numbers of groups of the two convolutions in each layer
             self.head = FlattenHead(nclass, c4.channels, tile=4, expand=2, groups=((64, 64), (64, 64)),
                                     bins=None if attend else (1, 2, 3, 5), **norm)
             self.second_head = FlattenHead(nclass, c3.channels, tile=2, expand=1, groups=((32, 64), (64, 32)),
@@ -65,17 +70,21 @@ class FlatteNet(SegModel):
         logits = fine + F.broadcast_mul(second, F.reshape(alpha, (1, 1, 1, 1)))
         return (resize(F, logits, x, align_corners=False),)
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter in the original's checkpoints (without the prefix ``model.``); None for one we
-        have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter in the original's checkpoints (without the prefix ``model.``), or None if this
+        network does not have it."""
         if name == "head_alpha_nwd":
             return "alpha"
+
+        # backbone
         name = name.replace("base.", "backbone.", 1) if name.startswith("base.") else name
         for theirs, ours in (("conv1.conv1", "conv1.0"), ("conv1.norm1", "conv1.1"), ("conv1.conv2", "conv1.3"),
                              ("conv1.norm2", "conv1.4"), ("conv1.conv3", "conv1.6")):
             name = name.replace(f"backbone.{theirs}.", f"backbone.{ours}.")
-        # the pooling is the first child of a shortcut
+        # here the pooling is the first layer of a shortcut
         name = re.sub(r"(\.0\.downsample)\.(conv|norm)", lambda m: f"{m[1]}.{'12'[m[2] == 'norm']}", name)
+
+        # heads
         name = re.sub(r"^aux_head\.", "second_head.", name)
         name = name.replace(".flatten.ctx_module.", ".context.").replace(".flatten.", ".")
         name = re.sub(r"\.conv([12])\.(?=\w+$)", r".conv\1.conv.", name) if ".layers." in name else name
@@ -88,19 +97,28 @@ class FlattenHead(nn.HybridBlock):
     """Flattening module and classifier: section III of the paper.
 
     x: (N, channels, h, w) -> logits (N, nclass, tile h, tile w).
+
+    Args:
+        nclass: number of classes.
+        channels: input channels.
+        tile: side of the tile of pixels that each pixel becomes.
+        expand: factor of the channels in the second layer.
+        groups: numbers of groups of the two convolutions in each layer.
+        bins: sides of the grids of pyramid pooling as context; None: self-attention.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, nclass: int, channels: int, *, tile: int, expand: int, groups: Sequence[Sequence[int]],
-                 bins: Optional[Sequence[int]], norm_layer: type, norm_kwargs: Optional[Mapping]):
+                 bins: Sequence[int] | None, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._tile = tile
         width = 2 * channels
         with self.name_scope():
-            self.context = Pooled(channels, bins, **norm) if bins else Attended(channels, **norm)
+            self.context = PyramidPooling(channels, bins, **norm) if bins else SelfAttention(channels, **norm)
             self.layers = nn.HybridSequential()
             for (first, second), factor in zip(groups, (1, expand)):
-                self.layers.add(Interleaved(width, factor * width, first, second, **norm))
+                self.layers.add(InterleavedGroupConvs(width, factor * width, first, second, **norm))
             self.drop = nn.Dropout(0.1, axes=(2, 3))
             self.pred = nn.Conv2D(nclass, 1, in_channels=expand * width // tile ** 2)
 
@@ -109,14 +127,19 @@ class FlattenHead(nn.HybridBlock):
         return self.pred(self.drop(F.depth_to_space(x, self._tile)))
 
 
-class Interleaved(nn.HybridBlock):
-    """Interleaved group convolution: two grouped 1x1 convolutions, the channels of the groups mixed in between.
+class InterleavedGroupConvs(nn.HybridBlock):
+    """Two grouped 1x1 convolutions, with the channels shuffled across the groups in between.
 
-    x: (N, in_channels, H, W) -> (N, channels, H, W). ``first`` and ``second`` are their groups.
+    x: (N, in_channels, H, W) -> (N, channels, H, W).
+
+    Args:
+        in_channels, channels: input and output channels.
+        first, second: number of groups of each convolution.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, in_channels: int, channels: int, first: int, second: int, *, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._groups = first
@@ -129,10 +152,10 @@ class Interleaved(nn.HybridBlock):
         return self.conv2(F.reshape(F.swapaxes(x, 1, 2), (0, -3, -2)))
 
 
-class Pooled(nn.HybridBlock):
-    """Pyramid pooling without the input: x (N, C, H, W) -> (N, C, H, W), a quarter of C for each grid."""
+class PyramidPooling(nn.HybridBlock):
+    """Pyramid pooling without the input in the result: (N, C, H, W) -> (N, C, H, W), an equal part of C per grid."""
 
-    def __init__(self, channels: int, bins: Sequence[int], *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, channels: int, bins: Sequence[int], *, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         self._bins = tuple(bins)
         with self.name_scope():
@@ -147,13 +170,13 @@ class Pooled(nn.HybridBlock):
                           for branch, cells in zip(self.branches, self._bins)), dim=1)
 
 
-class Attended(nn.HybridBlock):
-    """Every place looks at every other; scaled by the root of the keys' width, without a residual.
+class SelfAttention(nn.HybridBlock):
+    """Self-attention between pixels, scaled by the root of the keys' channels, without a residual connection.
 
     x: (N, C, H, W) -> (N, C, H, W).
     """
 
-    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._scale = (channels // 8) ** -0.5
@@ -166,6 +189,6 @@ class Attended(nn.HybridBlock):
     def hybrid_forward(self, F, x):
         value = self.f_value(x)
         query, key, flat = (F.reshape(wide(F, y), (0, 0, -1)) for y in (self.f_query(x), self.f_key(x), value))
-        attention = F.softmax(F.batch_dot(query, key, transpose_a=True) * self._scale, axis=-1)
+        attention = F.softmax(F.batch_dot(query, key, transpose_a=True) * self._scale, axis=-1)  # (N, HW, HW)
         attended = as_type_of(F, F.batch_dot(flat, attention, transpose_b=True), value)
         return self.W(F.reshape_like(attended, value))

@@ -1,7 +1,10 @@
-"""LadderDenseNet: Kreso, Segvic & Krapac, ICCV Workshops 2017."""
+"""LadderDenseNet: Kreso, Segvic & Krapac, ICCV Workshops 2017.
+
+A DenseNet, and a light decoder that adds finer feature maps step by step.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -13,25 +16,25 @@ from .backbones import get_backbone
 
 
 class LadderDenseNet(SegModel):
-    """A DenseNet and a thin ladder back up to stride 4.
+    """LadderDenseNet: a DenseNet and a ladder of light lateral fusions up to stride 4.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As MXNetSeg has it: the third dense block is not split by another pooling, so the backbone ends on
-    stride 32 (the paper's: 64), and there is a 3x3 convolution in the head.
+    As in MXNetSeg: the third dense block is not split by another pooling, so the backbone's last stride is 32 (64 in
+    the paper), and the head has a 3x3 convolution.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: a DenseNet, or any backbone with four taps.
-        aux: an auxiliary head where the ladder begins.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        aux: an auxiliary head on the start of the ladder.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("LadderDenseNet",)
     mxnetseg_prefixes = {"head.seg_head.": "head.", "head.": ""}
 
     def __init__(self, *, nclass: int, backbone: str = "densenet121", aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=32, **norm), nclass)
         c1, c2, c3, c4 = four_taps(self.backbone, backbone)

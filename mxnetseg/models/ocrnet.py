@@ -1,7 +1,10 @@
-"""OCRNet, "Object-contextual representations for semantic segmentation": Yuan, Chen & Wang, ECCV 2020."""
+"""OCRNet, "Object-contextual representations for semantic segmentation": Yuan, Chen & Wang, ECCV 2020.
+
+Each pixel attends to one feature vector per class, which is the mean over the pixels of that class.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -10,32 +13,32 @@ from ..nn.precision import as_type_of, wide
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
 from .backbones.hrnet import HRNetV2
-from .hrnet import in_backbone, joined
+from .hrnet import concat_resized, in_backbone
 from .weights.mmseg import mmseg_name
 
 
 class OCRNet(SegModel):
-    """Every place looks at a vector for each class, which the places of that class have made (section 3, figure 3).
+    """OCRNet: attention from pixels to class regions, on HRNetV2 (section 3, figure 3).
 
-    x: (N, 3, H, W) -> (logits (N, nclass, H, W), the coarse logits that say which place is of which class). The
-    attention has H W / 16 rows of ``nclass`` weights, not of H W / 16 as among places.
+    x: (N, 3, H, W) -> (logits (N, nclass, H, W), coarse logits (N, nclass, H, W)). The coarse logits define the class
+    regions. The attention map has H W / 16 x nclass weights, whereas self-attention between pixels has (H W / 16)^2.
 
-    On HRNetV2; as in mmsegmentation, whose weights it reads.
+    As in mmsegmentation, whose weights this network reads.
 
     Args:
-        nclass: classes.
-        width: channels of HRNet's finest branch: 48 (the paper's), 18.
-        channels: of the map that is augmented; half as many inside the attention.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        width: channels of HRNet's finest branch: 48 (the paper's), 32 or 18.
+        channels: channels of the map before and after the attention, which has half as many inside.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        ConfigError: no width.
+        ConfigError: a width that is not a positive number.
     """
 
     structures = ({"width": 48}, {"width": 32}, {"width": 18})
 
     def __init__(self, *, nclass: int, width: int = 48, channels: int = 512, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(HRNetV2(width=width, by_factor=True, **norm), nclass)
         in_channels = sum(tap.channels for tap in self.backbone.taps)
@@ -43,17 +46,17 @@ class OCRNet(SegModel):
             self.conv = ConvModule2d(channels, 3, in_channels=in_channels, **norm)
             self.ocr = ObjectContext(channels, **norm)
             self.head = classifier(nclass, channels)
-            # its loss weighs the configuration's loss.aux_weight: 0.4 in section 4.2
+            # the weight of its loss is loss.aux_weight of the configuration, 0.4 in section 4.2
             self.aux_head = FCNHead(nclass, in_channels, channels=in_channels, kernel_size=1, **norm)
 
     def hybrid_forward(self, F, x):
-        features = joined(F, self.backbone(x))
+        features = concat_resized(F, self.backbone(x))
         coarse = self.aux_head(features)
         logits = self.head(self.ocr(self.conv(features), coarse))
         return tuple(resize(F, y, x, align_corners=False) for y in (logits, coarse))
 
-    def from_mmseg(self, name: str) -> Optional[str]:
-        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
+    def from_mmseg(self, name: str) -> str | None:
+        """Return our name of a parameter of mmsegmentation's, or None if this network does not have it."""
         if name.startswith("backbone."):
             return in_backbone(self.backbone, name[len("backbone."):])
         return mmseg_name(self, name, {
@@ -65,38 +68,38 @@ class OCRNet(SegModel):
 class ObjectContext(nn.HybridBlock):
     """Object-contextual representations: section 3.2.
 
-    With x_i the feature of place i and m_ki how much it belongs to region k, a softmax of k's coarse logits over the
-    places,
+    Let x_i be the feature of pixel i, and m_ki its degree of membership in region k, a softmax of k's coarse logits
+    over the pixels. Then
 
         f_k = sum_i m_ki x_i,    w_ik = softmax_k(query(x_i) . key(f_k) / sqrt(d)),
         y_i = out(sum_k w_ik value(f_k)),    z_i = join([y_i, x_i])
 
-    The division by sqrt(d) is not in the paper; the released code and mmsegmentation have it.
+    The division by sqrt(d) is not in the paper, but in the released code and in mmsegmentation.
 
     x: (N, channels, H, W), coarse: (N, nclass, H, W) -> (N, channels, H, W).
     """
 
-    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, channels: int, *, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
-        inside = channels // 2
-        self._scale = inside ** -0.5
+        attention_channels = channels // 2  # d
+        self._scale = attention_channels ** -0.5
 
-        def two():
+        def two_convs():
             pair = nn.HybridSequential()
-            pair.add(ConvModule2d(inside, 1, in_channels=channels, **norm),
-                     ConvModule2d(inside, 1, in_channels=inside, **norm))
+            pair.add(ConvModule2d(attention_channels, 1, in_channels=channels, **norm),
+                     ConvModule2d(attention_channels, 1, in_channels=attention_channels, **norm))
             return pair
 
         with self.name_scope():
-            self.query, self.key = two(), two()
-            self.value = ConvModule2d(inside, 1, in_channels=channels, **norm)
-            self.out = ConvModule2d(channels, 1, in_channels=inside, **norm)
+            self.query, self.key = two_convs(), two_convs()
+            self.value = ConvModule2d(attention_channels, 1, in_channels=channels, **norm)
+            self.out = ConvModule2d(channels, 1, in_channels=attention_channels, **norm)
             self.join = ConvModule2d(channels, 1, in_channels=2 * channels, **norm)
 
     def hybrid_forward(self, F, x, coarse):
-        belongs = F.softmax(F.reshape(wide(F, coarse), (0, 0, -1)), axis=2)  # (N, K, HW)
-        regions = F.batch_dot(F.reshape(wide(F, x), (0, 0, -1)), belongs, transpose_b=True)  # (N, C, K)
+        membership = F.softmax(F.reshape(wide(F, coarse), (0, 0, -1)), axis=2)  # (N, K, HW)
+        regions = F.batch_dot(F.reshape(wide(F, x), (0, 0, -1)), membership, transpose_b=True)  # (N, C, K)
         regions = F.expand_dims(as_type_of(F, regions, x), 3)
         key, value = (F.reshape(wide(F, y), (0, 0, -1)) for y in (self.key(regions), self.value(regions)))  # (N, d, K)
         query = self.query(x)

@@ -1,7 +1,10 @@
-"""SeENet: Pang, Li, Shen & Shao, "Towards bridging semantic gap to improve semantic segmentation", ICCV 2019."""
+"""SeENet: Pang, Li, Shen & Shao, "Towards bridging semantic gap to improve semantic segmentation", ICCV 2019.
+
+Semantic enhancement of three stages, and attention that adds fine features at boundaries.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import contrib, nn
 
@@ -10,17 +13,19 @@ from ..nn.resize import resize
 from ._base import SegModel, norm_options
 from .backbones import get_backbone
 
-WIDTH = 128  # of everything behind the backbone
+WIDTH = 128  # channels of all layers after the backbone
 
 
 class LargeKernel(nn.HybridBlock):
-    """A k x k convolution as the sum of two pairs of stripes (Peng et al. 2017, "Large kernel matters").
+    """Approximate k x k convolution: the sum of a k x 1, 1 x k pair and a 1 x k, k x 1 pair of convolutions.
 
     x: (N, channels, H, W) -> the same shape.
 
     Args:
         channels: input and output channels.
         kernel_size: k, odd.
+
+    Source: Peng et al. 2017, "Large kernel matters".
     """
 
     def __init__(self, channels: int, *, kernel_size: int = 3):
@@ -39,24 +44,25 @@ class LargeKernel(nn.HybridBlock):
 
 
 class SemanticEnhancement(nn.HybridBlock):
-    """The paper's SeEM: a stage looked at with four dilation rates.
+    """Semantic enhancement module (SeEM): convolutions of four dilations on a stage.
 
-    Four branches, each a 1x1 convolution, where asked a :class:`LargeKernel`, and a dilated 3x3 one; the
-    input and all branches are concatenated and projected.
+    Each of the four branches is a 1x1 convolution, optionally a :class:`LargeKernel`, and a dilated 3x3 convolution.
+    The input and all branches are concatenated and projected.
 
     x: (N, in_channels, H, W) -> (N, WIDTH, H, W).
 
     Args:
         in_channels: input channels.
         rates: dilation of each branch.
-        large_kernel: whether the branches have one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        large_kernel: whether the branches have a :class:`LargeKernel`.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, *, in_channels: int, rates: Sequence[int], large_kernel: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
+
         with self.name_scope():
             self.branches = contrib.nn.HybridConcurrent(axis=1)
             self.branches.add(contrib.nn.Identity())
@@ -74,18 +80,20 @@ class SemanticEnhancement(nn.HybridBlock):
 
 
 class BoundaryAttention(nn.HybridBlock):
-    """The paper's BAM: fine features where the coarse ones are not sure, hence at boundaries; then the classes.
+    """Boundary attention module (BAM): fine features where the coarse ones are uncertain, and the classifier.
+
+    The coarse features are uncertain at boundaries.
 
     high: (N, WIDTH, h, w), low: (N, in_channels, H, W) -> logits (N, nclass, H, W).
 
     Args:
-        nclass: classes.
-        in_channels: of ``low``.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        in_channels: channels of ``low``.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, nclass: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         with self.name_scope():
@@ -103,25 +111,25 @@ class BoundaryAttention(nn.HybridBlock):
 
 
 class SeENet(SegModel):
-    """Three stages enhanced one after the other, the finest joining where the others are not sure.
+    """SeENet: semantic enhancement of stages 2 to 4, one after the other, and boundary attention with stage 1.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    The backbone runs at output stride 8, which gives its last three taps one size. MXNetSeg's takes
-    backbones of 2048 channels only, this one goes by the backbone's taps.
+    The backbone runs at output stride 8, so its last three taps have the same size. MXNetSeg's network accepts only
+    backbones with 2048 channels; this one runs on any backbone with four taps.
 
     Args:
-        nclass: classes.
-        backbone: all four taps are used; the auxiliary head sits on the third.
-        aux: an auxiliary head; its loss is weighted by the configuration's ``loss.aux_weight``.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        backbone: any with four taps; the auxiliary head reads the third.
+        aux: an auxiliary head; the weight of its loss is ``loss.aux_weight`` of the configuration.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("SeENet",)
     mxnetseg_prefixes = {"head.": ""}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=8, **norm), nclass)
         c1, c2, c3, c4 = (tap.channels for tap in self.backbone.taps)
@@ -143,6 +151,6 @@ class SeENet(SegModel):
             outputs.append(self.aux_head(c3))
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
 
-    def from_mxnetseg(self, name):
-        # theirs are branch1 .. branch4; ours come behind the input, which is branch 0
+    def from_mxnetseg(self, name: str) -> str | None:
+        # MXNetSeg's branches are branch1 to branch4; here branch 0 is the input
         return super().from_mxnetseg(name).replace(".branch", ".branches.")

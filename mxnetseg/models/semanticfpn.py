@@ -1,8 +1,11 @@
-"""Panoptic FPN's semantic branch: Kirillov, Girshick, He & Dollar, CVPR 2019."""
+"""Semantic FPN, the semantic branch of Panoptic FPN: Kirillov, Girshick, He & Dollar, CVPR 2019.
+
+A feature pyramid whose levels are upsampled step by step, and added.
+"""
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import nn
 
@@ -15,25 +18,26 @@ from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class SemanticFPN(SegModel):
-    """A feature pyramid (Lin et al., CVPR 2017) and the semantic branch on it (figure 3 of the paper).
+    """Semantic FPN: a feature pyramid (Lin et al., CVPR 2017) and the semantic branch on it (figure 3 of the paper).
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),).
 
-    As MXNetSeg has it: batch instead of group norm, and the pyramid's 3x3 convolutions inside the way
-    down. MXNetSeg's upsamples by fixed factors of two, so it fails unless 32 divides the image's
-    sides; here every map is resized to the size of the next one.
+    As in MXNetSeg: batch norm instead of group norm, and the 3x3 convolutions of the pyramid lie on its top-down path.
+    MXNetSeg's network upsamples by fixed factors of two, so it accepts only sides that are multiples of 32; here every
+    map is resized to the size of the next finer one.
 
-    mmsegmentation's form has the pyramid as its paper has it (:class:`FeaturePyramid`), upsamples by factors of two
-    and resizes the last map, and has a dropout before the classifier.
+    The ``'mmseg'`` variant has the pyramid of Lin et al. (:class:`FeaturePyramid`), upsamples by factors of two and
+    resizes the last map, and has dropout before the classifier.
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         backbone: any with four taps.
-        variant: ``'mxnetseg'``, or ``'mmseg'``: mmsegmentation's form, see above and :mod:`.mmseg`.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
+            :mod:`mxnetseg.models.weights.mmseg`.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        UnknownNameError: no such variant.
+        UnknownNameError: unknown variant.
     """
 
     mxnetseg_classes = ("SemanticFPN",)
@@ -45,11 +49,12 @@ class SemanticFPN(SegModel):
     foreign_options = {"mmseg": {"variant": "mmseg"}}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet50", variant: str = "mxnetseg",
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         self._mmseg = is_mmseg("SemanticFPN", variant)
         super().__init__(get_backbone(backbone, output_stride=32, **norm), nclass)
         c1, c2, c3, c4 = taps = four_taps(self.backbone, backbone)
+
         with self.name_scope():
             if self._mmseg:
                 self.pyramid = FeaturePyramid(256, in_channels=[tap.channels for tap in taps])
@@ -58,7 +63,7 @@ class SemanticFPN(SegModel):
                 self.lateral_c3 = LateralFusion(256, in_channels=c3.channels, **norm)
                 self.lateral_c2 = LateralFusion(256, in_channels=c2.channels, **norm)
                 self.lateral_c1 = LateralFusion(256, in_channels=c1.channels, **norm)
-            self.branches = nn.HybridSequential()  # of p2 .. p5: as many convolutions as there are steps to climb
+            self.branches = nn.HybridSequential()  # for p2 to p5: one convolution per upsampling step, at least one
             for convolutions in (1, 1, 2, 3):
                 branch = nn.HybridSequential()
                 for i in range(convolutions):
@@ -79,27 +84,28 @@ class SemanticFPN(SegModel):
         pyramid = [p2, p3, p4, p5]
         y = self.branches[0][0](p2)
         for level in (1, 2, 3):
-            climbing = pyramid[level]
+            upsampled = pyramid[level]
             for step, convolution in enumerate(self.branches[level]):
                 finer = pyramid[level - 1 - step]
-                climbing = resize(F, convolution(climbing), finer, align_corners=True)
-            y = y + climbing
+                upsampled = resize(F, convolution(upsampled), finer, align_corners=True)
+            y = y + upsampled
         return (resize(F, self.head(y), x, align_corners=True),)
 
     def by_twos(self, F, pyramid):
-        """The sum of the branches, each map twice as large as the one before; mmsegmentation's."""
+        """Return the sum of the branches, upsampled by factors of two as in mmsegmentation."""
         finest, *others = self.branches
         y = finest(pyramid[0])
-        for branch, climbing in zip(others, pyramid[1:]):
+        for branch, upsampled in zip(others, pyramid[1:]):
             *convolutions, last = branch
             for convolution in convolutions:
-                climbing = enlarge(F, convolution(climbing), 2, align_corners=False)
-            y = y + enlarge(F, last(climbing), 2, align_corners=False, then=y)
+                upsampled = enlarge(F, convolution(upsampled), 2, align_corners=False)
+            y = y + enlarge(F, last(upsampled), 2, align_corners=False, then=y)
         return y
 
-    def from_mmseg(self, name: str) -> Optional[str]:
-        """Our name of a parameter in mmsegmentation's checkpoints; None for one we have not."""
-        name = re.sub(r"^(decode_head\.scale_heads\.\d)\.(\d)\.",  # an upsampling stands behind each
+    def from_mmseg(self, name: str) -> str | None:
+        """Return our name of a parameter of mmsegmentation's, or None if this network does not have it."""
+        # every second layer is an upsampling
+        name = re.sub(r"^(decode_head\.scale_heads\.\d)\.(\d)\.",
                       lambda found: f"{found[1]}.{int(found[2]) // 2}.", name)
         return mmseg_name(self, name, {
             r"^neck\.(lateral|fpn)_convs\.(\d)\.conv\.": r"pyramid.\1s.\2.",
@@ -107,13 +113,14 @@ class SemanticFPN(SegModel):
 
 
 class FeaturePyramid(nn.HybridBlock):
-    """FPN: Lin et al., CVPR 2017, section 3: top-down on 1x1 projections, nearest upsampling, a 3x3 convolution each.
+    """Feature pyramid network (FPN): Lin et al., CVPR 2017, section 3.
 
-    Maps (N, in_channels[i], H_i, W_i), fine to coarse -> a list of (N, channels, H_i, W_i). No norm, no activation.
+    1x1 projections, a top-down path of nearest-neighbour upsampling, and a 3x3 convolution per level, without norms and
+    activations. Maps (N, in_channels[i], H_i, W_i), fine to coarse -> a list of maps (N, channels, H_i, W_i).
 
     Args:
-        channels: of every output.
-        in_channels: of the maps.
+        channels: channels of every output.
+        in_channels: channels of each input map.
     """
 
     def __init__(self, channels: int, *, in_channels: Sequence[int]):

@@ -1,12 +1,16 @@
-"""SFNet: semantic flow for fast and accurate scene parsing. Li, You, Zhu, Zhao, Yang, Yang, Tan & Tong, ECCV 2020."""
+"""SFNet: semantic flow for fast and accurate scene parsing. Li, You, Zhu, Zhao, Yang, Yang, Tan & Tong, ECCV 2020.
+
+A feature pyramid that aligns its coarse maps by a learned flow before it adds them.
+"""
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from mxnet.gluon import nn
 
-from ..losses import Term
+from ..losses import Blend, Term
 from ..nn.blocks import ConvModule2d
 from ..nn.precision import wide
 from ..nn.resize import length, resize
@@ -17,37 +21,38 @@ from .weights.pytorch import gluon_name
 
 
 class SFNet(SegModel):
-    """A feature pyramid whose coarse maps are warped by a learned flow before they are added to fine ones.
+    """SFNet: feature pyramid whose coarse maps are warped by a learned flow before they are added to fine ones.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the logits of the pyramid's
     steps at stride 16, 8 and 4.
 
-    As in xiaojianzhong's port to mmsegmentation; the authors' network is the same under other names. It reads the
-    weights of both. The port fixes the flow's unit to twice the coarse map's size, which asks for sides that
-    32 divides; here, as in the authors' code, it is the fine map's, and any size will do.
+    The network reads the weights of the authors' code and of xiaojianzhong's port to mmsegmentation, which is the same
+    network under other names. In the port the unit of the flow is a pixel of twice the coarse map's size, so the sides
+    must be multiples of 32; here, as in the authors' code, it is a pixel of the fine map, and any size is possible.
 
     Args:
-        nclass: classes.
-        backbone: ``'resnet18'``, 34, 50, 101 or 152, in the form with a deep stem (see
+        nclass: number of classes.
+        backbone: ``'resnet18'``, 34, 50, 101 or 152, each with a deep stem (see
             :class:`~mxnetseg.models.backbones.deepresnet.DeepStemResNet`).
-        warp_align_corners: whether -1 and 1 in the flow's grid are the centres of the outer pixels of the map that is
-            read, so that no flow means no change; False: their edges, which is what the port computes on
-            PyTorch 1.3 and later.
-        aux: the three auxiliary heads, the original's ``dsn``.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        warp_align_corners: whether -1 and 1 in the sampling grid are the centres of the coarse map's outer pixels, so
+            that a zero flow only resizes. False: they are the edges of these pixels, as in the port on PyTorch 1.3 and
+            later.
+        aux: three auxiliary heads, called ``dsn`` in the original.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
-        UnknownNameError: a backbone of another kind.
+        UnknownNameError: another backbone.
     """
 
-    needs_batch = 2  # one cell of the pyramid pooling is the whole image
+    needs_batch = 2  # the pyramid pooling normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", warp_align_corners: bool = True, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(DeepStemResNet(backbone, **norm), nclass)
         taps = self.backbone.taps
         width = 128 if taps[-1].channels == 512 else 256
+
         with self.name_scope():
             self.ppm = FlatPPM(width, in_channels=taps[-1].channels, **norm)
             self.fams, self.convs = nn.HybridSequential(), nn.HybridSequential()
@@ -69,6 +74,7 @@ class SFNet(SegModel):
             high = fam(low, high)
             aligned.append(high)
             maps.append(conv(high))
+
         finest = maps[-1]
         fused = F.concat(finest, *(resize(F, y, finest, align_corners=True) for y in maps[-2::-1]), dim=1)
         outputs = [self.head(fused)]
@@ -76,20 +82,22 @@ class SFNet(SegModel):
             outputs += [head(y) for head, y in zip(self.aux_heads, aligned)]
         return tuple(resize(F, logits, x, align_corners=True) for logits in outputs)
 
-    def terms(self, pixel_loss, aux_weight):
+    def terms(self, pixel_loss: Blend, aux_weight: float) -> Sequence[Term]:
         heads = len(self.aux_heads) if self.aux_heads is not None else 0
         return [Term(0, 1.0, pixel_loss), *(Term(i + 1, aux_weight, pixel_loss) for i in range(heads))]
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter in the port's checkpoints or in the authors' (SFSegNets); None for one we have
-        not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter in the port's or the authors' (SFSegNets) checkpoints, or None if this network
+        does not have it."""
         for theirs, ours in _NAMES:
             name = re.sub(theirs, ours, name)
         return gluon_name(self.named_parameters(), name)
 
-    def adapt_foreign(self, form, tensors):
-        """The authors' auxiliary heads have a bias in front of a norm: subtracted from the norm's mean, it says the
-        same."""
+    def adapt_foreign(self, form: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the tensors without the biases before a norm in the authors' auxiliary heads.
+
+        Subtracting such a bias from the norm's mean is equivalent.
+        """
         if form != "pytorch":
             return tensors
         biases = [name for name in tensors if re.fullmatch(r"head\.dsn\.\d\.0\.bias", name)]
@@ -101,7 +109,7 @@ class SFNet(SegModel):
         return adapted
 
 
-# What a name of the port, then of the authors begins with -> in our network.
+# beginning of a parameter's name -> its beginning in this network; first the port's names, then the authors'
 _NAMES = (
     (r"^backbone\.stem\.7\.", "backbone.bn1."), (r"^backbone\.stem\.", "backbone.conv1."),
     (r"^neck\.ppm\.(\d)\.1\.", r"ppm.branches.\1."), (r"^neck\.bottleneck\.", "ppm.bottleneck."),
@@ -121,7 +129,7 @@ _NAMES = (
     (r"^head\.fpn_out\.(\d)\.0\.0\.", r"convs.\1.conv."), (r"^head\.fpn_out\.(\d)\.0\.1\.", r"convs.\1.bn."),
     (r"^head\.conv_last\.0\.0\.", "head.conv1.conv."), (r"^head\.conv_last\.0\.1\.", "head.conv1.bn."),
     (r"^head\.conv_last\.1\.", "head.conv2."),
-    # theirs go from stride 4 to 16, ours the other way
+    # the authors count the heads from stride 4 to 16, this network from 16 to 4
     (r"^head\.dsn\.([012])\.", lambda found: f"aux_heads.{2 - int(found[1])}."),
     (r"^(aux_heads\.\d)\.0\.", r"\1.conv1.conv."), (r"^(aux_heads\.\d)\.1\.", r"\1.conv1.bn."),
     (r"^(aux_heads\.\d)\.4\.", r"\1.conv2."),
@@ -129,13 +137,13 @@ _NAMES = (
 
 
 class Head(nn.HybridBlock):
-    """3x3 convolution with norm and ReLU, dropout of whole channels, 1x1 convolution with bias.
+    """Head of a 3x3 convolution with norm and ReLU, dropout of whole channels, and a 1x1 convolution with bias.
 
     x: (N, in_channels, H, W) -> logits (N, nclass, H, W).
     """
 
     def __init__(self, nclass: int, channels: int, *, in_channels: int, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         with self.name_scope():
             self.conv1 = ConvModule2d(channels, 3, in_channels=in_channels, norm_layer=norm_layer,
@@ -148,12 +156,14 @@ class Head(nn.HybridBlock):
 
 
 class FlatPPM(nn.HybridBlock):
-    """Pyramid pooling (Zhao et al., CVPR 2017) with linear branches, the input behind them, and a projection.
+    """Pyramid pooling (Zhao et al., CVPR 2017) without activation in the branches, followed by a projection.
+
+    The branches come before the input in the concatenation.
 
     x: (N, in_channels, H, W) -> (N, channels, H, W).
     """
 
-    def __init__(self, channels: int, *, in_channels: int, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, channels: int, *, in_channels: int, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = norm_options(norm_layer, norm_kwargs)
         self._bins = (1, 2, 3, 6)
@@ -172,18 +182,18 @@ class FlatPPM(nn.HybridBlock):
 class FlowAlignment(nn.HybridBlock):
     """Flow alignment module: section 3.2 of the paper, equations 3 and 4.
 
-    low: (N, low_channels, H, W), the fine map; high: (N, channels, h, w) -> (N, channels, H, W): low, projected,
-    plus high, read at places that both maps decide.
+    low: (N, low_channels, H, W), the fine map; high: (N, channels, h, w), the coarse map -> (N, channels, H, W), the
+    projected fine map plus the coarse map, sampled at positions computed from both.
 
     Args:
-        channels: of high and of the output.
-        low_channels: of low.
+        channels: channels of the coarse map and of the output.
+        low_channels: channels of the fine map.
         align_corners: see :class:`SFNet`.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, channels: int, *, low_channels: int, align_corners: bool, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         self._align_corners = align_corners
         with self.name_scope():
@@ -198,17 +208,17 @@ class FlowAlignment(nn.HybridBlock):
         low = self.low_conv(low)
         both = F.concat(resize(F, self.high_down_conv(high), low, align_corners=True), self.low_down_conv(low), dim=1)
         right, down = F.split(wide(F, self.flow_conv(both)), num_outputs=2, axis=1)
-        columns = self._places(F, right, high, 3, (1, 1, 1, -1))
-        rows = self._places(F, down, high, 2, (1, 1, -1, 1))
+        columns = self._positions(F, right, high, 3, (1, 1, 1, -1))
+        rows = self._positions(F, down, high, 2, (1, 1, -1, 1))
         return low + sample(F, high, columns, rows)
 
-    def _places(self, F, flow, high, axis, shape):
-        """Along one axis, the pixels of ``high`` that the pixels of the output read."""
+    def _positions(self, F, flow, high, axis, shape):
+        """Return the positions in ``high``, in pixels along one axis, at which the output's pixels sample it."""
         index = F.contrib.arange_like(F.BlockGrad(flow), axis=axis)
         n, n_high = length(F, F.BlockGrad(flow), axis), length(F, wide(F, F.BlockGrad(high)), axis)
-        own = F.broadcast_div(index, F.broadcast_maximum(n - 1, F.ones_like(n)))  # 0 .. 1
-        # the flow has the unit of half an output pixel: of the grid's 2, each has 2 / n
-        place = F.broadcast_add(F.broadcast_div(flow, F.reshape(2 * n, (1, 1, 1, 1))), F.reshape(own, shape))
+        pixel = F.broadcast_div(index, F.broadcast_maximum(n - 1, F.ones_like(n)))  # 0 .. 1
+        # the unit of the flow is half an output pixel
+        position = F.broadcast_add(F.broadcast_div(flow, F.reshape(2 * n, (1, 1, 1, 1))), F.reshape(pixel, shape))
         if self._align_corners:
-            return F.broadcast_mul(place, F.reshape(n_high - 1, (1, 1, 1, 1)))
-        return F.broadcast_mul(place, F.reshape(n_high, (1, 1, 1, 1))) - 0.5
+            return F.broadcast_mul(position, F.reshape(n_high - 1, (1, 1, 1, 1)))
+        return F.broadcast_mul(position, F.reshape(n_high, (1, 1, 1, 1))) - 0.5

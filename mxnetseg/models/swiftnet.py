@@ -1,7 +1,10 @@
-"""SwiftNet, single scale: Orsic, Kreso, Bevandic & Segvic, CVPR 2019."""
+"""SwiftNet, single scale: Orsic, Kreso, Bevandic & Segvic, CVPR 2019.
+
+A pretrained ResNet, pyramid pooling, and a light decoder that adds finer feature maps step by step.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -14,28 +17,27 @@ from .backbones import get_backbone
 
 
 class SwiftNet(SegModel):
-    """SwiftNet on any backbone with four taps (section 3 of the paper): pyramid pooling on the coarsest,
-    then a ladder of light fusions up to stride 4.
+    """SwiftNet: pyramid pooling on the coarsest tap, and a ladder of light lateral fusions up to stride 4 (section 3).
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As MXNetSeg has it: bins of 1, 2, 3 and 6 cells, a ladder 256 wide (the paper's is 128), a 3x3
+    As in MXNetSeg: pooling grids of 1, 2, 3 and 6 cells a side, a ladder of 256 channels (128 in the paper), a 3x3
     convolution in the head, and no boundary-aware loss.
 
     Args:
-        nclass: classes.
-        backbone: the paper's is ``'resnet18'``.
-        output_stride: of the backbone; the paper's is 32.
-        aux: an auxiliary head on the last tap but one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        backbone: any with four taps; ``'resnet18'`` in the paper.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
+        aux: an auxiliary head on the second-to-last tap.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("SwiftResNet",)
     mxnetseg_prefixes = {"head.ppool.": "ppm.", "head.seg_head.": "head.", "head.": ""}
-    needs_batch = 2  # one cell of the pyramid is the whole image
+    needs_batch = 2  # the pyramid pooling normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c1, c2, c3, c4 = four_taps(self.backbone, backbone)

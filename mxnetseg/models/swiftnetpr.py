@@ -1,7 +1,10 @@
-"""SwiftNet with pyramidal fusion: Orsic, Kreso, Bevandic & Segvic, CVPR 2019."""
+"""SwiftNet with pyramidal fusion: Orsic, Kreso, Bevandic & Segvic, CVPR 2019.
+
+The image runs through the same backbone at full and at half size, and a ladder joins the maps of equal size.
+"""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -13,26 +16,26 @@ from .backbones import get_backbone
 
 
 class SwiftNetPr(SegModel):
-    """SwiftNet that sees the image at full and at half size through one backbone.
+    """SwiftNet with pyramidal fusion: one ladder on the taps of the image at full and at half size.
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    The ladder's every step takes the maps of equal size from both: tap k of the half-size image and tap
-    k + 1 of the full one. Two scales as in MXNetSeg, whose network works at even sizes only: half of
-    an odd size is rounded up here, and then both maps have the same size whatever the image's.
+    Each step of the ladder reads two maps of equal size: tap k of the half-size image and tap k + 1 of the full-size
+    image. As in MXNetSeg there are two scales. MXNetSeg's network accepts only even sizes; here half of an odd size is
+    rounded up, so that the two maps have equal sizes for any image.
 
     Args:
-        nclass: classes.
-        backbone: the paper's is ``'resnet18'``.
-        aux: an auxiliary head on the full-size image's last tap but one.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        nclass: number of classes.
+        backbone: any with four taps; ``'resnet18'`` in the paper.
+        aux: an auxiliary head on the second-to-last tap of the full-size image.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     mxnetseg_classes = ("SwiftResNetPr",)
     mxnetseg_prefixes = {"head.seg_head.": "head.", "head.final.": "fusion_4x.", "head.": ""}
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=32, **norm), nclass)
         c1, c2, c3, c4 = four_taps(self.backbone, backbone)

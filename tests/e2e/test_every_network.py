@@ -1,4 +1,4 @@
-"""``train.py --model NAME`` and ``eval.py --model NAME`` for every network, with its own configuration."""
+"""``train.py --model NAME`` and ``eval.py --model NAME`` for every network, with its configuration."""
 import importlib.util
 import json
 import shutil
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def train_all():
-    """scripts/train_all.py as a module: it says what makes each network small."""
+    """Return scripts/train_all.py as a module; it contains the settings that make each network small."""
     spec = importlib.util.spec_from_file_location("train_all", ROOT / "scripts" / "train_all.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -34,6 +34,7 @@ def test_trains_and_evaluates(name, data, command, tmp_path):
                      *overrides)
     assert result.code == 0, result.err
     assert "mIoU" in result.out
+
     result = command("eval", "--model", name, "--weights", weights, "--quiet", "--save-dir", tmp_path / "out")
     assert result.code == 0, result.err
     scores, = (tmp_path / "out").glob("*/val/scores.json")
@@ -41,7 +42,7 @@ def test_trains_and_evaluates(name, data, command, tmp_path):
     shutil.rmtree(weights)
 
 
-def test_the_forms_that_train_in_minutes_are_smaller():
+def test_the_networks_that_train_in_minutes_are_smaller():
     module = train_all()
     for name in module.SMALLER:
         options = dict(text.removeprefix("model.").removeprefix("options.").split("=") for text in module.SMALLER[name])

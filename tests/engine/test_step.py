@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from mxnetseg.engine.step import Divisors, Step, TrainingGraph
 from mxnetseg.errors import ConfigError
 from mxnetseg.graph import dilated
-from mxnetseg.losses import Mining, Part, global_backward
+from mxnetseg.losses import LossSum, Mining, global_backward
 from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
 from mxnetseg.nn.blocks import ConvModule2d, FCNHead
@@ -161,12 +161,12 @@ def test_turns_add_up_to_the_batch_whatever_is_unlabelled(options):
     turns = [(images[i:i + 2], labels[i:i + 2]) for i in (0, 2, 4)]
     divisors = Divisors(step)([share for _, share in turns])
     assert all(divisor is not None for divisor in divisors)
-    got = [gradients(step, graph, [turn], turns=3, divisors=divisors) for turn in turns]
+    got = [gradients(step, graph, [turn], micro_batches=3, divisors=divisors) for turn in turns]
     assert sum(loss for loss, *_ in got) == pytest.approx(wanted, rel=1e-5)
     summed = sum(flat(found) for _, found, _ in got)
     np.testing.assert_allclose(summed, flat(whole), rtol=1e-3, atol=1e-5 * np.abs(flat(whole)).max())
     # the control: what everybody does, the mean of the turns' means
-    means = sum(flat(gradients(step, graph, [turn], turns=3)[1]) for turn in turns)
+    means = sum(flat(gradients(step, graph, [turn], micro_batches=3)[1]) for turn in turns)
     assert np.abs(means - flat(whole)).max() > 1e-2 * np.abs(flat(whole)).max()
 
 
@@ -177,7 +177,7 @@ def test_batches_of_other_shapes_in_turn():
     for n, shape in enumerate(shapes):
         pair = batch(*shape, seed=n)
         loss, found, statistics = gradients(step, graph, [pair])
-        wanted = gradients(step, lambda shares: [[Part(*part) for part in step(*share)] for share in shares], [pair])
+        wanted = gradients(step, lambda shares: [[LossSum(*part) for part in step(*share)] for share in shares], [pair])
         assert loss == pytest.approx(wanted[0], rel=1e-5)
         for got, plain in ((found, wanted[1]), (statistics, wanted[2])):
             np.testing.assert_allclose(flat(got), flat(plain), rtol=1e-3, atol=1e-5 * np.abs(flat(plain)).max())
@@ -214,13 +214,13 @@ def test_a_divisor_that_the_network_decides_is_a_turns_own():
     mined, aux = Divisors(step)([batch()[1]])
     assert mined is None
     assert aux is None or aux.asscalar() > 0
-    parts = [[Part(mx.nd.array([6.0]), mx.nd.array([3.0])), Part(mx.nd.array([5.0]), mx.nd.array([0.0]))]]
+    parts = [[LossSum(mx.nd.array([6.0]), mx.nd.array([3.0])), LossSum(mx.nd.array([5.0]), mx.nd.array([0.0]))]]
     for part in parts[0]:
         part.total.attach_grad()
     with autograd.record():
-        moved = [[Part(part.total * 1, part.count) for part in parts[0]]]
+        moved = [[LossSum(part.total * 1, part.count) for part in parts[0]]]
     # (6 / 3) / 2 for one of two turns, and 5 for a plain sum
-    assert global_backward(moved, (1.0, 1.0), turns=2).asscalar() == pytest.approx(1 + 5)
+    assert global_backward(moved, (1.0, 1.0), micro_batches=2).asscalar() == pytest.approx(1 + 5)
     np.testing.assert_allclose(parts[0][0].total.grad.asnumpy(), [1 / 6])
 
 

@@ -20,7 +20,7 @@ from mxnetseg.engine.scaling import LossScale
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import CheckpointError, ConfigError, DataError, EnvironmentProblem, TrainingDiverged
 from mxnetseg.files import atomic_write
-from mxnetseg.losses import FORMS
+from mxnetseg.losses import MINING_RULES
 from mxnetseg.models import get_model
 
 STEPS = 3  # of an epoch: 6 pictures, 2 a batch
@@ -86,7 +86,7 @@ class TestARun:
 
 @pytest.mark.parametrize("changes", [
     {"loss.ce": 0, "loss.focal": 1}, {"loss.ce": 0, "loss.dice": 1}, {"loss.ce": 0, "loss.lovasz": 1},
-    *({"loss.ohem": {"thresh": 0.9, "min_kept": 50, "form": form}} for form in FORMS)], ids=str)
+    *({"loss.ohem": {"thresh": 0.9, "min_kept": 50, "form": form}} for form in MINING_RULES)], ids=str)
 def test_every_loss_of_the_configuration_trains(fit, configure, tmp_path, changes):
     trainer, _ = fit(configure({"train.epochs": 4, "optimizer.lr": 0.2, **changes}), tmp_path)
     rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]

@@ -1,8 +1,8 @@
-"""Cut the parity data down to the networks that are registered: python make_goldens.py PARITY/mxnetseg
+"""Copy the golden data of the registered networks: python make_goldens.py COLLECTION/mxnetseg
 
-PARITY/mxnetseg holds ``cases.json``, ``params.json.gz`` and one ``.npz`` a case (README.md here says
-what they are). Run it again after registering a network with ``mxnetseg_classes``; what is no longer
-needed is removed.
+COLLECTION/mxnetseg holds ``cases.json``, ``params.json.gz`` and one ``.npz`` file per case, see README.md in this
+folder. Run the command again after registering a network with ``mxnetseg_classes``; it removes files that are no longer
+needed.
 """
 import argparse
 import gzip
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from mxnetseg.models import MODELS, list_models
 
-LARGEST = 300_000  # bytes of a file; bigger ones do not belong into a repository
+LARGEST = 300_000  # bytes; larger files do not belong in a repository
 HERE = Path(__file__).resolve().parent / "mxnetseg"
 
 
 def needed(case, classes, source):
-    """Whether a case is of a registered network, and small."""
+    """Return whether a case belongs to a registered network and is small."""
     return case["model"] in classes and (source / case["file"]).stat().st_size <= LARGEST
 
 
 def write_json(path, value):
-    """The same bytes for the same value, so that a second run changes nothing."""
+    """Write the same bytes for the same value, so that a second run changes nothing."""
     text = json.dumps(value, indent=1 if path.suffix == ".json" else None) + "\n"
     data = text.encode()
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
@@ -43,11 +43,13 @@ def main():
     write_json(HERE / "cases.json", {**whole, "cases": cases})
     write_json(HERE / "params.json.gz", {key: params[key] for key in keys})
     wanted = {case["file"] for case in cases}
+
     for name in wanted:
         shutil.copyfile(source / name, HERE / name)
     for stale in HERE.glob("*.npz"):
         if stale.name not in wanted:
             stale.unlink()
+
     size = sum(file.stat().st_size for file in HERE.iterdir())
     print(f"{len(cases)} cases of {len(classes)} classes, {size / 1e6:.2f} MB in all")
 

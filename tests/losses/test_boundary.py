@@ -1,4 +1,4 @@
-"""PIDNet's boundary losses: which pixels are a boundary, what they weigh, and where the boundary-aware loss looks."""
+"""PIDNet's boundary losses: the boundary pixels, their weights, and the pixels of the boundary-aware loss."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mxnetseg.losses.boundary import balanced_logistic, boundaries
 
 
 def by_hand(label, ignore=255):
-    """A labelled pixel with a labelled one of another class at most two rows and columns away."""
+    """Return the labelled pixels with a labelled pixel of another class at most two rows and columns away."""
     edge = np.zeros(label.shape, bool)
     for n, y, x in np.argwhere(label != ignore):
         around = label[n, max(y - 2, 0):y + 3, max(x - 2, 0):x + 3]
@@ -20,23 +20,23 @@ def by_hand(label, ignore=255):
 
 @given(seed=st.integers(0, 10 ** 6), height=st.integers(1, 12), width=st.integers(1, 12),
        ignored=st.sampled_from([0.0, 0.3, 1.0]))
-def test_boundaries_are_what_their_definition_says(seed, height, width, ignored):
+def test_boundaries_follow_their_definition(seed, height, width, ignored):
     rng = np.random.RandomState(seed)
     label = rng.choice([0, 3, 254], size=(2, height, width)).repeat(3, 1).repeat(3, 2).astype("uint8")
     label[rng.rand(*label.shape) < ignored] = 255
-    for kind in ("uint8", "float32"):
-        found = boundaries(mx.nd, mx.nd.array(label, dtype=kind)).asnumpy()
+    for dtype in ("uint8", "float32"):
+        found = boundaries(mx.nd, mx.nd.array(label, dtype=dtype)).asnumpy()
         np.testing.assert_array_equal(found[:, 0], by_hand(label))
 
 
-def test_the_border_of_a_padded_crop_is_no_boundary():
+def test_the_border_of_a_padded_crop_is_not_a_boundary():
     label = np.full((1, 20, 20), 255, "uint8")
     label[:, :12, :9] = 4
     assert not boundaries(mx.nd, mx.nd.array(label)).asnumpy().any()
     label[:, :, :] = 4
     assert not boundaries(mx.nd, mx.nd.array(label)).asnumpy().any()
     label[:, :, 10:] = 5
-    assert boundaries(mx.nd, mx.nd.array(label)).asnumpy().sum() == 20 * 4  # as wide as the original's
+    assert boundaries(mx.nd, mx.nd.array(label)).asnumpy().sum() == 20 * 4  # the original's width
 
 
 @pytest.mark.parametrize("edge", [0.0, 0.1, 1.0])
@@ -66,7 +66,7 @@ def test_gradient_by_finite_differences():
         assert z.grad.asnumpy()[place] == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=1e-2, abs=1e-4)
 
 
-def test_the_aware_loss_sees_sure_boundaries_only_and_teaches_them_nothing():
+def test_the_aware_loss_covers_predicted_boundaries_only_and_gives_them_no_gradient():
     rng = np.random.RandomState(2)
     logits, label = mx.nd.array(rng.normal(size=(2, 5, 6, 8))), rng.randint(0, 5, (2, 6, 8)).astype("float32")
     boundary = mx.nd.array(rng.normal(0, 3, (2, 1, 6, 8)))
@@ -87,7 +87,7 @@ def test_the_aware_loss_sees_sure_boundaries_only_and_teaches_them_nothing():
         assert (logits.grad.asnumpy().any(axis=1) == near).all()
 
 
-def test_nothing_near_a_boundary_is_no_loss():
+def test_without_a_predicted_boundary_there_is_no_loss():
     total, count = BoundaryAware(CrossEntropy(3))(mx.nd.ones((1, 3, 4, 4)), mx.nd.zeros((1, 1, 4, 4)),
                                                   mx.nd.zeros((1, 4, 4)))
     assert (total.asscalar(), count.asscalar()) == (0, 0)

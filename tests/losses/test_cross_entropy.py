@@ -1,4 +1,4 @@
-"""Cross-entropy against its formula in float64: values, gradients, ignored pixels, and that gradients obey."""
+"""Cross-entropy and focal loss against their formulas in float64: values, gradients, ignored pixels."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
 
 def reference(logits, label, *, class_weights=None, label_smoothing=0.0, mining=None, ignore=255, counts=None):
-    """(sum, weight) by the formula in float64. ``counts``: the pixels that take part, instead of mining."""
+    """Return (sum, weight) by the formula in float64. ``counts``: the pixels that count, instead of mining."""
     z = logits.astype("float64").transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
     y = label.reshape(-1).astype(int)
     if counts is None:
@@ -45,7 +45,7 @@ def log_softmax(z):
 
 
 def chosen(z, y, mining, ignore):
-    """Numbers of the pixels that take part. z: (pixels, classes), y: (pixels,)"""
+    """Return the indices of the pixels that count. z: (pixels, classes), y: (pixels,)."""
     valid = np.flatnonzero(y != ignore)
     if mining is None or not len(valid):
         return valid
@@ -59,8 +59,8 @@ def mined(logits, label, options):
 
 
 def reference_gradient(logits, label, **options):
-    """d(sum) / d(logits), by central differences in float64: the rounding of float32 plays no part."""
-    counts = mined(logits, label, options)  # the choice itself has no gradient
+    """Return d(sum) / d(logits) by central differences in float64, free of the rounding of float32."""
+    counts = mined(logits, label, options)  # the selection itself has no gradient
     logits = logits.astype("float64")
     gradient = np.zeros_like(logits)
     for i in np.ndindex(*logits.shape):
@@ -88,7 +88,7 @@ def build(options, nclass=NCLASS):
 
 
 def run(loss, logits, label, k=1.0):
-    """(sum, weight, d(k * sum) / d(logits))."""
+    """Return (sum, weight, d(k * sum) / d(logits))."""
     logits = nd.array(logits)
     logits.attach_grad()
     with mx.autograd.record():
@@ -112,12 +112,12 @@ def test_value_and_gradient(options, seed, hybrid):
 
 
 @variants
-def test_its_own_central_differences(options):
-    """Along random directions, with a step that float32 can bear."""
+def test_gradient_equals_central_differences(options):
+    """Along random directions, with a step that is large enough for float32."""
     logits, label = sample(5)
     loss = build(options)
     _, _, gradient = run(loss, logits, label)
-    if "mining" in options:  # stay where the choice of pixels is the same
+    if "mining" in options:  # keep the selection of pixels fixed
         mask = np.full(label.size, 255, "uint8")
         counts = mined(logits, label, options)
         mask[counts] = label.reshape(-1)[counts]
@@ -149,13 +149,13 @@ def test_all_ignored_is_zero_with_zero_gradient(options):
 
 
 @variants
-def test_an_ignored_pixel_is_trained_as_no_class(options):
+def test_an_ignored_pixel_has_no_gradient_and_no_influence(options):
     logits, label = sample(2)
     loss = build(options)
     total, weight, gradient = run(loss, logits, label)
     ignored = np.broadcast_to((label == 255)[:, None], logits.shape)
     assert ignored.any() and not gradient[ignored].any()
-    # whatever stands there, nan of exp() included
+    # for any logits there, including an overflow of exp()
     other = np.where(ignored, 80 * np.random.RandomState(0).normal(size=logits.shape), logits).astype("float32")
     again = run(loss, other, label)
     assert again[0] == pytest.approx(total, rel=1e-5) and again[1] == weight
@@ -169,7 +169,7 @@ def test_another_ignored_label():
     assert run(loss, logits, label)[:2] == pytest.approx(reference(logits, label, ignore=1), rel=1e-5)
 
 
-def test_255_is_a_class_like_others_where_something_else_is_ignored():
+def test_255_is_an_ordinary_class_if_another_label_is_ignored():
     random = np.random.RandomState(0)
     logits = random.normal(size=(1, 256, 2, 2)).astype("float32")
     label = np.array([[[255, 254], [0, 3]]], "uint8")
@@ -185,7 +185,7 @@ def test_the_label_may_have_any_type(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_logits_of_another_type_are_reckoned_in_float32(dtype):
+def test_logits_of_another_type_are_converted_to_float32(dtype):
     logits, label = sample(6)
     data = nd.array(logits, dtype=dtype)
     data.attach_grad()
@@ -197,7 +197,7 @@ def test_logits_of_another_type_are_reckoned_in_float32(dtype):
     np.testing.assert_allclose(data.grad.asnumpy(), reference_gradient(data.asnumpy(), label), atol=1e-3)
 
 
-def test_very_sure_logits_stay_finite():
+def test_very_large_logits_give_finite_results():
     logits = np.zeros((1, NCLASS, 1, 2), "float32")
     logits[0, 0] = 1e4
     label = np.array([[[0, 1]]], "uint8")
@@ -208,7 +208,7 @@ def test_very_sure_logits_stay_finite():
 
 
 class TestMining:
-    """Which pixels count: read off the gradient."""
+    """Pixels that mining keeps: those with a gradient."""
 
     def kept(self, probabilities, thresh, min_kept, ignored=()):
         p = np.array(probabilities)
@@ -278,12 +278,12 @@ class TestFocal:
         assert focal[:2] == pytest.approx(ce[:2], rel=1e-6)
         np.testing.assert_allclose(focal[2], ce[2], atol=1e-6)
 
-    def test_a_sure_pixel_counts_less(self):
+    def test_an_easy_pixel_is_down_weighted(self):
         logits = np.zeros((1, NCLASS, 1, 1), "float32")
         logits[0, 0] = 5
         right, wrong = (np.full((1, 1, 1), c, "uint8") for c in (0, 1))
-        share = [run(self.build(2.0), logits, y)[0] / run(build({}), logits, y)[0] for y in (right, wrong)]
-        assert share[0] < 1e-3 and share[1] > 0.98
+        ratios = [run(self.build(2.0), logits, y)[0] / run(build({}), logits, y)[0] for y in (right, wrong)]
+        assert ratios[0] < 1e-3 and ratios[1] > 0.98
 
     @pytest.mark.parametrize("k", [0.0, 0.5, 1024.0])
     def test_the_gradient_of_k_times_the_loss(self, k):
@@ -292,7 +292,7 @@ class TestFocal:
         np.testing.assert_allclose(scaled, k * once, rtol=1e-6, atol=1e-7 * k)
 
     @pytest.mark.parametrize("gamma", [0.5, 2.0])
-    def test_very_sure_logits_and_nothing_labelled(self, gamma):
+    def test_very_large_logits_and_nothing_labelled(self, gamma):
         logits = np.zeros((1, NCLASS, 1, 2), "float32")
         logits[0, 0] = 1e4
         total, weight, gradient = run(self.build(gamma), logits, np.array([[[0, 1]]], "uint8"))
@@ -300,7 +300,7 @@ class TestFocal:
         total, weight, gradient = run(self.build(gamma), logits, np.full((1, 1, 2), 255, "uint8"))
         assert (total, weight) == (0, 0) and not gradient.any()
 
-    def test_half_precision_is_reckoned_in_float32(self):
+    def test_half_precision_is_converted_to_float32(self):
         logits, label = sample(4)
         total, _, gradient = run(self.build(2.0), logits.astype("float16").astype("float32"), label)
         half = nd.array(logits, dtype="float16")
@@ -314,9 +314,9 @@ class TestFocal:
 
 @pytest.mark.parametrize("weights, match", [
     ([1, 2, 3], "4 classes need 4 class weights"), ([1] * 5, "4 classes need 4 class weights"),
-    ([1, -1, 1, 1], "at least 0"), ([0, 0, 0, 0], "not all of them 0"),
+    ([1, -1, 1, 1], ">= 0"), ([0, 0, 0, 0], "not all 0"),
 ])
-def test_class_weights_that_cannot_be(weights, match):
+def test_invalid_class_weights_are_refused(weights, match):
     with pytest.raises(ConfigError, match=match) as caught:
         CrossEntropy(NCLASS, class_weights=weights)
     assert caught.value.where == "loss.class_weights"
@@ -335,8 +335,8 @@ def test_properties(seed, n, c, h, w, smoothing, weighted, shift):
     total, weight, gradient = run(loss, logits, label)
     wanted = reference(logits, label, **options)
     np.testing.assert_allclose([total, weight], wanted, rtol=1e-4, atol=1e-4)
-    assert total >= -1e-4 and weight >= 0  # log_softmax of a sure class may round to just above 0
-    # softmax does not see a shift of all logits, so the gradient has no part along it
+    assert total >= -1e-4 and weight >= 0  # log_softmax of a certain class may round to just above 0
+    # softmax does not change with a shift of all logits, so the gradients of a pixel add up to 0
     assert run(loss, logits + np.float32(shift), label)[0] == pytest.approx(total, rel=1e-3, abs=1e-3)
     np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-4)
     # the order of the pixels does not matter

@@ -1,4 +1,4 @@
-"""Which pixels mining keeps, in every reading, against the rules in NumPy and SciPy; read off the gradient."""
+"""The pixels that each mining rule keeps (those with a gradient), against the rules in NumPy and SciPy."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from scipy.ndimage import zoom
 from mxnetseg.config.options import describe_fields
 from mxnetseg.config.schema import Ohem
 from mxnetseg.errors import ConfigError
-from mxnetseg.losses import FORMS, Blend, CrossEntropy, Dice, Mining, MixedLoss, Term, global_backward
+from mxnetseg.losses import MINING_RULES, Blend, CrossEntropy, Dice, Mining, MixedLoss, Term, global_backward
 
 NCLASS = 3
 
@@ -28,26 +28,26 @@ def probabilities(logits):
     return p / p.sum(axis=1, keepdims=True)
 
 
-def of_truth(p, label):
+def probability_of_label(p, label):
     return np.take_along_axis(p, np.where(label == 255, 0, label)[:, None].astype(int), axis=1)[:, 0]
 
 
-def wanted(form, logits, label, thresh, min_kept):
-    """Where mining keeps a pixel, by what the four sources do."""
+def wanted(rule, logits, label, thresh, min_kept):
+    """Return the pixels that the originals keep."""
     maps, valid = probabilities(logits), label != 255
-    p = of_truth(maps, label)
+    p = probability_of_label(maps, label)
     ascending = np.sort(p[valid])
     n = len(ascending)
     if not n:
         return valid
-    if form == "flattenet":
+    if rule == "flattenet":
         return valid & (p < max(ascending[min(min_kept, n) - 1], thresh))
-    if form == "hrnet":
+    if rule == "hrnet":
         return valid & (p < max(ascending[min(min_kept, n - 1)], thresh))
-    if form == "mmseg":
+    if rule == "mmseg":
         return valid & (p < max(ascending[min(min_kept * len(label), n - 1)], thresh))
     maps, small = zoom(maps, (1, 1, 1 / 8, 1 / 8), order=1), zoom(label, (1, 1 / 8, 1 / 8), order=0)
-    ascending = np.sort(of_truth(maps, small)[small != 255])
+    ascending = np.sort(probability_of_label(maps, small)[small != 255])
     least = min_kept // 64
     if least >= len(ascending):
         return valid
@@ -70,21 +70,21 @@ def kept(mining, logits, label):
     return run(mining, logits, label)[2].any(axis=1)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rule", MINING_RULES)
 @pytest.mark.parametrize("thresh, min_kept", [(0.7, 1), (0.3, 70), (0.05, 100), (0.05, 10 ** 6), (0.4, 640)])
-def test_the_pixels_that_are_kept(form, thresh, min_kept):
+def test_the_pixels_that_are_kept(rule, thresh, min_kept):
     logits, label = sample(1, h=40, w=33)
-    expected = wanted(form, logits, label, thresh, min_kept)
+    expected = wanted(rule, logits, label, thresh, min_kept)
     assert expected.any()
-    np.testing.assert_array_equal(kept(Mining.of(form, thresh=thresh, min_kept=min_kept), logits, label), expected)
+    np.testing.assert_array_equal(kept(Mining.of(rule, thresh=thresh, min_kept=min_kept), logits, label), expected)
 
 
-@pytest.mark.parametrize("form, divisor", [("flattenet", "weights"), ("hrnet", "pixels"), ("mmseg", "all"),
+@pytest.mark.parametrize("rule, divisor", [("flattenet", "weights"), ("hrnet", "pixels"), ("mmseg", "all"),
                                            ("ccnet", "weights")])
-def test_what_the_sum_is_divided_by(form, divisor):
+def test_the_divisor(rule, divisor):
     logits, label = sample(2)
     weights = [0.5, 2.0, 1.25]
-    mining = Mining.of(form, thresh=0.4, min_kept=30)
+    mining = Mining.of(rule, thresh=0.4, min_kept=30)
     _, got, gradient = run(mining, logits, label, class_weights=weights)
     taken = gradient.any(axis=1)
     assert taken.any() and not taken[label == 255].any()
@@ -95,33 +95,33 @@ def test_what_the_sum_is_divided_by(form, divisor):
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10 ** 6), h=st.integers(12, 80), w=st.integers(12, 80), n=st.integers(1, 2),
        min_kept=st.integers(1, 2000), thresh=st.sampled_from([0.0, 0.1, 0.7]))
-def test_the_coarse_grid_is_that_of_scipy(seed, h, w, n, min_kept, thresh):
+def test_the_coarse_grid_equals_scipys(seed, h, w, n, min_kept, thresh):
     logits, label = sample(seed, n, h, w, ignored=0.4)
     mining = Mining.of("ccnet", thresh=thresh, min_kept=min_kept)
     got, expected = kept(mining, logits, label), wanted("ccnet", logits, label, thresh, min_kept)
-    assert (got != expected).sum() <= 1  # the pixel that is the threshold itself, rounded
+    assert (got != expected).sum() <= 1  # rounding may affect the pixel that defines the threshold
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 10 ** 6), form=st.sampled_from(sorted(FORMS)), min_kept=st.integers(1, 300),
+@given(seed=st.integers(0, 10 ** 6), rule=st.sampled_from(sorted(MINING_RULES)), min_kept=st.integers(1, 300),
        thresh=st.floats(0, 1, width=32), ignored=st.sampled_from([0.0, 0.5, 0.97, 1.0]))
-def test_any_batch_gives_a_finite_loss(seed, form, min_kept, thresh, ignored):
+def test_any_batch_gives_a_finite_loss(seed, rule, min_kept, thresh, ignored):
     logits, label = sample(seed, ignored=ignored)
-    total, divisor, gradient = run(Mining.of(form, thresh=thresh, min_kept=min_kept), logits, label)
+    total, divisor, gradient = run(Mining.of(rule, thresh=thresh, min_kept=min_kept), logits, label)
     assert np.isfinite([total, divisor]).all() and np.isfinite(gradient).all() and total >= 0
     if (label == 255).all():
         assert total == 0 and not gradient.any()
 
 
-def test_shares_of_several_devices():
-    assert Mining.of("hrnet", thresh=0.9, min_kept=100).share(4).min_kept == 25
-    assert Mining.of("hrnet", thresh=0.9, min_kept=2).share(4).min_kept == 1
-    assert Mining.of("mmseg", thresh=0.9, min_kept=100).share(4).min_kept == 100
+def test_quotas_of_several_devices():
+    assert Mining.of("hrnet", thresh=0.9, min_kept=100).with_quota(4).min_kept == 25
+    assert Mining.of("hrnet", thresh=0.9, min_kept=2).with_quota(4).min_kept == 1
+    assert Mining.of("mmseg", thresh=0.9, min_kept=100).with_quota(4).min_kept == 100
 
 
-def test_the_configuration_has_the_same_forms():
-    assert describe_fields(Ohem)["form"][1].choices == tuple(FORMS)
-    with pytest.raises(ConfigError, match="no such form"):
+def test_the_configuration_has_the_same_rules():
+    assert describe_fields(Ohem)["form"][1].choices == tuple(MINING_RULES)
+    with pytest.raises(ConfigError, match="unknown mining rule"):
         Mining.of("paddle", thresh=0.7, min_kept=1)
 
 
@@ -138,14 +138,14 @@ def test_unmined_is_the_same_loss_over_all_pixels():
     assert Blend([(0.5, mined), (2.0, dice)]).unmined().losses[1] == (2.0, dice)
 
 
-@pytest.mark.parametrize("form", ["hrnet", "mmseg"])
-def test_dealt_out_to_devices_with_its_share_each(form):
-    """The same images on both devices: both find the threshold of the whole."""
+@pytest.mark.parametrize("rule", ["hrnet", "mmseg"])
+def test_split_across_devices_with_a_quota_each(rule):
+    """With the same images on both devices, both find the threshold of the whole batch."""
     logits, label = sample(4, n=1)
     logits, label = np.concatenate([logits, logits]), np.concatenate([label, label])
     results = []
     for n in (1, 2):
-        mining = Mining.of(form, thresh=0.3, min_kept=40).share(n)
+        mining = Mining.of(rule, thresh=0.3, min_kept=40).with_quota(n)
         loss = MixedLoss([Term(0, 1.0, CrossEntropy(NCLASS, mining=mining))])
         loss.initialize(ctx=[mx.cpu(i) for i in range(n)])
         arrays = [nd.array(part, ctx=mx.cpu(i)) for i, part in enumerate(np.split(logits, n))]

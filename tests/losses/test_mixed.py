@@ -1,4 +1,4 @@
-"""Several losses on several outputs over several devices: one mean over all pixels, exact weights."""
+"""Losses on several outputs over several devices: one mean over all pixels, exact weights."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def sample(seed, n=4, outputs=2):
     random = np.random.RandomState(seed)
     logits = [random.normal(size=(n, NCLASS, 3, 5)).astype("float32") for _ in range(outputs)]
     label = random.randint(0, NCLASS, size=(n, 3, 5)).astype("uint8")
-    # the first images have next to no valid pixel: the devices' shares of them differ a lot
+    # the first images have almost no valid pixels, so the devices' numbers of valid pixels differ a lot
     label[0] = 255
     label[1, :, 1:] = 255
     return logits, label
@@ -28,14 +28,14 @@ def mixed(aux_weight=0.4, **options):
 
 
 def run(loss, logits, label, contexts, *, scale=1.0):
-    """(value, gradients of each output) with the batch split over the contexts."""
-    shares = np.array_split(np.arange(len(label)), contexts)
-    outputs = [[nd.array(array[share], ctx=mx.cpu(i)) for array in logits] for i, share in enumerate(shares)]
+    """Return (value, gradients of each output) with the batch split across the contexts."""
+    splits = np.array_split(np.arange(len(label)), contexts)
+    outputs = [[nd.array(array[split], ctx=mx.cpu(i)) for array in logits] for i, split in enumerate(splits)]
     for output in sum(outputs, []):
         output.attach_grad()
     with mx.autograd.record():
-        parts = [loss(output, nd.array(label[share], ctx=mx.cpu(i), dtype="uint8"))
-                 for i, (output, share) in enumerate(zip(outputs, shares))]
+        parts = [loss(output, nd.array(label[split], ctx=mx.cpu(i), dtype="uint8"))
+                 for i, (output, split) in enumerate(zip(outputs, splits))]
     value = global_backward(parts, loss.weights, scale=scale)
     assert value.shape == (1,)
     gradients = [np.concatenate([output[i].grad.asnumpy() for output in outputs]) for i in range(len(logits))]
@@ -43,7 +43,7 @@ def run(loss, logits, label, contexts, *, scale=1.0):
 
 
 def mean_cross_entropy(logits, label):
-    """The mean over the valid pixels and its gradient, by the formula, in float64."""
+    """Return the mean over the valid pixels and its gradient by the formula in float64."""
     z = logits.astype("float64")
     p = np.exp(z - z.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
@@ -55,7 +55,7 @@ def mean_cross_entropy(logits, label):
 
 
 @pytest.mark.parametrize("contexts", [1, 2, 3, 4])
-def test_value_and_gradients_are_those_of_the_formula(contexts):
+def test_value_and_gradients_equal_the_formula(contexts):
     logits, label = sample(0)
     value, gradients = run(mixed(0.4), logits, label, contexts)
     wanted = [mean_cross_entropy(array, label) for array in logits]
@@ -65,7 +65,7 @@ def test_value_and_gradients_are_those_of_the_formula(contexts):
 
 
 @pytest.mark.parametrize("options", [{}, {"class_weights": [0.5, 3.0, 0.0, 1.0], "label_smoothing": 0.1}])
-def test_unequal_valid_pixels_on_two_contexts_equal_the_joined_batch(options):
+def test_two_contexts_with_unequal_valid_pixels_equal_the_joined_batch(options):
     logits, label = sample(1)
     loss = mixed(**options)
     value, gradients = run(loss, logits, label, 1)
@@ -73,13 +73,13 @@ def test_unequal_valid_pixels_on_two_contexts_equal_the_joined_batch(options):
     assert again == pytest.approx(value, rel=1e-6)
     for one, other in zip(split, gradients):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-8)
-    # the mean of the two contexts' means would be another number: the test can tell them apart
+    # the mean of the two contexts' means differs, so this test detects it
     halves = [run(loss, [array[part] for array in logits], label[part], 1)[0]
               for part in (slice(0, 2), slice(2, 4))]
     assert np.mean(halves) != pytest.approx(value, rel=1e-3)
 
 
-def test_a_context_without_a_valid_pixel_takes_no_part():
+def test_a_context_without_a_valid_pixel_has_no_influence():
     logits, label = sample(2)
     label[:2] = 255
     value, gradients = run(mixed(), logits, label, 2)
@@ -98,7 +98,7 @@ def test_all_ignored_is_zero_with_zero_gradients(contexts):
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0, 4.0, 1024.0])
 def test_the_aux_weight_scales_the_aux_gradient_exactly(weight):
-    """Powers of two: not a bit may differ."""
+    """Weights are powers of two, so the results must be equal bit by bit."""
     logits, label = sample(4)
     _, (main, aux) = run(mixed(1.0), logits, label, 2)
     value, (same, scaled) = run(mixed(weight), logits, label, 2)
@@ -117,7 +117,7 @@ def test_loss_scaling_scales_the_gradients_and_not_the_value(scale):
         np.testing.assert_array_equal(one, np.float32(scale) * other)
 
 
-def test_global_value_is_what_global_backward_returns():
+def test_global_value_equals_the_result_of_global_backward():
     logits, label = sample(6)
     loss = mixed(label_smoothing=0.1)
     with mx.autograd.pause():
@@ -139,7 +139,7 @@ def test_terms_may_share_an_output_and_leave_others_out():
 
 
 class Distance(mx.gluon.HybridBlock):
-    """Of two outputs at the labelled pixels: a mean over the batch, or a sum, whose count is 0."""
+    """Squared distance of two outputs at the labelled pixels: a mean over the batch, or a sum, whose count is 0."""
 
     def __init__(self, mean):
         super().__init__()
@@ -153,7 +153,7 @@ class Distance(mx.gluon.HybridBlock):
 
 @pytest.mark.parametrize("contexts", [1, 2, 3])
 @pytest.mark.parametrize("mean", [True, False])
-def test_a_loss_may_see_several_outputs_and_be_a_sum(contexts, mean):
+def test_a_loss_may_read_several_outputs_and_be_a_sum(contexts, mean):
     logits, label = sample(9)
     loss = MixedLoss([Term(0, 1.0, CrossEntropy(NCLASS)), Term((1, 0), 0.3, Distance(mean))])
     value, gradients = run(loss, logits, label, contexts)
@@ -166,7 +166,7 @@ def test_a_loss_may_see_several_outputs_and_be_a_sum(contexts, mean):
     np.testing.assert_allclose(gradients[0], gradient - 2 * factor * difference, rtol=1e-4, atol=1e-6)
 
 
-def test_a_blend_is_as_many_terms_as_it_has_losses():
+def test_a_blend_counts_as_one_term_per_loss():
     logits, label = sample(10)
     ce, dice = CrossEntropy(NCLASS), Dice(NCLASS)
     loss = MixedLoss([Term(0, 1.0, Blend([(2.0, ce), (0.5, dice)])), Term(1, 0.4, Blend([(2.0, ce), (0.5, dice)]))])
@@ -177,7 +177,7 @@ def test_a_blend_is_as_many_terms_as_it_has_losses():
     assert value == same and all(np.array_equal(one, other) for one, other in zip(gradients, others))
 
 
-def test_parts_come_one_a_term_in_order():
+def test_there_is_one_loss_sum_per_term_in_order():
     logits, label = sample(8)
     loss = mixed()
     parts = loss([nd.array(array) for array in logits], nd.array(label))
@@ -190,7 +190,7 @@ def test_parts_come_one_a_term_in_order():
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10 ** 6), contexts=st.integers(1, 4), weight=st.floats(0, 10, allow_subnormal=False))
-def test_however_the_batch_is_split_the_result_is_the_same(seed, contexts, weight):
+def test_the_result_does_not_depend_on_the_split(seed, contexts, weight):
     logits, label = sample(seed)
     loss = mixed(weight)
     value, gradients = run(loss, logits, label, 1)

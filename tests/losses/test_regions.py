@@ -11,8 +11,8 @@ from mxnetseg.losses import Dice, LovaszSoftmax, MixedLoss, Term, global_backwar
 NCLASS = 4
 LOSSES = {"dice": Dice, "lovasz": LovaszSoftmax}
 losses = pytest.mark.parametrize("name", LOSSES)
-forms = pytest.mark.parametrize("options", [{}, {"per_image": False}, {"classes": "all"},
-                                            {"per_image": False, "classes": "all"}], ids=str)
+variants = pytest.mark.parametrize("options", [{}, {"per_image": False}, {"classes": "all"},
+                                               {"per_image": False, "classes": "all"}], ids=str)
 
 
 def softmax(z):
@@ -21,13 +21,13 @@ def softmax(z):
 
 
 def jaccard_loss(wrong, truth):
-    """Of a class with pixels ``truth`` where the pixels ``wrong`` are mistaken; both boolean."""
+    """Return the Jaccard loss of a class with pixels ``truth`` if the pixels ``wrong`` are mistaken; both boolean."""
     intersection, union = (truth & ~wrong).sum(), (truth | wrong).sum()
     return 1 - intersection / union if union else 0.0
 
 
 def lovasz(p, truth):
-    """The Lovász extension by its definition: the sets of the k largest errors, one after the other."""
+    """Return the Lovász extension by its definition, over the sets of the k largest errors for increasing k."""
     errors = np.abs(truth - p)
     order = np.argsort(-errors, kind="stable")
     wrong, before, total = np.zeros(len(p), bool), 0.0, 0.0
@@ -44,14 +44,14 @@ def dice(p, truth):
 
 
 def reference(name, logits, label, *, per_image=True, classes="present", ignore=255):
-    """(sum, count) in float64."""
+    """Return (sum, count) in float64."""
     score = {"dice": dice, "lovasz": lovasz}[name]
     z = logits.astype("float64")
-    pictures = [(z[n].reshape(z.shape[1], -1), label[n].reshape(-1)) for n in range(len(z))]
+    images = [(z[n].reshape(z.shape[1], -1), label[n].reshape(-1)) for n in range(len(z))]
     if not per_image:
-        pictures = [(np.concatenate([z for z, _ in pictures], axis=1), np.concatenate([y for _, y in pictures]))]
+        images = [(np.concatenate([z for z, _ in images], axis=1), np.concatenate([y for _, y in images]))]
     total = count = 0
-    for z, y in pictures:
+    for z, y in images:
         z, y = z[:, y != ignore], y[y != ignore]
         if not len(y):
             continue
@@ -65,13 +65,13 @@ def reference(name, logits, label, *, per_image=True, classes="present", ignore=
 def sample(seed=0, shape=(3, NCLASS, 3, 4), ignored=0.25):
     random = np.random.RandomState(seed)
     logits = random.normal(0, 2, size=shape).astype("float32")
-    label = random.randint(0, shape[1] - 1, size=(shape[0], *shape[2:])).astype("uint8")  # the last class is nowhere
+    label = random.randint(0, shape[1] - 1, size=(shape[0], *shape[2:])).astype("uint8")  # without the last class
     label[random.uniform(size=label.shape) < ignored] = 255
     return logits, label
 
 
 def run(loss, logits, label, k=1.0):
-    """(sum, count, d(k * sum) / d(logits))."""
+    """Return (sum, count, d(k * sum) / d(logits))."""
     logits = nd.array(logits, dtype=logits.dtype)
     logits.attach_grad()
     with mx.autograd.record():
@@ -82,7 +82,7 @@ def run(loss, logits, label, k=1.0):
 
 
 def reference_gradient(name, logits, label, **options):
-    """By central differences in float64. Lovász has kinks where errors change places: the step is small."""
+    """Return the gradient by central differences in float64, with a small step because of the kinks of Lovász."""
     logits = logits.astype("float64")
     gradient = np.zeros_like(logits)
     for i in np.ndindex(*logits.shape):
@@ -96,7 +96,7 @@ def reference_gradient(name, logits, label, **options):
 
 
 @losses
-@forms
+@variants
 @pytest.mark.parametrize("hybrid", [True, False])
 def test_value_and_gradient(name, options, hybrid):
     logits, label = sample(1)
@@ -108,7 +108,7 @@ def test_value_and_gradient(name, options, hybrid):
 
 
 @losses
-@forms
+@variants
 @pytest.mark.parametrize("k", [0.0, 0.5, 3.0, 1024.0])
 def test_the_gradient_of_k_times_the_loss_is_k_times_the_gradient(name, options, k):
     logits, label = sample(2)
@@ -119,7 +119,7 @@ def test_the_gradient_of_k_times_the_loss_is_k_times_the_gradient(name, options,
 
 
 @losses
-@forms
+@variants
 def test_all_ignored_is_zero_with_zero_gradient(name, options):
     logits, _ = sample()
     total, count, gradient = run(LOSSES[name](NCLASS, **options), logits, np.full((3, 3, 4), 255, "uint8"))
@@ -127,7 +127,7 @@ def test_all_ignored_is_zero_with_zero_gradient(name, options):
 
 
 @losses
-def test_a_picture_without_labels_does_not_count(name):
+def test_an_image_without_labels_does_not_count(name):
     logits, label = sample(3)
     label[1] = 255
     total, count, gradient = run(LOSSES[name](NCLASS), logits, label)
@@ -137,8 +137,8 @@ def test_a_picture_without_labels_does_not_count(name):
 
 
 @losses
-@forms
-def test_what_stands_at_an_ignored_pixel_does_not_matter(name, options):
+@variants
+def test_the_logits_of_an_ignored_pixel_do_not_matter(name, options):
     logits, label = sample(4)
     loss = LOSSES[name](NCLASS, **options)
     total, _, gradient = run(loss, logits, label)
@@ -152,7 +152,7 @@ def test_what_stands_at_an_ignored_pixel_does_not_matter(name, options):
 
 @losses
 @pytest.mark.parametrize("sign, wanted", [(1, 0), (-1, 1)])
-def test_right_everywhere_is_0_and_wrong_everywhere_1(name, sign, wanted):
+def test_a_perfect_prediction_gives_0_and_a_wrong_one_1(name, sign, wanted):
     _, label = sample(5, ignored=0)
     one_hot = (np.arange(NCLASS)[None, :, None, None] == label[:, None])
     total, count, gradient = run(LOSSES[name](NCLASS), (sign * 60.0 * one_hot).astype("float32"), label)
@@ -160,7 +160,7 @@ def test_right_everywhere_is_0_and_wrong_everywhere_1(name, sign, wanted):
 
 
 @losses
-def test_half_precision_is_reckoned_in_float32(name):
+def test_half_precision_is_converted_to_float32(name):
     logits, label = sample(6)
     half = logits.astype("float16")
     total, _, gradient = run(LOSSES[name](NCLASS), half, label)
@@ -168,8 +168,8 @@ def test_half_precision_is_reckoned_in_float32(name):
     assert total == pytest.approx(reference(name, half, label)[0], rel=1e-5)
 
 
-def test_lovasz_of_a_sure_prediction_is_the_jaccard_loss():
-    """At the corners of the cube an extension is the function that it extends."""
+def test_lovasz_of_a_certain_prediction_is_the_jaccard_loss():
+    """The extension equals the extended function at the corners of the cube."""
     random = np.random.RandomState(7)
     _, label = sample(7, shape=(1, NCLASS, 6, 7), ignored=0.1)
     said = np.where(random.uniform(size=label.shape) < 0.5, label % NCLASS, random.randint(0, NCLASS, label.shape))
@@ -181,8 +181,8 @@ def test_lovasz_of_a_sure_prediction_is_the_jaccard_loss():
     assert 0 < total == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
-def test_lovasz_weights_keep_their_digits_on_large_pictures():
-    """A hundred thousand pixels: differences of Jaccard losses in float32 would be off by a per cent."""
+def test_lovasz_weights_are_exact_on_large_images():
+    """With 100 000 pixels, differences of Jaccard losses in float32 would have an error of 1 %."""
     random = np.random.RandomState(8)
     logits = random.normal(size=(1, 2, 250, 400)).astype("float32")
     label = (random.uniform(size=(1, 250, 400)) < 0.9).astype("uint8")
@@ -198,25 +198,25 @@ def test_lovasz_weights_keep_their_digits_on_large_pictures():
     wanted = p * (wanted - (wanted * p).sum(axis=0))
     large = np.abs(wanted) > 0.1 * np.abs(wanted).max()
     error = np.abs(gradient.reshape(2, -1) - wanted)[large] / np.abs(wanted)[large]
-    # two pixels whose errors are equal in float32 may change places
+    # two pixels whose errors are equal in float32 may be sorted in another order
     assert np.quantile(error, 0.99) < 1e-4
 
 
 @losses
 @pytest.mark.parametrize("contexts", [2, 3])
-def test_dealt_out_to_devices_it_is_the_same(name, contexts):
+def test_the_result_does_not_depend_on_the_number_of_devices(name, contexts):
     logits, label = sample(9, shape=(6, NCLASS, 3, 4))
-    label[0] = 255  # the devices' shares differ
+    label[0] = 255  # the devices have different numbers of labelled images
     results = []
     for n in (1, contexts):
         loss = MixedLoss([Term(0, 0.7, LOSSES[name](NCLASS))])
-        shares = np.array_split(np.arange(6), n)
-        arrays = [nd.array(logits[share], ctx=mx.cpu(i)) for i, share in enumerate(shares)]
+        splits = np.array_split(np.arange(6), n)
+        arrays = [nd.array(logits[split], ctx=mx.cpu(i)) for i, split in enumerate(splits)]
         for array in arrays:
             array.attach_grad()
         with mx.autograd.record():
-            parts = [loss([array], nd.array(label[share], ctx=mx.cpu(i), dtype="uint8"))
-                     for i, (array, share) in enumerate(zip(arrays, shares))]
+            parts = [loss([array], nd.array(label[split], ctx=mx.cpu(i), dtype="uint8"))
+                     for i, (array, split) in enumerate(zip(arrays, splits))]
         value = global_backward(parts, loss.weights).asscalar()
         results.append((value, np.concatenate([array.grad.asnumpy() for array in arrays])))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
@@ -234,8 +234,8 @@ def test_properties(seed, n, c, h, w, name, per_image, classes):
     total, count, gradient = run(loss, logits, label)
     assert (total, count) == pytest.approx(reference(name, logits, label, **options), rel=1e-4, abs=1e-6)
     assert -1e-6 <= total <= count * (1 + 1e-6)
-    # softmax does not see a shift of all logits, so the gradient has no part along it
+    # softmax does not change with a shift of all logits, so the gradients of a pixel add up to 0
     np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-6)
     # the order of the pixels does not matter
-    turned = run(loss, logits[:, :, ::-1].copy(), label[:, ::-1].copy())
-    assert turned[0] == pytest.approx(total, rel=1e-5, abs=1e-6)
+    flipped = run(loss, logits[:, :, ::-1].copy(), label[:, ::-1].copy())
+    assert flipped[0] == pytest.approx(total, rel=1e-5, abs=1e-6)

@@ -1,4 +1,4 @@
-"""ACFNet's two readings of "class feature", each against the formula written out for one pixel at a time."""
+"""ACFNet's two rules for class features, each against its formula, pixel by pixel."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def softmax(values):
     return np.exp(values) / np.exp(values).sum()
 
 
-def test_paper():
+def test_paper_mixture():
     wanted = np.zeros((2, WIDTH, PLACES))
     for n in range(2):
         p = np.stack([softmax(LOGITS[n, :, j]) for j in range(PLACES)], axis=1)
@@ -32,7 +32,7 @@ def test_paper():
     assert np.abs(mixed("paper", LOGITS) - wanted).max() < 1e-5
 
 
-def test_port():
+def test_port_mixture():
     wanted = np.zeros((2, WIDTH, PLACES))
     for n in range(2):
         energy = LOGITS[n] @ FEATURES[n].T
@@ -42,10 +42,10 @@ def test_port():
     assert np.abs(mixed("port", LOGITS) - wanted).max() < 1e-5
 
 
-def test_paper_gives_a_sure_pixel_the_mean_of_its_class():
-    classes = np.array([0, 0, 1, 1, 1, 0])  # class 2 is nowhere
-    sure = np.where(np.arange(NCLASS)[:, None] == classes, 200.0, 0.0)
-    out = mixed("paper", np.stack([sure, sure]))
+def test_paper_gives_a_certain_pixel_the_mean_of_its_class():
+    classes = np.array([0, 0, 1, 1, 1, 0])  # class 2 has no pixels
+    certain = np.where(np.arange(NCLASS)[:, None] == classes, 200.0, 0.0)
+    out = mixed("paper", np.stack([certain, certain]))
     for c in (0, 1):
         mean = FEATURES[:, :, classes == c].mean(axis=2, keepdims=True)
         assert np.abs(out[:, :, classes == c] - mean).max() < 1e-5
@@ -57,7 +57,7 @@ def test_the_loss_has_the_weights_of_the_paper():
     assert get_model("acfnet", backbone="resnet18", nclass=NCLASS).loss().weights == (1.0,)
 
 
-def test_the_ports_form_predicts_by_the_sum_and_mines_the_final_logits_only():
+def test_the_pytorch_form_predicts_from_the_sum_and_mines_the_final_logits_only():
     net = build_model("acfnet", form="pytorch", backbone="resnet18", nclass=NCLASS, aux=True)
     assert net.loss(aux_weight=0.4).weights == (0.7, 0.6, 0.4, 1.0)
     assert len(net(mx.sym.var("data"))) == 4
@@ -69,7 +69,7 @@ def test_the_ports_form_predicts_by_the_sum_and_mines_the_final_logits_only():
     assert losses[0] is mined and all(type(loss) is CrossEntropy and loss._mining is None for loss in losses[1:])
 
 
-def test_weights_of_in_place_norms_are_taken_without_their_sign():
+def test_weights_of_in_place_norms_become_their_absolute_values():
     net = build_model("acfnet", form="pytorch", backbone="resnet18", nclass=NCLASS)
     tensors = {"bn1.weight": np.array([-1.0, 2]), "bn1.running_var": np.ones(2), "conv1.weight": -np.ones(2),
                "bn1.bias": -np.ones(2)}

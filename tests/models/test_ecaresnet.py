@@ -1,4 +1,4 @@
-"""ECA-ResNet: its attention by the formula, what its taps are, and GluonCV's weights in it."""
+"""ECA-ResNet: its attention against the formula, the sizes of its taps, and GluonCV's weights."""
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def build(name="ecaresnet50", **arguments):
 
 
 def after_stem(n):
-    """Halved, rounded up, and halved by a pooling of 3 with a border of 1 that takes in all that is left."""
+    """Return the size after the stem: halved rounding up, then pooled by 3 with padding 1, rounding up."""
     n = -(-n // 2)
     return -(-(n + 2 - 3) // 2) + 1
 
@@ -42,7 +42,7 @@ def test_attention(kernel):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_taps(output_stride):
+def test_sizes_of_taps(output_stride):
     backbone = build(output_stride=output_stride)
     backbone.hybridize()
     assert [tap.reduction for tap in backbone.taps] == [min(r, output_stride) for r in (4, 8, 16, 32)]
@@ -52,7 +52,7 @@ def test_taps(output_stride):
             assert np.isfinite(feature.asnumpy()).all()
 
 
-def test_a_stage_without_its_stride_is_dilated_from_its_first_block_on():
+def test_a_stage_without_stride_is_dilated_from_the_first_block_on():
     backbone = build(output_stride=8)
     for stage, dilation in zip((backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4), (1, 1, 2, 4)):
         assert {unit.conv2._kwargs["dilate"] for unit in stage} == {(dilation, dilation)}
@@ -69,13 +69,13 @@ def test_kernels():
             build(options={"kernels": kernels})
 
 
-def test_kernels_are_for_an_eca_resnet_only():
+def test_kernels_are_refused_for_other_backbones():
     with pytest.raises(ConfigError, match="only an ECA-ResNet"):
         get_model("acfnet", backbone="resnet18", eca_kernels=(3, 3, 5, 7))
 
 
 @pytest.mark.slow
-def test_it_is_gluoncvs_resnet_but_for_pooling_and_attention(tmp_path):
+def test_it_equals_gluoncvs_resnet_apart_from_pooling_and_attention(tmp_path):
     ours = build()
     theirs = import_module("gluoncv.model_zoo.resnetv1b").resnet50_v1s(pretrained=False)
     theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
@@ -90,8 +90,9 @@ def test_it_is_gluoncvs_resnet_but_for_pooling_and_attention(tmp_path):
     file.unlink()
     assert len(before) == 16 and all((p.data().asnumpy() == before[name]).all() for name, p in attention.items())
     for p in attention.values():
-        p.set_data(mx.nd.zeros(p.shape))  # a factor of one half everywhere
-    # with twice the branch before it, a block is GluonCV's
+        p.set_data(mx.nd.zeros(p.shape))  # a factor of 0.5 everywhere
+
+    # with its residual branch doubled, a block equals GluonCV's
     stem = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
     assert np.abs(ours.maxpool(ours.relu(ours.bn1(ours.conv1(x)))).asnumpy() - stem.asnumpy()).max() < 1e-5
     unit, other = ours.layer2[0], theirs.layer2[0]

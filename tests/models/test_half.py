@@ -1,7 +1,7 @@
-"""float16 and bfloat16: every network runs, close to its float32 self.
+"""Every network in float16 and bfloat16: it runs, and its results are close to float32.
 
-On a CPU MXNet has no float16 convolution and no fully connected layer; they compute in float32 here and give
-float16 back, as tensor cores do. Everything else are MXNet's own float16 kernels.
+MXNet has no float16 kernels of convolutions and fully connected layers on a CPU. Here these compute in float32 and
+return float16, as tensor cores do. All other operators use MXNet's float16 kernels.
 """
 import functools
 
@@ -22,26 +22,26 @@ from mxnetseg.nn.warp import DeformableConv3x3, warp
 
 from .test_life import build, label, subjects
 
-# These learn where to look. At random values they look far away, into noise, and half a pixel beside is another
-# value; so of them only most predictions are compared.
-# The same holds for OCRNet and BiSeNet at random values: they normalise five regions of two pictures, and the means of
-# two pictures, by these few numbers' own statistics.
-WANDERING = ("alignseg", "bisenet", "ocrnet", "ovenet")
+# Networks whose predictions, not logits, are compared. AlignSeg and OVeNet sample at learned positions: with random
+# weights these are far away, and half a pixel changes the value. OCRNet and BiSeNet normalise five regions of two
+# images, and the means of two images, by the statistics of these few values.
+UNSTABLE = ("alignseg", "bisenet", "ocrnet", "ovenet")
 
 
-def widened(operator):
+def computed_in_float32(operator):
+    """Return the operator with inputs converted to float32, and its result converted back."""
     @functools.wraps(operator)
     def run(*tensors, **options):
-        kinds = {tensor.dtype for tensor in tensors}
-        assert len(kinds) == 1, f"{operator.__name__} got {kinds}"
-        return operator(*(tensor.astype("float32") for tensor in tensors), **options).astype(kinds.pop())
+        dtypes = {tensor.dtype for tensor in tensors}
+        assert len(dtypes) == 1, f"{operator.__name__} got {dtypes}"
+        return operator(*(tensor.astype("float32") for tensor in tensors), **options).astype(dtypes.pop())
     return run
 
 
 @pytest.fixture
 def no_gemm(monkeypatch):
     for name in ("Convolution", "Deconvolution", "FullyConnected"):
-        monkeypatch.setattr(mx.nd, name, widened(getattr(mx.nd, name)))
+        monkeypatch.setattr(mx.nd, name, computed_in_float32(getattr(mx.nd, name)))
 
 
 def random(*shape, scale=1.0):
@@ -49,15 +49,15 @@ def random(*shape, scale=1.0):
 
 
 def both(function, *inputs):
-    """function's result in float32 and in float16, as arrays, with the gradients of the inputs."""
+    """Return the result of ``function`` and the gradients of its inputs, in float32 and in float16."""
     found = []
-    for kind in ("float32", "float16"):
-        arrays = [x.astype(kind) for x in inputs]
+    for dtype in ("float32", "float16"):
+        arrays = [x.astype(dtype) for x in inputs]
         for x in arrays:
             x.attach_grad()
         with mx.autograd.record():
             y = function(*arrays)
-        assert y.dtype == np.dtype(kind)
+        assert y.dtype == np.dtype(dtype)
         y.backward()
         found.append([v.astype("float32").asnumpy() for v in [y, *(x.grad for x in arrays)]])
     return found
@@ -69,15 +69,15 @@ def assert_near(found, tolerance=3e-3):
         assert np.abs(one - other).max() <= tolerance * max(np.abs(one).max(), 1e-3)
 
 
-class TestParts:
+class TestLayers:
     @pytest.mark.parametrize("align_corners", [True, False])
     @pytest.mark.parametrize("size", [(5, 300), (40, 7)])
     def test_resize(self, align_corners, size):
         like = mx.nd.zeros((1, 1, *size))
         assert_near(both(lambda x: resize(mx.nd, x, like, align_corners=align_corners), random(2, 3, 9, 160)))
 
-    def test_resize_beyond_what_float16_counts_to(self):
-        """2050 and more columns: float16 knows only every second number there, and 65504 is the end."""
+    def test_resize_beyond_the_integers_of_float16(self):
+        """Above 2048 float16 has only every second integer, and its maximum is 65504."""
         ramp = mx.nd.arange(2100).reshape((1, 1, 1, -1)) / 2100
         x = resize(mx.nd, ramp.astype("float16"), mx.nd.zeros((1, 1, 1, 4200)), align_corners=True)
         assert np.abs(x.asnumpy().ravel() - np.linspace(0, 2099 / 2100, 4200)).max() < 1e-3
@@ -92,9 +92,9 @@ class TestParts:
         flow = random(1, 2, 11, 250, scale=2.0).astype("float16")
         assert_near(both(lambda x: warp(mx.nd, x, flow), random(1, 3, 11, 250)))
 
-    # products of channels that add up over 2500 places are more than float16 has
+    # sums of products over 2500 pixels overflow in float16
     @pytest.mark.parametrize("make, scale", [(lambda: PositionAttention(16), 1.0), (ChannelAttention, 8.0)])
-    def test_attention_over_many_places(self, make, scale, no_gemm):
+    def test_attention_over_many_pixels(self, make, scale, no_gemm):
         layer = make()
         layer.initialize(mx.init.Xavier())
         layer.gamma.set_data(mx.nd.ones(1))
@@ -110,7 +110,7 @@ class TestParts:
         layer.initialize()
         layer.cast("float16")
         assert {p.dtype for p in layer.collect_params().values()} == {"float32"}
-        x = random(2, 64, 20, 20, scale=30.0) + 300  # a sum of squares that float16 cannot hold
+        x = random(2, 64, 20, 20, scale=30.0) + 300  # a sum of squares that overflows in float16
         assert_near(both(lambda x: layer(x) * 1, x)[:2], tolerance=2e-2)
 
     def test_deformable_convolution(self, no_gemm):
@@ -123,12 +123,12 @@ class TestParts:
             return layer(x)
         assert_near(both(run, random(1, 8, 12, 14)), tolerance=2e-2)
 
-    @pytest.mark.parametrize("kind", ["float32", "float64"])
-    def test_nothing_happens_to_wide_types(self, kind):
-        x = random(2, 3).astype(kind)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_float32_and_float64_are_not_converted(self, dtype):
+        x = random(2, 3).astype(dtype)
         assert wide(mx.nd, x) is x and as_type_of(mx.nd, x, x) is x
 
-    def test_a_graph_that_is_exported_has_no_casts(self, tmp_path):
+    def test_an_exported_graph_has_no_casts(self, tmp_path):
         class Half(nn.HybridBlock):
             def hybrid_forward(self, F, x):
                 return resize(F, x, F.slice_axis(x, axis=3, begin=0, end=5), align_corners=False)
@@ -140,7 +140,7 @@ class TestParts:
 
 
 def networks():
-    """One form of every network; the life test's own for most."""
+    """Return one variant of every network, mostly the one of test_life.py."""
     seen = {}
     for name, arguments in subjects():
         if name not in seen and arguments.get("backbone", "resnet18") in (
@@ -155,23 +155,24 @@ def networks():
 @pytest.mark.parametrize("subject", networks())
 def test_every_network(subject, no_gemm):
     mx.random.seed(0)
-    # at first running statistics mean nothing, and what is not normalised outgrows float16; this sets them at once,
-    # in the backward pass, where MXNet does it
+    # The initial running statistics are meaningless, so that values overflow in float16. With momentum 0 one backward
+    # pass, in which MXNet updates them, sets them.
     net = build(subject, norm_layer=nn.BatchNorm, norm_kwargs={"momentum": 0.0})
     x, y = random(2, 3, 65, 97), label(65, 97, 2)
     with mx.autograd.record():
         total = sum(output.sum() for output in net(x))
     total.backward()
     wanted = [output.asnumpy() for output in net(x)]
+
     net.cast("float16")
     half = x.astype("float16")
     got = [output.astype("float32").asnumpy() for output in net(half)]
     for one, other in zip(wanted, got):
         assert np.isfinite(other).all() and one.shape == other.shape
-        if subject[0] not in WANDERING:  # the mean, for statistics of a dozen values make single ones large
+        if subject[0] not in UNSTABLE:  # mean, since norms over a dozen values amplify single ones
             assert np.abs(one - other).mean() <= 0.02 * np.abs(one).max()
     agree = (wanted[0].argmax(1) == got[0].argmax(1)).mean()
-    assert agree > (0.7 if subject[0] in WANDERING else 0.9)
+    assert agree > (0.7 if subject[0] in UNSTABLE else 0.9)
 
     loss = net.loss()
     loss.initialize()
@@ -185,21 +186,21 @@ def test_every_network(subject, no_gemm):
 
 
 class TestForInference:
-    """The fused forms of the engine; in bfloat16 with real kernels, where a CPU has them."""
+    """Inference graphs; bfloat16 uses real kernels, if the CPU has them."""
 
-    @pytest.mark.parametrize("kind", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
+    @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
     @pytest.mark.parametrize("subject", networks())
-    def test_every_network_has_them(self, subject, kind):
+    def test_every_network_has_one(self, subject, precision):
         mx.random.seed(0)
         net = build(subject, **{} if "aux" not in model_arguments(subject[0]) else {"aux": False})
-        pictures = [random(1, 3, 65, 97), random(2, 3, 33, 50)]  # any size
-        wanted = [net(x)[0].asnumpy() for x in pictures]
-        form = Fused(net, kind, [mx.cpu()])
-        got = [form(x)[0].asnumpy() for x in pictures]
+        images = [random(1, 3, 65, 97), random(2, 3, 33, 50)]  # any size
+        wanted = [net(x)[0].asnumpy() for x in images]
+        graph = Fused(net, precision, [mx.cpu()])
+        got = [graph(x)[0].asnumpy() for x in images]
         for one, logits in zip(got, wanted):
             assert one.dtype == np.float32 and one.shape == logits.shape
-            # 1e-5, but for AlignSeg, whose untrained flows look far away: 3e-4
-            assert kind != "float32" or np.abs(one - logits).max() <= 1e-3 * np.abs(logits).max()
+            # the error is about 1e-5, and 3e-4 for AlignSeg, whose untrained flows are long
+            assert precision != "float32" or np.abs(one - logits).max() <= 1e-3 * np.abs(logits).max()
         agree = (got[0].argmax(1) == wanted[0].argmax(1)).mean()
-        assert agree > (0.65 if subject[0] in WANDERING else 0.85)
-        assert np.array_equal(net(pictures[0])[0].asnumpy(), wanted[0])  # the network itself is as it was
+        assert agree > (0.65 if subject[0] in UNSTABLE else 0.85)
+        assert np.array_equal(net(images[0])[0].asnumpy(), wanted[0])  # the network itself is unchanged

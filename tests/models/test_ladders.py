@@ -1,4 +1,4 @@
-"""What is particular to some of the decoders and backbones, beyond what every network's life covers."""
+"""Properties of single decoders and backbones, in addition to those of every network (test_life.py)."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mxnetseg.models.backbones import get_backbone
 
 @pytest.mark.parametrize("name, strides", [("xception39", (8, 16, 32)), ("eprnet", (8,)),
                                            ("eprnet_light", (8,))])
-def test_taps_are_as_promised_at_odd_sizes(name, strides):
+def test_taps_at_odd_sizes(name, strides):
     for stride in strides:
         backbone = get_backbone(name, output_stride=stride)
         backbone.initialize()
@@ -21,7 +21,7 @@ def test_taps_are_as_promised_at_odd_sizes(name, strides):
 
 
 @pytest.mark.parametrize("name, stride", [("densenet121", 8), ("eprnet", 32), ("xception39", 4)])
-def test_impossible_strides_are_refused(name, stride):
+def test_unsupported_strides_are_refused(name, stride):
     with pytest.raises(ConfigError, match="output stride"):
         get_backbone(name, output_stride=stride)
 
@@ -33,8 +33,8 @@ def test_a_ladder_over_four_taps_refuses_three(name):
     assert "xception39, which has 3" in str(caught.value)
 
 
-def test_gffnet_as_in_the_paper_fuses_the_unfused():
-    """Section 3.2 written out in NumPy, on maps of one size."""
+def test_the_paper_variant_of_gffnet_fuses_the_unfused_taps():
+    """Compared with section 3.2 in NumPy, on maps of equal size."""
     random = np.random.RandomState(0)
     x = [random.normal(size=(1, 4, 3, 5)).astype("float32") for _ in range(4)]
     g = [random.uniform(size=(1, 4, 3, 5)).astype("float32") for _ in range(4)]
@@ -45,13 +45,13 @@ def test_gffnet_as_in_the_paper_fuses_the_unfused():
         fused[variant] = [f.asnumpy() for f in net._fuse(mx.nd, *([mx.nd.array(v) for v in part] for part in (x, g)))]
     for got, wanted in zip(fused["paper"], paper):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(fused["port"][0], paper[0], rtol=1e-4, atol=1e-5)  # the first has none before it
+    np.testing.assert_allclose(fused["port"][0], paper[0], rtol=1e-4, atol=1e-5)  # the first tap has no predecessor
     assert all(np.abs(fused["port"][i] - paper[i]).max() > 0.1 for i in (1, 2, 3))
     with pytest.raises(UnknownNameError, match="paper"):
         get_model("gffnet", variant="papers")
 
 
-def test_eprnet_light_has_two_names_and_no_third():
+def test_eprnet_light_by_option_and_by_backbone():
     by_option = get_model("eprnet", light=True)
     by_backbone = get_model("eprnet", backbone="eprnet_light")
     assert {k: p.shape for k, p in by_option.named_parameters().items()} \
@@ -60,11 +60,11 @@ def test_eprnet_light_has_two_names_and_no_third():
         get_model("eprnet", backbone="resnet18", light=True)
 
 
-def test_fapn_with_the_operator_answers_the_same(tmp_path):
+def test_fapn_with_the_operator_gives_the_same_logits(tmp_path):
     composed = get_model("fapn", backbone="resnet18", nclass=5)
     operator = get_model("fapn", backbone="resnet18", nclass=5, operator=True)
     for name, p in composed.named_parameters().items():
-        if "offset_" in name:  # they start at zero, which would prove little
+        if "offset_" in name:  # their initial zeros would test little
             p.set_data(mx.nd.array(np.random.RandomState(1).normal(0, 0.1, p.shape)))
     composed.save_parameters(str(tmp_path / "same.params"))
     operator.load_parameters(str(tmp_path / "same.params"))

@@ -1,7 +1,7 @@
-"""The life of every registered network: built, called at any size, trained, saved, exported.
+"""Every registered network: built, called at any size, trained, saved, exported.
 
-The tests enumerate the registry, so a network that is registered is tested. They run at small sizes and on a
-small backbone; FCN runs on all backbones, since it asks nothing of them but two taps.
+The tests enumerate the registry, so every registered network is tested. They use small sizes and a small backbone. FCN
+is tested on all backbones, since it requires only two taps.
 """
 import fnmatch
 import inspect
@@ -21,37 +21,38 @@ from mxnetseg.models.weights.loading import assign, read_params
 
 NCLASS = 5
 
-# What makes a network small, where the general rule does not: model -> arguments.
+# model -> the arguments of a small network, if the general rule in subjects() is not enough
 SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
          "ovenet": {"width": 18}, "upernet": {"channels": 64},
          "setr": {"backbone": "vit_reduced"}}
-# Other forms of a network, beside that.
+# model -> the arguments of further variants to test
 MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}],
         **{name: [{"variant": "mmseg", "backbone": "resnet18"}]
            for name in ("bisenet", "danet", "deeplabv3plus", "semanticfpn")},
         "pidnet": [{"variant": "l"}, {"form": "mmseg"}], "segformer": [{"form": "mmseg"}, {"backbone": "resnet18"}],
         "setr": [{"variant": "mmseg", "decoder": "naive", "backbone": "vit_reduced"}]}
-# Backbones that the quick suite leaves out: deep, or another size of one that it has.
+# backbones that only the full suite tests: deep ones, or another size of one in the quick suite
 SLOW = ("resnet34*", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
         "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite0",
         "xception65*", "densenet161", "densenet169", "densenet201", "vit_base_16", "mit_b[12]", "resnest26",
         "resnest50", "resnest101")
-# Too large for a test at all; a smaller one is the same code.
+# too large for a test; a smaller size runs the same code
 HUGE = ("mit_b3", "mit_b4", "mit_b5", "vit_large_16", "vit_huge_16", "resnest200", "resnest269")
-FIXED_STRIDE = {"densenet": 32, "mit": 32, "vit": 16}  # of backbones that cannot have FCN's default
+FIXED_STRIDE = {"densenet": 32, "mit": 32, "vit": 16}  # backbones that do not support FCN's default
 
 
 def subjects():
-    """(model, arguments) of everything under test."""
+    """Yield the (model, arguments) to test."""
     for name in list_models():
         if name == "fcn":
             for backbone in list_backbones():
                 if backbone in HUGE:
                     continue
-                kind = backbone.split("_")[0].rstrip("0123456789")
-                fixed = {"output_stride": FIXED_STRIDE[kind]} if kind in FIXED_STRIDE else {}
+                family = backbone.split("_")[0].rstrip("0123456789")
+                fixed = {"output_stride": FIXED_STRIDE[family]} if family in FIXED_STRIDE else {}
                 yield name, {"backbone": backbone, **fixed}
             continue
+
         arguments = dict(SMALL.get(name, {}))
         default = inspect.signature(MODELS.get(name).__init__).parameters.get("backbone")
         if default is not None and default.default.startswith("resnet"):
@@ -62,7 +63,7 @@ def subjects():
 
 
 def parameter(name, arguments):
-    slow = any(fnmatch.fnmatch(arguments.get("backbone", ""), kind) for kind in SLOW)
+    slow = any(fnmatch.fnmatch(arguments.get("backbone", ""), pattern) for pattern in SLOW)
     return pytest.param((name, arguments), id="-".join([name, *map(str, arguments.values())]),
                         marks=pytest.mark.slow if slow else ())
 
@@ -74,12 +75,12 @@ def build(subject, **changes):
     return get_model(name, **{"nclass": NCLASS, **arguments, **changes})
 
 
-def picture(height, width, batch=1):
+def image(height, width, batch=1):
     return mx.nd.array(np.random.RandomState(height + width).normal(size=(batch, 3, height, width)))
 
 
 def label(height, width, batch):
-    """Three stripes of classes and an unlabelled border: something that can be learned."""
+    """Return a learnable label: three stripes of classes and an unlabelled border."""
     classes = np.arange(width) * 3 // width
     mask = np.broadcast_to(classes, (batch, height, width)).astype("uint8")
     mask[:, :3] = 255
@@ -99,7 +100,7 @@ def assert_close(got, wanted, relative=1e-5):
 
 @pytest.fixture(scope="class")
 def net(subject):
-    """One network for the tests that leave its parameters alone."""
+    """Return one network for the tests that do not change its parameters."""
     mx.random.seed(0)
     return build(subject)
 
@@ -107,33 +108,33 @@ def net(subject):
 @pytest.fixture
 def offline(monkeypatch):
     def refuse(*args, **kwargs):
-        raise AssertionError("a network wants the network")
+        raise AssertionError("the test must not open a connection")
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.mark.parametrize("subject", [parameter(*subject) for subject in subjects()], scope="class")
 class TestLife:
-    def test_builds_offline_with_every_parameter_settled(self, subject, offline):
+    def test_builds_offline_with_every_parameter_initialised(self, subject, offline):
         net = build(subject)
         for name, p in net.named_parameters().items():
             assert np.isfinite(p.data().asnumpy()).all(), name
         assert net.nclass == NCLASS and net.model_name == subject[0]
 
-    def test_any_size_also_when_it_changes_between_hybridised_calls(self, subject, net):
+    def test_any_size_even_if_it_changes_between_hybridised_calls(self, subject, net):
         sizes = [(32, 32), (33, 50), (97, 65), (64, 47), (33, 50)]
         net.hybridize(False)
-        plain = [outputs_of(net, picture(*size)) for size in sizes]
+        plain = [outputs_of(net, image(*size)) for size in sizes]
         net.hybridize()
         for size, wanted in zip(sizes, plain):
-            got = outputs_of(net, picture(*size))
+            got = outputs_of(net, image(*size))
             assert got[0].shape == (1, NCLASS, *size)
             assert {(output.shape[0], *output.shape[2:]) for output in got} == {(1, *size)}
             assert all(np.isfinite(output).all() for output in got)
             assert_close(got, wanted)
 
     def test_a_sample_does_not_depend_on_its_batch(self, subject, net):
-        x = picture(40, 56, batch=3)
+        x = image(40, 56, batch=3)
         together = outputs_of(net, x)
         alone = outputs_of(net, x[1:2])
         assert_close([output[1:2] for output in together], alone, relative=1e-4)
@@ -141,7 +142,7 @@ class TestLife:
     def test_the_declared_loss_addresses_the_outputs(self, subject, net):
         loss = net.loss(aux_weight=0.25)
         assert isinstance(loss, MixedLoss)
-        outputs = net(picture(32, 32))
+        outputs = net(image(32, 32))
         terms = net.terms(Blend([(1.0, CrossEntropy(NCLASS))]), 0.25)
         seen = [term.output if isinstance(term.output, tuple) else (term.output,) for term in terms]
         assert {output for outputs_of_one in seen for output in outputs_of_one} == set(range(len(outputs)))
@@ -154,10 +155,11 @@ class TestLife:
         net = build(subject)
         loss = net.loss()
         loss.initialize()
-        x = picture(65, 71, batch=2)
+        x = image(65, 71, batch=2)
         with mx.autograd.record():
             parts = loss(net(x), label(65, 71, 2))
         global_backward([parts], loss.weights)
+
         patterns = list(net.zero_gradient_at_start)
         without = set()
         for name, p in net.named_parameters().items():
@@ -168,7 +170,7 @@ class TestLife:
                     without.add(name)
         excused = {name for name in without if any(fnmatch.fnmatch(name, p) for p in patterns)}
         assert without == excused
-        # an excuse that nobody needs is a mistake
+        # every pattern must be necessary
         assert all(fnmatch.filter(excused, pattern) for pattern in patterns)
 
     def test_training_steps_lower_the_loss(self, subject):
@@ -177,7 +179,7 @@ class TestLife:
         loss.initialize()
         net.hybridize()
         trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})
-        x, y = picture(48, 65, batch=2), label(48, 65, 2)
+        x, y = image(48, 65, batch=2), label(48, 65, 2)
         values = []
         for _ in range(8):
             with mx.autograd.record():
@@ -187,42 +189,42 @@ class TestLife:
         assert np.isfinite(values).all()
         assert values[-1] < 0.9 * values[0], values
 
-    def test_parameters_survive_a_file(self, subject, net, tmp_path):
+    def test_parameters_are_saved_and_loaded(self, subject, net, tmp_path):
         file = tmp_path / "net.params"
         net.save_parameters(str(file))
         mx.random.seed(1)
         other = build(subject)
-        x = picture(33, 50)
+        x = image(33, 50)
         assert not np.array_equal(other(x)[0].asnumpy(), net(x)[0].asnumpy())
         assert assign(other, read_params(file), where=file) == []
         file.unlink()
         assert_close(outputs_of(other, x), outputs_of(net, x))
 
-    def test_exported_it_runs_at_another_size(self, subject, net, tmp_path):
+    def test_the_exported_graph_runs_at_another_size(self, subject, net, tmp_path):
         net.hybridize()
-        net(picture(32, 48))
+        net(image(32, 48))
         net.export(str(tmp_path / "net"))
         again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"],
                                              str(tmp_path / "net-0000.params"))
-        x = picture(50, 33)
+        x = image(50, 33)
         outputs = again(x)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         assert_close([output.asnumpy() for output in outputs], outputs_of(net, x))
         (tmp_path / "net-0000.params").unlink()
 
-    def test_group_norm_in_the_place_of_batch_norm(self, subject):
+    def test_group_norm_instead_of_batch_norm(self, subject):
         net = build(subject, norm="gn")
         assert not [name for name in net.named_parameters() if name.endswith("running_mean")]
-        assert np.isfinite(net(picture(33, 50))[0].asnumpy()).all()
+        assert np.isfinite(net(image(33, 50))[0].asnumpy()).all()
 
-    def test_a_misspelt_argument_is_an_error_that_names_the_right_one(self, subject):
+    def test_a_misspelt_argument_raises_an_error_with_the_right_name(self, subject):
         name, arguments = subject
         for argument in model_arguments(name):
             wrong = argument + "s"
             with pytest.raises(UnknownNameError, match=f"'{wrong}'(.|\n)*did you mean (.|\n)*'{argument}'"):
                 get_model(name, **{wrong: 1})
 
-    def test_arguments_are_by_keyword_and_none_is_swallowed(self, subject):
+    def test_arguments_are_keyword_only_and_named(self, subject):
         parameters = list(inspect.signature(MODELS.get(subject[0]).__init__).parameters.values())[1:]
         assert {p.kind for p in parameters} == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -240,10 +242,10 @@ def test_every_network_has_a_configuration(name):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_every_network_names_its_paper(name):
-    kind = MODELS.get(name)
-    assert kind.__doc__ and "x: (N, 3, H, W)" in kind.__doc__
-    assert inspect.getmodule(kind).__name__ == f"mxnetseg.models.{name}"
+def test_every_network_documents_its_input_in_its_file(name):
+    network = MODELS.get(name)
+    assert network.__doc__ and "x: (N, 3, H, W)" in network.__doc__
+    assert inspect.getmodule(network).__name__ == f"mxnetseg.models.{name}"
 
 
 @pytest.mark.parametrize("alias", sorted(MODELS.aliases))
@@ -252,7 +254,7 @@ def test_aliases_resolve(alias):
     assert MODELS.resolve(alias.upper().replace("_", "-")) == MODELS.resolve(alias)
 
 
-def test_unknown_names_are_answered_with_near_ones():
+def test_unknown_names_raise_errors_with_similar_names():
     with pytest.raises(UnknownNameError, match="did you mean (.|\n)*'fcn'"):
         get_model("fcnn")
     with pytest.raises(UnknownNameError, match="did you mean (.|\n)*'resnet18'"):
@@ -262,6 +264,6 @@ def test_unknown_names_are_answered_with_near_ones():
 @pytest.mark.parametrize("arguments", [
     {"nclass": 0}, {"nclass": 2.5}, {"output_stride": 4}, {"norm": "batch"},
 ])
-def test_values_that_cannot_be_are_refused(arguments):
+def test_invalid_values_are_refused(arguments):
     with pytest.raises(ConfigError):
         get_model("fcn", **arguments)

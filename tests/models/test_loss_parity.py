@@ -1,6 +1,6 @@
-"""The losses of the PyTorch networks against the originals' values and gradients: tests/golden/README.md.
+"""The losses of the PyTorch networks against the originals' values and gradients, see tests/golden/README.md.
 
-First on logits that are drawn from a seed, then on what the networks themselves answer under the golden weights.
+First on logits drawn from a seed, then on the networks' outputs with the golden weights.
 """
 import mxnet as mx
 import numpy as np
@@ -12,17 +12,18 @@ from mxnetseg.losses.boundary import BoundaryLoss, balanced_logistic
 from mxnetseg.models.ovenet import OffsetConfidence
 from mxnetseg.nn.resize import resize
 
-# The 19 weights of HRNet for Cityscapes.
+# HRNet's class weights for Cityscapes
 CITYSCAPES = read("losses_offset_hrnet")["class_weights_cityscapes19"]
 
 
 def entries(name, **fixed):
-    """(set of shapes, entry) of a file, those with these values only."""
+    """Parametrise over the (set of shapes, entry) of a file whose entries have these values."""
     golden = read(f"losses_{name}")
     sets = {shapes["id"]: shapes for shapes in golden["sets"]}
     found = [(sets[entry["set"]], entry) for entry in golden["entries"]
              if all(entry.get(key) == value for key, value in fixed.items())]
     assert found
+
     return pytest.mark.parametrize("shapes, entry", found, ids=[
         "-".join(str(entry[key]) for key in ("set", "thresh", "min_kept", "min_kept_per_image", "class_weights",
                                              "per_image", "label_change") if entry.get(key) is not None)
@@ -35,7 +36,7 @@ def drawn(shapes, *seeds):
 
 
 def label_of(shapes, logits):
-    """10 % ignored; in 'mixed' ones 60 % of the pixels have the class that the logits predict."""
+    """Return a label with 10 % ignored pixels; if 'mixed', 60 % of the pixels have the predicted class."""
     n, h, w = shapes["N"], shapes["H"], shapes["W"]
     label = np.random.RandomState(11).randint(0, shapes["classes"], (n, h, w))
     if shapes["label"] == "mixed":
@@ -46,7 +47,7 @@ def label_of(shapes, logits):
 
 
 def run(terms, arrays, label, *, align_corners):
-    """(value, gradients) of a loss of maps that are resized to the label first."""
+    """Return (value, gradients) of a loss on maps that are first resized to the label."""
     loss = MixedLoss(terms)
     loss.initialize()
     loss.hybridize()
@@ -63,7 +64,7 @@ def run(terms, arrays, label, *, align_corners):
 
 
 def assert_gradient(got, wanted, rel=2e-5):
-    """``rel``: of the single values that are given; a sum over all of them has fewer digits to lose."""
+    """Compare a gradient with its golden sums and single values, the latter with tolerance ``rel``."""
     got = got.astype("float64")
     scale = np.abs(got).max()
     assert np.sqrt((got ** 2).sum()) == pytest.approx(wanted["l2"], rel=2e-5)
@@ -74,7 +75,7 @@ def assert_gradient(got, wanted, rel=2e-5):
 
 
 def assert_mined(shapes, entry, mining, *, align_corners):
-    """Cross-entropy with this mining gives the entry's value and gradient."""
+    """Assert that cross-entropy with this mining gives the entry's value and gradient."""
     logits, = drawn(shapes, 21)
     value, (gradient,) = run([Term(0, 1.0, CrossEntropy(shapes["classes"], mining=mining))], [logits],
                              label_of(shapes, logits), align_corners=align_corners)
@@ -85,7 +86,7 @@ def assert_mined(shapes, entry, mining, *, align_corners):
 @entries("flattenet", loss="ohem")
 def test_flattenet(shapes, entry):
     if entry["value"] is None:
-        pytest.skip("no pixel is below the threshold there, and the original divides by zero")
+        pytest.skip("no pixel is below the threshold, and the original divides by zero")
     assert_mined(shapes, entry, Mining.of("flattenet", thresh=entry["thresh"], min_kept=entry["min_kept"]),
                  align_corners=False)
 
@@ -104,7 +105,7 @@ def test_acfnet(shapes, entry):
     blend = Blend([(1.0, CrossEntropy(shapes["classes"], mining=mining))])
     label = label_of(shapes, final)
     terms = joint_terms(blend, 0.4, shapes["classes"])
-    # the network's first output is the sum of the final and the coarse one; here the loss adds them itself
+    # the network's first output is the sum of final and coarse logits
     value, gradients = run(terms, [final + coarse, final, coarse, aux], label, align_corners=True)
     assert value == pytest.approx(entry["value"], rel=1e-5)
     for gradient, key in zip((gradients[0] + gradients[1], gradients[0] + gradients[2], gradients[3]),
@@ -121,7 +122,7 @@ def test_lovasz(shapes, entry):
     loss = LovaszSoftmax(shapes["classes"], per_image=entry["per_image"], classes=entry["classes"])
     value, (gradient,) = run([Term(0, 1.0, loss)], [logits], label, align_corners=True)
     assert value == pytest.approx(entry["value"], rel=1e-5)
-    # the original takes differences of numbers near 1 in float32: in float64 its gradients are ours
+    # the original subtracts numbers near 1 in float32; in float64 its gradients equal ours
     assert_gradient(gradient, entry["grad"], rel=1e-4)
 
 
@@ -143,11 +144,11 @@ def test_ovenet(shapes, entry):
     assert_gradient(gradients[4], entry["grad_confidence"])
 
 
-# ---- what the networks declare, on what they answer --------------------------------------------------
+# ---- the losses that the networks declare, on their outputs ------------------------------------------
 
 
 def labels_of(name, case):
-    """(golden values, label) for each label map of a case."""
+    """Yield (golden values, label) for each label of a case."""
     n, h, w = case["N"], case["H"], case["W"]
     drawn_label = np.random.RandomState(11).randint(0, case["classes"], (n, h, w))
     drawn_label[np.random.RandomState(13).rand(n, h, w) < 0.1] = 255
@@ -157,7 +158,7 @@ def labels_of(name, case):
 
 
 def declared(net, outputs, label, **options):
-    """(whole loss, value of each term, divisor of each) as the network declares it."""
+    """Return (loss, value of each term, divisor of each term) as the network declares them."""
     loss = net.loss(**options)
     loss.initialize()
     parts = loss(outputs, mx.nd.array(label))
@@ -227,19 +228,19 @@ def test_ovenet_declares(name, width):
     net = build(case, "ovenet", width=width, refinements=2 if name.endswith("it2") else 0)
     outputs = net(picture(case))
     outputs = [case["losses"]["logit_scale"] * y for y in outputs[:3]] + list(outputs[3:])
-    # Which pixel is the nearest is decided by the last digit of an offset: two may have another one.
+    # rounding decides which pixel is the nearest to an offset's target: up to two may differ
     odds = outputs[4].asnumpy()
     flipped = 2 * np.abs(np.log(odds / (1 - odds))).max() / (case["H"] * case["W"])
     for golden, label in labels_of(name, case):
         known = np.where(label == 255, 0, label)
-        there = OffsetConfidence()._pixels(mx.nd, outputs[3]).asnumpy()
-        assert abs((known.reshape(-1)[there] == known).sum() - golden["L_F_equal_pixels"]) <= 2
+        targets = OffsetConfidence()._pixels(mx.nd, outputs[3]).asnumpy()
+        assert abs((known.reshape(-1)[targets] == known).sum() - golden["L_F_equal_pixels"]) <= 2
         for entry in golden["ohem"]:
             mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
             total, terms, kept = declared(net, outputs, label, class_weights=CITYSCAPES, mining=mining, aux_weight=0.5)
             slack = 1e-5 * entry["total"] + flipped
             for key, weight, value, count in zip(("s_f", "s_i", "s_s"), (1.0, 0.5, 0.5), terms, kept):
-                # so may two pixels be on the other side of the threshold, each with its loss and not another's
+                # likewise up to two pixels may be on the other side of the threshold, which moves their losses
                 moved = abs(count - entry[f"{key}_kept"])
                 change = 1.2 * moved * abs(entry[key] + np.log(entry[f"{key}_threshold"])) / count
                 assert moved <= 2 and value == pytest.approx(entry[key], abs=1e-5 * entry[key] + change)
@@ -266,7 +267,7 @@ def test_acfnet_declares():
 
 
 def mined(shapes, entry):
-    """The cross-entropy that the entry says, with mining as HRNet's code does it."""
+    """Return the entry's cross-entropy, with mining as in HRNet's code."""
     mining = Mining.of("hrnet", thresh=entry["thresh"], min_kept=entry["min_kept"])
     weights = None if entry["class_weights"] is None else CITYSCAPES
     return Blend([(1.0, CrossEntropy(shapes["classes"], class_weights=weights, mining=mining))])
@@ -284,7 +285,7 @@ def test_ddrnet(shapes, entry):
 
 
 class GivenEdges(mx.gluon.HybridBlock):
-    """PIDNet's boundary loss on edges that are given, not found in the label."""
+    """PIDNet's boundary loss on given edges instead of the label's."""
 
     def __init__(self, edge):
         super().__init__()
@@ -301,11 +302,11 @@ def test_pidnet(shapes, entry):
     edge = np.random.RandomState(24).rand(*(shapes[key] for key in ("N", "H", "W"))) < 0.12
     p, main = drawn(shapes, 21, 22)
     boundary = np.random.RandomState(23).normal(0, 2, (shapes["N"], 1, shapes["h"], shapes["w"])).astype("float32")
-    nowhere = entry.get("boundary_logits") == "all 0"  # no pixel is taken for a boundary: the original fails there
+    no_boundary = entry.get("boundary_logits") == "all 0"  # no pixel is predicted as a boundary: the original fails
     terms = [term._replace(loss=GivenEdges(edge)) if isinstance(term.loss, BoundaryLoss) else term
              for term in get_model("pidnet", nclass=shapes["classes"], aux=True).terms(mined(shapes, entry), 0.4)]
-    value, gradients = run(terms, [main, p, boundary * (not nowhere)], label_of(shapes, main), align_corners=True)
-    if nowhere:
+    value, gradients = run(terms, [main, p, boundary * (not no_boundary)], label_of(shapes, main), align_corners=True)
+    if no_boundary:
         assert value == pytest.approx(entry["value_with_that_term_0"], rel=1e-5)
         return
     assert value == pytest.approx(entry["value"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""Multiply-adds, counted in the graph, against published figures and against arithmetic."""
+"""Multiply-adds counted in the graph, against published numbers and against arithmetic."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mxnetseg.nn.pool import pool_by
 from mxnetseg.nn.resize import resize
 from mxnetseg.nn.warp import DeformableConv3x3
 
-# FlatteNet's and HRNet's papers, and what their PyTorch code was measured to need: 2^30 multiply-adds of convolutions
+# numbers in FlatteNet's and HRNet's papers, and measured of their PyTorch code: 2^30 multiply-adds of convolutions
 IN_GIBI = [
     ("flattenet", {"nclass": 59, "context": "ppm"}, (480, 480), 40.0, 40.006),
     ("flattenet", {"nclass": 59, "context": "attention"}, (512, 512), 47.0, 46.961),
@@ -22,8 +22,8 @@ IN_GIBI = [
     ("ovenet", {"width": 48}, (512, 512), 117.4, 117.4),
 ]
 
-# SFNet's table, in mmcv's convention at 1024 x 2048. Of ResNet-101 it says 819.46, which is 0.02 more than
-# the tool it was made with gives for the same code: a slip.
+# SFNet's table, in mmcv's convention at 1024 x 2048. Its value for ResNet-101 is 819.46, by mistake: the tool that it
+# was made with gives 0.02 less for the same code.
 OF_MMCV = [("resnet18", 243.32, 243_318_652_928), ("resnet50", 664.07, 664_072_486_912),
            ("resnet101", 819.44, 819_442_089_984)]
 
@@ -36,7 +36,7 @@ def test_published_gflops(name, arguments, size, published, measured):
     assert macs == pytest.approx(published, abs=0.05001)
 
 
-# Convolutions and linear layers at 1024 x 2048, 10^9; the products of SegFormer's attention apart, at both sizes.
+# 10^9 multiply-adds of convolutions and linear layers at 1024 x 2048, without the products of SegFormer's attention
 OF_1024_2048 = [("ddrnet", "23-slim", 36.281), ("ddrnet", "23", 143.061), ("pidnet", "s", 47.194),
                 ("pidnet", "m", 177.329), ("pidnet", "l", 274.933), ("segformer", "b0", 54.385),
                 ("segformer", "b1", 105.986),
@@ -44,20 +44,20 @@ OF_1024_2048 = [("ddrnet", "23-slim", 36.281), ("ddrnet", "23", 143.061), ("pidn
 
 
 @pytest.mark.parametrize("name, variant, giga", OF_1024_2048)
-def test_newer_networks_as_their_originals_were_measured(name, variant, giga):
+def test_newer_networks_equal_their_measured_originals(name, variant, giga):
     cost = measure(build_model(name, nclass=19, variant=variant), (1024, 2048))
     assert cost.layer_macs / 1e9 == pytest.approx(giga, abs=0.00051)
 
 
 @pytest.mark.parametrize("variant, layers, attention", [("b0", 7.348, 1.040), ("b2", 58.446, 3.892)])
-def test_segformer_on_ade20k_as_its_original_was_measured(variant, layers, attention):
+def test_segformer_on_ade20k_equals_its_measured_original(variant, layers, attention):
     cost = measure(build_model("segformer", nclass=150, variant=variant), (512, 512))
     assert cost.layer_macs / 1e9 == pytest.approx(layers, abs=0.00051)
     assert cost.product_macs / 1e9 == pytest.approx(attention, abs=0.00051)
 
 
 @pytest.mark.parametrize("size, giga", [((512, 512), 465.76), ((769, 769), 1037.54), ((1024, 2048), 3656.2)])
-def test_acfnet_as_its_port_was_measured(size, giga):
+def test_acfnet_equals_its_measured_port(size, giga):
     net = build_model("acfnet", nclass=19, form="pytorch", backbone="ecaresnet101", aux=True)
     assert measure(net, size).layer_macs / 1e9 == pytest.approx(giga, abs=0.005)
 
@@ -70,15 +70,15 @@ def test_published_flops_of_mmcv(backbone, published, exact):
     assert cost.layer_macs < cost.mmcv
 
 
-def test_attention_is_counted_apart():
-    """FlatteNet's two attentions at 512: 256 and 1024 places, keys of 256 and 128 channels, values of 512 and 256."""
+def test_attention_is_counted_separately():
+    """FlatteNet's two attentions at 512 x 512: 256, 1024 pixels, keys of 256, 128 channels, values of 512, 256."""
     net = build_model("flattenet", nclass=21, context="attention")
     assert measure(net, (512, 512)).product_macs == 256 ** 2 * (256 + 512) + 1024 ** 2 * (128 + 256)
     assert measure(build_model("flattenet", nclass=21, context="ppm"), (512, 512)).product_macs == 0
 
 
 class Block(nn.HybridBlock):
-    """A network made of one layer."""
+    """Network of one layer."""
 
     def __init__(self, layer):
         super().__init__()
@@ -102,7 +102,7 @@ def test_layers(layer, macs, biases):
 
 
 @pytest.mark.parametrize("operator", [True, False])
-def test_deformable_convolution_costs_the_same_in_both_forms(operator):
+def test_deformable_convolution_costs_the_same_with_and_without_the_operator(operator):
     layer = nn.HybridSequential()
     layer.add(nn.Conv2D(8, 1, in_channels=3), DeformableConv3x3(4, in_channels=8, groups=2, operator=operator))
     assert measure(Block(layer), (20, 30)).layer_macs == 20 * 30 * (8 * 3 + 54 * 72 + 4 * 72)
@@ -112,7 +112,7 @@ def test_deformable_convolution_costs_the_same_in_both_forms(operator):
     lambda F, x: resize(F, x, F.slice_axis(x, axis=3, begin=0, end=5), align_corners=True),
     lambda F, x: pool_by(F, x, 2),
 ])
-def test_resampling_is_no_layer_and_no_attention(function):
+def test_resampling_is_neither_a_layer_nor_attention(function):
     class Resample(nn.HybridBlock):
         def hybrid_forward(self, F, x):
             return (function(F, x),)
@@ -122,7 +122,7 @@ def test_resampling_is_no_layer_and_no_attention(function):
     assert cost.resampling_macs > 0
 
 
-def test_counts_are_of_the_parameters_that_the_network_has():
+def test_counts_agree_with_the_networks_parameters():
     net = get_model("bisenet", nclass=5, aux=True)
     parameters = net.named_parameters()
     cost = measure(net, (64, 64))
@@ -154,8 +154,8 @@ def test_a_block_that_runs_twice_costs_twice():
     assert measure(Twice(layer), (8, 8)).count() == 84
 
 
-def test_the_graph_is_read_as_the_network_runs():
-    """Shapes along the graph are those of a forward: cost grows as the pictures do."""
+def test_shapes_in_the_graph_equal_those_of_a_forward_pass():
+    """So the cost grows with the image's area."""
     net = build_model("fcn", nclass=5, backbone="resnet18", output_stride=8)
     small, large = measure(net, (64, 64)), measure(net, (128, 192))
     assert large.layer_macs == 6 * small.layer_macs and large.count() == small.count()

@@ -1,4 +1,4 @@
-"""OVeNet's confidence term against a loop over the pixels; its options."""
+"""OVeNet's confidence loss against a loop over the pixels, and its options."""
 import re
 
 import mxnet as mx
@@ -24,16 +24,16 @@ def sample(seed=0, n=4, h=5, w=7):
 
 
 def reference(offset, confidence, label, mean):
-    """(sum, count): pixel after pixel."""
+    """Return (sum, count), computed pixel by pixel."""
     n, _, h, w = offset.shape
     total = count = 0.0
     for i, y, x in np.ndindex(n, h, w):
         right, down = offset[i, :, y, x].astype("float64") * (w - 1, h - 1) / 2
-        there = (i, int(np.clip(np.round(y + down), 0, h - 1)), int(np.clip(np.round(x + right), 0, w - 1)))
-        labelled = label[i, y, x] != 255 and label[there] != 255
+        target = (i, int(np.clip(np.round(y + down), 0, h - 1)), int(np.clip(np.round(x + right), 0, w - 1)))
+        labelled = label[i, y, x] != 255 and label[target] != 255
         if mean and not labelled:
             continue
-        own, other = (0 if label[place] == 255 else label[place] for place in ((i, y, x), there))
+        own, other = (0 if label[place] == 255 else label[place] for place in ((i, y, x), target))
         f = confidence[i, 0, y, x]
         total -= np.log((f if own == other else 1 - f) + 1e-7)
         count += 1
@@ -66,15 +66,15 @@ def test_confidence_term(mean, hybrid):
 
 
 @pytest.mark.parametrize("mean", [True, False])
-def test_it_is_the_same_on_several_devices(mean):
+def test_the_result_does_not_depend_on_the_number_of_devices(mean):
     offset, confidence, label = sample(1)
     values = []
     for contexts in (1, 2):
         loss = MixedLoss([Term((0, 1), 1.5, OffsetConfidence(mean=mean))])
-        shares = [np.split(array, contexts) for array in (offset, confidence, label)]
+        splits = [np.split(array, contexts) for array in (offset, confidence, label)]
         with mx.autograd.record():
             parts = []
-            for i, (o, f, y) in enumerate(zip(*shares)):
+            for i, (o, f, y) in enumerate(zip(*splits)):
                 o, f, y = (mx.nd.array(array, ctx=mx.cpu(i)) for array in (o, f, y))
                 f.attach_grad()
                 parts.append(loss([o, f], y))
@@ -84,7 +84,7 @@ def test_it_is_the_same_on_several_devices(mean):
                                       / (reference(offset, confidence, label, mean)[1] or 1), rel=1e-5)
 
 
-def test_no_offset_is_always_right():
+def test_a_zero_offset_is_always_right():
     _, confidence, label = sample(2, h=33, w=65)
     total, _ = OffsetConfidence()(mx.nd.zeros((4, 2, 33, 65)), mx.nd.array(confidence), mx.nd.array(label))
     assert total.asscalar() == pytest.approx(-np.log(confidence + 1e-7).sum() / (33 * 65), rel=1e-5)
@@ -93,13 +93,13 @@ def test_no_offset_is_always_right():
 def test_the_declared_loss():
     net = build_model("ovenet", nclass=3, width=18, confidence_weight=2, confidence_mean=True)
     assert net.loss(aux_weight=0.5).weights == (1.0, 0.5, 0.5, 2.0)
-    with pytest.raises(ConfigError, match="0 or more"):
+    with pytest.raises(ConfigError, match="must be >= 0"):
         build_model("ovenet", nclass=3, width=18, confidence_weight=-1)
 
 
 @pytest.mark.parametrize("branch_stage", [1, 2, 3])
 def test_the_second_branch_leaves_after_a_stage(branch_stage):
-    """It answers as a trunk whose later stages are its own; the first branch answers as before."""
+    """It equals a trunk with its later stages, and the first branch is unchanged."""
     both = HRNetV2(width=4, blocks=1, branch_stage=branch_stage)
     trunk = HRNetV2(width=4, blocks=1)
     second = HRNetV2(width=4, blocks=1, modules=(1, 4 if branch_stage == 3 else 3, 2))
@@ -110,10 +110,12 @@ def test_the_second_branch_leaves_after_a_stage(branch_stage):
     parameters = both._collect_params_with_prefix()
     for name, p in trunk._collect_params_with_prefix().items():
         p.set_data(parameters[name].data())
-    own = {part for n in range(branch_stage, 4) for part in (f"transition{n}", f"stage{n + 1}")}
+
+    separate = {part for n in range(branch_stage, 4) for part in (f"transition{n}", f"stage{n + 1}")}
     for name, p in second._collect_params_with_prefix().items():
         part, rest = name.split(".", 1)
-        p.set_data(parameters[f"{part}_2.{rest}" if part in own else name].data())
+        p.set_data(parameters[f"{part}_2.{rest}" if part in separate else name].data())
+
     maps = [y.asnumpy() for y in both(x)]
     assert len(maps) == 8 and not np.allclose(maps[0], maps[4])
     for got, wanted in zip(maps, [*trunk(x), *second(x)]):
@@ -121,7 +123,7 @@ def test_the_second_branch_leaves_after_a_stage(branch_stage):
 
 
 @pytest.mark.parametrize("branch_stage", [1, 2, 3])
-def test_names_of_the_original_fill_every_form(branch_stage):
+def test_names_of_the_original_cover_every_parameter(branch_stage):
     """The original names the layers of the second branch ``stage3_2``, ``transition3_2``, and so on."""
     case = read("offset_hrnetv2_w18_c19_64x96")
     keys = {key for key, _ in case["keys"] if "num_batches_tracked" not in key and key != "coords"}
@@ -134,6 +136,6 @@ def test_names_of_the_original_fill_every_form(branch_stage):
 
 
 @pytest.mark.parametrize("branch_stage", [0, 4, 2.5, "3", True])
-def test_another_stage_is_refused(branch_stage):
+def test_an_invalid_stage_is_refused(branch_stage):
     with pytest.raises(ConfigError, match="second branch"):
         build_model("ovenet", nclass=3, width=18, branch_stage=branch_stage)

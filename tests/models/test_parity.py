@@ -1,6 +1,6 @@
-"""Our networks against the outputs of MXNetSeg's under the same weights: tests/golden/README.md.
+"""Networks against the outputs of MXNetSeg's with the same weights, see tests/golden/README.md.
 
-The weights take the way a user's take: a ``.params`` file with MXNetSeg's names, read by ``load_mxnetseg``.
+The weights are loaded as a user loads them: ``load_mxnetseg`` reads a ``.params`` file with MXNetSeg's names.
 """
 import fnmatch
 import gzip
@@ -20,29 +20,29 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "mxnetseg"
 CASES = json.loads((GOLDEN / "cases.json").read_text())["cases"]
 PARAMETERS = json.loads(gzip.decompress((GOLDEN / "params.json.gz").read_bytes()))
 
-# What a class of MXNetSeg does that is not our network's default.
+# class of MXNetSeg -> the arguments of our network that differ from its defaults
 DIFFERENT = {
     "FCNMobileNet": {"output_stride": 32},
     "SETR": {"variant": "port"},  # a ReLU on the logits
 }
-# An argument of MXNetSeg in our words; one that is not here has the same name and value in both.
+# argument of MXNetSeg -> our arguments; the others have the same name and value in both
 TRANSLATED = {
     "dilate": lambda dilate: {"output_stride": 8 if dilate else 32},
-    "vit": lambda sizes: {},  # they make `vit_reduced`, which has a name of its own here
+    "vit": lambda sizes: {},  # these sizes are those of `vit_reduced`
 }
-# Parameters of MXNetSeg that none of its outputs reads, and that we do not have: class -> their names.
+# class of MXNetSeg -> names of parameters that none of its outputs depends on, and that our network does not have
 UNREAD = {"SETR": "layer_norms.*"}
 
 
 def arguments(case):
-    """What ``build_model`` needs to build the network of a case."""
+    """Return the arguments of ``build_model`` for the network of a case."""
     known = model_arguments(case["model"])
     ours = {"nclass": case["nclass"], **DIFFERENT.get(case["model"], {})}
     if "backbone" in known:
         ours["backbone"] = case["backbone"]
     if "aux" in known:
         ours["aux"] = case["aux"]
-    if case["model"] == "SETR":  # MXNetSeg has the position embedding of its crop
+    if case["model"] == "SETR":  # MXNetSeg's position embedding has the grid of its crop
         ours["grid"] = [case["H"] // 16, case["W"] // 16]
     for name, value in case["kwargs"].items():
         ours.update(TRANSLATED[name](value) if name in TRANSLATED else {name: value})
@@ -50,7 +50,7 @@ def arguments(case):
 
 
 def values(name, shape):
-    """The golden rule: a parameter's values from its name alone. The order of the tests matters."""
+    """Return a parameter's golden values, which depend on its name and shape only. The order of the cases matters."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     random, last = np.random.RandomState(seed), name.rsplit(".", 1)[-1]
     if last.endswith(("beta", "bias", "running_mean")):
@@ -69,30 +69,30 @@ def values(name, shape):
 
 
 def load(case, folder):
-    """The network of a case with the golden weights, through a file as MXNetSeg writes it."""
+    """Return the network of a case with the golden weights, loaded from a file as MXNetSeg writes it."""
     net = build_model(case["model"], **arguments(case))
     initialize(net, [mx.cpu()])
     file = folder / "reference.params"
     mx.nd.save(str(file), {name: mx.nd.array(values(name, shape))
                            for name, shape in PARAMETERS[case["params_key"]]})
     load_mxnetseg(net, file)
-    file.unlink()  # pytest keeps its folders, and these files are large
+    file.unlink()  # pytest keeps temporary folders, and these files are large
     return net
 
 
-def picture(case, dtype="float32"):
+def image(case, dtype="float32"):
     drawn = np.random.RandomState(case["input_seed"]).normal(size=(1, 3, case["H"], case["W"]))
     return mx.nd.array(drawn.astype("float32"), dtype=dtype)
 
 
 def stored(array, entry):
-    """The part of a whole array that a golden file holds."""
+    """Return the part of an array that a golden file holds."""
     step, offset = entry["step"], entry["offset"]
     return array[:, :, offset::step, offset::step]
 
 
 def lightest_backbones():
-    """Class -> the backbone of its smallest case: what the quick suite runs."""
+    """Return class -> the backbone of its smallest case, which the quick suite runs."""
     smallest = {}
     for case in sorted(CASES, key=lambda case: case["params_total"]):
         smallest.setdefault(case["model"], case["backbone"])
@@ -104,7 +104,7 @@ LIGHT = 30_000_000  # parameters
 
 
 def quick(case):
-    """Whether the quick suite runs a case: of each class the lightest; of the heavy ones the plainest."""
+    """Return whether the quick suite runs a case: the lightest of each class; without options if it is heavy."""
     light = case["params_total"] < LIGHT
     return LIGHTEST[case["model"]] == case["backbone"] and (light or not (case["aux"] or "dilate" in case["kwargs"]))
 
@@ -125,7 +125,7 @@ def test_outputs_and_sizes(case, tmp_path):
     assert unread + sum(int(np.prod(p.shape)) for p in parameters if p.grad_req != "null") == case["params_trainable"]
 
     net.hybridize()
-    outputs = net(picture(case))
+    outputs = net(image(case))
     golden = np.load(GOLDEN / case["file"])
     assert len(outputs) == len(case["outputs"])
     for output, entry in zip(outputs, case["outputs"]):
@@ -134,7 +134,7 @@ def test_outputs_and_sizes(case, tmp_path):
         tolerance = max(1e-4 * entry["max_abs"], 20 * noise)
         assert output.shape == tuple(entry["shape"])
         assert np.abs(stored(output, entry) - golden[entry["key"]]).max() <= tolerance
-        # the golden file holds a part; these speak for the whole
+        # the golden file holds a part; the statistics cover the whole
         assert abs(np.abs(output).max() - entry["max_abs"]) <= tolerance
         assert abs(output.mean() - entry["mean"]) <= tolerance
         assert abs(output.std() - entry["std"]) <= tolerance
@@ -142,12 +142,15 @@ def test_outputs_and_sizes(case, tmp_path):
 
 @parametrize([case for case in CASES if case.get("gradient")], lambda case: case["params_total"] < LIGHT)
 def test_gradient(case, tmp_path):
-    """d mean(out0^2) / d input. In float64: it jumps where a ReLU changes sides, and float32 max-pooling on a
-    CPU keeps no indices outside training, so its gradients are wrong there."""
+    """Compare d mean(out0^2) / d input in float64.
+
+    In float32 the gradient jumps where the sign before a ReLU changes by rounding, and max-pooling on a CPU keeps no
+    indices outside training, so that its gradients are wrong.
+    """
     entry = case["gradient"]
     net = load(case, tmp_path)
     net.cast("float64")
-    x = picture(case, "float64")
+    x = image(case, "float64")
     x.attach_grad()
     with mx.autograd.record(train_mode=False):
         value = mx.nd.mean(mx.nd.square(net(x)[0]))
@@ -164,7 +167,7 @@ def test_every_case_belongs_to_a_registered_class():
     claimed = {name for model in MODELS.names() for name in MODELS.get(model).mxnetseg_classes}
     assert {case["model"] for case in CASES} == claimed, "run tests/golden/make_goldens.py"
     assert sorted(file.name for file in GOLDEN.glob("*.npz")) == sorted(case["file"] for case in CASES)
-    for name in claimed:  # so that a user of MXNetSeg finds the network under the name known there
+    for name in claimed:  # so that users of MXNetSeg find the network under its name there
         assert MODELS.resolve(name)
 
 

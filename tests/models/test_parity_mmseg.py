@@ -1,6 +1,6 @@
-"""Our networks in mmsegmentation's form against its outputs under the same weights: tests/golden/README.md.
+"""The ``mmseg`` variants against mmsegmentation's outputs with the same weights, see tests/golden/README.md.
 
-The weights have mmsegmentation's names and take the way of ``from_mmseg``.
+The weights have mmsegmentation's names, and are converted by ``from_mmseg``.
 """
 import inspect
 
@@ -13,12 +13,12 @@ from mxnetseg.models.weights.foreign import renamed, set_parameters
 
 HEADS = ["decode_head", "auxiliary_head"]
 TWO_AUX = ["decode_head", "auxiliary_head.0", "auxiliary_head.1"]
-# the heads count from the first tap on, ours from the last
+# mmsegmentation counts the heads from the first tap, our network from the last
 SETR = ["decode_head", *(f"auxiliary_head.{i}" for i in (2, 1, 0))]
 MLA = ["decode_head", *(f"auxiliary_head.{i}" for i in range(4))]
 DANET = [*(f"decode_head_out{i}" for i in range(3)), "auxiliary_head"]
 
-# case -> our network and its arguments, the outputs' names in the order of ours
+# case -> our network, its arguments, and the golden names of its outputs in our order
 CASES = {
     "fcn_r50-d8_c19_64x96": ("fcn", {"backbone": "resnet50_v1c"}, HEADS),
     "fcn_r50-d8_c19_129x161": ("fcn", {"backbone": "resnet50_v1c"}, HEADS),
@@ -40,14 +40,14 @@ CASES = {
     **{f"setr_{decoder}_c19_64x96": ("setr", {"decoder": decoder, "grid": (4, 6)}, names)
        for decoder, names in (("naive", SETR), ("pup", SETR), ("mla", MLA))},
 }
-# The position embedding of the class token, which is added to it here, makes up for the patches' bias, which is 0
-# in mmsegmentation; that of MLA has a class token too, which no output reads.
+# case -> number of mmsegmentation's parameters that no output depends on: MLA's class token. (In the other SETRs, our
+# class token includes its position embedding, and our patch embedding has a bias; both have the same number of values.)
 UNREAD = {"setr_mla_c19_64x96": 1024}
 QUICK = ("pspnet_r50-d8_c19_64x96", "fast_scnn_c19_64x96", "bisenetv1_r18-d32_c19_64x96", "fpn_r50_c19_64x96")
 
 
 def build(case, model, arguments):
-    """The network with the golden weights."""
+    """Return the network with the golden weights."""
     arguments = {**MODELS.get(model).foreign_options.get("mmseg", {}), **arguments}
     if any(key.startswith("auxiliary_head") for key, _ in case["keys"]):
         arguments["aux"] = True
@@ -60,7 +60,7 @@ def build(case, model, arguments):
 
 
 def before_last_resize(monkeypatch, net, x):
-    """The outputs before they are resized to the input's size."""
+    """Return the outputs before they are resized to the input's size."""
     module = inspect.getmodule(type(net))
     plain = module.resize
     monkeypatch.setattr(module, "resize", lambda F, y, like, **how: (
@@ -83,7 +83,7 @@ def test_parity(name, monkeypatch):
 @pytest.mark.parametrize("name", ["bisenetv1_r18-d32", pytest.param("fcn_hr18", marks=pytest.mark.slow), "fpn_r50",
                                   pytest.param("icnet_r50-d8", marks=pytest.mark.slow)])
 def test_odd_sizes(name, monkeypatch):
-    """65 x 97 pixels: rounding of halves, and maps that are resized twice."""
+    """Compare the outputs at 65 x 97 pixels, where halves are rounded, and maps are resized twice."""
     model, arguments, names = CASES[f"{name}_c19_64x96"]
     net = build(read(f"mmseg_{name}_c19_64x96"), model, arguments)
     outputs = dict(zip(names, before_last_resize(monkeypatch, net, picture({"N": 1, "H": 65, "W": 97}))))

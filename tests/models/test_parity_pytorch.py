@@ -1,6 +1,6 @@
-"""Our networks against the outputs of the PyTorch originals under the same weights: tests/golden/README.md.
+"""Networks against the outputs of the PyTorch originals with the same weights, see tests/golden/README.md.
 
-The weights have the originals' names and take the way of ``from_pytorch``.
+The weights have the originals' names, and are converted by ``from_pytorch``.
 """
 import mxnet as mx
 import numpy as np
@@ -9,7 +9,7 @@ from pytorch_cases import assert_golden, build, picture, read
 
 
 def before_resize(monkeypatch, module, net, case):
-    """The outputs before the last resize to the input's size."""
+    """Return the outputs before the last resize to the input's size."""
     plain = module.resize
     monkeypatch.setattr(module, "resize", lambda F, y, like, **how: (
         y if like.shape[2:] == (case["H"], case["W"]) else plain(F, y, like, **how)))
@@ -80,7 +80,7 @@ def test_flattenet(context, size, aux_bins, monkeypatch):
 
 @pytest.mark.slow
 def test_acfnet(monkeypatch):
-    """All four sizes with one network: drawing 109 million weights takes longer than the rest."""
+    """Test all four sizes with one network, because drawing its 109 million weights takes longest."""
     from mxnetseg.models import acfnet
     cases = {name: read(name) for name in (f"acfnet_r101eca_c19_{size}"
                                            for size in ("64x96", "65x97", "129x161", "257x321"))}

@@ -1,10 +1,10 @@
-"""Parameter counts against published tables. Shapes are inferred; no network gets a value."""
+"""Parameter counts against published tables. Shapes are inferred, and no parameter is initialised."""
 import pytest
 
 from mxnetseg.models import build_model
 from mxnetseg.models._cost import count_parameters, measure
 
-# MXNetSeg's table for Cityscapes, 19 classes, in millions: with running statistics, without the auxiliary head.
+# MXNetSeg's table for Cityscapes, 19 classes, in millions: with running statistics, without the auxiliary head
 MXNETSEG = [
     ("bisenet", "resnet18", None, 13.2),
     ("fcn", "resnet18", 8, 12.4),
@@ -16,8 +16,8 @@ MXNETSEG = [
     ("danet", "resnet101", 8, 66.7),
 ]
 
-# PyTorch's habit: without running statistics. Published millions, and the originals' exact count. (ACFNet's port
-# publishes none; this is its own count.)
+# PyTorch's convention, without running statistics: published millions, and the originals' exact count. (No number is
+# published for ACFNet's port.)
 PYTORCH = [
     ("flattenet", {"nclass": 59, "context": "ppm"}, 49.69, 49_694_775),
     ("flattenet", {"nclass": 59, "context": "attention"}, 48.39, 48_387_127),
@@ -70,6 +70,6 @@ def test_pytorch(name, arguments, millions, exact):
     ("segformer", {"variant": "b5"}, 84_593_344, 769),
 ])
 @pytest.mark.parametrize("nclass", [1, 150])
-def test_of_any_number_of_classes(name, arguments, base, slope, nclass):
+def test_any_number_of_classes(name, arguments, base, slope, nclass):
     net = build_model(name, nclass=nclass, **arguments)
     assert measure(net).count(trainable=True) == base + slope * nclass

@@ -1,4 +1,4 @@
-"""Every network's training graph in half precision; one step in bfloat16: the loss is that of float32."""
+"""Training graphs of all networks in half precision; one step in bfloat16 has the loss of float32."""
 import re
 
 import mxnet as mx
@@ -11,8 +11,8 @@ from mxnetseg.losses import global_backward
 
 from .test_life import build, label, parameter, subjects
 
-# where MXNet's conversion has its difficulties: the stem joined with what follows; mean pooling behind a gate; weights
-# that the network makes
+# difficult for MXNet's conversion: a stem fused with its successor; average pooling after a gate; weights that the
+# network computes
 HARD = ("ladderdensenet", "ecaresnet50_v1d", "fapn")
 
 
@@ -36,18 +36,18 @@ def make(subject):
 @pytest.mark.parametrize("precision, device", [("bfloat16", mx.cpu()), ("float16", mx.gpu(0))])
 def test_the_graph_has_its_types(subject, precision, device):
     step = make(subject)
-    inside = TrainingGraph(step, [device], precision).symbol().get_internals()  # it is not run
-    _, kinds, _ = inside.infer_type(images="uint8", labels="uint8")
+    internals = TrainingGraph(step, [device], precision).symbol().get_internals()  # the graph does not run
+    _, dtypes, _ = internals.infer_type(images="uint8", labels="uint8")
     parameters, half = dict(step.net.collect_params().items()), []
-    for i, (name, kind) in enumerate(zip(inside.list_outputs(), kinds)):
+    for i, (name, dtype) in enumerate(zip(internals.list_outputs(), dtypes)):
         if re.search(r"conv\d+_fwd_output$", name):
-            weight = parameters.get(re.sub("_fwd_output$", "_weight", name))  # None where the network makes it
-            few = weight is not None and weight.shape[1] * int(inside[i].attr("num_group") or 1) <= 4
+            weight = parameters.get(re.sub("_fwd_output$", "_weight", name))  # None if computed
+            few = weight is not None and weight.shape[1] * int(internals[i].attr("num_group") or 1) <= 4
             if precision == "float16" or not few:  # in bfloat16 the stem and ECA's may stay
-                half.append(precision in str(kind))
+                half.append(precision in str(dtype))
     assert half and all(half)
-    for name, kind in zip(inside.list_arguments(), inside.infer_type(images="uint8", labels="uint8")[0]):
-        assert kind is (np.uint8 if name in ("images", "labels") else np.float32), name
+    for name, dtype in zip(internals.list_arguments(), internals.infer_type(images="uint8", labels="uint8")[0]):
+        assert dtype is (np.uint8 if name in ("images", "labels") else np.float32), name
 
 
 @pytest.mark.bfloat16

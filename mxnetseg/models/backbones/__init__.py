@@ -1,17 +1,21 @@
 """Backbones by name: ``get_backbone('resnet50', output_stride=8)``."""
 from __future__ import annotations
 
-from typing import List, Mapping, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ...registry import Registry
 
+if TYPE_CHECKING:
+    from ._base import Backbone
+
 __all__ = ["BACKBONES", "get_backbone", "list_backbones"]
 
-# A new backbone is one line here; its module is imported when it is asked for.
+# A new backbone is one line here; its module is imported on first use.
 BACKBONES = Registry("backbone", {
     **{name: f"mxnetseg.models.backbones.resnet:{name}"
        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet18_v1c",
-                    "resnet34_v1c", *(f"resnet{depth}_v1{variant}" for variant in "bcde" for depth in (50, 101, 152)))},
+                    "resnet34_v1c", *(f"resnet{depth}_v1{letter}" for letter in "bcde" for depth in (50, 101, 152)))},
     **{name: f"mxnetseg.models.backbones.mobilenet:{name}"
        for name in ("mobilenet_v2_1_0", "mobilenet_v2_0_75", "mobilenet_v2_0_5", "mobilenet_v2_0_25",
                     "mobilenet_v3_large")},
@@ -34,24 +38,29 @@ BACKBONES = Registry("backbone", {
             "resnet50_v1s": "resnet50", "resnet101_v1s": "resnet101", "resnet152_v1s": "resnet152"})
 
 
-def list_backbones() -> List[str]:
-    """Names of the backbones, sorted."""
+def list_backbones() -> list[str]:
+    """Return the names of the backbones, sorted."""
     return BACKBONES.names()
 
 
-def get_backbone(name: str, *, output_stride: int = 32, norm_layer: Optional[type] = None,
-                 norm_kwargs: Optional[Mapping] = None, options: Optional[Mapping] = None):
-    """Build a backbone, not yet initialised: a :class:`~mxnetseg.models.backbones._base.Backbone`.
+def get_backbone(name: str, *, output_stride: int = 32, norm_layer: type | None = None,
+                 norm_kwargs: Mapping | None = None, options: Mapping | None = None) -> Backbone:
+    """Build a backbone without initialising its parameters.
+
+    >>> from mxnetseg.models.backbones import get_backbone
+    >>> get_backbone("resnet18", output_stride=8).taps[-1]
+    Tap(channels=512, reduction=8)
 
     Args:
         name: a name of :func:`list_backbones`.
-        output_stride: 8, 16 or 32: input size over the size of the last tap.
-        norm_layer, norm_kwargs: GluonCV's idiom; ``gluon.nn.BatchNorm`` by default.
-        options: keyword arguments that only backbones of this kind take.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV; default:
+            ``gluon.nn.BatchNorm``.
+        options: further keyword arguments of this backbone's class.
 
     Raises:
-        UnknownNameError: no such backbone.
-        ConfigError: a stride it cannot have.
+        UnknownNameError: unknown backbone; the message has the nearest names.
+        ConfigError: an output stride that this backbone does not support.
     """
     norm = {} if norm_layer is None else {"norm_layer": norm_layer}
     return BACKBONES.get(name)(output_stride=output_stride, norm_kwargs=norm_kwargs, **norm, **(options or {}))

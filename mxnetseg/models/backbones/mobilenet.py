@@ -1,10 +1,10 @@
-"""MobileNetV2 (Sandler et al. 2018) and V3-Large (Howard et al. 2019), tapped at four places."""
+"""MobileNetV2 (Sandler et al. 2018) and V3-Large (Howard et al. 2019) with four taps."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
@@ -14,14 +14,14 @@ from ._base import Backbone, Tap, check_output_stride, limit_stride
 
 
 class MobileNet(Backbone):
-    """What both have in common: a row of layers, GluonCV's ``features``, that is cut into four stages.
+    """Base class of both: a sequence of layers, GluonCV's ``features``, that is divided into four stages.
 
     Args:
-        layers: of the whole network.
-        cuts: where each stage begins, and where the last one ends.
-        groups: how many units timm and torchvision count together, from the first unit on.
-        output_stride: 8, 16 or 32.
-        gluoncv_name, timm_names: see :class:`.base.Backbone`.
+        layers: layers of the whole network.
+        cuts: index of the first layer of each stage, and the end of the last stage.
+        groups: number of units in each of timm's groups, from the first unit on.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        gluoncv_name, timm_names: see :class:`~mxnetseg.models.backbones._base.Backbone`.
     """
 
     def __init__(self, layers: Sequence[nn.HybridBlock], cuts: Sequence[int], groups: Sequence[int], *,
@@ -32,43 +32,45 @@ class MobileNet(Backbone):
             stage = nn.HybridSequential()
             stage.add(*layers[begin:end])
             stages.append(stage)
-        # the stem's stride is in the first stage, so that one can never trade it for dilation
+
+        # the first stage includes the stem, and its reduction of 4 is below every output stride
         reductions = limit_stride(stages, (4, 8, 16, 32), output_stride)
         channels = [_width(stage) for stage in stages]
         super().__init__(stages, [Tap(c, r) for c, r in zip(channels, reductions)], gluoncv_name=gluoncv_name,
                          timm_names=timm_names)
         self._cuts, self._groups = cuts, groups
+
         with self.name_scope():
             self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
-    def from_gluoncv(self, name: str) -> Optional[str]:
+    def from_gluoncv(self, name: str) -> str | None:
         if not name.startswith("features."):
             return None
         _, index, rest = name.split(".", 2)
         stage = sum(int(index) >= begin for begin in self._cuts[1:])
         return f"layer{stage + 1}.{int(index) - self._cuts[stage]}.{rest}" if stage < 4 else None
 
-    def unit(self, group: str, place: str) -> str:
-        """Where GluonCV has timm's ``blocks.GROUP.PLACE``, a unit; its first three layers are the stem."""
-        return f"features.{3 + sum(self._groups[:int(group)]) + int(place)}"
+    def unit(self, group: str, index: str) -> str:
+        """Return GluonCV's name of timm's unit ``blocks.GROUP.INDEX``; its first three layers are the stem."""
+        return f"features.{3 + sum(self._groups[:int(group)]) + int(index)}"
 
-    def renamed(self, name: str) -> Optional[str]:
-        """A parameter under GluonCV's name but for PyTorch's names of a norm's, as ours."""
+    def renamed(self, name: str) -> str | None:
+        """Return our name of a parameter under GluonCV's name, in which norms have PyTorch's names of parameters."""
         ours = self.from_gluoncv(name)
         return ours and gluon_name(self._collect_params_with_prefix(), ours)
 
 
 class MobileNetV2(MobileNet):
-    """GluonCV's MobileNetV2 without its last 1x1 convolution. Taps at multiplier 1.0: 24, 32, 96 and 320 channels.
+    """GluonCV's MobileNetV2 without its last 1x1 convolution. Taps with multiplier 1.0: 24, 32, 96 and 320 channels.
 
     Args:
-        multiplier: ``'1.0'``, ``'0.75'``, ``'0.5'`` or ``'0.25'``, the width of all layers.
-        output_stride: 8, 16 or 32.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        multiplier: ``'1.0'``, ``'0.75'``, ``'0.5'`` or ``'0.25'``, the factor of all layers' channels.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, multiplier: str, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         build = import_module("gluoncv.model_zoo.mobilenet").get_mobilenet_v2
         layers = list(build(float(multiplier), norm_layer=norm_layer,
                             norm_kwargs=dict(norm_kwargs or {})).features._children.values())
@@ -77,17 +79,19 @@ class MobileNetV2(MobileNet):
         super().__init__(layers, (0, 6, 9, 16, 20), (1, 2, 3, 4, 3, 3, 1), output_stride=output_stride,
                          gluoncv_name=f"mobilenetv2_{multiplier}", timm_names=timm)
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter of timm's or torchvision's classifier; None for one we have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter of timm's or torchvision's classifier, or None if this backbone does not
+        have it."""
         stem, _, last = name.rpartition(".")
         found = re.match(r"features\.(\d+)\.conv\.([\d.]+)$", stem)
-        if found:  # torchvision's; the first unit expands nothing
+        if found:  # torchvision's name; the first unit has no expansion
             layers = ("0.0", "0.1", "1", "2") if found[1] == "1" else ("0.0", "0.1", "1.0", "1.1", "2", "3")
             stem = f"features.{2 + int(found[1])}.out.{_V2_LAYERS[layers.index(found[2])]}"
         elif stem.startswith("features.18.") or stem == "bn2":
             return None  # the last 1x1 convolution
+
         found = re.match(r"blocks\.(\d+)\.(\d+)\.(\w+)$", stem)
-        if found:  # timm's
+        if found:  # timm's name
             layers = _DEPTHWISE_UNIT if found[1] == "0" else _INVERTED_UNIT
             stem = f"{self.unit(found[1], found[2])}.out.{_V2_LAYERS[layers.index(found[3])]}"
         stem = {"conv_stem": "features.0", "bn1": "features.1", "features.0.0": "features.0",
@@ -95,12 +99,12 @@ class MobileNetV2(MobileNet):
         return self.renamed(f"{stem}.{last}")
 
 
-# the layers of a unit in timm, and where they stand in a unit of GluonCV's MobileNetV2
+# the layers of a unit in timm, and their indices in a unit of GluonCV's MobileNetV2
 _INVERTED_UNIT = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
 _DEPTHWISE_UNIT = ("conv_dw", "bn1", "conv_pw", "bn2")
 _V2_LAYERS = (0, 1, 3, 4, 6, 7)
 
-# table 1 of V3's paper: kernel, channels inside, channels, squeeze-and-excitation, activation, stride
+# table 1 of V3's paper: kernel, expanded channels, channels, squeeze-and-excitation, activation, stride
 _V3_LARGE = ((3, 16, 16, False, "relu", 1), (3, 64, 24, False, "relu", 2), (3, 72, 24, False, "relu", 1),
              (5, 72, 40, True, "relu", 2), (5, 120, 40, True, "relu", 1), (5, 120, 40, True, "relu", 1),
              (3, 240, 80, False, "hard_swish", 2), (3, 200, 80, False, "hard_swish", 1),
@@ -117,29 +121,29 @@ _V3_FIRST = {"conv_dw": "conv1.conv", "bn1": "conv1.bn", "conv_pw": "conv2.conv"
 class MobileNetV3(MobileNet):
     """MobileNetV3-Large with the 1x1 convolution that ends its features. Taps: 24, 40, 112 and 960 channels.
 
-    Not GluonCV's code, which gives the norm layer that one asks for to its first and last layers only; its
-    parameter names.
+    Parameter names are GluonCV's. Its code is not used, because it applies ``norm_layer`` to the first and last layers
+    only.
 
     Args:
-        output_stride: 8, 16 or 32.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
-        layers = _flat(ConvModule2d(16, 3, 2, in_channels=3, activation="hard_swish", **norm))
+        layers = _layers_of(ConvModule2d(16, 3, 2, in_channels=3, activation="hard_swish", **norm))
         channels = 16
-        for kernel, inner, outer, excite, activation, strides in _V3_LARGE:
-            layers.append(InvertedUnit(inner, outer, kernel, strides, in_channels=channels, excite=excite,
+        for kernel, expanded, out_channels, excite, activation, strides in _V3_LARGE:
+            layers.append(InvertedUnit(expanded, out_channels, kernel, strides, in_channels=channels, excite=excite,
                                        activation=activation, **norm))
-            channels = outer
-        layers += _flat(ConvModule2d(960, 1, in_channels=channels, activation="hard_swish", **norm))
+            channels = out_channels
+        layers += _layers_of(ConvModule2d(960, 1, in_channels=channels, activation="hard_swish", **norm))
         super().__init__(layers, (0, 6, 9, 15, 21), (1, 2, 3, 4, 2, 3), output_stride=output_stride,
                          gluoncv_name="mobilenetv3_large", timm_names=["mobilenetv3_large_100.ra_in1k"])
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter of timm's classifier; None for one we have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter of timm's classifier, or None if this backbone does not have it."""
         stem, _, last = name.rpartition(".")
         found = re.match(r"blocks\.([0-5])\.(\d+)\.(\S+)$", stem)
         if found:
@@ -156,24 +160,28 @@ class InvertedUnit(nn.HybridBlock):
     x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up.
 
     Args:
-        inner: channels inside; no expansion where they are ``in_channels``.
-        channels: output channels; the input is added where it has as many and the size stays.
+        expanded: channels of the depthwise convolution; there is no expansion if they equal ``in_channels``.
+        channels: output channels; the input is added if it has the shape of the output.
+        kernel_size, strides: kernel and stride of the depthwise convolution.
+        in_channels: input channels.
         excite: whether there is squeeze-and-excitation.
         activation: see :func:`~mxnetseg.nn.blocks.activation_layer`.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
-    def __init__(self, inner: int, channels: int, kernel_size: int, strides: int, *, in_channels: int, excite: bool,
-                 activation: str, norm_layer: type, norm_kwargs: Optional[Mapping]):
+    def __init__(self, expanded: int, channels: int, kernel_size: int, strides: int, *, in_channels: int, excite: bool,
+                 activation: str, norm_layer: type, norm_kwargs: Mapping | None):
         super().__init__()
         conv = partial(ConvModule2d, norm_layer=norm_layer, norm_kwargs=norm_kwargs)
         self._shortcut = strides == 1 and in_channels == channels
         with self.name_scope():
             self.expand = None
-            if inner != in_channels:
-                self.expand = conv(inner, 1, in_channels=in_channels, activation=activation)
-            self.conv1 = conv(inner, kernel_size, strides, groups=inner, in_channels=inner, activation=activation)
-            self.se = SqueezeExcitation(inner) if excite else None
-            self.conv2 = conv(channels, 1, in_channels=inner, activation=None)
+            if expanded != in_channels:
+                self.expand = conv(expanded, 1, in_channels=in_channels, activation=activation)
+            self.conv1 = conv(expanded, kernel_size, strides, groups=expanded, in_channels=expanded,
+                              activation=activation)
+            self.se = SqueezeExcitation(expanded) if excite else None
+            self.conv2 = conv(channels, 1, in_channels=expanded, activation=None)
 
     def hybrid_forward(self, F, x):
         y = x if self.expand is None else self.expand(x)
@@ -185,30 +193,30 @@ class InvertedUnit(nn.HybridBlock):
 
 
 class SqueezeExcitation(nn.HybridBlock):
-    """Scales channels by what the mean over the map says of them, a quarter as wide inside; hard sigmoid.
+    """Squeeze-and-excitation: channels scaled by factors computed from their means, with hard sigmoid.
 
-    (N, channels, H, W) -> same.
+    x: (N, channels, H, W) -> same. The hidden layer has a quarter of the channels.
     """
 
     def __init__(self, channels: int):
         super().__init__()
-        inner = -(-channels // 4 // 8) * 8  # rounded up to a multiple of 8
+        hidden = -(-channels // 4 // 8) * 8  # rounded up to a multiple of 8
         with self.name_scope():
-            self.conv1 = nn.Conv2D(inner, 1, in_channels=channels)
-            self.conv2 = nn.Conv2D(channels, 1, in_channels=inner)
+            self.conv1 = nn.Conv2D(hidden, 1, in_channels=channels)
+            self.conv2 = nn.Conv2D(channels, 1, in_channels=hidden)
 
     def hybrid_forward(self, F, x):
         gate = F.relu(self.conv1(F.mean(x, axis=(2, 3), keepdims=True)))
         return F.broadcast_mul(x, F.clip(self.conv2(gate) + 3, 0, 6) / 6)
 
 
-def _flat(module: ConvModule2d) -> list:
-    """A module's convolution, norm and activation as three layers of a row."""
+def _layers_of(module: ConvModule2d) -> list[nn.HybridBlock]:
+    """Return a module's convolution, norm and activation as three layers."""
     return [module.conv, module.bn, module.act]
 
 
-def _width(stage) -> int:
-    """Output channels of the last convolution of a stage."""
+def _width(stage: nn.HybridBlock) -> int:
+    """Return the output channels of the last convolution of a stage."""
     convolutions = []
     stage.apply(lambda block: convolutions.append(block) if isinstance(block, nn.Conv2D) else None)
     return convolutions[-1]._channels

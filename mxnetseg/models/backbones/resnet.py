@@ -1,17 +1,21 @@
 """GluonCV's ResNets (He et al. 2016), tapped after each of the four stages.
 
-The variants (He et al. 2019, "Bag of tricks", section 4.1): v1b has the stride in the 3x3 convolution and a
-7x7 stem; v1c a stem of three 3x3 convolutions with 32, 32 and 64 channels; v1d also average pooling in the
-shortcuts; v1s is v1c with 64, 64 and 128 channels, v1e v1d with these. Plain names mean MXNetSeg's choice, the only
-one that reproduces its published parameter counts: v1b for ResNet-18 and -34, v1s from 50 on.
+Variants (He et al. 2019, "Bag of tricks", section 4.1):
 
-ResNet-18 and -34 v1c are mmsegmentation's, not GluonCV's, and are dilated as there: see :class:`ResNet`.
+* v1b has the stride in the 3x3 convolution, and a 7x7 stem.
+* v1c has a stem of three 3x3 convolutions with 32, 32 and 64 channels.
+* v1d is v1c with average pooling in the shortcuts.
+* v1s is v1c, and v1e is v1d, with 64, 64 and 128 channels in the stem.
+
+Plain names stand for MXNetSeg's variants: v1b for ResNet-18 and -34, v1s from 50 on. Only these reproduce its published
+parameter counts. ResNet-18 and -34 v1c are mmsegmentation's, not GluonCV's, and are dilated as there, see
+:class:`ResNet`.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Mapping, Optional, Sequence
 
 from mxnet.gluon import nn
 
@@ -24,16 +28,16 @@ _VARIANTS = [*_PLAIN, *_BASIC_V1C, *(f"resnet{depth}_v1{letter}" for letter in "
 
 
 class Staged(Backbone):
-    """A network of GluonCV's with a stem, a max-pool and four stages; parameter names are GluonCV's.
+    """Base class of GluonCV's networks with a stem, max-pooling and four stages; parameter names are GluonCV's.
 
     Args:
         whole: GluonCV's classifier, whose last layers are left out.
-        channels: of the first stage; each later one has twice as many.
-        reductions: of the stages.
+        channels: channels of the first stage; each later one has twice as many.
+        reductions: reduction of each stage.
         gluoncv_name, timm_names: see :class:`~mxnetseg.models.backbones._base.Backbone`.
     """
 
-    def __init__(self, whole, channels: int, reductions: Sequence[int], *, gluoncv_name: Optional[str],
+    def __init__(self, whole: nn.HybridBlock, channels: int, reductions: Sequence[int], *, gluoncv_name: str | None,
                  timm_names: Sequence[str]):
         stages = stages_of(whole)
         super().__init__(stages, [Tap(channels * 2 ** i, r) for i, r in enumerate(reductions)],
@@ -45,38 +49,40 @@ class Staged(Backbone):
     def hybrid_forward(self, F, x):
         return super().hybrid_forward(F, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
 
-    def from_gluoncv(self, name: str):
+    def from_gluoncv(self, name: str) -> str | None:
         return None if name.startswith("fc.") else name
 
 
-def stages_of(whole) -> list:
-    """The four stages of a network of GluonCV's."""
+def stages_of(whole: nn.HybridBlock) -> list[nn.HybridBlock]:
+    """Return the four stages of a network of GluonCV's."""
     return [whole.layer1, whole.layer2, whole.layer3, whole.layer4]
 
 
 class ResNet(Staged):
-    """Taps: (64, 128, 256, 512) channels for ResNet-18 and -34, four times as many from 50 on.
+    """ResNet. Taps: (64, 128, 256, 512) channels for ResNet-18 and -34, four times as many from 50 on.
 
     Parameter names are GluonCV's: ``conv1``, ``bn1``, ``layer1`` .. ``layer4``.
 
     Args:
         name: ``'resnet18'``, ``'resnet50_v1d'``, ...
-        output_stride: 8, 16 or 32.
-        dilate_first_only: of a dilated basic block, dilate the first convolution only, as mmsegmentation does. Default:
-            for v1c; otherwise both are dilated (:func:`~.base.limit_stride`).
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        dilate_first_only: whether only the first convolution of a dilated basic block is dilated, as in mmsegmentation,
+            instead of both (:func:`~mxnetseg.models.backbones._base.limit_stride`). None: for v1c only.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
-    def __init__(self, name: str, *, output_stride: int = 32, dilate_first_only: Optional[bool] = None,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, name: str, *, output_stride: int = 32, dilate_first_only: bool | None = None,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         check_output_stride(output_stride, name)
         zoo = import_module("gluoncv.model_zoo.resnetv1b")
         norm = {"norm_layer": norm_layer, "norm_kwargs": dict(norm_kwargs or {})}
+
         gluoncv_name = None if name in _BASIC_V1C else _PLAIN.get(name, name)
         if gluoncv_name:
             whole = getattr(zoo, gluoncv_name)(pretrained=False, **norm)
         else:
             whole = zoo.ResNetV1b(zoo.BasicBlockV1b, _BASIC_V1C[name], deep_stem=True, stem_width=32, **norm)
+
         expansion = 1 if is_basic(name) else 4
         super().__init__(whole, 64 * expansion, limit_stride(stages_of(whole), (4, 8, 16, 32), output_stride),
                          gluoncv_name=gluoncv_name, timm_names=timm_names(gluoncv_name) if gluoncv_name else ())
@@ -87,18 +93,19 @@ class ResNet(Staged):
 
 
 def is_basic(name: str) -> bool:
-    """Return whether a ResNet of this name has basic blocks: two 3x3 convolutions, 18 or 34 layers."""
+    """Return whether a ResNet of this name has basic blocks of two 3x3 convolutions: 18 or 34 layers."""
     return name.split("_")[0] in ("resnet18", "resnet34")
 
 
 def timm_names(gluoncv_name: str) -> Sequence[str]:
-    """Where timm's catalogue has this ResNet: GluonCV's own weights, and torchvision's, which fit v1b."""
+    """Return timm's names of weights for this ResNet: GluonCV's, and torchvision's, which fit v1b."""
     depth, variant = gluoncv_name.split("_v1")
     names = {"b": [f"{depth}.gluon_in1k", f"{depth}.tv_in1k"], "e": []}
     return names.get(variant, [f"{depth}{variant}.gluon_in1k"])
 
 
-def __getattr__(name: str):  # a builder for every variant, looked up by the registry
+def __getattr__(name: str):
+    """Return the constructor of a ResNet by its name, for the registry."""
     if name not in _VARIANTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return partial(ResNet, name)

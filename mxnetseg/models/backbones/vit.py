@@ -1,9 +1,9 @@
-"""Vision transformers: Dosovitskiy et al., ICLR 2021, without classifier."""
+"""Vision transformers (ViT) without classifier: Dosovitskiy et al., ICLR 2021."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Dict, Mapping, Optional, Sequence, Union
 
 import mxnet as mx
 import numpy as np
@@ -15,57 +15,58 @@ from ...nn.precision import as_type_of, wide
 from ...nn.resize import resize
 from ._base import Backbone, Tap
 
-PATCH = 16  # pixels a side
+PATCH = 16  # side of a patch, in pixels
 
 
 class VisionTransformer(Backbone):
-    """A plain transformer over patches of 16x16 pixels. Every tap has the same channels and stride 16.
+    """Plain transformer over patches of 16x16 pixels. Every tap has the same channels and stride 16.
 
-    x: (N, 3, H, W) -> [(N, width, H / 16, W / 16) for every tap], rounded up. A size
-    that 16 does not divide is padded with zeros (the mean colour) on the right and at the bottom.
+    x: (N, 3, H, W) -> [(N, width, H / 16, W / 16) for every tap], rounded up. A side that is not a multiple of 16 is
+    padded with zeros (the mean colour) on the right or at the bottom.
 
-    The learned position embedding belongs to a grid of patches. For another input
-    it is resized (bilinear, edges aligned); where the grids agree that leaves it as it is, to the bit.
-    Taps are a layer's sum as it is, without a norm. Self-attention holds heads * (H W / 256)^2 weights a layer.
+    The learned position embedding belongs to a grid of patches. For an input with another grid it is resized
+    (bilinearly, without aligned corners); for the same grid it is used unchanged, bit by bit. A tap is the output of a
+    layer without norm. Each layer's attention map has heads * (H W / 256)^2 weights.
 
     Args:
-        depth: layers.
+        depth: number of layers.
         width: channels of a token.
         mlp_width: channels inside the two-layer perceptron.
-        heads: of the self-attention; divides ``width``.
-        fractions: of the depth, ascending to 1: the layers to tap, rounded to the nearest.
-        grid: patches a side, or rows and columns of patches, that the position embedding is learned for:
-            crop size / 16.
-        drop: dropout probability behind the embedding and inside each layer.
-        class_token: whether the patches attend to a token more, as in classification; it is in no tap. Its position
-            embedding, which the original adds to it, is a part of it here.
-        timm_names: see :class:`.base.Backbone`.
+        heads: heads of the self-attention; must divide ``width``.
+        fractions: layers to tap, as fractions of the depth, ascending to 1; rounded to the nearest layer.
+        grid: patches per side, or (rows, columns) of patches, of the position embedding in training: crop size / 16.
+        drop: dropout probability after the embedding and inside each layer.
+        class_token: whether the patches also attend to a class token, as in classification. It is not part of a tap.
+            Unlike in the original, it includes its position embedding.
+        timm_names: see :class:`~mxnetseg.models.backbones._base.Backbone`.
         output_stride: 16.
-        norm_layer, norm_kwargs: GluonCV's idiom; ignored, since transformers use layer norm.
+        norm_layer, norm_kwargs: ignored, since transformers use layer norm.
 
     Raises:
-        ConfigError: another output stride, heads that do not divide the width, or a grid that
-            is no positive number or two.
+        ConfigError: another output stride, heads that do not divide the width, or an invalid grid.
     """
 
     def __init__(self, *, depth: int, width: int, mlp_width: int, heads: int,
-                 fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0), grid: Union[int, Sequence[int]] = 30,
+                 fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0), grid: int | Sequence[int] = 30,
                  drop: float = 0.1, class_token: bool = False, timm_names: Sequence[str] = (),
                  output_stride: int = PATCH, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         if output_stride != PATCH:
             raise ConfigError("vit runs at output stride 16", where="model.output_stride", received=output_stride,
                               fix="output_stride: 16")
         if width % heads:
-            raise ConfigError("the heads must share the width evenly", received=f"width {width}, {heads} heads")
+            raise ConfigError("the number of heads must divide the width", received=f"width {width}, {heads} heads",
+                              fix=f"a width that is a multiple of {heads}")
         grid = tuple(grid) if isinstance(grid, (list, tuple)) else (grid, grid)
         if len(grid) != 2 or not all(isinstance(n, int) and n > 0 for n in grid):
-            raise ConfigError("the grid of the position embedding is one or two numbers of patches, from 1 on",
-                              where="grid", received=grid)
+            raise ConfigError("the grid of the position embedding must be one or two positive integers", where="grid",
+                              received=grid, fix="crop size / 16: grid=30, or grid=[32, 64] for (rows, columns)")
+
         super().__init__([], [Tap(width, PATCH)] * len(fractions), timm_names=timm_names, mean=(0.5,) * 3,
                          std=(0.5,) * 3)
         self._tap_layers = tuple(int(depth * fraction + 0.5) for fraction in fractions)
         self._grid = grid
+
         with self.name_scope():
             self.patch_embed = PatchEmbedding(width)
             self.pos_embed = self.params.get("pos_embed", shape=(1, grid[0] * grid[1], width),
@@ -83,28 +84,29 @@ class VisionTransformer(Backbone):
         position = resize(F, position, patches, align_corners=False)
         tokens = F.reshape(F.broadcast_add(patches, position), (0, 0, -1))
         tokens = F.transpose(tokens, axes=(0, 2, 1))  # (N, h w, C)
-        if class_token is not None:  # behind the patches; attention knows no order
+        if class_token is not None:  # appended to the patches, since attention does not depend on the order
             one = F.BlockGrad(F.slice_axis(tokens, axis=1, begin=0, end=1))
             tokens = F.concat(tokens, F.broadcast_like(class_token, one), dim=1)
         tokens = self.drop(tokens)
+
         features = []
         for number, block in enumerate(self.blocks._children.values(), start=1):
             tokens = block(tokens)
             if number in self._tap_layers:
                 tap = tokens if class_token is None else F.slice_axis(tokens, axis=1, begin=0, end=-1)
-                # not transpose(): the gradient of a convolution comes back in a layout that it cannot turn
+                # not transpose(), which fails on the layout of a gradient that comes from a convolution
                 features.append(F.reshape_like(F.swapaxes(tap, 1, 2), F.BlockGrad(patches)))
         return features
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter of timm's classifier; None for one we have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter of timm's classifier, or None if this backbone does not have it."""
         if name.startswith(("norm.", "fc_norm.")):
             return None
         name = name.replace("patch_embed.proj", "patch_embed.linear").replace(".attn.qkv", ".att.att_qkv")
         return super().from_pytorch(name.replace(".attn.proj", ".att.proj"))
 
-    def convert(self, tensors: Mapping[str, np.ndarray], *, pytorch: bool) -> Dict[str, np.ndarray]:
-        """See :class:`.base.Backbone`. A position embedding for another grid, which must be square, is resized."""
+    def convert(self, tensors: Mapping[str, np.ndarray], *, pytorch: bool) -> dict[str, np.ndarray]:
+        """Return a classifier's parameters as the base class does, with the position embedding resized to the grid."""
         tensors = dict(tensors)
         if pytorch and {"cls_token", "pos_embed"} <= tensors.keys():
             token, position = np.asarray(tensors.pop("cls_token")), np.asarray(tensors.pop("pos_embed"))
@@ -115,17 +117,17 @@ class VisionTransformer(Backbone):
 
 
 def _regrid(position: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """A position embedding (1, L, C) for another grid: (1, rows * columns, C)."""
+    """Return a position embedding (1, L, C) of a square grid, resized to another grid: (1, rows * columns, C)."""
     side = math.isqrt(position.shape[1])
     if position.shape[1] == grid[0] * grid[1] or side ** 2 != position.shape[1]:
-        return position  # it fits, or nobody can tell its rows
+        return position  # it fits already, or its number of rows is unknown
     old = mx.nd.array(position.reshape(1, side, side, -1).transpose(0, 3, 1, 2))
     new = resize(mx.nd, old, mx.nd.zeros((1, 1, *grid)), align_corners=False).asnumpy()
     return new.reshape(1, new.shape[1], -1).transpose(0, 2, 1)
 
 
 class PatchEmbedding(nn.HybridBlock):
-    """A linear map of each patch: (N, 3, H, W) -> (N, width, H / 16, W / 16), rounded up."""
+    """Linear layer on each patch: (N, 3, H, W) -> (N, width, H / 16, W / 16), rounded up."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -133,13 +135,13 @@ class PatchEmbedding(nn.HybridBlock):
             self.linear = nn.Conv2D(width, PATCH, PATCH, in_channels=3, weight_initializer=mx.init.Xavier())
 
     def hybrid_forward(self, F, x):
-        # 15 more rows give (H + 15) // 16 patches, whatever H; where 16 divides H no patch reaches them
+        # with 15 more rows there are (H + 15) // 16 patches for any H; if H is a multiple of 16, none reads these rows
         x = F.pad(x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, 0, PATCH - 1, 0, PATCH - 1))
         return self.linear(x)
 
 
 class Layer(nn.HybridBlock):
-    """A transformer's layer, norms first: equations 2 and 3 of the paper. (N, L, width) -> same."""
+    """Transformer layer with the norms first: equations 2 and 3 of the paper. (N, L, width) -> same."""
 
     def __init__(self, width: int, mlp_width: int, heads: int, drop: float):
         super().__init__()
@@ -157,7 +159,7 @@ class Layer(nn.HybridBlock):
 class SelfAttention(nn.HybridBlock):
     """Multi-head self-attention: softmax(q k^T / sqrt(d)) v in each head, equations 5 to 8.
 
-    x: (N, L, width) -> same. One dense layer makes queries, keys and values of all heads, in this order.
+    x: (N, L, width) -> same. One dense layer computes the queries, keys and values of all heads, in this order.
     """
 
     def __init__(self, width: int, heads: int, drop: float):
@@ -180,7 +182,7 @@ class SelfAttention(nn.HybridBlock):
 
 
 class Perceptron(nn.HybridBlock):
-    """Two dense layers with a GELU between them. (N, L, width) -> same."""
+    """Two dense layers with GELU in between. (N, L, width) -> same."""
 
     def __init__(self, width: int, mlp_width: int, drop: float):
         super().__init__()
@@ -198,7 +200,7 @@ def _dense(units: int, in_units: int) -> nn.Dense:
     return nn.Dense(units, flatten=False, in_units=in_units, weight_initializer=mx.init.Xavier())
 
 
-# table 1 of the paper; the reduced one is as deep as the large one, and small enough for a test
+# table 1 of the paper; `vit_reduced` has the depth of `vit_large_16`, and is small enough for tests
 vit_base_16 = partial(VisionTransformer, depth=12, width=768, mlp_width=3072, heads=12,
                       timm_names=["vit_base_patch16_384.augreg_in21k_ft_in1k",
                                   "vit_base_patch16_224.augreg_in21k_ft_in1k"])

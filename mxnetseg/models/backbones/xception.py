@@ -1,10 +1,10 @@
-"""The modified aligned Xception-65 (Chollet 2017; Chen et al. 2018, DeepLabv3+, section 3.2) in two forms."""
+"""Modified aligned Xception-65 in two variants: Chollet 2017; Chen et al. 2018 (DeepLabv3+), section 3.2."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
-from typing import Mapping, Optional
 
 from mxnet.gluon import nn
 
@@ -12,26 +12,27 @@ from ._base import Backbone, Tap, check_output_stride
 
 
 class Xception65(Backbone):
-    """Taps: 128 channels after the entry flow's first block (rectified), 256 after its second, 728 after
-    the middle flow, 2048 after the exit flow. The two in the middle are sums that no activation followed.
+    """Xception-65.
 
-    Parameter names are GluonCV's: ``conv1``, ``block1``, ``midflow``, ``conv5``, ...
+    Taps: 128 channels after the first block of the entry flow (after ReLU), 256 after its second block, 728 after the
+    middle flow, 2048 after the exit flow. The second and third taps are sums without activation. Parameter names are
+    GluonCV's: ``conv1``, ``block1``, ``midflow``, ``conv5``, ...
 
-    DeepLab's TensorFlow weights, which timm has as ``xception65.tf_in1k``, belong to a network with the same
-    parameters that computes something else: the second block's shortcut takes its input before the ReLU, the three
-    last separable convolutions start without a ReLU and have one between their parts, norms have epsilon 0.001,
+    DeepLab's TensorFlow weights, which timm offers as ``xception65.tf_in1k``, belong to a network with the same
+    parameters but other computations: the shortcut of the second block reads its input before the ReLU; the last three
+    separable convolutions have a ReLU between their two convolutions instead of before them; norms have epsilon 0.001;
     and pixels are scaled to [-1, 1].
 
     Args:
-        tensorflow: that form instead of GluonCV's.
-        output_stride: 8, 16 or 32.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        tensorflow: build this network instead of GluonCV's.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, *, tensorflow: bool = False, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         check_output_stride(output_stride, "xception65")
-        # bound, because GluonCV forgets norm_kwargs at one of its layers
+        # the arguments are bound here, because GluonCV does not pass norm_kwargs to one of its layers
         norm = partial(norm_layer, **{**({"epsilon": 1e-3} if tensorflow else {}), **(norm_kwargs or {})})
         whole = import_module("gluoncv.model_zoo.xception").Xception65(output_stride=output_stride,
                                                                         norm_layer=norm)
@@ -40,6 +41,7 @@ class Xception65(Backbone):
                   else {"gluoncv_name": "xception"})
         super().__init__((), [Tap(c, r) for c, r in zip((128, 256, 728, 2048), reductions)], **source)
         self._tensorflow = tensorflow
+
         with self.name_scope():
             for name, block in whole._children.items():
                 if name not in ("avgpool", "flat", "fc"):
@@ -53,6 +55,7 @@ class Xception65(Backbone):
         shortcut = x if self._tensorflow else c1
         c2 = self.block2.rep(c1) + self.block2.skipbn(self.block2.skip(shortcut))
         c3 = self.midflow(self.block3(c2))
+
         x = self.block20(c3)
         x = x if self._tensorflow else self.relu(x)
         for conv, norm in ((self.conv3, self.bn3), (self.conv4, self.bn4), (self.conv5, self.bn5)):
@@ -60,21 +63,22 @@ class Xception65(Backbone):
         return [c1, c2, c3, x]
 
     def _separable(self, F, conv, x):
+        """Apply a separable convolution of the exit flow."""
         if not self._tensorflow:
             return conv(x)
         x = conv.fixed_padding(x, F, conv.kernel_size, dilation=conv.dilation)
         return conv.pointwise(self.relu(conv.bn(conv.conv1(x))))
 
-    def from_gluoncv(self, name: str):
+    def from_gluoncv(self, name: str) -> str | None:
         return None if name.startswith("fc.") else name
 
-    def from_pytorch(self, name: str) -> Optional[str]:
-        """Our name of a parameter of timm's classifier; None for one we have not."""
+    def from_pytorch(self, name: str) -> str | None:
+        """Return our name of a parameter of timm's classifier, or None if this backbone does not have it."""
         name = re.sub(r"^stem\.(\d)\.(conv|bn)", lambda m: f"{m[2]}{int(m[1]) + 1}", name)
         name = re.sub(r"^blocks\.20\.stack\.conv(\d)\.bn_pw", lambda m: f"bn{int(m[1]) + 2}", name)
         name = re.sub(r"^blocks\.20\.stack\.conv(\d)", lambda m: f"conv{int(m[1]) + 2}", name)
         name = re.sub(r"^blocks\.(\d+)", lambda m: _block(int(m[1])), name)
-        # the first two blocks start without a ReLU, so their layers stand one place further in front
+        # the first two blocks start without a ReLU, so the indices of their layers are smaller by one
         name = re.sub(r"^(block[12]\.|)(.*?)stack\.conv(\d)\.(bn_pw)?", lambda m: (
             f"{m[1]}{m[2]}rep.{3 * int(m[3]) - 2 + bool(m[4]) - bool(m[1])}{'' if m[4] else '.'}"), name)
         for theirs, ours in (("shortcut.conv", "skip"), ("shortcut.bn", "skipbn"), ("conv_dw", "conv1"),
@@ -84,7 +88,7 @@ class Xception65(Backbone):
 
 
 def _block(number: int) -> str:
-    """timm's ``blocks.0`` .. ``blocks.19`` here."""
+    """Return our name of timm's ``blocks.0`` to ``blocks.19``."""
     return f"block{number + 1}" if number < 3 or number == 19 else f"midflow.{number - 3}"
 
 

@@ -1,12 +1,11 @@
-"""Xception39: the light backbone of BiSeNet (Yu et al. 2018, section 4.1), tapped after its three stages.
+"""Xception39, the light backbone of BiSeNet (Yu et al. 2018, section 4.1), tapped after its three stages.
 
-A small Xception (Chollet 2017): a 3x3 convolution and max-pooling to stride 4, then stages of 4, 8 and
-4 residual units of three separable convolutions each, ending on 64, 128 and 256 channels. No weights of
-it were ever published.
+It is a small Xception (Chollet 2017): a 3x3 convolution and max-pooling to stride 4, then stages of 4, 8 and 4 residual
+units of three separable convolutions each, with 64, 128 and 256 channels. No weights of it have been published.
 """
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
@@ -19,13 +18,13 @@ _EXPANSION = 4
 
 
 class SeparableConv(nn.HybridBlock):
-    """A 3x3 convolution of each channel for itself, then a 1x1 one with norm and activation.
+    """Depthwise 3x3 convolution, then a 1x1 convolution with norm and activation.
 
     x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up.
     """
 
-    def __init__(self, channels: int, strides: int = 1, *, in_channels: int, activation: Optional[str] = "relu",
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+    def __init__(self, channels: int, strides: int = 1, *, in_channels: int, activation: str | None = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         with self.name_scope():
             self.depthwise = nn.Conv2D(in_channels, 3, strides, 1, groups=in_channels, in_channels=in_channels,
@@ -38,16 +37,17 @@ class SeparableConv(nn.HybridBlock):
 
 
 class Unit(nn.HybridBlock):
-    """Three separable convolutions around a shortcut; the first has the stride.
+    """Three separable convolutions with a shortcut; the first one has the stride.
 
     x: (N, in_channels, H, W) -> (N, 4 * width, H / strides, W / strides), sizes rounded up.
     """
 
     def __init__(self, width: int, strides: int, *, in_channels: int, norm_layer: type,
-                 norm_kwargs: Optional[Mapping]):
+                 norm_kwargs: Mapping | None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         channels = width * _EXPANSION
+
         with self.name_scope():
             self.down = None
             if strides > 1:
@@ -63,15 +63,15 @@ class Unit(nn.HybridBlock):
 
 
 class Xception39(Backbone):
-    """Taps: 64, 128 and 256 channels at strides 8, 16 and 32.
+    """Xception39. Taps: 64, 128 and 256 channels at strides 8, 16 and 32.
 
     Args:
-        output_stride: 8, 16 or 32.
-        norm_layer, norm_kwargs: GluonCV's idiom.
+        output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
+        norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
 
     def __init__(self, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         check_output_stride(output_stride, "xception39")
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         stages, in_channels = [], 8
@@ -81,8 +81,10 @@ class Xception39(Backbone):
                 stage.add(Unit(width, 2 if i == 0 else 1, in_channels=in_channels, **norm))
                 in_channels = width * _EXPANSION
             stages.append(stage)
+
         reductions = limit_stride(stages, (8, 16, 32), output_stride)
         super().__init__(stages, [Tap(w * _EXPANSION, r) for w, r in zip(_WIDTHS, reductions)])
+
         with self.name_scope():
             self.conv = ConvModule2d(8, 3, 2, in_channels=3, **norm)
             self.maxpool = nn.MaxPool2D(3, 2, 1)
@@ -92,5 +94,4 @@ class Xception39(Backbone):
         return super().hybrid_forward(F, self.maxpool(self.conv(x)))
 
 
-def xception39(**kwargs) -> Xception39:
-    return Xception39(**kwargs)
+xception39 = Xception39

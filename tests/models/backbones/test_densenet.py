@@ -1,4 +1,4 @@
-"""DenseNets against GluonCV's at sizes that 32 does not divide; decoders on their maps."""
+"""DenseNets against GluonCV's at sizes that are not multiples of 32, and decoders on their maps."""
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from mxnetseg.models import get_model, list_models, model_arguments
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.weights.loading import load_pretrained_base
 
-# of GluonCV's `features`: the last layer of each dense block, and the ReLU after the last norm
+# indices in GluonCV's `features`: the last layer of each dense block, and the ReLU after the last norm
 _TAPS = (4, 6, 8, 12)
 
 
@@ -25,7 +25,7 @@ def image(height, width):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """GluonCV's classifier and our backbone with its weights."""
+    """Return GluonCV's classifier, and our backbone with its weights."""
     mx.random.seed(0)
     theirs = import_module("gluoncv.model_zoo.densenet").densenet121()
     theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
@@ -40,7 +40,7 @@ def pair(tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (49, 75), (79, 110), (33, 62), (29, 29)])
-def test_features_are_gluoncvs_at_any_size(pair, size):
+def test_features_equal_gluoncvs_at_any_size(pair, size):
     theirs, ours = pair
     y, wanted = image(*size), []
     for number, layer in enumerate(list(theirs.features._children.values())[:13]):
@@ -59,13 +59,13 @@ def _accepts(name):
         return None
     try:
         return get_model(name, nclass=3, **arguments)
-    except ConfigError:  # a decoder for another kind of backbone
+    except ConfigError:  # a decoder for other backbones
         return None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
-def test_every_decoder_meets_maps_that_were_rounded_down(name):
+def test_every_decoder_accepts_sizes_that_are_rounded_down(name):
     net = _accepts(name)
     if net is None:
         pytest.skip("does not run on a DenseNet")
@@ -74,22 +74,23 @@ def test_every_decoder_meets_maps_that_were_rounded_down(name):
         assert plain.shape == (1, 3, *size) and np.isfinite(plain.asnumpy()).all()
 
 
-def test_an_image_of_which_nothing_is_left_is_refused():
+def test_a_too_small_image_is_refused():
     net = get_model("ladderdensenet", nclass=3)
     assert net.smallest_side == 29
-    for form in (net, fused(net, [mx.cpu()])):
-        whole = Segmenter(form, [mx.cpu()])
+    for graph in (net, fused(net, [mx.cpu()])):
+        whole = Segmenter(graph, [mx.cpu()])
         assert whole(np.zeros((29, 40, 3), np.uint8)).shape == (29, 40)
         with pytest.raises(DataError, match="at least 29 pixels") as error:
             whole(np.zeros((40, 28, 3), np.uint8))
         assert "40 x 28" in str(error.value)
-        scaled = Segmenter(form, [mx.cpu()], Protocol(scales=(0.5, 1.0)))
+
+        scaled = Segmenter(graph, [mx.cpu()], Protocol(scales=(0.5, 1.0)))
         with pytest.raises(DataError, match="at least 29 pixels") as error:
             scaled(np.zeros((56, 80, 3), np.uint8))
         assert "28 x 40" in str(error.value)
 
 
-def test_crops_of_which_nothing_is_left_are_refused_before_training(tmp_path):
+def test_too_small_crops_are_refused_before_training(tmp_path):
     config = Config().replace({"model.name": "ladderdensenet", "model.backbone": "densenet121", "data.name": "sample",
                                "data.crop_size": [28, 64], "train.batch_size": 2})
     with pytest.raises(ConfigError, match="at least 29 pixels") as error:

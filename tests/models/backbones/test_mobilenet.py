@@ -1,4 +1,4 @@
-"""MobileNetV3-Large against GluonCV's under the same weights; norms that GluonCV forgets."""
+"""MobileNetV3-Large against GluonCV's with the same weights, and its norm layers."""
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from mxnetseg.models.weights.loading import load_pretrained_base
 from mxnetseg.nn.norm import GroupNorm32
 
 
-def test_v3_is_gluoncvs_with_its_weights(tmp_path):
+def test_v3_equals_gluoncvs_with_its_weights(tmp_path):
     mx.random.seed(0)
     theirs = import_module("gluoncv.model_zoo.mobilenetv3").mobilenet_v3_large()
     theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
@@ -32,8 +32,8 @@ def test_v3_is_gluoncvs_with_its_weights(tmp_path):
         assert np.abs(got.asnumpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
-def test_v3_gives_the_norm_that_one_asks_for_to_all_layers():
+def test_v3_uses_norm_layer_in_all_layers():
     backbone = get_backbone("mobilenet_v3_large", norm_layer=GroupNorm32)
-    kinds = []
-    backbone.apply(lambda block: kinds.append(type(block)))
-    assert kinds.count(GroupNorm32) == 46 and mx.gluon.nn.BatchNorm not in kinds
+    classes = []
+    backbone.apply(lambda block: classes.append(type(block)))
+    assert classes.count(GroupNorm32) == 46 and mx.gluon.nn.BatchNorm not in classes

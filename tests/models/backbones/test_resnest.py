@@ -1,4 +1,4 @@
-"""ResNeSt against GluonCV's own classifiers under the same weights."""
+"""ResNeSt against GluonCV's classifiers with the same weights."""
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -13,10 +13,10 @@ from mxnetseg.models.weights.loading import load_pretrained_base
 
 @pytest.mark.parametrize("layers, stride, published", [
     (14, 32, 10.61), (14, 16, None), (14, 8, None),
-    # parameters in millions; from 50 layers on as in the paper's tables
+    # parameters in millions, in the paper's tables from 50 layers on
     *(pytest.param(*row, marks=pytest.mark.slow) for row in (
         (26, 32, 17.07), (26, 8, None), (50, 32, 27.5), (101, 32, 48.3), (200, 32, 70.2), (269, 32, 110.9)))])
-def test_equal_to_gluoncvs_with_its_weights(layers, stride, published, tmp_path):
+def test_it_equals_gluoncvs_with_its_weights(layers, stride, published, tmp_path):
     zoo = import_module("gluoncv.model_zoo.resnest")
     dilation = {32: 1, 16: 2, 8: 4}[stride]
     theirs = getattr(zoo, f"resnest{layers}")(pretrained=False, dilation=dilation)
@@ -42,7 +42,7 @@ def test_equal_to_gluoncvs_with_its_weights(layers, stride, published, tmp_path)
 
 
 def test_timms_names():
-    """timm numbers the norms of the attention from 0 on."""
+    """In timm the norms of the attention are numbered from 0."""
     backbone = get_backbone("resnest14")
     parameters = backbone._collect_params_with_prefix()
     for theirs, ours in (("conv1.0.weight", "conv1.0.weight"), ("bn1.weight", "bn1.gamma"),
@@ -57,7 +57,7 @@ def test_timms_names():
 
 
 def test_training_works_at_any_size_and_needs_two_images():
-    """GluonCV's DropBlock fits crops of 224 pixels only."""
+    """Unlike in GluonCV, whose DropBlock fits only crops of 224 pixels."""
     backbone = get_backbone("resnest14")
     assert backbone.needs_batch == 2
     backbone.initialize()

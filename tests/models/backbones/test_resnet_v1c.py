@@ -1,4 +1,4 @@
-"""ResNet-18 and -34 with mmsegmentation's deep stem and dilation, against its blocks written out."""
+"""ResNet-18 and -34 with mmsegmentation's deep stem and dilation, against a plain implementation of its blocks."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.weights.foreign import renamed, set_parameters
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-# (stride, dilation) of the stages at output stride 8 and 16, as its d8 and d16 configurations have them
+# (stride, dilation) of the stages at output stride 8, 16 and 32, as in its configurations
 D8, D16, D32 = ((1, 1), (2, 1), (1, 2), (1, 4)), ((1, 1), (2, 1), (2, 1), (1, 2)), ((1, 1), (2, 1), (2, 1), (2, 1))
 
 
@@ -19,11 +19,12 @@ def norm_keys(stem, channels):
 
 
 def keys(depth, deep):
-    """Names and shapes of mmsegmentation's backbone: ResNetV1c, or ResNet."""
+    """Return names and shapes of mmsegmentation's backbone, ResNetV1c if ``deep``, else ResNet."""
     found = []
 
     def layer(convolution, norm, out, into, size):
         found.extend([[f"{convolution}.weight", [out, into, size, size]], *norm_keys(norm, out)])
+
     if deep:
         layer("backbone.stem.0", "backbone.stem.1", 32, 3, 3)
         layer("backbone.stem.3", "backbone.stem.4", 32, 32, 3)
@@ -44,7 +45,8 @@ def keys(depth, deep):
 
 
 def reference(tensors, x, depth, deep, stages):
-    """The four maps: its BasicBlock, of which only the first convolution is dilated, and its contracted dilation."""
+    """Return the four maps, with mmsegmentation's BasicBlock, whose first convolution alone is dilated, and with its
+    contracted dilation."""
     def layer(y, convolution, norm, stride=1, dilation=1):
         weight = mx.nd.array(tensors[f"backbone.{convolution}.weight"])
         size = weight.shape[2]
@@ -80,16 +82,16 @@ def reference(tensors, x, depth, deep, stages):
     ("fcn", 18, True, 32, D32), ("pspnet", 34, True, 8, D8),
     ("pspnet", 18, False, 8, D8), ("deeplabv3plus", 18, False, 8, D8), ("deeplabv3", 18, False, 8, D8),
     ("danet", 18, False, 8, D8), ("fcn", 34, False, 8, D8)])
-def test_mmsegmentations_weights_give_its_maps(model, depth, deep, output_stride, stages):
+def test_features_equal_mmsegmentations_with_its_weights(model, depth, deep, output_stride, stages):
     backbone = f"resnet{depth}" + "_v1c" * deep
     net = get_model(model, nclass=19, backbone=backbone, output_stride=output_stride, variant="mmseg")
     case = {"keys": keys(depth, deep), "norm_weight_range": (0.4, 0.9), "skipped": (), "gates": (), "tokens": (),
             "gain": {}}
     tensors = weights(case)
     ours = renamed(net, "mmseg", tensors)
-    own = {name for name in net.named_parameters() if name.startswith("backbone.")}
-    assert ours.keys() == own
-    rest = {name: p.data().asnumpy() for name, p in net.named_parameters().items() if name not in own}
+    in_backbone = {name for name in net.named_parameters() if name.startswith("backbone.")}
+    assert ours.keys() == in_backbone
+    rest = {name: p.data().asnumpy() for name, p in net.named_parameters().items() if name not in in_backbone}
     set_parameters(net, {**ours, **rest}, where=backbone)
     x = mx.nd.array(np.random.RandomState(7).normal(size=(1, 3, 65, 97)))
     for got, wanted in zip(net.backbone(x), reference(tensors, x, depth, deep, stages)):
@@ -97,8 +99,8 @@ def test_mmsegmentations_weights_give_its_maps(model, depth, deep, output_stride
         assert np.abs(got.asnumpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-def test_the_stem_is_all_that_has_other_parameters():
-    """A 7x7 convolution of 64 channels and its norm, or 3x3 ones of 32, 32 and 64."""
+def test_only_the_stem_has_other_parameters():
+    """The stem is a 7x7 convolution of 64 channels with its norm, or 3x3 convolutions of 32, 32 and 64 channels."""
     for depth, plain in ((18, 11_176_512), (34, 21_284_672)):
         for name, stem in ((f"resnet{depth}", 0), (f"resnet{depth}_v1c", 864 + 64 + 9216 + 64 + 18432 - 9408)):
             net = get_backbone(name)
@@ -108,8 +110,8 @@ def test_the_stem_is_all_that_has_other_parameters():
             assert sum(int(np.prod(p.shape)) for p in trainable) == plain + stem
 
 
-def test_parameters_of_the_r18_d8_forms():
-    """Counted layer by layer from its configurations: heads of 128 and 64 channels, 12 of the low level."""
+def test_parameters_of_the_r18_d8_networks():
+    """Compared with counts from its configurations: heads of 128 and 64 channels, 12 low-level channels."""
     trunk, norms = 11_195_744, 2 * 128
     aux = 256 * 64 * 9 + 2 * 64 + 64 * 19 + 19
     psp = 4 * (512 * 128 + norms) + (512 + 4 * 128) * 128 * 9 + norms

@@ -1,7 +1,4 @@
-"""Backbones against timm's classifiers under the same weights: equal features, on the way that ImageNet weights take.
-
-Compared are the features that a backbone offers, not the classifier's logits.
-"""
+"""Features of backbones against those of timm's classifiers, with weights converted as ImageNet weights are."""
 import mxnet as mx
 import pytest
 from pytorch_cases import assert_golden, picture, read, weights
@@ -18,9 +15,9 @@ QUICK = ("resnet18-tv_in1k_64x96", "resnet18-tv_in1k_97x129", "resnet18-tv_in1k_
 
 
 def load(backbone, case):
-    """The backbone with the case's weights."""
+    """Return the backbone with the case's weights."""
     backbone.initialize()
-    backbone(picture(case))  # settles the shapes
+    backbone(picture(case))  # infers the shapes
     set_parameters(backbone, backbone.convert(weights(case), pytorch=True), where=case["name"])
     return backbone
 
@@ -70,7 +67,7 @@ def test_densenet():
     ("timm_hrnet_w18-ms_in1k_64x96", {"width": 18}), ("timm_hrnet_w48-ms_in1k_64x96", {"width": 48}),
     ("timm_hrnet_w18_small_v2-gluon_in1k_64x96", {"width": 18, "modules": (1, 3, 2), "blocks": 2}),
 ])
-def test_hrnets_in_the_form_for_classification(name, arguments):
+def test_hrnets_for_classification(name, arguments):
     case = read(name)
     net = load(HRNetV2(nearest=True, **arguments), case)
     assert net.timm_names == (case["model"],)
@@ -78,7 +75,7 @@ def test_hrnets_in_the_form_for_classification(name, arguments):
 
 
 @pytest.mark.slow
-def test_xception_in_tensorflows_form():
+def test_tensorflows_xception():
     case = read("timm_xception65-tf_in1k_64x96")
     net = load(get_backbone("xception65_tf"), case)
     seen = {}

@@ -1,4 +1,4 @@
-"""The class token, and position embeddings for another grid."""
+"""The vision transformer's class token, and position embeddings of another grid."""
 import mxnet as mx
 import numpy as np
 
@@ -12,19 +12,19 @@ def build(**options):
     return backbone
 
 
-def picture(*size):
+def image(*size):
     return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(2, 3, *size)))
 
 
-def test_the_class_token_is_seen_and_no_part_of_a_tap():
+def test_the_class_token_is_attended_to_but_not_part_of_a_tap():
     backbone = build(class_token=True)
-    x = picture(32, 48)
+    x = image(32, 48)
     plain = [y.asnumpy() for y in backbone(x)]
     assert {y.shape for y in plain} == {(2, 64, 2, 3)}
     backbone.hybridize()
     for got, wanted in zip(backbone(x), plain):
         assert np.abs(got.asnumpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
-    assert backbone(picture(33, 50))[-1].shape == (2, 64, 3, 4)
+    assert backbone(image(33, 50))[-1].shape == (2, 64, 3, 4)
     with mx.autograd.record():
         total = (backbone(x)[-1] ** 2).sum()
     total.backward()
@@ -33,7 +33,7 @@ def test_the_class_token_is_seen_and_no_part_of_a_tap():
     assert np.abs(backbone(x)[-1].asnumpy() - plain[-1]).max() > 1e-4
 
 
-def test_a_position_embedding_for_another_grid_is_resized():
+def test_a_position_embedding_of_another_grid_is_resized():
     backbone = build(class_token=True)
     theirs = np.random.RandomState(0).normal(size=(1, 1 + 4 * 4, 64)).astype("float32")
     token = np.ones((1, 1, 64), "float32")
@@ -42,7 +42,7 @@ def test_a_position_embedding_for_another_grid_is_resized():
     wanted = mx.nd.contrib.BilinearResize2D(mx.nd.array(theirs[:, 1:].reshape(1, 4, 4, 64).transpose(0, 3, 1, 2)),
                                             height=2, width=3, align_corners=False).asnumpy()
     np.testing.assert_allclose(got["pos_embed"], wanted.reshape(1, 64, 6).transpose(0, 2, 1), atol=1e-6)
-    # for the same grid it stays as it is, also when that is no square; without a class token that is left out
+    # for the same grid, square or not, it is unchanged; without a class token that one is left out
     same = build().convert({"cls_token": token, "pos_embed": theirs[:, :7]}, pytorch=True)
     assert set(same) == {"pos_embed"}
     np.testing.assert_array_equal(same["pos_embed"], theirs[:, 1:7])
