@@ -246,7 +246,7 @@ class TestWandb:
 def test_a_run_with_a_broken_wandb_is_trained_to_its_end(fake, fit, configure, tmp_path):
     fake(broken=["log"])
     _, result = fit(configure({"train.epochs": 1}), tmp_path, wandb="demo")
-    assert result.progress.epoch == 1 and result.last.has_sidecar()
+    assert result.run_state.epoch == 1 and result.last.has_sidecar()
 
 
 def test_wandb_gets_the_rows_of_the_local_log(fake, fit, configure, tmp_path):
