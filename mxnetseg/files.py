@@ -92,10 +92,12 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
     if mode not in ("wb", "w"):
         raise UsageError("atomic_write writes whole files only", where=path, received=f"mode={mode!r}",
                          fix="mode='wb' for bytes, mode='w' for text")
+
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise UsageError("a file cannot be written where a folder is", where=target,
                          fix="name a file inside that folder")
+
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f"{_temporary_prefix(target)}{uuid.uuid4().hex[:16]}.tmp")
     try:
@@ -103,6 +105,7 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
         stream = _create(temporary, mode)
     except OSError as error:
         raise explained(error, target) from error
+
     try:
         with stream:
             yield stream

@@ -112,18 +112,21 @@ def _network(flat, put, notes, where) -> None:
     model = canonical(flat.get("model_name", ""))
     if "dilate" in flat and model in _WITH_STRIDE and "resnet" in str(flat.get("backbone", "resnet")):
         put("model.output_stride", 8 if flat["dilate"] else 32)
+
     aux = bool(flat.get("aux"))
     put("model.aux", aux)
     if aux:
         put("loss.aux_weight", 1.0)
         notes.append(f"aux_weight {short(flat.get('aux_weight'))} had no effect: MXNetSeg adds each auxiliary loss "
                      "with weight 1, so loss.aux_weight is 1")
+
     norm = flat.get("norm", flat.get("norm_layer"))
     if norm is not None:
         if str(norm).lower() not in _NORMS:
             raise ConfigError("MXNetSeg has no such normalisation layer", where=where, received=short(norm),
                               fix="one of SyncBN, BN, GN")
         put("model.norm", _NORMS[str(norm).lower()])
+
     manner = (flat.get("backbone_init") or {}).get("manner")
     if manner not in (None, "cls"):
         raise ConfigError("a backbone taken from another segmentation network has no counterpart here", where=where,
@@ -138,12 +141,14 @@ def _rate(flat, put, notes, where) -> None:
     for key, value in {**{k: flat.get(k, 0) for k in ("lr", "wd", "target_lr")}, "bs_train": batch}.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or \
                 not (key == "bs_train") <= value < math.inf:
-            raise ConfigError(f"configuration key {key!r} takes a number", where=where, received=short(value))
+            raise ConfigError(f"configuration key {key!r} must be a number", where=where, received=short(value))
+
     factor = devices / batch
     adam = flat.get("optimizer") == "adam"
     if adam:
         put("schedule.name", "constant")
         notes.append("MXNetSeg never changes Adam's learning rate: schedule.name is constant")
+
     for key, own_key, scale in (("lr", "optimizer.lr", 1.0 if adam else factor),
                              ("target_lr", "schedule.target_lr", 1.0 if adam else factor),
                              ("wd", "optimizer.weight_decay", 1 / factor)):
@@ -153,6 +158,7 @@ def _rate(flat, put, notes, where) -> None:
             if value != flat[key]:
                 notes.append(f"{key} {flat[key]:g} acted as {value:g}: "
                              f"f = {devices} devices / {batch} images per batch")
+
     if "lr" in flat and "ctx" not in flat:
         notes.append("the file does not give the number of devices: 1 is assumed; on n devices lr was n times as "
                      "large, wd an n-th")
@@ -174,10 +180,10 @@ def _check_keys(flat: Mapping[str, Any], where: object | None) -> None:
         if key not in _KEYS:
             raise UnknownNameError("key of MXNetSeg's config.yml", key, _KEYS, where=where)
         if key in ("model_name", "data_name") and not isinstance(value, (str, type(None))):
-            raise ConfigError(f"configuration key {key!r} takes text", where=where, received=short(value))
+            raise ConfigError(f"configuration key {key!r} must be text", where=where, received=short(value))
         if key in _NESTED and value is not None:
             if not isinstance(value, Mapping):
-                raise ConfigError(f"configuration key {key!r} holds a mapping", where=where, received=short(value))
+                raise ConfigError(f"configuration key {key!r} must be a mapping", where=where, received=short(value))
             for name in value:
                 if name not in _NESTED[key]:
                     known = [f"{key}.{other}" for other in _NESTED[key]]

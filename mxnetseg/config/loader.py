@@ -57,8 +57,10 @@ def load_config(source: str | Path | None = None, *, model: str | None = None,
     if path is not None:
         values = read_layers(path)
         origins.append(str(path))
+
     if model is not None:
         values = merge(values, nested("model.name", model))
+
     for text in overrides:
         origins.append(f"--set {text[:_SHOWN]}")
         values = merge(values, check_mapping(Config, nested(*parse_override(text)), origins[-1]))
@@ -105,7 +107,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or key.count(".") > _MOST_LEVELS:
-        raise ConfigError("an override has the form KEY=VALUE", where="--set", received=text[:_SHOWN],
+        raise ConfigError("an override must have the form KEY=VALUE", where="--set", received=text[:_SHOWN],
                           fix="for example --set optimizer.lr=0.01")
     return key.strip(), parse(value, where=f"--set {text[:_SHOWN]}")
 
@@ -147,6 +149,7 @@ def find_config(source: str | Path, relative_to: Path | None = None) -> Path:
             raise ConfigError(f"the configuration file {problem}", where=path, fix="give the path of a YAML file")
         raise ConfigError("there is no such configuration file", received=path,
                           fix=f"give a path that exists, or one of the names {', '.join(list_configs())}")
+
     try:
         return _shipped()[canonical(str(source))]
     except KeyError:
@@ -189,7 +192,7 @@ def _layers(path: Path, chain: tuple[Path, ...], known: dict[Path, dict[str, Any
         bases = content.pop(BASE_KEY, None) or []
         bases = [bases] if isinstance(bases, str) else bases
         if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
-            raise ConfigError(f"{BASE_KEY} takes a file or a list of files", where=path, received=short(bases))
+            raise ConfigError(f"{BASE_KEY} must be a file or a list of files", where=path, received=short(bases))
 
         values: dict[str, Any] = {}
         for base in bases:
@@ -209,12 +212,14 @@ def read_file(path: Path) -> dict[str, Any]:
     if len(data) > MOST_BYTES:
         raise ConfigError("the configuration file is too large", where=path,
                           received=f"more than {MOST_BYTES >> 20} MiB", fix="give a YAML file with a configuration")
+
     try:
         content = parse(data.decode("utf-8"), where=path)
     except UnicodeDecodeError as error:
         raise ConfigError("the configuration file cannot be read as text", where=path,
                           received=f"byte {data[error.start]:#04x} at position {error.start}",
                           fix="save it as plain UTF-8 text") from None
+
     if content is None:
         content = {}
     if not isinstance(content, dict):

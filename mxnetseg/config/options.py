@@ -81,7 +81,7 @@ class Section:
             if section_type(hint) is None:
                 object.__setattr__(self, key, convert(value, hint, opt, where))
             elif not isinstance(value, hint if is_dataclass(hint) else get_args(hint)):
-                raise ConfigError(f"{where} takes an object of class {section_type(hint).__name__}",
+                raise ConfigError(f"{where} must be an object of class {section_type(hint).__name__}",
                                   received=_show(value))
 
 
@@ -243,6 +243,7 @@ def type_text(hint: Any, opt: Option) -> str:
         text = _type_text(get_args(hint)) + (" or one number for all" if opt.spread else "")
     else:
         text = _TYPE_NAMES.get(hint, "a mapping")
+
     parts = [text, opt.range_text(), opt.unit]
     if optional:
         parts.append(f"or null: {opt.null}")
@@ -256,7 +257,7 @@ def _wrong(expected: str, value: Any, opt: Option, key: str, where: object | Non
     close = nearest(value, opt.choices, n=1) if isinstance(value, str) and opt.choices else []
     details = ", ".join(p for p in (expected, opt.range_text(), opt.unit) if p)
     fix = f"did you mean {close[0]!r}?" if close else f"it means: {opt.doc}"
-    return ConfigError(f"configuration key {key!r} takes {details}",
+    return ConfigError(f"configuration key {key!r} must be {details}",
                        where=where, received=_show(value), fix=fix)
 
 

@@ -19,7 +19,7 @@ from .options import Section, build, check_mapping, describe_fields, option, sec
 
 @dataclass(frozen=True)
 class Model(Section):
-    """The network."""
+    """Network and its first weights."""
 
     name: str = option("fcn", "network; `mxnetseg models` lists them")
     backbone: Optional[str] = option(None, "feature extractor", null="the network's own default")
@@ -38,7 +38,7 @@ class Model(Section):
 
 @dataclass(frozen=True)
 class Data(Section):
-    """The data set and how its images are augmented for training."""
+    """Data set, decoding of its images, and their augmentation for training."""
 
     name: str = option("sample", "data set, folder:PATH or list:PATH; `mxnetseg datasets` lists the data sets")
     root: Optional[str] = option(None, "folder of the data set", null="$MXNETSEG_DATA, then ./dataset")
@@ -118,7 +118,7 @@ class Loss(Section):
 
 @dataclass(frozen=True)
 class Optimizer(Section):
-    """The optimiser."""
+    """Optimiser and its settings."""
 
     name: str = option("sgd", "optimiser", choices=("sgd", "nag", "adam", "adamw"))
     lr: float = option(0.01, "highest learning rate of the backbone", above=0)
@@ -147,7 +147,7 @@ class Schedule(Section):
 
 @dataclass(frozen=True)
 class Train(Section):
-    """The training run."""
+    """Training run: its length, batches, precision, saving and logging."""
 
     epochs: int = option(30, "passes over the training split", unit="epochs", low=1)
     batch_size: int = option(8, "images per step, on all devices together", unit="images", low=1)
@@ -235,9 +235,11 @@ class Config(Section):
             low, high = getattr(self.data, key) or (0, 1)
             if low >= high:
                 yield f"data.{key} runs from {low:g} to {high:g}", f"data.{key}: [LOW, HIGH], where LOW is below HIGH"
+
         if self.data.scale_to_8bit and self.data.scale_percentiles:
             yield ("data.scale_to_8bit and data.scale_percentiles are both given, but only one can scale the values",
                    "leave one out, or set it to null")
+
         if self.data.recipe is not None:
             defaults = Data()
             keys = ("scale", "flip", "blur", "jitter", "photometric", "cat_max_ratio", "class_uniform", "rotation",
@@ -270,6 +272,7 @@ class Config(Section):
         if rising != list(schedule.step_epochs or ()):
             yield (f"schedule.step_epochs does not rise: {short(list(schedule.step_epochs), 200)}",
                    f"schedule.step_epochs: {short(rising, 200)}")
+
         if schedule.warmup_epochs >= self.train.epochs:
             yield (f"schedule.warmup_epochs ({schedule.warmup_epochs:g}) leaves nothing of "
                    f"train.epochs ({self.train.epochs})", "lower the first, or raise the second")
@@ -359,6 +362,7 @@ def _describe(section: Section, indent: int, width: int = 100) -> list[str]:
                           initial_indent=comment, subsequent_indent=comment)
             lines.append(f"{margin}{key}: {_inline(value)}")
             continue
+
         lines += [""] if indent == 0 else []
         lines.append(f"{margin}# {opt.doc}" + ("" if nested_type is hint else f", or null: {opt.null}"))
         if value is None:

@@ -111,7 +111,7 @@ def take_normalisation(net, sidecar: Mapping[str, Any]) -> None:
 
 
 class LoadedCheckpoint(NamedTuple):
-    """A checkpoint in memory; its parts were written together."""
+    """Checkpoint in memory; its parts were written together."""
 
     sidecar: dict[str, Any]
     params: dict[str, mx.nd.NDArray]
@@ -294,6 +294,7 @@ class Checkpoint:
             except OSError as error:
                 raise CheckpointError("a file of the checkpoint cannot be read", where=path,
                                       received=error.strerror, fix="check its permissions and its disk") from None
+
         self._raise_damage(self._file(suffix), expected)
         raise self._overtaken()
 
@@ -322,6 +323,7 @@ class Checkpoint:
                                   received=getattr(error, "strerror", None) or reason(error),
                                   fix="copy it again, or use another checkpoint of the run; if you edited it "
                                       f"yourself, remove its {_CHECKSUM!r}") from None
+
         check(sidecar, self.sidecar_path)
         return sidecar
 
@@ -381,6 +383,7 @@ def _save(path: Path, tensors: Mapping[str, mx.nd.NDArray]) -> None:
             problem = None if file.read() == len(name).to_bytes(8, sys.byteorder) + name else "its end is missing"
     except (mx.MXNetError, OSError) as error:
         problem = str(error).strip().splitlines()[-1]
+
     if problem is not None:
         raise EnvironmentProblem("the checkpoint could not be written", where=path, received=problem,
                                  fix="check whether the disk is full, or choose another (--weights DIR)")

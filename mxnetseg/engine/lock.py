@@ -74,6 +74,7 @@ class RunLock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise explained(error, self.path) from error
+
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
@@ -87,6 +88,7 @@ class RunLock:
             log.warning("the file system offers no locks (%s): make sure that no other process trains %s",
                         error.strerror, self.path.with_suffix(""))
             return True
+
         self._descriptor = descriptor
         now = datetime.now().astimezone().isoformat(" ", timespec="seconds")
         with suppress(OSError):  # the disk may be full; the lock holds without a description

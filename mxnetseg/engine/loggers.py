@@ -131,6 +131,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise UsageError("the run's log cannot be read", where=path, received=error.strerror,
                          fix="check its permissions, or move it away to start a new log") from None
+
     rows, broken = [], []
     last = lines.pop()  # empty, or cut short by a crash
     for number, line in enumerate([*lines, last] if last else lines, 1):
@@ -142,6 +143,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             if line is not last:
                 broken.append(number)
+
     if broken:
         shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
         log.warning("%d broken rows of the log are left out (line %s): %s", len(broken), shown, path)

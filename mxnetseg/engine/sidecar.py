@@ -43,6 +43,7 @@ def parse(path: Path) -> dict[str, Any]:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError(f"more than {_MOST_BYTES:,} bytes")
+
     try:
         content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number,
                              parse_int=_whole)
@@ -271,6 +272,7 @@ def _check_values(value: Any, place: str = "", levels: int = _MOST_LEVELS) -> No
         raise ValueError(f"more than {_MOST_LEVELS} nested levels")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{place[1:]}: a number beyond the range of float64")
+
     if isinstance(value, str):
         try:
             value.encode("utf-8")

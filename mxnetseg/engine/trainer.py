@@ -1,4 +1,4 @@
-"""The training loop. It knows no network and no data set by name."""
+"""Training loop, which knows no network and no data set by name."""
 from __future__ import annotations
 
 import logging

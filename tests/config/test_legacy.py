@@ -119,11 +119,11 @@ def test_each_key(changes, key, value):
 @pytest.mark.parametrize("changes, words", [
     ({"model_nam": "x"}, "did you mean 'model_name'"),
     ({"poly": {"powr": 1}}, "did you mean 'poly.power'"),
-    ({"poly": 0.9}, "holds a mapping"),
+    ({"poly": 0.9}, "must be a mapping"),
     ({"norm": "LN"}, "one of SyncBN, BN, GN"),
     ({"ctx": "all"}, "list of devices"),
-    ({"lr": "fast"}, "takes a number"),
-    ({"bs_train": 0}, "takes a number"),
+    ({"lr": "fast"}, "must be a number"),
+    ({"bs_train": 0}, "must be a number"),
     ({"epochs": 0}, "'train.epochs'"),
     ({"backbone_init": {"manner": "seg"}}, "train.init_from"),
 ])

@@ -155,7 +155,7 @@ def test_contradictions_are_refused(changes, words):
 def test_sections_check_themselves_when_made_in_python():
     with pytest.raises(ConfigError, match="Loss.aux_weight"):
         Loss(aux_weight=-1)
-    with pytest.raises(ConfigError, match="Config.eval takes an object of class Eval"):
+    with pytest.raises(ConfigError, match="Config.eval must be an object of class Eval"):
         Config(eval={"mode": "slide"})
     assert Loss(ohem=Ohem()).ohem.min_kept > 0
     assert Eval(crop_size=64).crop_size == (64, 64)
