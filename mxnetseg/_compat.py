@@ -1,14 +1,11 @@
-"""Preparations for MXNet 1.9.1 on current Python versions, made when ``mxnet`` is imported.
+"""What MXNet 1.9.1 needs from today's Python before it is imported.
 
-* MXNet 1.9.1 uses ``np.bool``, ``np.int`` and other aliases, which NumPy removed in 1.24.
-* Its GPU build needs CUDA libraries, which pip installs where the dynamic loader does not search.
-* It takes half of the processors for hyper-threads and leaves them idle, although they may be cores.
-* Its oneDNN does not use the matrix unit of recent Intel processors.
-* It allocates every array anew from the system.
-* It writes a line to stderr whenever a graph is fused.
-
-An import hook fixes all of this when any code imports ``mxnet``, not when it imports ``mxnetseg``. So ``mxnetseg
---help`` loads no CUDA libraries, and ``mxnetseg doctor`` starts even if NumPy is the problem.
+MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
+GPU build looks for CUDA libraries that pip puts where no loader looks. It also takes half of the
+processors for hyper-threads and leaves them idle, where they may be cores, its oneDNN leaves the matrix
+unit of recent Intel processors idle, it takes every array afresh from the system, and it writes a line on stderr
+whenever a graph is fused. All is mended at the moment when mxnet is imported, by whomever, rather than when mxnetseg
+is: so ``mxnetseg --help`` loads no CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
 """
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ import os
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Dict, List
 
 from .errors import EnvironmentProblem
 
@@ -23,7 +21,7 @@ _ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "objec
 
 
 def restore_numpy_aliases() -> None:
-    """Restore the aliases of built-in types that NumPy 1.24 removed; refuse NumPy 2.
+    """Put back the aliases of built-in types that NumPy 1.24 removed; refuse NumPy 2.
 
     Raises:
         EnvironmentProblem: NumPy is 2 or later, where MXNet 1.9.1 cannot be imported at all.
@@ -41,14 +39,14 @@ def restore_numpy_aliases() -> None:
             setattr(np, name, builtin)
 
 
-def cores(topology: Path = Path("/sys/devices/system/cpu")) -> list[int]:
-    """Return one processor of each physical core that this process may use: the first of its hyper-threads.
+def cores(topology: Path = Path("/sys/devices/system/cpu")) -> List[int]:
+    """One processor of each physical core that this process may use: of its hyper-threads the first.
 
     Args:
-        topology: folder in which Linux describes its processors. A processor without a description is a core.
+        topology: where Linux describes its processors. Where it says nothing, each processor is a core.
     """
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    first: dict[str, int] = {}
+    first: Dict[str, int] = {}
     for processor in sorted(processors):
         siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
         try:
@@ -60,15 +58,15 @@ def cores(topology: Path = Path("/sys/devices/system/cpu")) -> list[int]:
 
 
 def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Return the number of physical cores that this process may use; see :func:`cores`."""
+    """Physical cores that this process may use; hyper-threads of one core count once. See :func:`cores`."""
     return len(cores(topology))
 
 
 class BeforeMXNet(MetaPathFinder):
-    """Import hook that finds no module, but prepares the process when ``mxnet`` is about to be imported."""
+    """An import hook that finds nothing, but sees ``import mxnet`` coming and prepares for it."""
 
     def find_spec(self, fullname, path=None, target=None):
-        """Prepare the process if ``fullname`` is mxnet; later finders find the module."""
+        """Prepare if ``fullname`` is mxnet; leave the finding to the finders after this one."""
         if fullname == "mxnet":
             from ._cuda import use_gpu_build
             from ._memory import keep_freed_memory
@@ -84,7 +82,7 @@ class BeforeMXNet(MetaPathFinder):
 
 
 def install_hook() -> None:
-    """Install :class:`BeforeMXNet` before all other finders, once."""
+    """Put :class:`BeforeMXNet` before all other finders, once."""
     if not any(isinstance(finder, BeforeMXNet) for finder in sys.meta_path):
         sys.meta_path.insert(0, BeforeMXNet())
 

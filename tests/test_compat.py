@@ -1,4 +1,4 @@
-"""Preparations when mxnet is imported: NumPy's old names, NumPy 2, the choice of the GPU build."""
+"""What happens when mxnet is imported: NumPy's old names, NumPy 2, the choice of the GPU build."""
 import ctypes
 import os
 import subprocess
@@ -23,7 +23,7 @@ def test_mxnet_is_importable_and_computes():
 
 @pytest.mark.parametrize("first", ["import mxnetseg, gluoncv", "import numpy, mxnetseg, mxnet",
                                    "import mxnetseg, importlib.util; importlib.util.find_spec('mxnet')"])
-def test_importing_mxnet_restores_the_old_names_of_numpy(first):
+def test_the_old_names_of_numpy_are_back_once_mxnet_is_imported(first):
     done = python(f"{first}; import numpy as np; assert np.bool is bool and np.object is object")
     assert done.returncode == 0, done.stderr
 
@@ -34,7 +34,7 @@ def test_importing_mxnetseg_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_numpy_2_is_refused_with_the_fix_when_mxnet_is_imported(tmp_path):
+def test_numpy_2_is_refused_with_the_cure_when_mxnet_is_imported(tmp_path):
     (tmp_path / "numpy.py").write_text("__version__ = '2.0.1'")
     done = python("import mxnetseg; print('still here'); import mxnet", tmp_path)
     assert done.stdout == "still here\n" and done.returncode == 1
@@ -48,7 +48,7 @@ def test_the_hook_is_installed_once():
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Folder of installed packages that holds the GPU build and one CUDA library."""
+    """A folder of installed packages that holds the GPU build and one CUDA library, and no real driver."""
     folder = tmp_path / "site"
     info = folder / "mxnetseg_cu112-1.9.1.dist-info"
     (folder / "mxnetseg_cu112" / "mxnet").mkdir(parents=True)
@@ -62,7 +62,7 @@ def site(tmp_path, monkeypatch):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Record the loaded libraries; only the driver and files below a folder ``nvidia`` can be loaded."""
+    """Record what is loaded; only the driver and files below a folder ``nvidia`` can be."""
     tried = []
 
     def can_load(library):
@@ -87,19 +87,19 @@ def test_without_a_driver_the_cpu_build_stays(site, monkeypatch):
     assert sys.path == before
 
 
-def test_without_the_gpu_build_the_driver_is_not_loaded(loaded, monkeypatch):
+def test_without_the_gpu_build_not_even_the_driver_is_touched(loaded, monkeypatch):
     monkeypatch.setattr(_cuda, "has_distribution", lambda name: False)
     before = list(sys.path)
     _cuda.use_gpu_build()
     assert sys.path == before and loaded == []
 
 
-def test_libraries_in_no_package_are_missing(site, loaded):
+def test_missing_cuda_libraries_are_those_that_nothing_provides(site, loaded):
     assert set(_cuda.missing_cuda_libraries()) == set(_cuda.CUDA_LIBRARIES) - {"libcudnn.so.8"}
 
 
 class Driver:
-    """NVIDIA's driver on a machine with one GPU."""
+    """NVIDIA's, of a machine with one GPU."""
 
     def __init__(self, capability=(9, 0), starts=True):
         self._attributes, self._starts = dict(zip((75, 76), capability)), starts
@@ -117,7 +117,7 @@ class Driver:
         return 0
 
 
-def test_the_compute_capability_of_a_gpu(monkeypatch):
+def test_a_gpu_says_its_generation(monkeypatch):
     for index, driver, expected in ((0, Driver(), (9, 0)), (1, Driver(), None), (0, Driver(starts=False), None),
                                     (0, object(), None)):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, driver=driver: driver)
@@ -145,11 +145,11 @@ def test_hyper_threads_of_one_core_count_once(tmp_path, monkeypatch):
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(siblings + "\n")
     assert _compat.count_cores(tmp_path) == 2
-    assert _compat.count_cores(tmp_path / "no description") == 4
+    assert _compat.count_cores(tmp_path / "nothing is said here") == 4
 
 
 @pytest.mark.parametrize("wanted, found", [(None, str(_compat.count_cores())), ("7", "7")])
-def test_mxnet_gets_all_cores_unless_the_user_sets_a_number(monkeypatch, wanted, found):
+def test_mxnet_gets_all_cores_unless_the_user_says_otherwise(monkeypatch, wanted, found):
     monkeypatch.delenv("OMP_NUM_THREADS")
     if wanted:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)

@@ -121,7 +121,7 @@ class Optimizer(Section):
     """Optimiser and its settings."""
 
     name: str = option("sgd", "optimiser", choices=("sgd", "nag", "adam", "adamw"))
-    lr: float = option(0.01, "highest learning rate of the backbone", above=0)
+    lr: float = option(0.01, "learning rate of the backbone, the highest of the schedule", above=0)
     momentum: float = option(0.9, "momentum of sgd and nag", low=0, below=1)
     weight_decay: float = option(1e-4, "weight decay", low=0)
     head_lr_mult: float = option(1.0, "factor on the learning rate of all layers outside the backbone", low=0)
