@@ -1,9 +1,11 @@
 """Progress bars of a training run."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tqdm import tqdm
+
+from ..data.parallel import ProgressCallback
 
 # The postfix holds the remaining time of the run; tqdm's own estimate is of the epoch only.
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
@@ -23,8 +25,8 @@ def epoch_bar(epoch: int, epochs: int, *, first: int, total: int, hidden: bool) 
                 desc=f"epoch {epoch}/{epochs}", bar_format=_FORMAT)
 
 
-def validation_bar(*, hidden: bool) -> Callable[[Iterable, int], Iterable]:
-    """Return a callback that wraps a stream of ``count`` images in a bar: ``wrap(images, count)``."""
+def validation_bar(*, hidden: bool) -> ProgressCallback:
+    """Return a callback that wraps a stream of images in a bar."""
     def wrap(images: Iterable, count: int) -> Iterable:
         return tqdm(images, total=count, desc="validate", unit="img", leave=False, disable=hidden, dynamic_ncols=True)
     return wrap
