@@ -8,6 +8,7 @@ import pytest
 from sidecars import Net, sections
 
 from mxnetseg.data import DATASETS, get_dataset_class
+from mxnetseg.data.labels import LabelTable
 from mxnetseg.engine import sidecar as sidecars
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
 from mxnetseg.engine.runs import newest
@@ -182,7 +183,9 @@ def test_the_record_of_each_data_set_is_accepted(name):
     dataset_class = get_dataset_class(name)
     if not dataset_class.classes:
         pytest.skip("its folder defines the classes")
-    info = json.loads(json.dumps(object.__new__(dataset_class).info()))
+    dataset = object.__new__(dataset_class)  # without files
+    dataset._labels = LabelTable(dataset.label_map, dataset.nclass, name)
+    info = json.loads(json.dumps(dataset.info()))
     assert sidecars._data(info) == len(dataset_class.classes)
 
 
