@@ -1,12 +1,12 @@
-"""The GPU build of MXNet: choosing it, and making its CUDA libraries loadable.
+"""GPU build of MXNet: its choice, and the loading of its CUDA libraries.
 
 ``pip install -e '.[cu112]'`` installs MXNet twice: the CPU build as ``mxnet``, and the GPU build in a
-folder of its own (see ``wheels/cu112``), because both call themselves ``mxnet`` and the GPU build
-cannot even be imported without NVIDIA's driver. Where there is a driver, the GPU build is put first.
+separate folder (see ``wheels/cu112``), because both have the name ``mxnet``, and the GPU build cannot
+be imported without NVIDIA's driver. If there is a driver, the GPU build is put first.
 
-The CUDA 11 libraries are pip packages too and lie in ``site-packages/nvidia/*/lib``, where the
-dynamic loader does not look. A library that is loaded already needs no looking for, so all are
-loaded by their full path first.
+The CUDA 11 libraries are pip packages, too, in ``site-packages/nvidia/*/lib``, where the dynamic loader
+does not search. It does not search for a library that is already loaded, so all are loaded first, by
+their full path.
 """
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ import logging
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
 
 _log = logging.getLogger(__name__)
 
 GPU_DISTRIBUTIONS = ("mxnetseg-cu112", "mxnet-cu112")
 DRIVER = "libcuda.so.1"
 
-# library -> what to give to pip for it, as in setup.py; each after those that it needs. cuDNN opens
-# its parts by name when they are first used, hence they are listed too.
+# library -> requirement for pip, as in setup.py; each library comes after those that it needs. cuDNN opens its parts
+# by name when they are first used, so they are listed, too.
 _CUDNN = "nvidia-cudnn-cu11>=8.1,<9"
-CUDA_LIBRARIES: Dict[str, str] = {
+CUDA_LIBRARIES: dict[str, str] = {
     "libcudart.so.11.0": "nvidia-cuda-runtime-cu11>=11.2",
     "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11>=11.2",
     "libcublasLt.so.11": "nvidia-cublas-cu11",
@@ -53,10 +52,10 @@ USABLE = "from Maxwell (5.0) to Ada (8.9)"
 
 
 def use_gpu_build() -> None:
-    """Make ``import mxnet`` mean the GPU build, where that is installed and a driver is present.
+    """Let ``import mxnet`` import the GPU build, if it is installed and a driver is present.
 
-    Called just before mxnet is imported. A library that cannot be loaded is logged and left to
-    MXNet's own import error; ``mxnetseg doctor`` names the package that is missing.
+    It is called just before mxnet is imported. A library that cannot be loaded is logged; MXNet's import then raises an
+    error, and ``mxnetseg doctor`` names the missing package.
     """
     installed = [name for name in GPU_DISTRIBUTIONS if has_distribution(name)]
     if not installed or not can_load(DRIVER):
@@ -68,8 +67,8 @@ def use_gpu_build() -> None:
         sys.path.insert(0, str(folder))
 
 
-def gpu_build_folder() -> Optional[Path]:
-    """The folder that holds the GPU build's ``mxnet`` package, None if it is not installed apart."""
+def gpu_build_folder() -> Path | None:
+    """Return the folder that holds the GPU build's ``mxnet`` package, None if it has no separate folder."""
     try:
         folder = Path(distribution("mxnetseg-cu112").locate_file("mxnetseg_cu112"))
     except PackageNotFoundError:
@@ -77,7 +76,7 @@ def gpu_build_folder() -> Optional[Path]:
     return folder if (folder / "mxnet").is_dir() else None
 
 
-def missing_cuda_libraries() -> List[str]:
+def missing_cuda_libraries() -> list[str]:
     """Load every CUDA library that the GPU build needs; return those that could not be loaded."""
     folders = _nvidia_folders()
     missing = []
@@ -89,7 +88,7 @@ def missing_cuda_libraries() -> List[str]:
 
 
 def can_load(library: str) -> bool:
-    """Load a shared library, by path or by name, for the whole process; False if that fails."""
+    """Load a shared library, by path or name, for the whole process; return False if that fails."""
     try:
         ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     except OSError:
@@ -97,8 +96,8 @@ def can_load(library: str) -> bool:
     return True
 
 
-def compute_capability(index: int) -> Optional[Tuple[int, int]]:
-    """What NVIDIA calls the generation of a GPU, (9, 0) for Hopper; None where the driver does not say."""
+def compute_capability(index: int) -> tuple[int, int] | None:
+    """Return the compute capability of a GPU, (9, 0) for Hopper; None if the driver does not report it."""
     device, numbers = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
     try:
         driver = ctypes.CDLL(DRIVER)
@@ -110,13 +109,13 @@ def compute_capability(index: int) -> Optional[Tuple[int, int]]:
     return None if failed else (numbers[0].value, numbers[1].value)
 
 
-def computes_on(capability: Optional[Tuple[int, int]]) -> bool:
-    """Whether the GPU build has code for such a GPU. One that does not say is given the benefit of the doubt."""
+def computes_on(capability: tuple[int, int] | None) -> bool:
+    """Return whether the GPU build has code for a GPU of this compute capability; True if it is not known."""
     return capability is None or _GENERATIONS[0] <= capability[0] <= _GENERATIONS[1]
 
 
 def has_distribution(name: str) -> bool:
-    """Whether a pip package is installed."""
+    """Return whether a pip package is installed."""
     try:
         distribution(name)
     except PackageNotFoundError:
@@ -124,6 +123,6 @@ def has_distribution(name: str) -> bool:
     return True
 
 
-def _nvidia_folders() -> List[Path]:
-    """The ``nvidia/*/lib`` folders of all folders that Python imports from."""
+def _nvidia_folders() -> list[Path]:
+    """Return the ``nvidia/*/lib`` folders of all folders that Python imports from."""
     return [lib for entry in sys.path if entry for lib in sorted(Path(entry, "nvidia").glob("*/lib"))]

@@ -1,13 +1,14 @@
-"""Files that are either wholly written or not written at all, their checksums, and the folder for our own."""
+"""Files: atomic writing, checksums, checks before reading, and the folder that mxnetseg keeps."""
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Iterator, Optional, Type, Union
+from typing import IO, Union
 
 from .errors import EnvironmentProblem, MXNetSegError, UsageError
 
@@ -16,26 +17,25 @@ PathLike = Union[str, "os.PathLike[str]"]
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
 
-
-_TRIAL_BYTES = 1 << 16  # more than a full disk has left in the last block of some file
+_TRIAL_BYTES = 1 << 16  # more than fits into the last, partly used block of a file
 
 HOME_VARIABLE = "MXNETSEG_HOME"
 
 
 def home() -> Path:
-    """Folder for what mxnetseg keeps between runs: ``$MXNETSEG_HOME`` or ``~/.mxnetseg``."""
+    """Return the folder that mxnetseg keeps between runs: ``$MXNETSEG_HOME`` or ``~/.mxnetseg``."""
     return expand(os.environ.get(HOME_VARIABLE) or "~/.mxnetseg")
 
 
 def expand(path: PathLike) -> Path:
-    """Return a path that a user gave, a leading ``~`` being the home folder. A ``~name`` of no user stays as it is."""
+    """Return a path in which a leading ``~`` is replaced by the home folder; ``~name`` of an unknown user stays."""
     return Path(os.path.expanduser(path))
 
 
-def no_file(path: PathLike) -> Optional[str]:
-    """Say why a path is no regular file, in words that follow "the image ..."; None if it is one.
+def no_file(path: PathLike) -> str | None:
+    """Return why a path is not a regular file, as a predicate ("is a folder"); None if it is one.
 
-    A pipe, socket or device would keep its reader waiting, perhaps for ever.
+    Check it before reading: a pipe, socket or device could keep its reader waiting for ever.
     """
     if os.path.isfile(path):
         return None
@@ -45,54 +45,59 @@ def no_file(path: PathLike) -> Optional[str]:
 
 
 @contextmanager
-def open_regular(path: PathLike, what: str, kind: Type[MXNetSegError]) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading, and turn what fails in the ``with`` block for the disk's sake into an error.
+def open_regular(path: PathLike, what: str, error_class: type[MXNetSegError]) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading, and turn an OSError in the ``with`` block into an error of the library.
 
     Args:
-        what: the file's role, for messages: ``'the weight file'``.
-        kind: class of the error.
+        path: the file.
+        what: role of the file, for messages: ``'the weight file'``.
+        error_class: class of the error.
 
     Raises:
-        MXNetSegError: of class ``kind``; the file is missing, no regular file, or cannot be read.
+        MXNetSegError: of class ``error_class``; the file is missing, not a regular file, or cannot be read.
     """
     problem = no_file(path)
     if problem is not None:
-        raise kind(f"{what} {problem}", where=path, fix="check the path")
+        raise error_class(f"{what} {problem}", where=path, fix="check the path")
     try:
         with open(path, "rb") as stream:
             yield stream
     except OSError as error:
-        raise kind(f"{what} cannot be read", where=path, received=error.strerror or error,
-                   fix="check its permissions and the disk") from None
+        raise error_class(f"{what} cannot be read", where=path, received=error.strerror or error,
+                          fix="check its permissions and the disk") from None
 
 
 @contextmanager
 def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
-    """Open ``path`` for writing so that no reader, and no crash, ever meets half a file.
+    """Open ``path`` for writing, so that neither readers nor a crash can see half a file.
 
-    What the ``with`` block writes goes to a temporary file in the same folder. When the block ends
-    well, that file is flushed to the disk and renamed over ``path``; when it raises, or is
-    interrupted, the temporary file is removed and an older ``path`` stays as it was. Missing parent
-    folders are made; a symbolic link is followed, as ``open`` would.
+        with atomic_write("scores.json", "w") as stream:
+            json.dump(scores, stream)
+
+    The ``with`` block writes to a temporary file in the same folder. If the block succeeds, that file is flushed to the
+    disk and renamed to ``path``; if it raises, or is interrupted, the temporary file is removed and an older ``path``
+    stays unchanged. Missing parent folders are created; a symbolic link is followed, as by ``open``.
 
     Args:
         path: the file to write.
         mode: ``'wb'`` for bytes or ``'w'`` for text (UTF-8, line ends as written).
 
     Yields:
-        The open temporary file. Leave closing it to the ``with`` statement.
+        the open temporary file. The ``with`` statement closes it.
 
     Raises:
-        UsageError: another mode, ``path`` is a folder, or its folder cannot be made or written to.
-        EnvironmentProblem: the disk is full or the quota used up.
+        UsageError: the mode is another one, ``path`` is a folder, or its folder cannot be created or written to.
+        EnvironmentProblem: the disk is full, or the quota is used up.
     """
     if mode not in ("wb", "w"):
         raise UsageError("atomic_write writes whole files only", where=path, received=f"mode={mode!r}",
                          fix="mode='wb' for bytes, mode='w' for text")
+
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise UsageError("a file cannot be written where a folder is", where=target,
                          fix="name a file inside that folder")
+
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f"{_temporary_prefix(target)}{uuid.uuid4().hex[:16]}.tmp")
     try:
@@ -100,13 +105,14 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
         stream = _create(temporary, mode)
     except OSError as error:
         raise explained(error, target) from error
+
     try:
         with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException as error:  # KeyboardInterrupt too: it must leave nothing behind either
+    except BaseException as error:  # KeyboardInterrupt, too, must leave no temporary file
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
@@ -116,10 +122,10 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
 
 
 def check_writable(folder: PathLike) -> None:
-    """Make a folder, and write a file to it on trial, so that a long computation does not end at its results.
+    """Create a folder and write a file to it on trial, before a long computation whose results go there.
 
     Raises:
-        UsageError: the folder cannot be made or written to.
+        UsageError: the folder cannot be created or written to.
         EnvironmentProblem: the disk is full.
     """
     trial = Path(folder) / f".{uuid.uuid4().hex}.trial"
@@ -129,7 +135,7 @@ def check_writable(folder: PathLike) -> None:
 
 
 def sweep(path: PathLike) -> None:
-    """Delete the temporary files that killed processes have left of :func:`atomic_write` to ``path``.
+    """Delete the temporary files of :func:`atomic_write` to ``path`` that killed processes have left.
 
     Call it only while no other process can be writing ``path``.
     """
@@ -145,13 +151,13 @@ def _temporary_prefix(target: str) -> str:
 
 
 def sha256(path: PathLike) -> str:
-    """The SHA-256 checksum of a file as 64 hexadecimal digits; reads 1 MiB at a time."""
+    """Return the SHA-256 checksum of a file as 64 hexadecimal digits; read 1 MiB at a time."""
     with open(path, "rb") as stream:
         return sha256_of(stream)
 
 
 def sha256_of(stream: IO[bytes]) -> str:
-    """The SHA-256 checksum of the rest of an open file, as :func:`sha256`."""
+    """Return the SHA-256 checksum of the rest of an open file, as :func:`sha256` does."""
     digest = hashlib.sha256()
     for block in iter(lambda: stream.read(1 << 20), b""):
         digest.update(block)
@@ -159,7 +165,7 @@ def sha256_of(stream: IO[bytes]) -> str:
 
 
 def explained(error: OSError, target: PathLike) -> MXNetSegError:
-    """Return the error that says what a user can do about a file that cannot be made."""
+    """Return the error, with its fix, for a file that cannot be created."""
     if error.errno in _DISK_FULL:
         return EnvironmentProblem("the disk is full: the file was not written", where=target,
                                   received=error.strerror, fix="make room on that disk")
@@ -168,7 +174,7 @@ def explained(error: OSError, target: PathLike) -> MXNetSegError:
 
 
 def _create(path: str, mode: str) -> IO:
-    # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
+    # Not tempfile.mkstemp, which ignores the umask: only the owner could read its files.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     if mode == "wb":
         return open(descriptor, "wb")
@@ -176,7 +182,7 @@ def _create(path: str, mode: str) -> IO:
 
 
 def _sync_folder(folder: str) -> None:
-    """Flush the renaming itself, which lives in the folder, to the disk."""
+    """Flush the renaming, which is stored in the folder, to the disk."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -184,7 +190,7 @@ def _sync_folder(folder: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        # Some network file systems, and folders one may write but not read, do not offer this.
-        # The new file is whole and in its place all the same.
+        # Some network file systems do not offer this, nor do folders that one may write to but not read.
+        # The new file is nevertheless complete and in its place.
         if error.errno not in _CANNOT_SYNC_A_FOLDER:
             raise

@@ -1,4 +1,4 @@
-"""What an error says, and that its advice can be followed."""
+"""Errors: their content, and fixes that can be carried out."""
 import pytest
 
 from mxnetseg.config import load_config
@@ -26,18 +26,18 @@ def test_an_unknown_name_is_answered_with_all_names_or_the_command_that_lists_th
         assert max(map(len, fix.splitlines())) <= 110
 
 
-def test_where_no_command_lists_many_names_the_message_does():
+def test_the_message_lists_many_names_if_no_command_does():
     names = [f"name{i}" for i in range(90)]
     assert all(name in UnknownNameError("thing", "x", names).fix.replace("\n", " ") for name in names)
-    assert len(BACKBONES.names()) > 40  # so that the rule is in use
+    assert len(BACKBONES.names()) > 40  # otherwise the rule is not used
 
 
-def test_gluoncv_s_pretrained_leads_to_ours():
+def test_gluoncvs_argument_is_answered_with_the_right_one():
     with pytest.raises(UnknownNameError, match="did you mean 'pretrained_base'"):
         get_model("fcn", pretrained=True)
 
 
-def test_without_a_checkpoint_every_way_to_one_is_named(tmp_path):
+def test_without_a_checkpoint_the_fix_names_every_way_to_one(tmp_path):
     with pytest.raises(CheckpointError) as error:
         choose_checkpoint(None, tmp_path)
     commands = [line.split()[1] for line in error.value.fix.splitlines()]

@@ -1,4 +1,4 @@
-"""atomic_write under injected faults: the old file stays whole and nothing else stays behind."""
+"""atomic_write under injected faults: the old file stays unchanged, and no other file is left."""
 import errno
 import hashlib
 import os
@@ -32,7 +32,7 @@ def fail_with(number):
 def test_bytes_replace_the_old_file(target):
     with atomic_write(target) as stream:
         stream.write(b"new")
-        assert target.read_bytes() == b"old"  # until the block has ended
+        assert target.read_bytes() == b"old"  # until the block ends
     assert target.read_bytes() == b"new"
     assert os.listdir(target.parent) == [target.name]
 
@@ -44,14 +44,14 @@ def test_text_is_utf8_with_line_ends_as_written(tmp_path):
     assert path.read_bytes() == "Straße\nroad\r\n".encode("utf-8")
 
 
-def test_missing_folders_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     path = tmp_path / "a" / "b" / "c.bin"
     with atomic_write(path) as stream:
         stream.write(b"x")
     assert path.read_bytes() == b"x"
 
 
-def test_the_longest_name_a_folder_takes(tmp_path):
+def test_the_longest_possible_name(tmp_path):
     path = tmp_path / ("n" * 255)
     with atomic_write(path) as stream:
         stream.write(b"x")
@@ -65,7 +65,7 @@ def test_relative_path_in_the_working_folder(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["here.bin"]
 
 
-def test_a_symbolic_link_keeps_pointing(target):
+def test_a_symbolic_link_is_followed(target):
     link = target.parent / "latest"
     link.symlink_to(target.name)
     with atomic_write(link) as stream:
@@ -85,17 +85,17 @@ def test_permissions_follow_the_umask(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
-def test_an_exception_in_the_block(target, kind):
-    with pytest.raises(kind):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_in_the_block(target, error):
+    with pytest.raises(error):
         with atomic_write(target) as stream:
             stream.write(b"half")
-            raise kind
+            raise error
     assert_untouched(target)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_the_system_call_fails(target, monkeypatch, call):
+def test_a_failing_system_call(target, monkeypatch, call):
     monkeypatch.setattr(files.os, call, fail_with(errno.EIO))
     with pytest.raises(OSError) as caught:
         with atomic_write(target) as stream:
@@ -105,7 +105,7 @@ def test_the_system_call_fails(target, monkeypatch, call):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
-def test_a_full_disk_is_named(target, monkeypatch):
+def test_a_disk_that_fills_up(target, monkeypatch):
     real_create = files._create
 
     def create_full(path, mode):
@@ -128,7 +128,7 @@ def test_a_disk_that_is_full_from_the_start(target, monkeypatch):
 
 
 @pytest.mark.parametrize("number, tolerated", [(errno.EINVAL, True), (errno.EIO, False)])
-def test_the_folder_cannot_be_synced(target, monkeypatch, number, tolerated):
+def test_a_folder_that_cannot_be_synced(target, monkeypatch, number, tolerated):
     real_fsync = os.fsync
 
     def fsync(descriptor):
@@ -157,13 +157,13 @@ def test_other_modes_are_refused(target, mode):
     assert_untouched(target)
 
 
-def test_a_folder_in_the_way(tmp_path):
+def test_a_folder_of_that_name(tmp_path):
     with pytest.raises(UsageError, match="folder"):
         with atomic_write(tmp_path):
             pass
 
 
-def test_a_file_where_a_folder_is_needed(target):
+def test_a_file_instead_of_the_folder(target):
     with pytest.raises(UsageError) as caught:
         with atomic_write(target / "below" / "x.bin"):
             pass
@@ -181,4 +181,4 @@ def test_sha256(tmp_path, content):
 def test_a_path_from_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expand("~/a") == tmp_path / "a" and expand("a/~/b") == files.Path("a/~/b")
-    assert expand("~nobody-of-this-name/a") == files.Path("~nobody-of-this-name/a")
+    assert expand("~no-such-user/a") == files.Path("~no-such-user/a")

@@ -1,4 +1,4 @@
-"""Freed memory is kept, where the C library is one that can be asked to, and nobody forbids it."""
+"""Freed memory is kept, if the C library supports it and the environment allows it; and the size of the memory."""
 import ctypes
 import os
 import platform
@@ -9,15 +9,15 @@ import pytest
 
 from mxnetseg._memory import VARIABLE, keep_freed_memory, total_memory
 
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 
 @glibc
-def test_glibc_takes_the_numbers():
+def test_glibc_accepts_the_settings():
     assert keep_freed_memory()
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+def test_another_c_library_is_not_changed(monkeypatch):
     def missing(name):
         raise OSError(name)
 
@@ -25,17 +25,19 @@ def test_another_c_library_is_left_alone(monkeypatch):
     assert not keep_freed_memory()
 
 
-def test_it_can_be_forbidden(monkeypatch):
+def test_it_can_be_prevented(monkeypatch):
     monkeypatch.setenv(VARIABLE, "0")
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("glibc was asked"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("glibc was called"))
     assert not keep_freed_memory()
 
 
 @glibc
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_array_gets_the_memory_of_the_one_before(kept):
-    """Seen by the pages that the system must hand out for 20 arrays of 64 MiB, one after the other. (MXNet frees them a
-    little late, so there are two or three.)"""
+def test_an_array_reuses_the_memory_of_the_previous_one(kept):
+    """Count the pages that the system provides for 20 arrays of 64 MiB, one after the other.
+
+    MXNet frees arrays a little late, so two or three of them exist at once.
+    """
     code = """
 import resource, mxnetseg, mxnet as mx
 def one():
@@ -62,10 +64,10 @@ GIB = 1 << 30
     ("0::/user/job\n", {"user/job/memory.max": "max", "user/memory.max": str(3 * GIB)}, 3),
     ("9:cpu:/job\n4:memory:/job\n", {"memory/job/memory.limit_in_bytes": str(2 * GIB),
                                      "cpu/job/memory.limit_in_bytes": "1"}, 2),
-    # seen from inside of a container: named as outside, but there it is the outermost
+    # inside a container the group has its name from outside, but it is the root
     ("4:memory:/docker/1a2b\n", {"memory/memory.limit_in_bytes": str(5 * GIB)}, 5),
     ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, 16), ("", {}, 16)])
-def test_a_container_has_less_than_the_machine(tmp_path, monkeypatch, groups, limits, expected):
+def test_a_container_may_have_less_than_the_machine(tmp_path, monkeypatch, groups, limits, expected):
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 16 * GIB // 4096}.__getitem__)
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text(groups)
@@ -76,6 +78,6 @@ def test_a_container_has_less_than_the_machine(tmp_path, monkeypatch, groups, li
     assert total_memory(tmp_path) == expected * GIB
 
 
-def test_a_system_that_says_nothing(tmp_path, monkeypatch):
+def test_a_system_that_does_not_report_its_memory(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
     assert total_memory(tmp_path) is None

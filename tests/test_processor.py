@@ -1,4 +1,4 @@
-"""What the processor can do is known; AMX is asked for where it has it, and nowhere else."""
+"""Features of the processor; AMX is activated if and only if processor and kernel support it."""
 import ctypes
 import platform
 import sys
@@ -12,7 +12,7 @@ AVX512 = "avx512f avx512bw avx512dq avx512vl"
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A Linux machine whose processor and kernel are as the test says."""
+    """Function that makes a Linux machine with the given processor and kernel."""
     asked = []
 
     def make(flags="amx_tile amx_bf16 amx_int8 avx512f", answer=0, system="linux", architecture="x86_64",
@@ -31,16 +31,16 @@ def machine(monkeypatch):
     return make
 
 
-def test_it_is_switched_on_where_processor_and_kernel_have_it(machine):
+def test_amx_is_activated_if_processor_and_kernel_support_it(machine):
     asked = machine()
-    assert _processor.has_amx()  # before mxnet is imported, which calls:
+    assert _processor.has_amx()  # before the import of mxnet, which calls use_amx()
     assert _processor.use_amx() and _processor.has_amx()
     assert _processor.os.environ["DNNL_MAX_CPU_ISA"] == "AVX512_CORE_AMX" and set(asked) == {(158, 0x1023, 18)}
 
 
 @pytest.mark.parametrize("lack", [{"flags": "avx512f avx512_bf16"}, {"flags": "amx_tile amx_bf16"}, {"answer": -1},
                                   {"system": "darwin"}, {"architecture": "aarch64"}])
-def test_otherwise_nothing_happens(machine, lack):
+def test_otherwise_amx_is_not_activated(machine, lack):
     machine(**lack)
     assert not _processor.use_amx() and not _processor.has_amx()
 
@@ -49,14 +49,14 @@ def test_otherwise_nothing_happens(machine, lack):
     ("avx2", "", False, False), (AVX512, "", True, False), (f"{AVX512} avx512_bf16", "", True, True),
     (f"{AVX512} avx512_bf16", "ALL", True, True), (f"{AVX512} avx512_bf16", "avx512_core_vnni", True, True),
     (f"{AVX512} avx512_bf16", "AVX2", False, False), ("avx512f avx512_bf16", "", False, False)])
-def test_bfloat16_needs_avx512_and_leave_to_use_it(machine, monkeypatch, flags, limit, has, multiplies):
+def test_bfloat16_needs_avx512_and_the_permission_to_use_it(machine, monkeypatch, flags, limit, has, multiplies):
     machine(flags)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", limit)
     assert (_processor.has_avx512(), _processor.has_bfloat16(), _processor.multiplies_bfloat16()) \
         == (has, has, multiplies)
 
 
-def test_on_intels_avx512_alone_bfloat16_gains_nothing(machine, monkeypatch):
+def test_bfloat16_is_not_faster_with_intels_avx512_alone(machine, monkeypatch):
     machine(f"{AVX512} avx512_bf16 amx_tile amx_bf16 amx_int8", vendor="GenuineIntel")
     assert _processor.has_bfloat16() and _processor.multiplies_bfloat16()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_BF16")
@@ -64,7 +64,7 @@ def test_on_intels_avx512_alone_bfloat16_gains_nothing(machine, monkeypatch):
 
 
 def test_a_new_program_asks_again(machine, monkeypatch):
-    """It inherits the variable, but not the leave, without which Linux ends it with SIGILL."""
+    """A new program inherits the variable but not the permission, without which Linux ends it with SIGILL."""
     asked = machine()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert _processor.use_amx() and asked == [(158, 0x1023, 18)]
@@ -74,13 +74,13 @@ def test_a_new_program_asks_again(machine, monkeypatch):
     assert _processor.os.environ["DNNL_MAX_CPU_ISA"] == "AVX512_CORE_BF16"
 
 
-def test_the_users_own_limit_is_left_alone(machine, monkeypatch):
+def test_the_users_limit_is_kept(machine, monkeypatch):
     asked = machine()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE_BF16")
     assert not _processor.use_amx() and not _processor.has_amx() and asked == []
 
 
-def test_a_library_without_the_call_is_no_disaster(machine, monkeypatch):
+def test_a_missing_c_library_is_no_error(machine, monkeypatch):
     machine()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("no libc")))
     assert not _processor.use_amx()

@@ -1,7 +1,7 @@
 """Configuration: the schema of all keys, YAML files with inheritance, and overrides.
 
     >>> from mxnetseg.config import load_config
-    >>> config = load_config(model='fcn', overrides=['train.epochs=3'])
+    >>> config = load_config(model="fcn", overrides=["train.epochs=3"])
     >>> config.train.epochs
     3
 """

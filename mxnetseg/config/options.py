@@ -1,44 +1,44 @@
-"""Declaring and checking options: what a configuration key may hold, and what is said when it does not.
+"""Declaration and check of options: the values of a configuration key, and the errors for other values.
 
-A section of the configuration is a frozen dataclass derived from :class:`Section`, each field made
-with :func:`option`. The field's annotation gives the type and :class:`Option` the rest (range,
-choices, unit, documentation), so that checks, error messages and ``mxnetseg config --describe`` all
-read the same declaration.
+A section of the configuration is a frozen dataclass derived from :class:`Section`, whose fields are made with
+:func:`option`. The annotation of a field gives its type, and :class:`Option` the rest (range, choices, unit,
+documentation), so that checks, error messages and ``mxnetseg config --describe`` all read the same declaration.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from numbers import Real
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError, UnknownNameError, nearest, short
 
-_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a key means and which values it takes; see :func:`option` for the fields."""
+    """Meaning and values of a key; see :func:`option` for the attributes."""
 
     doc: str
-    unit: Optional[str] = None
-    low: Optional[float] = None
-    high: Optional[float] = None
-    above: Optional[float] = None
-    below: Optional[float] = None
-    choices: Tuple[Union[str, int], ...] = ()
-    null: Optional[str] = None
+    unit: str | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str | int, ...] = ()
+    null: str | None = None
     spread: bool = False
 
     def range_text(self) -> str:
-        """The allowed range as text, ``''`` where there is none: ``'>= 0, < 1'``."""
+        """Return the allowed range as text, for example ``'>= 0, < 1'``; ``''`` if there is none."""
         bounds = ((">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below))
         return ", ".join(f"{sign} {bound:.10g}" for sign, bound in bounds if bound is not None)
 
     def contains(self, number: float) -> bool:
-        """Whether ``number`` is finite and inside the range."""
+        """Return whether ``number`` is finite and inside the range."""
         return (math.isfinite(number)
                 and (self.low is None or number >= self.low)
                 and (self.above is None or number > self.above)
@@ -46,22 +46,22 @@ class Option:
                 and (self.below is None or number < self.below))
 
 
-def option(default: Any, doc: str, *, unit: Optional[str] = None,
-           low: Optional[float] = None, high: Optional[float] = None,
-           above: Optional[float] = None, below: Optional[float] = None,
-           choices: Tuple[Union[str, int], ...] = (),
-           null: Optional[str] = None, spread: bool = False) -> Any:
+def option(default: Any, doc: str, *, unit: str | None = None,
+           low: float | None = None, high: float | None = None,
+           above: float | None = None, below: float | None = None,
+           choices: tuple[str | int, ...] = (),
+           null: str | None = None, spread: bool = False) -> Any:
     """Declare one field of a :class:`Section`.
 
     Args:
-        default: value where the key is not given; a mapping or a section class is made anew for each.
-        doc: one sentence: what it is.
+        default: value if the key is not given; a mapping is copied, a section class is called.
+        doc: one clause on its meaning.
         unit: ``'pixels'``, ``'epochs'``, ...
         low, high: inclusive bounds of a number, or of each number of a list.
         above, below: exclusive bounds, likewise.
         choices: the only values it may take.
-        null: what ``null`` means; every optional field says so.
-        spread: a single number stands for all entries of a list of fixed length (``480`` for ``[480, 480]``).
+        null: meaning of ``null``; every optional field has this.
+        spread: a single number sets all entries of a list of fixed length (``480`` for ``[480, 480]``).
     """
     metadata = {"option": Option(doc, unit, low, high, above, below, tuple(choices), null, spread)}
     if isinstance(default, (dict, type)):
@@ -72,7 +72,7 @@ def option(default: Any, doc: str, *, unit: Optional[str] = None,
 
 @dataclass(frozen=True)
 class Section:
-    """Base of every section: checks its own values when it is made, so an invalid one cannot exist."""
+    """Base of every section. It checks its values when it is created, so an invalid section cannot exist."""
 
     def __post_init__(self):
         for key, (hint, opt) in describe_fields(type(self)).items():
@@ -81,27 +81,27 @@ class Section:
             if section_type(hint) is None:
                 object.__setattr__(self, key, convert(value, hint, opt, where))
             elif not isinstance(value, hint if is_dataclass(hint) else get_args(hint)):
-                raise ConfigError(f"{where} takes an object of class {section_type(hint).__name__}",
+                raise ConfigError(f"{where} must be an object of class {section_type(hint).__name__}",
                                   received=_show(value))
 
 
 @lru_cache(maxsize=None)
-def describe_fields(section: type) -> Dict[str, Tuple[Any, Option]]:
-    """The fields of a section class in order: name -> (type annotation, :class:`Option`)."""
+def describe_fields(section: type) -> dict[str, tuple[Any, Option]]:
+    """Return the fields of a section class in order: name -> (type annotation, :class:`Option`)."""
     hints = get_type_hints(section)
     return {f.name: (hints[f.name], f.metadata["option"]) for f in fields(section)}
 
 
-def section_type(hint: Any) -> Optional[type]:
-    """The section class that an annotation means (``Loss`` or ``Optional[Loss]``), or None."""
-    for kind in (hint, *get_args(hint)):
-        if is_dataclass(kind):
-            return kind
+def section_type(hint: Any) -> type | None:
+    """Return the section class of an annotation (``Loss`` or ``Optional[Loss]``), None if it has no such class."""
+    for candidate in (hint, *get_args(hint)):
+        if is_dataclass(candidate):
+            return candidate
     return None
 
 
-def dotted_keys(section: type, prefix: str = "") -> List[str]:
-    """Every key below a section class, dotted, sections before what they contain."""
+def dotted_keys(section: type, prefix: str = "") -> list[str]:
+    """Return every key below a section class, dotted, a section before its own keys."""
     keys = []
     for key, (hint, _) in describe_fields(section).items():
         keys.append(prefix + key)
@@ -111,24 +111,24 @@ def dotted_keys(section: type, prefix: str = "") -> List[str]:
     return keys
 
 
-def check_mapping(section: type, values: Any, where: Optional[object] = None, *,
-                  root: Optional[type] = None, prefix: str = "") -> Dict[str, Any]:
+def check_mapping(section: type, values: Any, where: object | None = None, *,
+                  root: type | None = None, prefix: str = "") -> dict[str, Any]:
     """Check a partial mapping, as read from a file or a command line, against a section class.
 
     Args:
         section: the section class that ``values`` belongs to.
-        values: mapping of keys to raw values; None is an empty one.
+        values: mapping of keys to raw values; None is an empty mapping.
         where: file or option that the values come from, for the message.
-        root: class at the top, whose dotted keys are searched for the nearest name (default ``section``).
+        root: class of the whole configuration, among whose keys the nearest name is searched; default ``section``.
         prefix: dotted name of ``section`` inside ``root``, with its final dot.
 
     Returns:
-        The same keys with values of the declared types; nested sections stay mappings, so that
-        several layers can be merged before anything is built.
+        the same keys with values of the declared types. Nested sections stay mappings, so that several layers can be
+        merged before a section is built.
 
     Raises:
-        UnknownNameError: a key that does not exist, with the nearest ones.
-        ConfigError: a value of the wrong type or outside its range.
+        UnknownNameError: a key does not exist; the message has the nearest ones.
+        ConfigError: a value has the wrong type, or is outside its range.
     """
     root = root or section
     if values is None:
@@ -136,6 +136,7 @@ def check_mapping(section: type, values: Any, where: Optional[object] = None, *,
     if not isinstance(values, Mapping):
         name = f"section '{prefix[:-1]}'" if prefix else "the configuration"
         raise ConfigError(f"{name} must be a mapping of keys to values", where=where, received=_show(values))
+
     known = describe_fields(section)
     checked = {}
     for key, value in values.items():
@@ -153,8 +154,8 @@ def check_mapping(section: type, values: Any, where: Optional[object] = None, *,
     return checked
 
 
-def _unknown_key(dotted: str, known: List[str], where: Optional[object]) -> UnknownNameError:
-    """The error for an unknown key; a misplaced one, ``train.lr``, leads to ``optimizer.lr``."""
+def _unknown_key(dotted: str, known: list[str], where: object | None) -> UnknownNameError:
+    """Return the error for an unknown key; for a misplaced one, ``train.lr``, it suggests ``optimizer.lr``."""
     last = str(dotted).rsplit(".", 1)[-1]
     error = UnknownNameError("configuration key", dotted, known, where=where)
     by_last = [k for k in known if k.rsplit(".", 1)[-1] == last]
@@ -165,7 +166,7 @@ def _unknown_key(dotted: str, known: List[str], where: Optional[object]) -> Unkn
 
 
 def build(section: type, values: Mapping[str, Any]) -> Any:
-    """Make a section object from a mapping that :func:`check_mapping` returned; the rest are defaults."""
+    """Return a section from a mapping that :func:`check_mapping` returned; other keys have their defaults."""
     made = {}
     for key, value in values.items():
         nested = section_type(describe_fields(section)[key][0])
@@ -173,13 +174,16 @@ def build(section: type, values: Mapping[str, Any]) -> Any:
     return section(**made)
 
 
-def convert(value: Any, hint: Any, opt: Option, key: str, where: Optional[object] = None) -> Any:
-    """``value`` as the annotated type ``hint``, or a :class:`ConfigError` naming type, unit and range.
+def convert(value: Any, hint: Any, opt: Option, key: str, where: object | None = None) -> Any:
+    """Return ``value`` as the annotated type ``hint``.
 
-    Only conversions that lose nothing are made: 3 for 3.0, 1e3 for 1000, a list for a tuple.
+    Only lossless conversions are made: 3.0 to 3, 1000 to 1e3, a list to a tuple.
+
+    Raises:
+        ConfigError: the value does not fit; the message names type, unit and range.
     """
     origin, args = get_origin(hint), get_args(hint)
-    if origin is Union:  # only Optional[X] is declared anywhere
+    if origin is Union:  # the schema has no other unions than Optional[X]
         return None if value is None else convert(value, args[0], opt, key, where)
     if origin is tuple:
         return _convert_list(value, args, opt, key, where)
@@ -200,7 +204,7 @@ def convert(value: Any, hint: Any, opt: Option, key: str, where: Optional[object
     elif fits and hint in (int, float):
         fits = opt.contains(value)
     if not fits:
-        raise _wrong(_KIND_NAMES[hint], value, opt, key, where)
+        raise _wrong(_TYPE_NAMES[hint], value, opt, key, where)
     return value
 
 
@@ -213,7 +217,7 @@ def _is_plain(value: Any, levels: int = 40) -> bool:
 
 
 def _convert_list(value, args, opt, key, where):
-    """A list or tuple as Tuple[X, ...] (any length but 0) or Tuple[X, X] (exactly two)."""
+    """Return a list or tuple as Tuple[X, ...] (any length but 0) or Tuple[X, X] (exactly two)."""
     item, length = args[0], None if args[-1] is Ellipsis else len(args)
     if opt.spread and isinstance(value, Real) and not isinstance(value, bool):
         value = [value] * length
@@ -222,14 +226,14 @@ def _convert_list(value, args, opt, key, where):
     return tuple(convert(v, item, opt, f"{key}[{i}]", where) for i, v in enumerate(value))
 
 
-def _type_text(args: Tuple[Any, ...]) -> str:
-    """What a list of these entries is called in a message."""
+def _type_text(args: tuple[Any, ...]) -> str:
+    """Return how a message calls a list of these entries."""
     plural = {int: "whole numbers", float: "numbers", str: "texts"}[args[0]]
     return f"a list of {plural}" if args[-1] is Ellipsis else f"a list of {len(args)} {plural}"
 
 
 def type_text(hint: Any, opt: Option) -> str:
-    """The allowed values of a field in words: ``'a number, >= 0, epochs, or null: no limit'``."""
+    """Return the allowed values of a field in words: ``'a number, >= 0, epochs, or null: no limit'``."""
     optional = get_origin(hint) is Union
     if optional:
         hint = get_args(hint)[0]
@@ -238,24 +242,25 @@ def type_text(hint: Any, opt: Option) -> str:
     elif get_origin(hint) is tuple:
         text = _type_text(get_args(hint)) + (" or one number for all" if opt.spread else "")
     else:
-        text = _KIND_NAMES.get(hint, "a mapping")
+        text = _TYPE_NAMES.get(hint, "a mapping")
+
     parts = [text, opt.range_text(), opt.unit]
     if optional:
         parts.append(f"or null: {opt.null}")
     return ", ".join(p for p in parts if p)
 
 
-def _wrong(expected: str, value: Any, opt: Option, key: str, where: Optional[object]) -> ConfigError:
-    """The one message for a value that does not fit."""
+def _wrong(expected: str, value: Any, opt: Option, key: str, where: object | None) -> ConfigError:
+    """Return the error for a value that does not fit."""
     if opt.choices:
         expected = "one of " + ", ".join(map(str, opt.choices))
     close = nearest(value, opt.choices, n=1) if isinstance(value, str) and opt.choices else []
     details = ", ".join(p for p in (expected, opt.range_text(), opt.unit) if p)
     fix = f"did you mean {close[0]!r}?" if close else f"it means: {opt.doc}"
-    return ConfigError(f"configuration key {key!r} takes {details}",
+    return ConfigError(f"configuration key {key!r} must be {details}",
                        where=where, received=_show(value), fix=fix)
 
 
 def _show(value: Any) -> str:
-    """A value with its type, which the value alone often hides: 0.1 and '0.1'."""
+    """Return a value with its type, which the value alone may not show: 0.1 and '0.1'."""
     return f"{short(value, 200)} ({type(value).__name__})"

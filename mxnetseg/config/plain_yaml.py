@@ -1,10 +1,10 @@
-"""YAML as people write it in configurations; everything else is refused with its line.
+"""YAML in the subset and the sense that configurations need; other YAML is refused with its line.
 
 PyYAML reads YAML 1.1, where ``1e-2`` is text because it has no dot, ``12:30`` is 750, ``2024-01-01`` is a date, and the
 last of two equal keys wins. Here ``1e-2`` is a number, times and dates are text, and equal keys are a mistake.
 
-A file is believed up to fixed bounds: a few lines of aliases can stand for 10^9 values, and some mistakes would cost
-memory or minutes before they are found.
+Files are read up to fixed bounds, because a few lines of aliases can expand to 10^9 values, and some mistakes would
+take much memory or minutes before they are found.
 """
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def parse(text: str, where: object) -> Any:
     """Return YAML text as plain values.
 
     Args:
-        where: the file, or the option that the text comes from, for messages.
+        text: YAML.
+        where: the file or option that the text comes from, for messages.
 
     Raises:
-        ConfigError: the text is not YAML, or goes beyond what a configuration needs; with line and column.
+        ConfigError: the text is not YAML, or exceeds a bound; the message has line and column.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -38,19 +39,19 @@ def parse(text: str, where: object) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark and isinstance(where, Path) else ""
         problem = getattr(error, "problem", None) or str(error)
-        what = "this YAML is not read" if isinstance(error, _Refused) else "this is not valid YAML"
+        what = "this YAML is not supported" if isinstance(error, _Refused) else "this is not valid YAML"
         raise ConfigError(what, where=f"{where}{line}", received=problem[:300],
                           fix=getattr(error, "note", None)) from None
-    except (RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:  # a mistake of PyYAML's own
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError) as error:  # PyYAML does not check
         raise ConfigError("this is not valid YAML", where=where, received=reason(error)) from None
 
 
 class _Refused(yaml.constructor.ConstructorError):
-    """YAML that can be read in two ways, or that no configuration needs."""
+    """YAML that is ambiguous, or that no configuration needs."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader with the differences that the module's docstring names."""
+    """PyYAML's loader, changed as the docstring of this module says."""
 
     def __init__(self, stream):
         super().__init__(stream)
@@ -59,7 +60,7 @@ class _Loader(yaml.SafeLoader):
     # ---- text to nodes: bounds -----------------------------------------------------------------
 
     def get_single_node(self):
-        """The document, without what wandb writes of itself into its exports: that has numbers for keys."""
+        """Return the document without wandb's own section in its exports, in which keys are numbers."""
         node = super().get_single_node()
         if isinstance(node, yaml.MappingNode):
             node.value = [(key, value) for key, value in node.value if key.value != "_wandb"]
@@ -70,8 +71,8 @@ class _Loader(yaml.SafeLoader):
         before = self._nodes, self._characters
         self._levels += 1
         if self._levels > _MOST_LEVELS:
-            _refuse(event, f"more than {_MOST_LEVELS} levels, one inside the other",
-                    "a section of a configuration has three; look for a bracket that is not closed")
+            _refuse(event, f"more than {_MOST_LEVELS} nested levels",
+                    "a configuration has three; look for a bracket that is not closed")
         node = super().compose_node(parent, index)
         self._levels -= 1
 
@@ -108,7 +109,7 @@ class _Loader(yaml.SafeLoader):
         seen = {}
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == _TAG + "merge":
-                _refuse(key_node, "merge keys (<<) are not read", "_base_: FILE takes over the keys of a file")
+                _refuse(key_node, "merge keys (<<) are not supported", "use _base_: FILE to inherit the keys of a file")
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 _refuse(key_node, f"key {short(key)} is not text", "put it in quotes if it is a name")
@@ -121,7 +122,7 @@ class _Loader(yaml.SafeLoader):
         text = self.construct_scalar(node)
         digits = text.replace("_", "").lstrip("+-")
         if len(digits) > _MOST_DIGITS:
-            _refuse(node, f"a whole number of {len(digits):,} digits; {_MOST_DIGITS} are read at most",
+            _refuse(node, f"a whole number of {len(digits):,} digits, more than {_MOST_DIGITS}",
                     "give a smaller number, or put it in quotes if it is text")
         if re.fullmatch("0[0-7]+", digits) and int(digits) != int(digits, 8):
             _refuse(node, f"{text} can be read as {int(digits)}, as {int(digits, 8)} (base 8) or as text",
@@ -132,7 +133,7 @@ class _Loader(yaml.SafeLoader):
         text = self.construct_scalar(node)
         found = re.search("[\0\ud800-\udfff]", text)
         if found:
-            _refuse(node, f"text with the character {ascii(found[0])}, which no file name or name can hold")
+            _refuse(node, f"text with the character {ascii(found[0])}, which no file name or other name can hold")
         return text
 
 

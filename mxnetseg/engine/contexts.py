@@ -1,11 +1,11 @@
-"""Which devices a command runs on: what ``--ctx`` means; and the way there."""
+"""Devices: the contexts that ``--ctx`` names, and the transfer of arrays to them."""
 from __future__ import annotations
 
 import ctypes
 import logging
 import os
 import re
-from typing import List, Optional, Sequence, Union
+from collections.abc import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -17,9 +17,9 @@ from ..errors import DeviceError
 
 log = logging.getLogger(__name__)
 
-# of MXNet's C interface (c_api.h): a function that its engine calls in a context's thread
+# from MXNet's C interface (c_api.h): a function that its engine calls in the thread of a context
 _PushedFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_SET_THREADS: dict = {}  # number of threads -> the function that sets it; kept, because the engine holds it
+_SET_THREADS: dict = {}  # number of threads -> the function that sets it; the engine keeps a pointer to it
 
 
 class _CContext(ctypes.Structure):
@@ -31,21 +31,21 @@ class _CContext(ctypes.Structure):
         super().__init__(context.device_typeid, context.device_id)
 
 
-def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List[mx.Context]:
-    """The contexts that ``--ctx`` asks for.
+def resolve_contexts(wanted: Sequence[str | int] | None = None) -> list[mx.Context]:
+    """Return the contexts that ``--ctx`` names.
 
     =====================  =====================================================================
-    ``0 1 2 3``            GPUs 0 to 3; on a machine without any GPU one CPU context, which takes the
-                           whole batch, after one warning
+    ``0 1 2 3``            GPUs 0 to 3; on a machine without any GPU one CPU context for the whole batch,
+                           after one warning
     ``cpu``                the CPU, one context
-    ``cpu cpu``            two CPU contexts, which share the cores (data parallelism without a GPU, for
-                           tests); the same as ``cpu0 cpu1``
-    None                   GPU 0 if there is one that MXNet can use, else the CPU
+    ``cpu cpu``            two CPU contexts, which share the cores (data parallelism without a GPU, to
+                           test it); the same as ``cpu0 cpu1``
+    None                   GPU 0 if MXNet can use it, else the CPU
     =====================  =====================================================================
 
     Raises:
-        DeviceError: a GPU that is not among those present or that MXNet has no code for, a context named twice, or
-            no such thing.
+        DeviceError: a GPU that is not present or that MXNet has no code for, a context named twice, or a text that
+            names no device.
     """
     present = mx.context.num_gpus()
     if not wanted:
@@ -53,6 +53,7 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
         if problem:
             log.warning("%s: working on the CPU", problem)
         return [mx.gpu(0) if present and not problem else mx.cpu()]
+
     wanted = _numbered([str(text) for text in wanted])
     contexts = [_parse(text, present) for text in wanted]
     if len({(c.device_type, c.device_id) for c in contexts}) < len(contexts):
@@ -61,12 +62,14 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
     if len({c.device_type for c in contexts}) > 1:
         raise DeviceError("GPUs and the CPU cannot share one run", where="--ctx",
                           received=" ".join(wanted), fix="name GPUs only, or cpu")
+
     if contexts[0].device_type == "gpu" and not present:
         log.warning("no GPU here (MXNet %s): --ctx %s runs on the CPU%s. "
-                    "For GPUs: pip install 'mxnetseg[cu112]'; `mxnetseg doctor` tells what is missing",
+                    "For GPUs: pip install 'mxnetseg[cu112]'; `mxnetseg doctor` reports what is missing",
                     mx.__version__, " ".join(wanted),
                     ", as one device with the whole batch" if len(contexts) > 1 else "")
         contexts = [mx.cpu()]
+
     for context in contexts:
         problem = _no_code_for(context.device_id) if context.device_type == "gpu" else None
         if problem:
@@ -77,20 +80,20 @@ def resolve_contexts(wanted: Optional[Sequence[Union[str, int]]] = None) -> List
     return contexts
 
 
-def _numbered(wanted: List[str]) -> List[str]:
-    """``cpu cpu`` as ``cpu0 cpu1``: only where all are plain, so that ``cpu cpu1`` stays what it says."""
+def _numbered(wanted: list[str]) -> list[str]:
+    """Return ``cpu0 cpu1`` for ``cpu cpu``, if no CPU has a number: in ``cpu cpu1`` the first one is ``cpu0``."""
     if len(wanted) > 1 and all(text.strip().lower() == "cpu" for text in wanted):
         return [f"cpu{i}" for i in range(len(wanted))]
     return wanted
 
 
 def _share_cores(contexts: Sequence[mx.Context]) -> None:
-    """Split the cores evenly across CPU contexts; one context has them all.
+    """Split the cores evenly across CPU contexts.
 
-    MXNet runs each context in a thread of its own, and each of these starts as many OpenMP threads as
-    ``OMP_NUM_THREADS`` says. More threads than cores spin against each other: four contexts on two cores took minutes
-    for a step that takes seconds. OpenMP's number belongs to the thread that sets it, so each context's own
-    thread has to do it. Its later operators follow in order.
+    MXNet runs each context in its own thread, and each of these starts ``OMP_NUM_THREADS`` OpenMP threads. More threads
+    than cores spin against each other: four contexts on two cores took minutes for a step that takes seconds. OpenMP's
+    number belongs to the thread that sets it, so the thread of each context has to set it. The later operators of the
+    context run after that.
     """
     threads = max(_threads() // len(contexts), 1)
     for context in contexts:
@@ -101,17 +104,17 @@ def _share_cores(contexts: Sequence[mx.Context]) -> None:
 
 
 def _threads() -> int:
-    """OpenMP threads of this process: the user's choice, or a thread a core."""
+    """Return the number of OpenMP threads of this process: the user's choice, or one thread per core."""
     text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(text) if text.isdigit() and int(text) else count_cores()
 
 
-def _no_code_for(index: int) -> Optional[str]:
-    """Why MXNet cannot use a GPU, if it cannot."""
+def _no_code_for(index: int) -> str | None:
+    """Return the reason why MXNet cannot use a GPU, None if it can."""
     capability = compute_capability(index)
     if computes_on(capability):
         return None
-    return "GPU {} is of compute capability {}.{}, for which MXNet 1.9.1 holds no code".format(index, *capability)
+    return "GPU {} is of compute capability {}.{}, which MXNet 1.9.1 has no code for".format(index, *capability)
 
 
 def _parse(text: str, present: int) -> mx.Context:
@@ -129,9 +132,9 @@ def _parse(text: str, present: int) -> mx.Context:
 
 
 def to_device(array: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
-    """``array`` on a device, in its own type.
+    """Return ``array`` on a device, without a change of its type.
 
-    On the first CPU context it is the same memory, not a copy: nobody may write to ``array`` afterwards.
+    On the first CPU context the result shares the memory of ``array``, which must not be written to afterwards.
     """
     if context == mx.cpu(0):
         return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)

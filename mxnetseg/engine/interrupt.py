@@ -1,4 +1,4 @@
-"""Stopping a run from outside without losing what it has learnt."""
+"""Stopping a run by a signal, without losing what it has learned."""
 from __future__ import annotations
 
 import signal
@@ -6,24 +6,24 @@ import threading
 
 
 class Interrupt:
-    """While the ``with`` block runs, SIGINT and SIGTERM only raise a flag; a second one stops at once.
+    """Context in which SIGINT and SIGTERM only set a flag; a second signal raises KeyboardInterrupt.
 
     Attributes:
-        received: the signal's number, None while there was none.
+        received: number of the signal, None as long as none has arrived.
     """
 
     def __init__(self):
-        self.received = None
-        self._before = {}
+        self.received: int | None = None
+        self._previous = {}
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other thread
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_):
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _note(self, number, frame):

@@ -1,4 +1,4 @@
-"""One process trains a run: an advisory lock, which the kernel frees when the process ends, however it ends."""
+"""Advisory lock that lets one process train a run; the kernel frees it however the process ends."""
 from __future__ import annotations
 
 import json
@@ -23,11 +23,11 @@ except ImportError:  # Windows
 log = logging.getLogger(__name__)
 
 SUFFIX = ".lock"
-_ATTEMPTS, _PAUSE = 5, 0.05  # holder() locks for a moment, too; seconds
+_ATTEMPTS, _PAUSE = 5, 0.05  # because holder() locks for a moment, too; seconds
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock, as it has described itself."""
+    """Process that holds a lock, as it describes itself in the lock file."""
 
     pid: object
     host: object
@@ -41,17 +41,17 @@ _UNKNOWN = Holder("(unknown)", "an unknown host", "an unknown time")
 
 
 class RunLock:
-    """The right to write a run, held from construction to :meth:`release`.
+    """Lock on the files of a run, held from construction to :meth:`release`.
 
     The lock is ``flock`` on ``<stem>.lock`` beside the checkpoint. The file describes the holder and is deleted on
-    release; a killed process leaves the file, but not the lock. Child processes do not inherit the lock. Where the
-    system (Windows) or the file system offers no locks, a warning says so and the run goes on without.
+    release; a killed process leaves the file, but not the lock. Child processes do not inherit the lock. If
+    the system (Windows) or the file system offers no locks, a warning says so, and the run continues without.
 
     Args:
         checkpoint: the run's ``.params`` file, existing or to be written.
 
     Raises:
-        UsageError: another process holds it, or no file can be made there.
+        UsageError: another process holds it, or no file can be created there.
         EnvironmentProblem: the disk is full.
     """
 
@@ -69,11 +69,12 @@ class RunLock:
         raise active_error(checkpoint, holder(self.path) or _UNKNOWN)
 
     def _try(self) -> bool:
-        """Lock the file. False if another process holds it, or has just deleted it."""
+        """Lock the file; return False if another process holds it, or has just deleted it."""
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise explained(error, self.path) from error
+
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
@@ -87,18 +88,19 @@ class RunLock:
             log.warning("the file system offers no locks (%s): make sure that no other process trains %s",
                         error.strerror, self.path.with_suffix(""))
             return True
+
         self._descriptor = descriptor
         now = datetime.now().astimezone().isoformat(" ", timespec="seconds")
-        with suppress(OSError):  # the description may find no room; the lock holds all the same
+        with suppress(OSError):  # the disk may be full; the lock holds without a description
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(Holder(os.getpid(), platform.node(), now)._asdict()).encode())
         return True
 
     def release(self) -> None:
-        """Give the lock back. Does nothing the second time."""
+        """Release the lock. A second call does nothing."""
         if self._descriptor is not None:
             with suppress(OSError):
-                os.unlink(self.path)  # while it is locked: otherwise it might be the next holder's
+                os.unlink(self.path)  # before the lock is released: afterwards it may be the file of the next holder
             self._forget()
 
     def _forget(self) -> None:
@@ -131,14 +133,14 @@ def active_error(checkpoint: Path, by: Holder) -> UsageError:
     return UsageError(
         "this run is being trained by another process", where=checkpoint, received=by,
         fix=f"wait until it ends, or stop it so that it saves (kill {by.pid} on {by.host}), then repeat the command; "
-            "to start another run beside it, leave --resume out")
+            "to start another run beside it, leave out --resume")
 
 
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    """A forked child shares the open file, and with it the lock, until it closes its copy."""
+    """Close a forked child's copies of the lock files, which would keep the locks."""
     for lock in list(_held):
         if lock._descriptor is not None:
             lock._forget()

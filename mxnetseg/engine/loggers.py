@@ -1,6 +1,6 @@
-"""Where the numbers of a run go: always a local JSON-lines file and a picture, wandb when asked for.
+"""Logs of a run: always a local JSON-lines file and a plot of its curves, and wandb on request.
 
-None of them is worth an epoch: what cannot be written while a run trains is said once, and so is when it works again.
+No failure of a log stops a training: it is reported once, and so is its end.
 """
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import errno
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
 from ..errors import UsageError
 from ..files import atomic_write, sweep
@@ -19,44 +20,50 @@ log = logging.getLogger(__name__)
 
 
 class RunLog:
-    """``<stem>.jsonl``, one row a line: ``{"kind": "step" | "epoch", "step": n, ...}``; ``<stem>_curves.png``.
+    """Log of a run in ``<stem>.jsonl``, one row per line, and its curves in ``<stem>_curves.png``.
 
-    A resumed run goes on in the same file; rows from beyond the point of resumption, written before the
-    crash, are dropped, and so is a line that the crash cut short. Rows that find no room on the disk are kept in
-    memory and written with a later one.
+    A row is ``{"kind": "step" | "epoch", "step": n, ...}``. A resumed run appends to the file; rows after the point of
+    resumption, which were written before a crash, are dropped, and so is a line that the crash cut short. Rows that
+    cannot be written because the disk is full are kept in memory and written with a later one.
 
     Args:
-        stem: path without ending.
-        resume_step: keep rows up to this step; None starts afresh.
+        stem: path without its ending.
+        resume_step: keep the rows up to this step; None starts an empty log.
+
+    Attributes:
+        path: the log.
+        curves_path: the plot.
     """
 
-    def __init__(self, stem: Path, *, resume_step: Optional[int] = None):
+    def __init__(self, stem: Path, *, resume_step: int | None = None):
         self.path = stem.with_name(stem.name + ".jsonl")
-        self.picture = stem.with_name(stem.name + "_curves.png")
+        self.curves_path = stem.with_name(stem.name + "_curves.png")
+
         kept = [] if resume_step is None else [r for r in read_log(self.path) if r["step"] <= resume_step]
         self._epochs = [r for r in kept if r["kind"] == "epoch"]
-        for path in (self.path, self.picture):
+        for path in (self.path, self.curves_path):
             sweep(path)
         with atomic_write(self.path, "w") as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
-        self._file = open(self.path, "ab", buffering=0)  # a row is in the file at once: for `tail -f`
+
+        self._file = open(self.path, "ab", buffering=0)  # `tail -f` shows a row at once
         self._unwritten = b""
-        self._log_health, self._curves_health = _Health("the log", self.path), _Health("the curves", self.picture)
+        self._log_health, self._curves_health = _Health("the log", self.path), _Health("the curves", self.curves_path)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Append the numbers of a step."""
         self._append({"kind": "step", **row})
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Append the numbers of an epoch; see :meth:`draw`."""
+        """Append the numbers of an epoch; :meth:`draw` plots them."""
         row = {"kind": "epoch", **row}
         self._epochs.append(row)
         self._append(row)
 
     def draw(self) -> None:
-        """Draw the curves anew."""
+        """Plot the curves again."""
         try:
-            curves(self._epochs, self.picture)
+            curves(self._epochs, self.curves_path)
         except Exception as error:  # matplotlib raises many kinds
             self._curves_health.failed(error)
         else:
@@ -72,17 +79,18 @@ class RunLog:
             self._log_health.works()
 
     def _write(self) -> None:
-        """Append all rows that are due, or none of them."""
+        """Append all pending rows, or none of them."""
         end = os.fstat(self._file.fileno()).st_size
         try:
             if self._file.write(self._unwritten) != len(self._unwritten):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
-            self._file.truncate(end)  # half a row would spoil the next one
+            self._file.truncate(end)  # remove half a row, which would damage the next one
             raise
         self._unwritten = b""
 
     def close(self) -> None:
+        """Write the pending rows, and close the file."""
         if self._unwritten and not self._file.closed:
             try:
                 self._write()
@@ -93,25 +101,25 @@ class RunLog:
 
 
 class _Health:
-    """Says once that a file cannot be written, and once that it can be again."""
+    """Reporter that warns once when a file cannot be written, and once when it can be written again."""
 
     def __init__(self, name: str, path: Path):
-        self._name, self._path, self._ill = name, path, False
+        self._name, self._path, self._is_failing = name, path, False
 
     def failed(self, error: Exception) -> None:
-        if not self._ill:
+        if not self._is_failing:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("%s cannot be written (%s); training goes on: %s", self._name, reason, self._path)
-        self._ill = True
+            log.warning("%s cannot be written (%s); training continues: %s", self._name, reason, self._path)
+        self._is_failing = True
 
     def works(self) -> None:
-        if self._ill:
+        if self._is_failing:
             log.warning("%s can be written again: %s", self._name, self._path)
-        self._ill = False
+        self._is_failing = False
 
 
-def read_log(path: Path) -> List[Dict[str, Any]]:
-    """Return the rows of a run's log, none if there is no such file; warn of broken ones, and leave them out.
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's log, without broken ones, of which it warns; no rows if there is no file.
 
     Raises:
         UsageError: the file cannot be read.
@@ -123,6 +131,7 @@ def read_log(path: Path) -> List[Dict[str, Any]]:
     except OSError as error:
         raise UsageError("the run's log cannot be read", where=path, received=error.strerror,
                          fix="check its permissions, or move it away to start a new log") from None
+
     rows, broken = [], []
     last = lines.pop()  # empty, or cut short by a crash
     for number, line in enumerate([*lines, last] if last else lines, 1):
@@ -134,6 +143,7 @@ def read_log(path: Path) -> List[Dict[str, Any]]:
         except (ValueError, RecursionError):
             if line is not last:
                 broken.append(number)
+
     if broken:
         shown = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
         log.warning("%d broken rows of the log are left out (line %s): %s", len(broken), shown, path)
@@ -146,35 +156,36 @@ def _is_row(row: Any) -> bool:
 
 
 class Wandb:
-    """Weights & Biases, never an obstacle: whatever fails there is said once and then left alone.
+    """Log on Weights & Biases. Its first error is reported, and then wandb is not used any more.
 
-    Offline when there is no login; ``wandb sync FOLDER`` uploads such a run later.
+    It is offline if there is no login; ``wandb sync FOLDER`` uploads such a run later.
 
     Args:
-        name: the run's name on wandb.
+        name: name of the run on wandb.
         config: the resolved configuration.
-        folder: where wandb may write its own folder.
+        folder: folder in which wandb creates its own.
         run_id: wandb's id of the run to continue; None starts a new one there.
 
     Attributes:
         run_id: wandb's id of this run, None if there is none.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path, *, run_id: Optional[str] = None):
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path, *, run_id: str | None = None):
         self._run, self.run_id = None, run_id
         try:
             import wandb
         except ImportError:
-            log.warning("wandb is not installed; training goes on without it. To have it: pip install wandb")
+            log.warning("wandb is not installed; training continues without it. To install it: pip install wandb")
             return
-        except Exception as error:  # so does a broken installation, with anything
+        except Exception as error:  # a broken installation raises many kinds
             return self._give_up(error)
         try:
             wanted = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
-        except Exception as error:  # wandb raises many kinds; none of them may stop a training run
+        except Exception as error:  # wandb raises many kinds; none of them may stop a training
             return self._give_up(error)
+
         known = {} if run_id is None else {"id": run_id, "resume": "allow"}
-        for mode in dict.fromkeys((wanted, "offline")):  # a login that does not work is as good as none
+        for mode in dict.fromkeys((wanted, "offline")):  # offline if the login does not work
             try:
                 self._run = wandb.init(project="mxnetseg", name=name, config=dict(config), dir=str(folder), mode=mode,
                                        **known)
@@ -183,7 +194,8 @@ class Wandb:
                 self._give_up(error)
                 continue
             if mode == "offline":
-                log.info("wandb runs offline, for lack of a login or a network; `wandb sync` uploads the run later")
+                log.info("wandb runs offline, because there is no login or no network; `wandb sync` uploads the "
+                         "run later")
             return
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -195,6 +207,7 @@ class Wandb:
                 self._give_up(error)
 
     def close(self) -> None:
+        """Finish the run on wandb."""
         if self._run is not None:
             try:
                 self._run.finish()
@@ -202,5 +215,5 @@ class Wandb:
                 self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("wandb failed (%s: %s); training goes on", type(error).__name__, error)
+        log.warning("wandb failed (%s: %s); training continues", type(error).__name__, error)
         self._run = None

@@ -1,7 +1,7 @@
-"""Optimisers: which parameter learns how fast, and their state as named tensors."""
+"""Optimisers: their settings for each parameter, and their state as named tensors."""
 from __future__ import annotations
 
-from typing import Dict, List, Sequence
+from collections.abc import Mapping, Sequence
 
 import mxnet as mx
 from mxnet import gluon
@@ -22,7 +22,7 @@ class DecoupledAdam(mx.optimizer.Adam):
     def update(self, index, weight, grad, state):
         decay = self._get_wd(index)
         if decay:
-            # the rate of this step before Adam counts it: both read it from the same place
+            # before Adam counts this step, so that both read the same rate
             weight *= 1 - self._get_lr(index) * decay
         kept, self.wd = self.wd, 0.0
         try:
@@ -39,14 +39,14 @@ def _settings(config: Optimizer) -> tuple:
 
 
 def make_trainer(net, config: Optimizer, *, accumulate: bool = False) -> gluon.Trainer:
-    """A Gluon trainer over all parameters of ``net``; its gradients are already means.
+    """Return a Gluon trainer over all parameters of ``net``, whose gradients are already means: call ``step(1)``.
 
-    Parameters outside ``net.backbone`` learn ``head_lr_mult`` times as fast; norm parameters and biases
-    are not decayed if ``decay_norm_and_bias`` is off. Call ``trainer.step(1)``.
+    The learning rate outside ``net.backbone`` is multiplied by ``head_lr_mult``. Norm parameters and biases are not
+    decayed if ``decay_norm_and_bias`` is off.
 
     Args:
-        net: initialised.
-        config: the configuration's section.
+        net: the network, initialised.
+        config: the section of the configuration.
         accumulate: gradients add up until ``zero_grad()``.
     """
     for name, parameter in net.named_parameters().items():
@@ -54,28 +54,29 @@ def make_trainer(net, config: Optimizer, *, accumulate: bool = False) -> gluon.T
             continue
         parameter.grad_req = "add" if accumulate else "write"
         parameter.lr_mult = 1.0 if name.startswith("backbone.") else config.head_lr_mult
-        plain = config.decay_norm_and_bias or name.rsplit(".", 1)[-1] not in _NORM_OR_BIAS
-        parameter.wd_mult = 1.0 if plain else 0.0
+        is_decayed = config.decay_norm_and_bias or name.rsplit(".", 1)[-1] not in _NORM_OR_BIAS
+        parameter.wd_mult = 1.0 if is_decayed else 0.0
+
     name, settings = _settings(config)
-    # every context updates its own copy from the summed gradient, so all states can be read and set here
+    # every context updates its copy from the summed gradient, so all optimiser states can be read and set here
     return gluon.Trainer(net.collect_params(), name, update_on_kvstore=False,
                          optimizer_params={"learning_rate": config.lr, "wd": config.weight_decay, **settings})
 
 
-def _names(trainer: gluon.Trainer, net) -> List[str]:
-    """Structural name of each of the trainer's parameters, in its order."""
+def _names(trainer: gluon.Trainer, net) -> list[str]:
+    """Return the structural name of each of the trainer's parameters, in its order."""
     by_identity = {id(p): name for name, p in net.named_parameters().items()}
     return [by_identity.get(id(p), p.name) for p in trainer._params]
 
 
-_UPDATES = "#updates"  # no parameter is called so
+_UPDATES = "#updates"  # no parameter has such a name
 
 
-def get_states(trainer: gluon.Trainer, net) -> Dict[str, mx.nd.NDArray]:
-    """The optimiser's tensors, ``'<parameter>:<k>'``, and how many updates it has made (Adam's t).
+def get_states(trainer: gluon.Trainer, net) -> dict[str, mx.nd.NDArray]:
+    """Return the optimiser's tensors, ``'<parameter>:<k>'``, and the number of its updates (Adam's t).
 
-    All contexts hold the same, so the first one's are taken. MXNet's own ``save_states`` is a pickle
-    that refers to parameters by number; this survives both a reordering and a suspicious reader.
+    All contexts hold the same tensors, so those of the first one are returned. MXNet's own ``save_states`` is a pickle,
+    unsafe to read, that refers to parameters by number; names survive a change of their order.
     """
     names = _names(trainer, net)
     tensors = {f"{names[index]}:{k}": tensor for index, state in trainer._updaters[0].states.items()
@@ -84,17 +85,18 @@ def get_states(trainer: gluon.Trainer, net) -> Dict[str, mx.nd.NDArray]:
     return tensors
 
 
-def set_states(trainer: gluon.Trainer, net, tensors: Dict[str, mx.nd.NDArray],
+def set_states(trainer: gluon.Trainer, net, tensors: Mapping[str, mx.nd.NDArray],
                contexts: Sequence[mx.Context], *, where: object) -> None:
-    """Put back what :func:`get_states` returned, on every context.
+    """Restore the tensors that :func:`get_states` returned, on every context.
 
     Raises:
-        CheckpointError: the tensors are not those of this network and optimiser.
+        CheckpointError: the tensors belong to another network or optimiser.
     """
     tensors = dict(tensors)
     updates = int(tensors.pop(_UPDATES).asnumpy()[0])
-    if not updates:  # there is no state before the first one
+    if not updates:  # before the first update there is no state
         return
+
     optimizer = trainer._optimizer
     by_name = {name: [] for name in _names(trainer, net)}
     for key in sorted(tensors, key=lambda k: (k.rpartition(":")[0], int(k.rpartition(":")[2]))):
@@ -102,8 +104,9 @@ def set_states(trainer: gluon.Trainer, net, tensors: Dict[str, mx.nd.NDArray],
         if name not in by_name:
             raise CheckpointError("the training state does not fit this network and optimiser", where=where,
                                   received=f"{name} in the file, no such parameter here",
-                                  fix="resume with the network the run was started with")
+                                  fix="resume with the network that the run was started with")
         by_name[name].append(tensors[key])
+
     for device, context in enumerate(contexts):
         updater = trainer._updaters[device]
         for index, (name, parameter) in enumerate(zip(_names(trainer, net), trainer._params)):
@@ -115,11 +118,12 @@ def set_states(trainer: gluon.Trainer, net, tensors: Dict[str, mx.nd.NDArray],
                 raise CheckpointError("the training state does not fit this network and optimiser", where=where,
                                       received=f"{name}: {[s.shape for s in saved]} in the file, "
                                                f"{[s.shape for s in slots]} here",
-                                      fix="resume with the optimiser the run was started with")
+                                      fix="resume with the optimiser that the run was started with")
             for slot, tensor in zip(slots, saved):
                 slot[:] = tensor.as_in_context(context)
             updater.states[index] = fresh
             updater.states_synced[index] = True
+
         optimizer._set_current_context(context.device_id)
         for index in range(len(trainer._params)):
             optimizer._index_update_count[index] = updates

@@ -1,4 +1,4 @@
-"""How long a run still takes."""
+"""Remaining time of a run."""
 from __future__ import annotations
 
 import time
@@ -8,7 +8,7 @@ _ENOUGH = 5  # steps to measure before an estimate is shown
 
 
 class Pace:
-    """Measures a run's steps, its validation and saving included.
+    """Measure the steps of a run, its validation and saving included.
 
     Args:
         total: steps of the whole run.
@@ -22,15 +22,15 @@ class Pace:
         """Note the end of a step.
 
         Args:
-            done: steps of the run that are done.
+            done: completed steps of the run.
         """
         self._seen += 1
         self._now = time.monotonic(), done
         if self._seen <= _WARM_UP:
             self._start = self._now
 
-    def seconds_left(self) -> float | None:
-        """Time to the end of the run, None as long as it is not known."""
+    def seconds_remaining(self) -> float | None:
+        """Return the estimated time to the end of the run, None as long as too few steps were measured."""
         if self._seen < _WARM_UP + _ENOUGH:
             return None
         (began, first), (now, done) = self._start, self._now

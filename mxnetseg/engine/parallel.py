@@ -1,35 +1,61 @@
-"""One network on several contexts: the forward of a data-parallel step."""
+"""Data parallelism: a batch split across devices, and the forward of one network on all of them."""
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+import mxnet as mx
+import numpy as np
 from mxnet import autograd
 
 from ..nn.lockstep import lockstep
 from ..nn.norm import CrossContextBatchNorm
+from .contexts import to_device
+
+# one (images, labels) per device: uint8 (N, H, W, 3) and uint8 (N, H, W)
+DeviceBatches = list[tuple[mx.nd.NDArray, mx.nd.NDArray]]
+
+
+def split_batch(images: np.ndarray, labels: np.ndarray, contexts: Sequence[mx.Context],
+                micro_batches: int = 1) -> list[DeviceBatches]:
+    """Split a global batch evenly across devices and micro-batches, and send it there.
+
+    Args:
+        images: uint8 (N, H, W, 3); N is a multiple of ``len(contexts) * micro_batches``.
+        labels: uint8 (N, H, W).
+        contexts: the devices.
+        micro_batches: parts of the batch that are computed one after the other.
+
+    Returns:
+        the micro-batches, each a list of (images, labels), one per device.
+    """
+    size = len(images) // (micro_batches * len(contexts))
+    starts = iter(range(0, len(images), size))
+    return [[(to_device(images[start:start + size], context), to_device(labels[start:start + size], context))
+             for context, start in zip(contexts, starts)] for _ in range(micro_batches)]
 
 
 def needs_lockstep(net) -> bool:
-    """Whether ``net`` holds a layer whose contexts must meet while they run (un-hybridised)."""
+    """Return whether ``net`` holds a layer whose contexts must meet while they run (un-hybridised)."""
     found = []
     net.apply(lambda block: found.append(block) if isinstance(block, CrossContextBatchNorm) else None)
     return bool(found)
 
 
-def forward(net, inputs: Sequence[Any], *, in_step: bool) -> List[Any]:
-    """``[net(x) for x in inputs]``, one input a context, keeping the caller's autograd mode.
+def forward(net, inputs: Sequence[Any], *, in_step: bool) -> list[Any]:
+    """Return ``[net(x) for x in inputs]``, one input per context, in the caller's autograd mode.
 
     Args:
         net: the network, initialised on every input's context.
-        inputs: one batch a context.
-        in_step: run the contexts in lockstep: :func:`needs_lockstep`, asked once by the caller.
+        inputs: one batch per context.
+        in_step: run the contexts in lockstep; the result of :func:`needs_lockstep`, which the caller keeps.
     """
     if not in_step:
         return [net(x) for x in inputs]
     recording, training = autograd.is_recording(), autograd.is_training()
 
     def run(x):
-        with autograd._RecordingStateScope(recording, training):  # record() or pause(), as outside
+        with autograd._RecordingStateScope(recording, training):  # the caller's record() or pause()
             return net(x)
 
     return lockstep([lambda x=x: run(x) for x in inputs])

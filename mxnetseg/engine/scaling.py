@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 @dataclass
 class LossScale:
-    """The factor on the loss that keeps small gradients above what float16 rounds to 0.
+    """Factor on the loss that keeps small gradients above the values that float16 rounds to 0.
 
-    It is halved when a gradient is no longer finite, and that step's update is left out; it is doubled after
-    ``patience`` steps without such a one. All values are powers of two, so that scaling rounds nothing.
+    It is halved when a gradient is no longer finite, and the update of that step is left out; it is doubled after
+    ``patience`` steps with finite gradients. All values are powers of two, so that scaling rounds nothing.
+
+    It is the section ``loss_scale`` of a sidecar, so the names of its attributes are part of the file format.
 
     Attributes:
         value: the factor.
@@ -23,7 +25,11 @@ class LossScale:
     lowest = 2.0 ** -10
 
     def follow(self, finite: bool) -> None:
-        """Take note of a step: whether all its gradients were finite."""
+        """Adapt the scale to one step.
+
+        Args:
+            finite: all gradients of the step were finite.
+        """
         self.good_steps += 1
         if not finite:
             self.value, self.good_steps = self.value / 2, 0
@@ -32,5 +38,5 @@ class LossScale:
 
     @property
     def lost(self) -> bool:
-        """Whether it is so small that the gradients themselves must be infinite."""
+        """True if the scale is so small that the unscaled gradients must be infinite."""
         return self.value < self.lowest

@@ -1,14 +1,15 @@
-"""Structure of a checkpoint's sidecar, checked once, when it is read.
+"""Structure of a checkpoint's sidecar, which is checked once, when it is read.
 
-A sidecar may have been edited by hand. Each element that this library uses is checked here, so that a mistake is
-reported with its place (``data.palette[3][1]``) and not by an accident far away. Elements that are not known are kept.
+A sidecar may have been edited by hand. Every element that this library uses is checked here, so that a mistake is
+reported with its place (``data.palette[3][1]``), and does not fail later in other code. Unknown elements are kept.
 """
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Callable, Mapping, NoReturn
+from typing import Any, NoReturn
 
 from ..config import Config
 from ..errors import CheckpointError, MXNetSegError, short
@@ -16,39 +17,40 @@ from ..errors import CheckpointError, MXNetSegError, short
 FORMAT = 1
 PARAMS, STATE = ".params", ".state"
 
-_MOST_BYTES = 16 << 20  # of the file; some 20 KiB are usual
-_MOST_LEVELS = 40  # lists and objects, one inside the other
-_MOST_CLASSES = 255  # of uint8 masks; 255 is the ignored label
-_MOST_NUMBER = 1 << 15  # of the whole numbers among a network's arguments: channels, sizes, numbers of blocks
+_MOST_BYTES = 16 << 20  # of the file, which usually has some 20 KiB
+_MOST_LEVELS = 40  # nested lists and objects
+_MOST_CLASSES = 255  # of uint8 masks, in which 255 is the ignored label
+_MOST_NUMBER = 1 << 15  # among a network's arguments: channels, sizes, numbers of blocks
 _LONGEST_NAME = 1000  # characters
 
-# Arguments of get_model() that read files, download, or are given by whoever restores the network.
+# Arguments of get_model() that read files, download, or are given by the code that restores the network.
 _NEVER_RECORDED = ("pretrained", "pretrained_base", "pretrained_path", "root", "ctx", "norm", "norm_layer",
                    "norm_kwargs")
 
 
 class _Violation(Exception):
-    """An element that is not what it must be: ``_Violation(path, requirement, value)``."""
+    """Element that violates a requirement: ``_Violation(path, requirement, value)``."""
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """Return the content of a sidecar, which has only finite numbers and text that can be printed.
+    """Return the content of a sidecar, which holds only finite numbers and text that can be printed.
 
     Raises:
-        ValueError: the file is no such JSON.
-        OSError: it cannot be read.
+        ValueError: the file does not hold such JSON.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError(f"more than {_MOST_BYTES:,} bytes")
+
     try:
         content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number,
                              parse_int=_whole)
     except RecursionError:
-        raise ValueError(f"more than {_MOST_LEVELS} levels, one inside the other") from None
+        raise ValueError(f"more than {_MOST_LEVELS} nested levels") from None
     if not isinstance(content, dict):
-        raise ValueError(f"an object is expected: {short(content)}")
+        raise ValueError(f"expected an object: {short(content)}")
     _check_values(content)
     return content
 
@@ -57,7 +59,7 @@ def check(sidecar: Mapping[str, Any], where: Path) -> None:
     """Check every section of a sidecar.
 
     Args:
-        sidecar: as :func:`parse` returns it.
+        sidecar: the result of :func:`parse`.
         where: the file, for messages.
 
     Raises:
@@ -67,6 +69,7 @@ def check(sidecar: Mapping[str, Any], where: Path) -> None:
     if _is_whole(version) and version > FORMAT:
         raise CheckpointError("the checkpoint was written by a newer mxnetseg", where=where,
                               received=f"format {version}", fix="update mxnetseg")
+
     try:
         _check_sections(sidecar)
         Config.from_dict(sidecar["config"])
@@ -109,7 +112,7 @@ def _check_sections(sidecar: Mapping[str, Any]) -> None:
         _section(sidecar, "metrics")
     if sidecar.get("wandb") is not None:
         _text(sidecar, "wandb")
-    if sidecar.get("contents") is not None:  # older checkpoints do not record which images they were trained on
+    if sidecar.get("contents") is not None:  # older checkpoints do not record their images
         for part, content in _section(sidecar, "contents").items():
             if content is not None:
                 _content(content, f"contents.{short(part)[1:-1]}")
@@ -120,7 +123,7 @@ def _check_sections(sidecar: Mapping[str, Any]) -> None:
 
 
 def _data(data: Mapping[str, Any]) -> int:
-    """Check the section on the classes; return their number."""
+    """Check the section on the classes; return the number of classes."""
     _text(data, "name", "data")
     classes = _list(data, "classes", "data")
     if not 1 <= len(classes) <= _MOST_CLASSES:
@@ -130,7 +133,7 @@ def _data(data: Mapping[str, Any]) -> int:
         if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME:
             raise _Violation(f"data.classes[{i}]", "the name of a class", short(name))
         if first.setdefault(name, i) != i:
-            raise _Violation(f"data.classes[{i}]", f"another name than data.classes[{first[name]}]", short(name))
+            raise _Violation(f"data.classes[{i}]", f"a name other than data.classes[{first[name]}]", short(name))
 
     for i in range(len(_list(data, "palette", "data", len(classes)))):
         for j, value in enumerate(_list(data["palette"], i, "data.palette", 3)):
@@ -143,13 +146,13 @@ def _data(data: Mapping[str, Any]) -> int:
 
 
 def _model(model: Mapping[str, Any], classes: int) -> None:
-    """Check the network's name and arguments; its own class checks what they mean."""
+    """Check the network's name and the types of its arguments; their values are checked by the network's class."""
     _text(model, "name", "model")
     _whole_number(model, "nclass", classes, classes, "model", "the number of data.classes")
     for key, value in model.items():
         if key in _NEVER_RECORDED:
-            raise _Violation(f"model.{key}", "an argument that describes the network; this one is never taken from a "
-                             "checkpoint", short(value))
+            raise _Violation(f"model.{key}", "an argument that describes the network; a checkpoint never sets this "
+                             "one", short(value))
         _argument(value, f"model.{key}")
 
 
@@ -168,7 +171,7 @@ def _argument(value: Any, place: str, levels: int = 3) -> None:
 
 
 def _content(content: Any, place: str) -> None:
-    """Check the record of a split's images, by which an evaluation notices other images."""
+    """Check the record of a split's images, which an evaluation compares with the images it finds."""
     _require(isinstance(content, dict), place, "an object or null", content)
     for key in ("split", "names"):
         _text(content, key, place)
@@ -176,7 +179,7 @@ def _content(content: Any, place: str) -> None:
 
 
 def _position(sidecar: Mapping[str, Any]) -> None:
-    """Check what a resumed run starts from."""
+    """Check the position that a run resumes from."""
     progress = _section(sidecar, "progress")
     steps = _whole_number(sidecar, "steps_per_epoch", 1, 1 << 40)
     _whole_number(progress, "epoch", 0, 1 << 31, "progress")
@@ -247,33 +250,34 @@ def _is_number(value: Any) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
-        if key in content:  # JSON takes the last one without a word
+        if key in content:  # JSON silently takes the last one
             raise ValueError(f"{short(key)} is given twice in one object")
         content[key] = value
     return content
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > 20:  # Python takes long for very many digits
+    if len(digits) > 20:  # Python is slow at converting very many digits
         raise ValueError(f"a number of {len(digits):,} digits")
     return int(digits)
 
 
 def _check_values(value: Any, place: str = "", levels: int = _MOST_LEVELS) -> None:
-    """Refuse infinite numbers (``1e999``), half characters, and endless nesting."""
+    """Refuse infinite numbers (``1e999``), lone surrogates, and deep nesting."""
     if levels == 0:
-        raise ValueError(f"more than {_MOST_LEVELS} levels, one inside the other")
+        raise ValueError(f"more than {_MOST_LEVELS} nested levels")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{place[1:]}: a number beyond float64")
+        raise ValueError(f"{place[1:]}: a number beyond the range of float64")
+
     if isinstance(value, str):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            raise ValueError(f"{place[1:]}: half a character (a lone surrogate)") from None
+            raise ValueError(f"{place[1:]}: a lone surrogate, which is half a character") from None
     elif isinstance(value, list):
         for i, item in enumerate(value):
             _check_values(item, f"{place}[{i}]", levels - 1)

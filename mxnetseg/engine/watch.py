@@ -1,8 +1,8 @@
-"""Signs that a network learns less than its classes: they are warned of, since the run goes on without an error."""
+"""Warnings of a network that does not learn all its classes, which raises no error."""
 from __future__ import annotations
 
 import logging
-from typing import Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,15 +11,15 @@ from ..metrics import Scores
 
 log = logging.getLogger(__name__)
 
-_NEARLY_ALL, _CLEARLY_LESS = 0.99, 0.95  # shares of the pixels predicted as one class, and labelled as it
+_NEARLY_ALL, _CLEARLY_LESS = 0.99, 0.95  # fractions of the pixels: predicted as one class, labelled as it
 
 
 class LabelWatch:
-    """Which classes had a labelled pixel in the first epoch that was seen in full; the others are warned of, once.
+    """Warning of classes without a labelled pixel in the first epoch that is seen in full; it is given once.
 
     Args:
         classes: names, in the order of the ids.
-        batches: of an epoch.
+        batches: number of batches of an epoch.
     """
 
     def __init__(self, classes: Sequence[str], batches: int):
@@ -27,13 +27,13 @@ class LabelWatch:
         self._pixels, self._noted, self._is_done = np.zeros(256), 0, False
 
     def note(self, masks: np.ndarray) -> None:
-        """Count a batch: uint8 (N, H, W) train ids. It costs a thousandth of a training step on a CPU."""
+        """Count the pixels of a batch: uint8 (N, H, W) train ids. On a CPU it takes a thousandth of a training step."""
         if not self._is_done:
             self._pixels += cv2.calcHist([masks.reshape(len(masks), -1)], [0], None, [256], [0, 256])[:, 0]
             self._noted += 1
 
     def end_epoch(self) -> None:
-        """Warn of the classes without a labelled pixel, if this is the first epoch that was seen in full."""
+        """Warn of the classes without a labelled pixel, at the end of the first epoch that was seen in full."""
         if not self._is_done and self._noted == self._batches:
             self._is_done = True
             missing = [name for name, pixels in zip(self._classes, self._pixels) if not pixels]
@@ -51,7 +51,7 @@ def warn_of_one_class(scores: Scores) -> None:
     k = int(scores.predicted.argmax())
     predicted, labelled = scores.predicted[k] / scores.pixels, scores.labelled[k] / scores.pixels
     if predicted > _NEARLY_ALL and labelled < _CLEARLY_LESS:
-        log.warning("%.1f %% of the pixels are predicted as %r, which %.1f %% are: the network has learnt little else. "
-                    "Train longer (--epochs), try another learning rate (--lr), or weigh rare classes "
+        log.warning("%.1f %% of the pixels are predicted as %r, which %.1f %% are: the network has learned little "
+                    "else. Train longer (--epochs), try another learning rate (--lr), or weight rare classes "
                     "(loss.class_weights; `mxnetseg check-data` computes some)", 100 * predicted, scores.classes[k],
                     100 * labelled)

@@ -132,7 +132,7 @@ def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[st
     Raises:
         CheckpointError: no such checkpoint, or none at all.
     """
-    from ..engine.checkpoint import find_checkpoint, newest
+    from ..engine.runs import find_checkpoint, newest
     from ..errors import CheckpointError
     from ..models import MODELS
 

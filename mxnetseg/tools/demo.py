@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
     print("3. pictures", flush=True)
     for what, path in _draw(args.out, dataset, segmenter, matrix).items():
         print(f"  {what:<22} {path}")
-    print(f"  {'training curves':<22} {trainer.run_log.picture}")
+    print(f"  {'training curves':<22} {trainer.run_log.curves_path}")
     print(f"done in {(time.time() - began) / 60:.1f} minutes; "
           f"now try: mxnetseg predict PICTURE_OR_FOLDER")
     return 0

@@ -79,9 +79,9 @@ def run(args: Namespace) -> int:
         print(result.scores.table())
     print(f"last checkpoint  {result.last.path}")
     if result.best is not None:
-        p = result.progress
+        p = result.run_state
         print(f"best checkpoint  {result.best.path}  (mIoU {100 * p.best:.2f} %, epoch {p.best_epoch})")
-    print(f"curves           {trainer.run_log.picture}")
+    print(f"curves           {trainer.run_log.curves_path}")
     return 0
 
 

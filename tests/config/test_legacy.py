@@ -1,4 +1,4 @@
-"""MXNetSeg's flat configuration and wandb's exports: what they mean today, and what is refused."""
+"""MXNetSeg's flat configuration and wandb's exports: their translation, and invalid files."""
 import json
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ from mxnetseg.data import DATASETS
 from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.tools.main import main
 
-# a run of MXNetSeg's, in its own keys
+# a run of MXNetSeg, with its keys
 FLAT = {
     "model_name": "fcn", "backbone": "resnet18", "dilate": True, "aux": False, "aux_weight": 0.5, "norm": "sbn",
     "backbone_init": {"manner": "cls", "backbone_ckpt": None, "prior_classes": None}, "resume": None,
@@ -37,8 +37,8 @@ def save(path, content):
 
 
 def export(flat):
-    own = {"desc": None, "value": {"cli_version": "0.10", "t": {1: [1, 2], 2: [3]}}}
-    return {"wandb_version": 1, "_wandb": own, **{k: {"desc": None, "value": v} for k, v in flat.items()}}
+    wandb = {"desc": None, "value": {"cli_version": "0.10", "t": {1: [1, 2], 2: [3]}}}
+    return {"wandb_version": 1, "_wandb": wandb, **{k: {"desc": None, "value": v} for k, v in flat.items()}}
 
 
 def test_the_published_run_is_the_file_of_its_name(tmp_path):
@@ -62,12 +62,12 @@ def test_every_published_run_is_the_file_of_its_name(tmp_path, name):
     assert dataset.published_count(shipped.data.train_split) in (flat["num_train"], None)
 
 
-def test_wandb_exports_of_our_own_runs_load(tmp_path):
+def test_wandb_exports_of_mxnetseg_runs_load(tmp_path):
     config = Config().replace({"train.epochs": 3, "loss.ohem.thresh": 0.6})
     assert load_config(save(tmp_path / "config.yaml", export(config.to_dict()))) == config
 
 
-def test_what_was_translated_is_logged_and_the_file_may_be_a_base(tmp_path, caplog):
+def test_the_translation_is_logged_and_the_file_may_be_a_base(tmp_path, caplog):
     save(tmp_path / "old.yml", FLAT)
     (tmp_path / "new.yaml").write_text("_base_: old.yml\ntrain: {epochs: 3}\n")
     with caplog.at_level(logging.INFO):
@@ -78,11 +78,11 @@ def test_what_was_translated_is_logged_and_the_file_may_be_a_base(tmp_path, capl
 
 @given(lr=st.floats(1e-6, 1), wd=st.floats(1e-8, 1e-2), devices=st.integers(1, 16), batch=st.integers(1, 64))
 def test_one_step_of_sgd_is_the_same(lr, wd, devices, batch):
-    """Their update from f times the gradient is our update from the gradient."""
-    ours = imported(lr=lr, wd=wd, bs_train=batch, ctx=[f"gpu({i})" for i in range(devices)]).optimizer
+    """Compare MXNetSeg's update, from f times the gradient, with the update from the gradient."""
+    optimizer = imported(lr=lr, wd=wd, bs_train=batch, ctx=[f"gpu({i})" for i in range(devices)]).optimizer
     weight, gradient, f = 0.7, -0.3, devices / batch
     theirs = weight - lr * (f * gradient + wd * weight)
-    assert weight - ours.lr * (gradient + ours.weight_decay * weight) == pytest.approx(theirs, rel=1e-9)
+    assert weight - optimizer.lr * (gradient + optimizer.weight_decay * weight) == pytest.approx(theirs, rel=1e-9)
 
 
 def test_adam_keeps_its_rate():
@@ -119,22 +119,22 @@ def test_each_key(changes, key, value):
 @pytest.mark.parametrize("changes, words", [
     ({"model_nam": "x"}, "did you mean 'model_name'"),
     ({"poly": {"powr": 1}}, "did you mean 'poly.power'"),
-    ({"poly": 0.9}, "holds a mapping"),
+    ({"poly": 0.9}, "must be a mapping"),
     ({"norm": "LN"}, "one of SyncBN, BN, GN"),
     ({"ctx": "all"}, "list of devices"),
-    ({"lr": "fast"}, "takes a number"),
-    ({"bs_train": 0}, "takes a number"),
+    ({"lr": "fast"}, "must be a number"),
+    ({"bs_train": 0}, "must be a number"),
     ({"epochs": 0}, "'train.epochs'"),
     ({"backbone_init": {"manner": "seg"}}, "train.init_from"),
 ])
-def test_what_has_no_meaning_is_refused(tmp_path, changes, words):
+def test_values_without_a_counterpart_are_refused(tmp_path, changes, words):
     path = save(tmp_path / "config.yml", {**FLAT, **changes})
     with pytest.raises((ConfigError, UnknownNameError)) as caught:
         load_config(path)
     assert words in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_without_devices_the_assumption_is_said():
+def test_without_devices_a_note_names_the_assumption():
     assert any("1 is assumed" in note for note in from_mxnetseg({k: v for k, v in FLAT.items() if k != "ctx"})[1])
 
 

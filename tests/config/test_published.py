@@ -1,4 +1,4 @@
-"""The configurations in configs/: each resolves and builds its network, which has as many parameters as published."""
+"""Configurations in configs/: each is valid, and its network has as many parameters as published."""
 import re
 import shlex
 
@@ -13,8 +13,8 @@ from mxnetseg.models._cost import measure
 from mxnetseg.tools import train
 from mxnetseg.tools.main import Parser
 
-# name -> classes, published millions of parameters with running statistics and without auxiliary heads (None: the
-# table has no such column), the network, its backbone
+# name -> classes, published millions of parameters with running statistics and without auxiliary heads (None if the
+# table has no such column), network, backbone
 MXNETSEG = {
     "silver-brook-24": (19, 13.2, "bisenet", "resnet18"),
     "effortless-dust-25": (19, 13.2, "bisenet", "resnet18"),
@@ -35,7 +35,7 @@ MXNETSEG = {
     "grateful-vortex-8": (40, None, "pspnet", "resnet101"),
     "comfy-dew-31": (40, None, "deeplabv3plus", "resnet101"),
 }
-# name -> classes, published millions as PyTorch counts, without running statistics; the originals' exact number
+# name -> classes, published millions as PyTorch counts, without running statistics, exact number of the original
 PYTORCH = {
     "flattenet-ppm-pascalcontext": (59, "49.7", 49_694_775),
     "flattenet-attention-pascalcontext": (59, "48.4", 48_387_127),
@@ -47,11 +47,11 @@ PYTORCH = {
     "sfnet-resnet50-cityscapes": (19, "31.33", 31_325_139),
     "sfnet-resnet101-cityscapes": (19, "50.32", 50_317_267),
     "acfnet-ecaresnet101-cityscapes": (19, None, 108_992_348),
-    "hrnet-w48-cityscapes": (19, None, 65_859_379),  # published as 65.8, cut off rather than rounded
+    "hrnet-w48-cityscapes": (19, None, 65_859_379),  # published as 65.8, which is truncated
     "ovenet-w48-cityscapes": (19, None, 98_795_926),
     "ovenet-w48-acdc": (19, None, 98_795_926),
 }
-# rows without a published count, and what a row's network was first trained on
+# rows without a published count, and the first stages of other rows -> classes
 OTHERS = {"acfnet-resnet101-cityscapes": 19, "acfnet-ecaresnet101-cityscapes": 19,
           "flattenet-ppm-vocaug": 21, "flattenet-attention-vocaug": 21,
           "flattenet-attention-coco": 21}
@@ -92,10 +92,10 @@ def test_every_configuration_is_a_row_or_the_default_of_a_network():
 
 
 @pytest.mark.parametrize("name", [*MXNETSEG, *PYTORCH, *OTHERS])
-def test_every_row_says_what_its_learning_rate_means(name):
+def test_every_row_explains_its_learning_rate(name):
     text = (configs_dir() / f"{name}.yaml").read_text(encoding="utf-8").replace("\n# ", " ")
-    assert re.search(r"lr and wd|lr \S+ acted as|The rate is", text), "say how lr and wd were translated"
-    assert re.search(r"not reproduced|no figure was published|The stage before", text), "say whose figure it is"
+    assert re.search(r"lr and wd|lr \S+ acted as|The rate is", text), "explain how lr and wd were translated"
+    assert re.search(r"not reproduced|no figure was published|stage of training", text), "name the source of the figure"
 
 
 def test_the_page_of_configurations_names_every_row():
@@ -105,7 +105,7 @@ def test_the_page_of_configurations_names_every_row():
     assert set(rows) == {*MXNETSEG, *PYTORCH, *OTHERS} - stages and all(name in page for name in stages)
 
 
-def test_the_sweep_calls_the_program_with_options_it_has():
+def test_the_sweep_uses_existing_options():
     sweep = yaml.safe_load((configs_dir() / "sweep.yml").read_text(encoding="utf-8"))
     drawn = [f"--{key}={value['min']}" for key, value in sweep["parameters"].items()]
     words = [word for part in sweep["command"][3:] for word in (drawn if part == "${args}" else shlex.split(part))]
@@ -115,5 +115,5 @@ def test_the_sweep_calls_the_program_with_options_it_has():
     config, _ = train._configuration(parser.parse_args(words))
     low = sweep["parameters"]
     assert (config.optimizer.lr, config.optimizer.weight_decay) == (low["lr"]["min"], low["wd"]["min"])
-    assert sweep["metric"] == {"name": "val_miou", "goal": "maximize"}  # as the trainer's rows call it
+    assert sweep["metric"] == {"name": "val_miou", "goal": "maximize"}  # its name in the trainer's rows
     assert (configs_dir().parent / sweep["program"]).is_file()

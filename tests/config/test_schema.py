@@ -1,4 +1,4 @@
-"""The schema: values that cannot be wrong, a description that reads back, changes that make copies."""
+"""Schema: checked values, a description that reads back, and changes that make copies."""
 import copy
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from mxnetseg.errors import ConfigError, UnknownNameError
 
 
 def leaf_options(section=Config):
-    """(annotation, option) of every key that is no section."""
+    """Yield (annotation, option) of every key that is not a section."""
     for hint, opt in describe_fields(section).values():
         nested = section_type(hint)
         if nested is None:
@@ -104,7 +104,7 @@ def test_numbers_of_numpy_become_plain_ones():
     ("train", 3, "must be a mapping"),
     ("train", None, None),
 ])
-def test_wrong_value_is_refused_with_what_would_be_right(key, value, words):
+def test_a_wrong_value_is_refused_with_the_allowed_ones(key, value, words):
     if words is None:  # an empty section in a file is no mistake
         assert Config().replace({key: value}) == Config()
         return
@@ -114,7 +114,7 @@ def test_wrong_value_is_refused_with_what_would_be_right(key, value, words):
     assert words in message and key in message and "my.yaml" in message and caught.value.exit_code == 2
 
 
-def test_misspelt_choice_is_recognised():
+def test_a_misspelt_choice_is_recognised():
     with pytest.raises(ConfigError, match="did you mean 'poly'"):
         Config().replace({"schedule.name": "polly"})
 
@@ -127,7 +127,7 @@ def test_misspelt_choice_is_recognised():
     ("loss.ohem.treshold", "loss.ohem.thresh"),
     ("optimiser.weight_decay", "optimizer"),
 ])
-def test_unknown_key_leads_to_the_nearest(key, meant):
+def test_an_unknown_key_is_answered_with_the_nearest(key, meant):
     with pytest.raises(UnknownNameError) as caught:
         Config().replace({key: 1}, where="my.yaml")
     assert repr(meant) in caught.value.fix and caught.value.where == "my.yaml"
@@ -155,7 +155,7 @@ def test_contradictions_are_refused(changes, words):
 def test_sections_check_themselves_when_made_in_python():
     with pytest.raises(ConfigError, match="Loss.aux_weight"):
         Loss(aux_weight=-1)
-    with pytest.raises(ConfigError, match="Config.eval takes an object of class Eval"):
+    with pytest.raises(ConfigError, match="Config.eval must be an object of class Eval"):
         Config(eval={"mode": "slide"})
     assert Loss(ohem=Ohem()).ohem.min_kept > 0
     assert Eval(crop_size=64).crop_size == (64, 64)
@@ -169,11 +169,11 @@ def test_dump_writes_a_file_that_reads_back(tmp_path):
 
 
 mappings = st.dictionaries(st.sampled_from("abc"), st.recursive(
-    st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=9))
+    st.integers(), lambda values: st.dictionaries(st.sampled_from("abc"), values, max_size=3), max_leaves=9))
 
 
 @given(mappings, mappings)
-def test_merging_keeps_all_of_the_upper_layer_and_the_rest_of_the_lower(below, above):
+def test_merging_keeps_the_upper_layer_and_the_rest_of_the_lower(below, above):
     before = copy.deepcopy((below, above))
     merged = merge(below, above)
     assert (below, above) == before
@@ -191,7 +191,7 @@ def test_merging_keeps_all_of_the_upper_layer_and_the_rest_of_the_lower(below, a
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
     st.lists(st.floats(0.1, 9), max_size=3)), max_size=4))
 def test_any_value_is_kept_or_refused(changes):
-    """No value ends in another exception, and what is kept survives a file."""
+    """Values raise no other exception, and a value that is kept survives a file."""
     try:
         config = Config().replace(changes)
     except (ConfigError, UnknownNameError):

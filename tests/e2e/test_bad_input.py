@@ -237,7 +237,7 @@ class TestResuming:
     def test_auto_without_anything_to_resume_starts_afresh(self, command, options, data, tmp_path):
         result = command("train", *options, "--data", data, "--epochs", "1", "--no-val", "--resume", "auto",
                          "--weights", tmp_path / "w")
-        assert result.code == 0 and "nothing to resume" in result.err and "starting afresh" in result.err
+        assert result.code == 0 and "no run to resume" in result.err and "starting a new one" in result.err
 
 
 class TestPictures:

@@ -1,4 +1,4 @@
-"""A network of two layers and pictures of 32 x 24, so that whole training runs take a second."""
+"""Network of two layers and images of 32 x 24, with which a whole training run takes a second."""
 import json
 import signal
 import sys
@@ -23,7 +23,7 @@ COLORS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)], np.uint8)
 
 
 class Toy(SegModel):
-    """One strided convolution, dropout, a 1x1 convolution; with ``aux`` a second one. ``backbone`` is only a name."""
+    """Strided convolution, dropout, and a 1x1 convolution; a second one with ``aux``. ``backbone`` is only a name."""
 
     def __init__(self, *, nclass, backbone="resnet18", aux=False, norm_layer=nn.BatchNorm, norm_kwargs=None):
         stages = nn.HybridSequential()
@@ -45,7 +45,7 @@ class Toy(SegModel):
 
 @pytest.fixture(scope="module", autouse=True)
 def toy():
-    """The network ``toy``, in the registry while a module's tests run; and curves that are not drawn."""
+    """Register the network ``toy`` while the tests of a module run, and draw no curves."""
     module = types.ModuleType("mxnetseg_toy_network")
     module.Toy = Toy
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +57,7 @@ def toy():
 
 
 def paint(root, *, train=6, val=3, test=0, classes=("red", "green", "blue"), size=(24, 32), seed=0, void=True):
-    """Folder data whose classes can be told by their colour; each picture a grid of 8 x 8 fields."""
+    """Write folder data whose classes differ by their colour; each image is a grid of 8 x 8 fields."""
     rng = np.random.default_rng(seed)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -84,30 +84,36 @@ def painting():
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """Folder data of three classes: 6 pictures to train on, 3 to validate on. Do not write to it."""
-    return paint(tmp_path_factory.mktemp("pictures") / "fields")
+def images_folder(tmp_path_factory):
+    """Folder data of three classes: 6 images to train on, 3 to validate on. Do not write to it."""
+    return paint(tmp_path_factory.mktemp("data") / "fields")
 
 
 @pytest.fixture(scope="session")
-def configure(pictures):
-    """``configure({'train.epochs': 2}, data=folder)``: a configuration of the toy with what is said."""
+def pictures(images_folder):
+    """Return ``images_folder`` under its former name."""
+    return images_folder
+
+
+@pytest.fixture(scope="session")
+def configure(images_folder):
+    """Function that returns a configuration of the toy: ``configure({'train.epochs': 2}, data=folder)``."""
     def make(changes=(), *, data=None):
         return Config().replace({
-            "model.name": "toy", "data.name": f"folder:{data or pictures}", "data.base_size": 32,
+            "model.name": "toy", "data.name": f"folder:{data or images_folder}", "data.base_size": 32,
             "data.crop_size": [16, 16], "data.scale": [0.75, 1.25], "data.workers": 1, "train.batch_size": 2,
             "train.epochs": 3, "train.log_every": 1, "optimizer.lr": 0.05}).replace(dict(changes))
     return make
 
 
 def train(config, folder, *, contexts=1, stop_at=None, **options):
-    """Run a trainer; with ``stop_at`` it gets SIGTERM while it works on that step, counted from 1 in this run."""
+    """Run a trainer; with ``stop_at`` it receives SIGTERM during that step, counted from 1 in this run."""
     trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=folder, quiet=True, **options)
     if stop_at is not None:
-        plain, steps = trainer._backward, iter(range(1, 10**6))
+        backward, steps = trainer._backward, iter(range(1, 10**6))
 
-        def step(shares):
-            loss = plain(shares)
+        def step(micro_batches):
+            loss = backward(micro_batches)
             if next(steps) == stop_at:
                 signal.raise_signal(signal.SIGTERM)
             return loss
@@ -121,7 +127,7 @@ def fit():
 
 
 class Written:
-    """All that a run has left on the disk and that must not depend on where it was stopped."""
+    """Content of the files of a run that must not depend on where the run was stopped."""
 
     def __init__(self, result):
         self.params = _arrays(result.last.path)
@@ -144,7 +150,7 @@ def written():
 
 
 def pytest_collection_modifyitems(items):
-    """MXNet warns when a graph leaves parameters out; inference does so on purpose."""
+    """Ignore MXNet's warning of a graph that leaves parameters out; inference does so on purpose."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("ignore:Parameter .* is not used:UserWarning"))

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is what is read, and nothing damaged, foreign or too new is."""
+"""Checkpoints: what is written can be read; damaged, foreign and too new files are refused."""
 import hashlib
 import json
 import os
@@ -13,22 +13,15 @@ import pytest
 
 from mxnetseg.config import Config
 from mxnetseg.data import get_dataset
-from mxnetseg.engine.checkpoint import (
-    Checkpoint,
-    all_finite,
-    find_checkpoint,
-    model_record,
-    new_stem,
-    newest,
-    restore_network,
-)
+from mxnetseg.engine.checkpoint import Checkpoint, all_finite, model_record, restore_network
+from mxnetseg.engine.runs import find_checkpoint, new_stem, newest
 from mxnetseg.errors import CheckpointError, UsageError
 from mxnetseg.models import get_model
 from mxnetseg.models.weights.loading import assign
 
 
 class Bag:
-    """As much of a network as :func:`all_finite` looks at: ``count`` parameters of one number."""
+    """Network as far as :func:`all_finite` needs one: ``count`` parameters of one number."""
 
     def __init__(self, count):
         self.parameters = {}
@@ -43,8 +36,8 @@ class Bag:
 
 @pytest.mark.parametrize("count", [1, 200, 201, 450])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_finite_is_asked_of_every_parameter_however_many(count, value):
-    net = Bag(count)  # a ResNet-50 has more than the 200 that MXNet's operator looks at in one call
+def test_every_parameter_is_checked_for_infinite_numbers(count, value):
+    net = Bag(count)  # a ResNet-50 has more parameters than the 200 that MXNet's operator takes in one call
     assert all_finite(net)
     net.parameters[f"p{count - 1}"].set_data(mx.nd.array([value]))
     assert not all_finite(net)
@@ -57,13 +50,13 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(fit, configure, tmp_path_factory):
-    """A finished run of one epoch. Do not write to it: :func:`copy` does."""
+    """Finished run of one epoch. Do not write to it; use :func:`copy`."""
     return fit(configure({"train.epochs": 1, "model.aux": True}), tmp_path_factory.mktemp("trained"))[1]
 
 
 @pytest.fixture
 def copy(trained, folder):
-    """``copy()``: the run's files in a folder of their own; the last checkpoint there."""
+    """Function that copies the run's files to a new folder and returns the last checkpoint there."""
     def make(to=folder, stem=None):
         to.mkdir(parents=True, exist_ok=True)
         for path in trained.last.path.parent.iterdir():
@@ -85,7 +78,7 @@ def damage(path, how):
 
 
 def edit(checkpoint, change):
-    """Change the sidecar as somebody with an editor would; its checksum goes, or nothing else would be looked at."""
+    """Change the sidecar as a user with an editor would, without its checksum, which would be refused first."""
     sidecar = json.loads(checkpoint.sidecar_path.read_text())
     sidecar.pop("sha256", None)
     change(sidecar)
@@ -93,7 +86,7 @@ def edit(checkpoint, change):
 
 
 class TestRoundTrip:
-    def test_the_network_comes_back(self, trained, copy):
+    def test_the_network_is_restored(self, trained, copy):
         net, sidecar = restore_network(copy(), [mx.cpu(0), mx.cpu(1)])
         wanted = mx.nd.load(str(trained.last.path))
         assert net.model_name == "toy" and sidecar["model"]["nclass"] == 3
@@ -101,15 +94,15 @@ class TestRoundTrip:
             for context in (mx.cpu(0), mx.cpu(1)):
                 np.testing.assert_array_equal(parameter.data(context).asnumpy(), wanted[name].asnumpy(), err_msg=name)
 
-    def test_the_sidecar_says_all_about_it(self, trained, pictures):
+    def test_the_sidecar_describes_the_run(self, trained, images_folder):
         for checkpoint, suffixes in ((trained.last, {".params", ".state"}), (trained.best, {".params"})):
             sidecar = checkpoint.read_sidecar()
             assert sidecar["model"] == {"name": "toy", "nclass": 3, "aux": True}
-            assert sidecar["data"] == get_dataset(str(pictures)).info()
+            assert sidecar["data"] == get_dataset(str(images_folder)).info()
             assert sidecar["normalisation"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
             assert sidecar["protocol"]["splits"] == {"train": "train", "val": "val"}
             assert sidecar["contents"] == {split: {
-                "split": split, "images": count, "names": get_dataset(str(pictures), split=split).names_digest}
+                "split": split, "images": count, "names": get_dataset(str(images_folder), split=split).names_digest}
                 for split, count in (("train", 6), ("val", 3))}
             assert sidecar["metrics"]["miou"] == trained.scores.miou
             assert [c["name"] for c in sidecar["metrics"]["classes"]] == ["red", "green", "blue"]
@@ -120,12 +113,12 @@ class TestRoundTrip:
                 data = checkpoint.path.with_suffix(suffix).read_bytes()
                 assert file == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
-    def test_options_of_the_network_are_recorded_and_what_is_left_open_is_not(self):
+    def test_only_the_given_options_of_the_network_are_recorded(self):
         record = model_record(Config().replace({"model.backbone": "resnet18", "model.output_stride": 16,
                                                 "model.aux": False, "model.options": {"width": 3}}).model, 19)
         assert record == {"name": "fcn", "nclass": 19, "backbone": "resnet18", "output_stride": 16, "width": 3}
 
-    def test_what_cannot_be_json_leaves_the_old_set(self, copy):
+    def test_a_record_that_json_cannot_hold_leaves_the_old_set(self, copy):
         checkpoint = copy()
         net, before = restore_network(checkpoint, [mx.cpu()])
         with pytest.raises(ValueError):
@@ -153,7 +146,7 @@ class TestDamage:
             checkpoint.read_sidecar()
         assert str(checkpoint.sidecar_path) in str(error.value) and error.value.fix
 
-    def test_every_flipped_bit_of_a_sidecar_is_seen_or_changes_nothing(self, copy):
+    def test_a_flipped_bit_of_a_sidecar_is_refused_or_changes_nothing(self, copy):
         checkpoint = copy()
         before, text = checkpoint.read_sidecar(), checkpoint.sidecar_path.read_bytes()
         rng = np.random.default_rng(0)
@@ -176,7 +169,7 @@ class TestDamage:
         lambda s: s["files"][".params"].update(bytes="many"), lambda s: s["files"].update({".params": 3}),
         lambda s: s.update(files=[]), lambda s: s.update(format="one"), lambda s: s.pop("model"),
         lambda s: s.pop("normalisation"), lambda s: s.pop("config"), lambda s: s.pop("data")])
-    def test_a_sidecar_that_lacks_something(self, copy, change):
+    def test_an_incomplete_sidecar_is_refused(self, copy, change):
         checkpoint = copy()
         edit(checkpoint, change)
         with pytest.raises(CheckpointError, match="sidecar is damaged") as error:
@@ -184,28 +177,28 @@ class TestDamage:
         assert str(checkpoint.sidecar_path) in str(error.value)
 
     @pytest.mark.parametrize("text", ["[]", "3", "null", '"format"', "{}", "\ufffd"])
-    def test_a_sidecar_that_is_something_else(self, copy, text):
+    def test_other_json_is_refused(self, copy, text):
         checkpoint = copy()
         checkpoint.sidecar_path.write_text(text, encoding="utf-8")
         with pytest.raises(CheckpointError, match="damaged"):
             checkpoint.read_sidecar()
 
-    def test_without_a_sidecar_nothing_tells_what_it_is(self, copy):
+    def test_parameters_without_a_sidecar_are_refused(self, copy):
         checkpoint = copy()
         checkpoint.sidecar_path.unlink()
         with pytest.raises(CheckpointError, match="has no sidecar") as error:
             checkpoint.read_sidecar()
         assert ".json" in error.value.fix
 
-    def test_a_newer_format_says_so(self, copy):
+    def test_a_newer_format_is_named(self, copy):
         checkpoint = copy()
         edit(checkpoint, lambda s: s.update(format=99))
         with pytest.raises(CheckpointError, match="newer mxnetseg") as error:
             checkpoint.read_sidecar()
         assert "format 99" in str(error.value) and "update" in error.value.fix
 
-    def test_a_foreign_file_in_its_place(self, copy):
-        """The sums are right, but the tensors are another network's."""
+    def test_the_parameters_of_another_network_are_refused(self, copy):
+        """The checksums are right, but the tensors belong to another network."""
         checkpoint = copy()
         mx.nd.save(str(checkpoint.path), {"conv.weight": mx.nd.ones((3,))})
         data = checkpoint.path.read_bytes()
@@ -225,7 +218,7 @@ class TestDamage:
             restore_network(checkpoint, [mx.cpu()])
         assert "(3, 6, 1, 1) in the file, (7, 6, 1, 1) in this network" in str(error.value)
 
-    def test_tensors_of_another_shape_can_be_skipped_and_are_listed(self, copy):
+    def test_tensors_of_another_shape_can_be_skipped(self, copy):
         checkpoint = copy()
         net = get_model("toy", nclass=5)
         skipped = assign(net, checkpoint.read().params, where=checkpoint.path, skip=True)
@@ -248,7 +241,7 @@ class TestFinding:
         assert find_checkpoint(checkpoint.path.name, folder.parent).path == checkpoint.path
         assert find_checkpoint(checkpoint.stem + "_best", folder.parent).path.name == checkpoint.stem + "_best.params"
 
-    def test_a_near_miss_is_answered_with_what_is_there(self, copy, folder):
+    def test_a_misspelt_name_is_answered_with_the_nearest(self, copy, folder):
         copy(stem="toy_resnet18_fields_20260101_120000")
         with pytest.raises(CheckpointError, match="no such checkpoint") as error:
             find_checkpoint("toy_resnet18_field_20260101_120000.params", folder.parent)
@@ -256,12 +249,12 @@ class TestFinding:
         assert "did you mean toy_resnet18_fields_20260101_120000.params" in message and str(folder.parent) in message
 
     @pytest.mark.parametrize("text", ["", ".", "/", "..", "nothing", "no/such/file.params"])
-    def test_nothing_there(self, tmp_path, text):
+    def test_no_checkpoint(self, tmp_path, text):
         with pytest.raises(CheckpointError, match="no such checkpoint") as error:
             find_checkpoint(text, tmp_path)
         assert "train first" in str(error.value)
 
-    def test_a_file_that_is_gone_names_its_neighbours(self, copy):
+    def test_a_missing_file_is_answered_with_its_neighbours(self, copy):
         checkpoint = copy(stem="toy_resnet18_fields_20260101_120000")
         gone = Checkpoint(checkpoint.path.with_name("toy_resnet18_fields_20260101_120001.params"))
         with pytest.raises(CheckpointError, match="not there") as error:
@@ -278,7 +271,7 @@ class TestNewest:
     def test_none(self, tmp_path):
         assert newest(tmp_path) is None and newest(tmp_path / "no folder") is None
 
-    def test_the_best_of_the_run_that_was_written_last(self, copy, folder):
+    def test_the_best_of_the_newest_run(self, copy, folder):
         self.written(copy(stem="b"), 300)
         self.written(Checkpoint(folder / "b_best.params"), 200)
         self.written(copy(folder.parent / "other", stem="a"), 500)
@@ -293,7 +286,7 @@ class TestNewest:
             path.unlink()
         assert newest(folder).path == newest(folder, resumable=True).path == checkpoint.path
 
-    def test_the_best_was_written_before_the_first_last(self, copy, folder):
+    def test_a_run_that_has_only_its_best(self, copy, folder):
         copy(stem="b")
         for path in folder.glob("b.*"):
             path.unlink()
@@ -304,15 +297,15 @@ class TestNewest:
         assert newest(folder, matches=lambda sidecar: sidecar["data"]["name"] == "other") is None
         assert newest(folder, matches=lambda sidecar: sidecar["data"]["name"] == "fields") is not None
 
-    def test_a_damaged_one_is_passed_over_with_a_word(self, copy, folder, caplog):
+    def test_a_damaged_one_is_skipped_with_a_warning(self, copy, folder, caplog):
         old = self.written(copy(stem="a"), 100)
         new = self.written(copy(stem="b"), 200)
         new.sidecar_path.write_text("{")
         assert newest(folder, resumable=True).path == old.path
-        assert "passed over" in caplog.text and str(new.sidecar_path) in caplog.text
+        assert "skipped" in caplog.text and str(new.sidecar_path) in caplog.text
 
-    def test_other_json_files_are_none_of_its_business(self, copy, folder, caplog):
-        """wandb writes its own below the run's folder."""
+    def test_other_json_files_are_ignored(self, copy, folder, caplog):
+        """wandb writes such files below the folder of the run."""
         checkpoint = copy(stem="a")
         other = folder / "wandb" / "run-1" / "files" / "wandb-summary.json"
         other.parent.mkdir(parents=True)
@@ -331,16 +324,16 @@ class TestNames:
             @classmethod
             def now(cls, tz=None):
                 return cls(2026, 1, 1, 12, 59, 59)
-        monkeypatch.setattr("mxnetseg.engine.checkpoint.datetime", Clock)
+        monkeypatch.setattr("mxnetseg.engine.runs.datetime", Clock)
         stems = [new_stem(tmp_path, "fcn", "resnet18", "sample") for _ in range(3)]
         assert stems == ["fcn_resnet18_sample_20260101_" + t for t in ("125959", "130000", "130001")]
 
-    def test_many_at_once(self, tmp_path):
+    def test_many_runs_at_once(self, tmp_path):
         with ThreadPoolExecutor(8) as pool:
             stems = list(pool.map(lambda _: new_stem(tmp_path, "fcn", "resnet18", "sample"), range(24)))
         assert len(set(stems)) == 24
 
-    def test_where_no_folder_can_be(self, tmp_path):
+    def test_a_file_instead_of_the_folder(self, tmp_path):
         (tmp_path / "weights").write_text("a file")
         with pytest.raises(UsageError) as error:
             new_stem(tmp_path / "weights" / "fcn", "fcn", "resnet18", "sample")

@@ -1,4 +1,4 @@
-"""What --ctx means, on machines with and without GPUs."""
+"""Contexts that --ctx names, on machines with and without GPUs."""
 import ctypes
 import logging
 
@@ -14,7 +14,7 @@ from mxnetseg.errors import DeviceError
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """``gpus(2)``: a machine with two GPUs."""
+    """Function that makes a machine with GPUs: ``gpus(2)``."""
     monkeypatch.setattr(contexts, "compute_capability", lambda index: (8, 6))
     return lambda count: monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
 
@@ -40,7 +40,7 @@ def test_without_any_gpu_one_cpu_context_after_one_warning(gpus, wanted, caplog)
 
 @pytest.mark.parametrize("wanted, indices", [(["0"], [0]), (["1", "0"], [1, 0]), (["0", "1", "2", "3"], [0, 1, 2, 3]),
                                              (["gpu(2)"], [2]), (["GPU", "1"], [0, 1])])
-def test_gpus_that_are_there(gpus, wanted, indices, caplog):
+def test_present_gpus(gpus, wanted, indices, caplog):
     gpus(4)
     assert resolve_contexts(wanted) == [mx.gpu(i) for i in indices] and not caplog.records
 
@@ -87,7 +87,7 @@ def test_a_device_named_twice(gpus, count, wanted):
 
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("wanted", [["0", "cpu"], ["cpu0", "gpu1"]])
-def test_gpus_and_the_cpu_do_not_mix(gpus, count, wanted):
+def test_gpus_and_the_cpu_together_are_refused(gpus, count, wanted):
     gpus(count)
     with pytest.raises(DeviceError, match="cannot share"):
         resolve_contexts(wanted)
@@ -95,7 +95,7 @@ def test_gpus_and_the_cpu_do_not_mix(gpus, count, wanted):
 
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("text", ["", " ", "all", "-1", "1.5", "0,1", "cuda:0", "gpu-1", "cpu gpu", "0x1", "tpu"])
-def test_nonsense(gpus, count, text):
+def test_a_text_that_names_no_device(gpus, count, text):
     gpus(count)
     with pytest.raises(DeviceError, match="not a device") as error:
         resolve_contexts(["0", text])
@@ -103,7 +103,7 @@ def test_nonsense(gpus, count, text):
 
 
 @pytest.mark.parametrize("context", [mx.cpu(0), mx.cpu(1)], ids=str)
-def test_an_array_on_its_way_to_a_device(context):
+def test_an_array_is_sent_to_a_device(context):
     array = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)[1:3]
     there = to_device(array, context)
     assert there.context == context and there.dtype == np.uint8
@@ -119,7 +119,7 @@ def test_on_the_first_cpu_context_nothing_is_copied():
 
 
 def threads_of(context):
-    """How many OpenMP threads an operator in a context's thread starts."""
+    """Return the number of OpenMP threads that an operator of a context starts."""
     seen = []
     omp = ctypes.CDLL("libgomp.so.1")
     ask = contexts._PushedFunction(lambda _: seen.append(omp.omp_get_max_threads()))
@@ -140,7 +140,7 @@ def test_cpu_contexts_share_the_cores(gpus, monkeypatch, cores, count, each):
 
 
 @pytest.mark.parametrize("value", ["", "0", "many"])
-def test_without_a_number_of_threads_each_core_has_one(monkeypatch, value):
+def test_by_default_there_is_one_thread_per_core(monkeypatch, value):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert contexts._threads() == count_cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "6,2")

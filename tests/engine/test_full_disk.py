@@ -1,4 +1,4 @@
-"""A disk that fills up at some moment of a training: after room was made, the run resumes bit for bit."""
+"""Full disks: once there is room again, the run resumes bit for bit, whenever the disk was full."""
 import errno
 import os
 import shutil
@@ -9,14 +9,14 @@ import mxnet as mx
 import pytest
 
 from mxnetseg.engine import loggers
-from mxnetseg.engine.checkpoint import newest
+from mxnetseg.engine.runs import newest
 from mxnetseg.errors import MXNetSegError
 
 CHANGES = {"train.epochs": 2, "optimizer.lr": 0.2}
 
 
 class Moments:
-    """Counts what touches the disk, and calls ``then`` before the operation of number ``at``."""
+    """Counter of the operations that touch the disk; it calls ``then`` before the operation of number ``at``."""
 
     def __init__(self, patch, at=None, then=lambda: None):
         self.count, self.at, self.then = 0, at, then
@@ -24,18 +24,18 @@ class Moments:
                              (loggers, "curves")):
             patch.setattr(module, name, self._counted(getattr(module, name)))
 
-    def _counted(self, plain):
+    def _counted(self, original):
         def operation(*arguments):
             self.count += 1
             if self.count == self.at:
                 self.then()
-            return plain(*arguments)
+            return original(*arguments)
         return operation
 
 
 @pytest.fixture(scope="module")
 def whole(fit, written, configure, tmp_path_factory):
-    """What the run leaves on a disk with room, and how many operations it takes."""
+    """Files of the run on a disk with room, and the number of its operations."""
     with pytest.MonkeyPatch.context() as patch:
         moments = Moments(patch)
         _, result = fit(configure(CHANGES), tmp_path_factory.mktemp("whole"))
@@ -43,10 +43,10 @@ def whole(fit, written, configure, tmp_path_factory):
 
 
 def train_and_resume(config, folder, fit, written, at, fill, free):
-    """A run that meets a full disk at operation ``at``, and what it has left in the end.
+    """Run a training that meets a full disk at operation ``at``, and resume it with room.
 
     Returns:
-        what was written, and whether the first run ended with an error.
+        the files of the resumed run, and whether the first run ended with an error.
     """
     failed = False
     with pytest.MonkeyPatch.context() as patch:
@@ -86,7 +86,7 @@ def can_mount(folder):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of a megabyte that is really full when it is full."""
+    """Disk of one megabyte, a real file system."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if shutil.which("mount") is None or not can_mount(str(folder)):
@@ -117,7 +117,7 @@ def test_a_real_disk_that_is_full_at_twenty_moments(whole, fit, written, configu
     check_moments(whole, run, 20)
 
 
-def test_system_calls_that_find_no_room_at_six_moments(whole, fit, written, configure, tmp_path):
+def test_system_calls_that_fail_at_six_moments(whole, fit, written, configure, tmp_path):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -132,10 +132,10 @@ def test_system_calls_that_find_no_room_at_six_moments(whole, fit, written, conf
     check_moments(whole, run, 6)
 
 
-class TestWhatOnlyInforms:
+class TestLogs:
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("no such font")])
-    def test_curves_that_cannot_be_drawn_cost_nothing(self, fit, written, configure, tmp_path, whole, monkeypatch,
-                                                      caplog, error):
+    def test_curves_that_cannot_be_drawn_do_not_stop_the_run(self, fit, written, configure, tmp_path, whole,
+                                                             monkeypatch, caplog, error):
         def curves(rows, path):
             if len(rows) == 1:
                 raise error
@@ -147,14 +147,14 @@ class TestWhatOnlyInforms:
         assert len([t for t in texts if "the curves cannot be written" in t and str(error) in t]) == 1
         assert len([t for t in texts if "the curves can be written again" in t]) == 1
 
-    def test_a_log_that_cannot_be_written_is_said_once_and_complete_in_the_end(self, fit, written, configure, tmp_path,
-                                                                               whole, monkeypatch, caplog):
-        plain, count = loggers.RunLog._write, iter(range(100))
+    def test_a_log_that_cannot_be_written_for_a_while_is_complete_in_the_end(self, fit, written, configure, tmp_path,
+                                                                             whole, monkeypatch, caplog):
+        original, count = loggers.RunLog._write, iter(range(100))
 
         def write(log):
             if 2 <= next(count) < 6:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            plain(log)
+            original(log)
         monkeypatch.setattr(loggers.RunLog, "_write", write)
         _, result = fit(configure(CHANGES), tmp_path)
         assert vars(written(result)) == vars(whole[0])

@@ -1,4 +1,4 @@
-"""Signals: the first asks, the second insists, and afterwards all is as it was."""
+"""Signals: the first sets a flag, the second stops at once, and afterwards the old handlers are back."""
 import signal
 import threading
 
@@ -27,7 +27,7 @@ def test_the_second_stops_at_once(first, second):
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError])
-def test_the_handlers_from_before_are_back(error):
+def test_the_previous_handlers_are_restored(error):
     before = [signal.getsignal(number) for number in SIGNALS]
     try:
         with Interrupt():

@@ -1,4 +1,4 @@
-"""The lock of a run: one holder, named to the others, free when it is gone however it went."""
+"""Lock of a run: one holder, which others see by name; the lock is free when the holder has ended in any way."""
 import errno
 import os
 import platform
@@ -30,7 +30,7 @@ lock.release()
 
 
 class Other:
-    """Another process that holds the lock of a run."""
+    """Process that holds the lock of a run."""
 
     def __init__(self, checkpoint):
         self.process = subprocess.Popen([sys.executable, "-c", HOLDER, str(checkpoint)], text=True, cwd=ROOT,
@@ -50,7 +50,7 @@ class Other:
 
 @pytest.fixture
 def other():
-    """``other(checkpoint)``: another process that holds its lock."""
+    """Function that starts a process which holds the lock of a run: ``other(checkpoint)``."""
     started = []
 
     def start(checkpoint):
@@ -72,7 +72,7 @@ def run(tmp_path):
 
 
 class TestTheLock:
-    def test_names_the_process_the_host_and_the_way_out(self, other, run):
+    def test_the_error_names_the_process_the_host_and_the_fix(self, other, run):
         process = other(run)
         with pytest.raises(UsageError, match="being trained by another process") as error:
             RunLock(run)
@@ -80,7 +80,7 @@ class TestTheLock:
             assert word in str(error.value)
         assert holder(run.with_suffix(".lock")).pid == process.pid
 
-    def test_is_free_after_a_sigkill_although_the_file_stays(self, other, run):
+    def test_it_is_free_after_a_sigkill_although_the_file_stays(self, other, run):
         other(run).kill()
         assert run.with_suffix(".lock").exists() and holder(run.with_suffix(".lock")) is None
         lock = RunLock(run)
@@ -94,21 +94,21 @@ class TestTheLock:
         lock.release()
         assert not list(run.parent.iterdir())
 
-    def test_is_not_taken_on_a_file_that_its_holder_has_just_deleted(self, run, monkeypatch):
-        """Or the next process would lock a new file of that name, and there would be two holders."""
-        plain, calls = module.fcntl.flock, []
+    def test_it_is_not_taken_on_a_file_that_its_holder_has_just_deleted(self, run, monkeypatch):
+        """Otherwise the next process would lock a new file of that name, and there would be two holders."""
+        original, calls = module.fcntl.flock, []
 
         def flock(descriptor, how):
             calls.append(how)
             if len(calls) == 1:
                 run.with_suffix(".lock").unlink()
-            plain(descriptor, how)
+            original(descriptor, how)
         monkeypatch.setattr(module.fcntl, "flock", flock)
         lock = RunLock(run)
         assert len(calls) == 2 and os.path.samestat(os.fstat(lock._descriptor), run.with_suffix(".lock").stat())
         lock.release()
 
-    def test_holds_within_one_process_too(self, run):
+    def test_it_holds_within_one_process_too(self, run):
         lock = RunLock(run)
         with pytest.raises(UsageError, match=str(os.getpid())):
             RunLock(run)
@@ -125,16 +125,16 @@ class TestTheLock:
             process = subprocess.Popen(["sleep", "60"], close_fds=False)
             child = process.pid
         try:
-            if how == "fork":  # it must have run its handlers
+            if how == "fork":  # so that it has run its handlers
                 time.sleep(0.3)
-            os.close(lock._descriptor)  # as if this process had died, without its farewell
+            os.close(lock._descriptor)  # as if this process had been killed
             lock._descriptor = None
             RunLock(run).release()
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 
-    def test_a_file_system_without_locks_is_said_and_no_obstacle(self, run, monkeypatch, caplog):
+    def test_a_file_system_without_locks_causes_a_warning(self, run, monkeypatch, caplog):
         def flock(descriptor, how):
             raise OSError(errno.ENOLCK, "No locks available")
         monkeypatch.setattr(module.fcntl, "flock", flock)
@@ -142,33 +142,33 @@ class TestTheLock:
         assert "No locks available" in caplog.text and "no other process" in caplog.text
         assert not list(run.parent.iterdir())
 
-    def test_so_is_a_system_without_them(self, run, monkeypatch, caplog):
+    def test_a_system_without_locks_causes_a_warning(self, run, monkeypatch, caplog):
         monkeypatch.setattr(module, "fcntl", None)
         RunLock(run).release()
         assert "no file locks" in caplog.text and holder(run.with_suffix(".lock")) is None
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"{", b'{"pid": 1}', b"\xff"])
-    def test_a_holder_that_does_not_say_who_it_is(self, run, content):
+    def test_a_lock_file_without_a_description(self, run, content):
         lock = RunLock(run)
         os.ftruncate(lock._descriptor, 0)
         os.pwrite(lock._descriptor, content, 0)
         assert "unknown" in str(active_error(run, holder(run.with_suffix(".lock"))))
         lock.release()
 
-    def test_a_folder_that_is_not_there(self, tmp_path):
+    def test_a_missing_folder(self, tmp_path):
         with pytest.raises(UsageError, match="no file can be written there"):
             RunLock(tmp_path / "none" / "a.params")
 
 
 class TestTheTrainer:
-    def test_a_run_is_locked_while_it_trains_and_free_afterwards(self, configure, tmp_path):
+    def test_a_run_is_locked_while_it_trains(self, configure, tmp_path):
         trainer = Trainer(configure({"train.epochs": 1}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
         path = trainer.last.path.with_suffix(".lock")
         assert holder(path).pid == os.getpid()
         trainer.fit()
         assert not path.exists()
 
-    def test_an_active_run_is_not_resumed_and_not_touched(self, fit, configure, tmp_path, other):
+    def test_an_active_run_is_not_resumed(self, fit, configure, tmp_path, other):
         _, result = fit(configure({"train.epochs": 1}), tmp_path, validate=False)
         process = other(result.last.path)
         before = {p.name: p.read_bytes() for p in result.last.path.parent.iterdir()}
@@ -178,14 +178,14 @@ class TestTheTrainer:
         process.kill()
         fit(configure(), tmp_path, validate=False, resume=Checkpoint(result.last.path))
 
-    def test_an_error_on_the_way_frees_it(self, fit, configure, tmp_path):
+    def test_an_error_of_the_set_up_frees_the_lock(self, fit, configure, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path, validate=False)
         with pytest.raises(ConfigError) as error:
             fit(configure({"train.batch_size": 3}), tmp_path, resume=Checkpoint(result.last.path))
-        assert error.value.__traceback__ is not None  # which holds the trainer
+        assert error.value.__traceback__ is not None  # it refers to the trainer
         assert not list(tmp_path.glob("**/*.lock"))
 
-    def test_so_does_an_error_of_the_training(self, configure, tmp_path):
+    def test_an_error_of_the_training_frees_the_lock(self, configure, tmp_path):
         trainer = Trainer(configure(), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
         trainer._backward = None
         with pytest.raises(TypeError):

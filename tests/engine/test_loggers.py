@@ -1,4 +1,4 @@
-"""The log of a run: whole rows, each once, whatever happened; and wandb, which never stands in the way."""
+"""Log of a run: whole rows, each once, after any failure; and wandb, whose failures never stop a run."""
 import json
 import logging
 import resource
@@ -18,7 +18,7 @@ def rows(path):
 
 
 def filled(stem, epochs=3):
-    """A log of two steps an epoch."""
+    """Write a log of two steps per epoch."""
     run_log = RunLog(stem)
     for epoch in range(1, epochs + 1):
         for step in (2 * epoch - 1, 2 * epoch):
@@ -29,17 +29,17 @@ def filled(stem, epochs=3):
 
 
 class TestRunLog:
-    def test_rows_come_as_they_were_given_and_the_curves_are_drawn(self, tmp_path, monkeypatch):
+    def test_the_rows_and_the_curves(self, tmp_path, monkeypatch):
         monkeypatch.setattr("mxnetseg.engine.loggers.curves", curves)
         run_log = filled(tmp_path / "run")
         run_log.draw()
-        assert run_log.path == tmp_path / "run.jsonl" and run_log.picture == tmp_path / "run_curves.png"
+        assert run_log.path == tmp_path / "run.jsonl" and run_log.curves_path == tmp_path / "run_curves.png"
         assert [(r["kind"], r["step"]) for r in rows(run_log.path)] == \
             [("step", 1), ("step", 2), ("epoch", 2), ("step", 3), ("step", 4), ("epoch", 4), ("step", 5), ("step", 6),
              ("epoch", 6)]
         assert rows(run_log.path)[0] == {"kind": "step", "step": 1, "epoch": 1, "loss": 1.0, "lr": 0.1}
-        with Image.open(run_log.picture) as picture:
-            assert picture.format == "PNG" and picture.size[0] > 300
+        with Image.open(run_log.curves_path) as image:
+            assert image.format == "PNG" and image.size[0] > 300
 
     def test_a_row_is_in_the_file_at_once(self, tmp_path):
         run_log = RunLog(tmp_path / "run")
@@ -47,13 +47,13 @@ class TestRunLog:
         assert rows(run_log.path) == [{"kind": "step", "step": 1}]
         run_log.close()
 
-    def test_a_new_run_starts_afresh(self, tmp_path):
+    def test_a_new_run_starts_an_empty_log(self, tmp_path):
         filled(tmp_path / "run")
         RunLog(tmp_path / "run").close()
         assert rows(tmp_path / "run.jsonl") == []
 
     @pytest.mark.parametrize("step, kept", [(0, 0), (1, 1), (2, 3), (3, 4), (6, 9), (100, 9)])
-    def test_a_resumed_one_drops_what_lies_beyond(self, tmp_path, step, kept):
+    def test_a_resumed_run_drops_later_rows(self, tmp_path, step, kept):
         before = rows(filled(tmp_path / "run").path)
         run_log = RunLog(tmp_path / "run", resume_step=step)
         run_log.step({"step": step + 1})
@@ -83,7 +83,7 @@ class TestRunLog:
         assert rows(run_log.path) == before + [{"kind": "step", "step": 101}]
 
     @pytest.mark.parametrize("room", [0, 1, 20])
-    def test_a_row_that_finds_no_room_is_written_with_a_later_one(self, tmp_path, room, caplog):
+    def test_a_row_that_a_full_disk_refuses_is_written_with_a_later_one(self, tmp_path, room, caplog):
         """A limit on the size of files cuts a row short, as a full disk does."""
         run_log = filled(tmp_path / "run")
         before = rows(run_log.path)
@@ -102,7 +102,7 @@ class TestRunLog:
         assert [("cannot be" in r.getMessage(), "again" in r.getMessage()) for r in caplog.records] == [
             (True, False), (False, True)]
 
-    def test_rows_that_are_lost_in_the_end_are_counted(self, tmp_path, caplog):
+    def test_lost_rows_are_counted(self, tmp_path, caplog):
         run_log = RunLog(tmp_path / "run")
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
@@ -127,7 +127,7 @@ class TestRunLog:
         assert rows(run_log.path) == before
         assert "1 broken rows of the log are left out (line 2)" in caplog.text
 
-    def test_an_unreadable_log_is_refused_and_not_overwritten(self, tmp_path, monkeypatch):
+    def test_an_unreadable_log_is_not_overwritten(self, tmp_path, monkeypatch):
         run_log = filled(tmp_path / "run")
         before = run_log.path.read_bytes()
 
@@ -139,14 +139,14 @@ class TestRunLog:
                 RunLog(tmp_path / "run", resume_step=100)
         assert run_log.path.read_bytes() == before
 
-    def test_without_a_log_there_is_nothing_to_go_on_from(self, tmp_path):
+    def test_without_a_log_there_are_no_rows(self, tmp_path):
         assert read_log(tmp_path / "none.jsonl") == []
         RunLog(tmp_path / "run", resume_step=7).close()
         assert rows(tmp_path / "run.jsonl") == []
 
 
 class FakeWandb(types.ModuleType):
-    """Notes what it is asked for; the functions named in ``broken`` raise."""
+    """Stand-in for wandb that records its calls; the functions named in ``broken`` raise."""
 
     def __init__(self, *, key="secret", broken=(), online=True):
         super().__init__("wandb")
@@ -168,7 +168,7 @@ class FakeWandb(types.ModuleType):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """``fake(key=None)`` puts a :class:`FakeWandb` in the place of wandb."""
+    """Function that replaces wandb by a :class:`FakeWandb`: ``fake(key=None)``."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
 
     def put(**options):
@@ -186,7 +186,7 @@ def use(tmp_path):
 
 
 class TestWandb:
-    def test_gets_name_configuration_and_rows(self, fake, tmp_path):
+    def test_it_receives_name_configuration_and_rows(self, fake, tmp_path):
         module = fake()
         use(tmp_path)
         (_, init), *rest = module.calls
@@ -201,7 +201,7 @@ class TestWandb:
         assert [value["mode"] for name, value in module.calls if name == "init"] == ["offline"]
         assert "wandb sync" in caplog.text
 
-    def test_the_environment_goes_first(self, fake, tmp_path, monkeypatch):
+    def test_the_environment_has_precedence(self, fake, tmp_path, monkeypatch):
         module = fake()
         monkeypatch.setenv("WANDB_MODE", "disabled")
         use(tmp_path)
@@ -224,14 +224,14 @@ class TestWandb:
         (tmp_path / "wandb.py").write_text("raise TypeError('Descriptors cannot be created directly')")
         monkeypatch.syspath_prepend(str(tmp_path))
         use(tmp_path)
-        assert "Descriptors" in caplog.text and "training goes on" in caplog.text
+        assert "Descriptors" in caplog.text and "training continues" in caplog.text
         sys.modules.pop("wandb", None)
 
     @pytest.mark.parametrize("broken", ["init", "log", "finish"])
-    def test_whatever_fails_there_is_said_and_left_alone(self, fake, tmp_path, caplog, broken):
+    def test_any_failure_is_reported_and_ends_its_use(self, fake, tmp_path, caplog, broken):
         module = fake(broken=[broken])
         use(tmp_path)
-        assert f"{broken} is broken" in caplog.text and "training goes on" in caplog.text
+        assert f"{broken} is broken" in caplog.text and "training continues" in caplog.text
         assert all(r.levelno == logging.WARNING for r in caplog.records if "broken" in r.getMessage())
         names = [name for name, _ in module.calls]
         assert names.count("log") == {"init": 0, "log": 1, "finish": 2}[broken]
@@ -240,13 +240,13 @@ class TestWandb:
         module = fake()
         del module.api
         use(tmp_path)
-        assert "training goes on" in caplog.text and not module.calls
+        assert "training continues" in caplog.text and not module.calls
 
 
 def test_a_run_with_a_broken_wandb_is_trained_to_its_end(fake, fit, configure, tmp_path):
     fake(broken=["log"])
     _, result = fit(configure({"train.epochs": 1}), tmp_path, wandb="demo")
-    assert result.progress.epoch == 1 and result.last.has_sidecar()
+    assert result.run_state.epoch == 1 and result.last.has_sidecar()
 
 
 def test_wandb_gets_the_rows_of_the_local_log(fake, fit, configure, tmp_path):
@@ -261,7 +261,7 @@ class TestAResumedRunOnWandb:
     def inits(self, module):
         return [value for name, value in module.calls if name == "init"]
 
-    def test_is_its_own_run_there(self, fake, fit, configure, tmp_path):
+    def test_it_continues_the_same_run(self, fake, fit, configure, tmp_path):
         module = fake()
         _, first = fit(configure(), tmp_path, wandb="demo", stop_at=2)
         assert first.last.read_sidecar()["wandb"] == "id1" and "id" not in self.inits(module)[0]
@@ -270,21 +270,21 @@ class TestAResumedRunOnWandb:
         fit(configure(), tmp_path, wandb="demo", resume=second.last)
         assert self.inits(module)[2]["id"] == "id1"
 
-    def test_also_after_a_part_without_wandb(self, fake, fit, configure, tmp_path):
+    def test_it_continues_after_a_part_without_wandb(self, fake, fit, configure, tmp_path):
         module = fake()
         _, first = fit(configure(), tmp_path, wandb="demo", stop_at=2)
         _, second = fit(configure(), tmp_path, resume=first.last, stop_at=1)
         fit(configure(), tmp_path, wandb="demo", resume=second.last)
         assert [init.get("id") for init in self.inits(module)] == [None, "id1"]
 
-    def test_without_a_run_there_it_is_a_new_one(self, fake, fit, configure, tmp_path):
+    def test_it_is_new_if_the_run_began_without_wandb(self, fake, fit, configure, tmp_path):
         _, first = fit(configure(), tmp_path, stop_at=2)
         assert first.last.read_sidecar()["wandb"] is None
         module = fake()
         fit(configure(), tmp_path, wandb="demo", resume=first.last, stop_at=1)
         assert "id" not in self.inits(module)[0]
 
-    def test_an_id_is_kept_where_wandb_fails(self, fake, fit, configure, tmp_path):
+    def test_its_id_is_kept_if_wandb_fails(self, fake, fit, configure, tmp_path):
         fake()
         _, first = fit(configure(), tmp_path, wandb="demo", stop_at=2)
         fake(broken=["init"])

@@ -1,4 +1,4 @@
-"""Optimisers: their steps against NumPy, who learns how fast, and their state in and out."""
+"""Optimisers: their steps against NumPy, the settings of each parameter, and saving and restoring their state."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ LR, WD, MOMENTUM, BETA1, BETA2 = 0.1, 0.03, 0.8, 0.85, 0.95
 
 
 class Net(gluon.HybridBlock):
-    """Three parameters of each kind, used as they are: the gradient of the sum below is what a test says."""
+    """Network whose parameters are used directly; the gradient of the sum below is given by the test."""
 
     def __init__(self):
         super().__init__()
@@ -46,11 +46,11 @@ def gradients(step, net, seed=5):
 
 
 def step(trainer, net, grads, n=1):
-    """One step whose gradient over all contexts together is ``grads``."""
+    """Make one step whose gradients, summed over all contexts, are ``grads``."""
     for i, context in enumerate(contexts(n)):
         with autograd.record():
-            share = (i + 1) / (n * (n + 1) / 2)
-            total = nd.add_n(*[(p.data(context) * nd.array(grads[name], ctx=context)).sum() * share
+            fraction = (i + 1) / (n * (n + 1) / 2)
+            total = nd.add_n(*[(p.data(context) * nd.array(grads[name], ctx=context)).sum() * fraction
                                for name, p in net.learned().items()])
         total.backward()
     trainer.step(1)
@@ -66,7 +66,7 @@ def options(name, **more):
 
 
 class Reference:
-    """The optimisers in NumPy, float64, from their papers."""
+    """Optimisers in NumPy, float64, from their papers."""
 
     def __init__(self, name):
         self.name, self.t, self.state = name, 0, {}
@@ -84,7 +84,7 @@ class Reference:
                 w = w + m
             else:
                 w = w + MOMENTUM ** 2 * m - (1 + MOMENTUM) * lr * (g + wd * w)
-                # MXNet's operator works in place: what decay gives to the momentum is of the new weight
+                # MXNet's operator works in place: the decay in the momentum is of the new weight
                 m = MOMENTUM * m - lr * (g + wd * w)
         else:
             if self.name == "adamw":  # Loshchilov & Hutter 2019, algorithm 2 with the schedule in lr
@@ -166,7 +166,7 @@ class TestSteps:
 class TestState:
     @pytest.mark.parametrize("n", [1, 2])
     @pytest.mark.parametrize("name", NAMES)
-    def test_saved_restored_and_gone_on_is_the_same_bit_for_bit(self, name, n, tmp_path):
+    def test_a_restored_state_continues_bit_for_bit(self, name, n, tmp_path):
         net = network(n)
         trainer = make_trainer(net, options(name))
         for k in range(3):
@@ -212,7 +212,7 @@ class TestState:
         assert state["#updates"].asscalar() == 2
 
     @pytest.mark.parametrize("saved, here", [("adam", "sgd"), ("sgd", "adamw")])
-    def test_of_another_optimiser_is_refused(self, saved, here):
+    def test_the_state_of_another_optimiser_is_refused(self, saved, here):
         net = network()
         trainer = make_trainer(net, options(saved))
         step(trainer, net, gradients(0, net))
@@ -220,7 +220,7 @@ class TestState:
             set_states(make_trainer(net, options(here)), net, get_states(trainer, net), contexts(1), where="a.state")
         assert "a.state" in str(error.value) and "backbone.beta: " in str(error.value)
 
-    def test_of_another_network_is_refused(self):
+    def test_the_state_of_another_network_is_refused(self):
         net = network()
         trainer = make_trainer(net, options("sgd"))
         step(trainer, net, gradients(0, net))
@@ -230,7 +230,7 @@ class TestState:
             set_states(make_trainer(net, options("sgd")), net, state, contexts(1), where="a.state")
         assert "head.weight: [(3, 4)] in the file, [(2, 4)] here" in str(error.value)
 
-    def test_tensors_left_over_are_refused(self):
+    def test_unknown_tensors_are_refused(self):
         net = network()
         trainer = make_trainer(net, options("sgd"))
         step(trainer, net, gradients(0, net))

@@ -1,11 +1,11 @@
-"""The forward of a data-parallel step keeps the caller's autograd mode, in step or not."""
+"""Data parallelism: how a batch is split, and a forward that keeps the caller's autograd mode."""
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
-from mxnetseg.engine.parallel import forward, needs_lockstep
+from mxnetseg.engine.parallel import forward, needs_lockstep, split_batch
 from mxnetseg.graph.shape_cache import compile_outermost
 from mxnetseg.nn.norm import CrossContextBatchNorm
 
@@ -13,7 +13,7 @@ CONTEXTS = [mx.cpu(0), mx.cpu(1)]
 
 
 class Modes:
-    """Notes the mode that it is called in."""
+    """Network that records the autograd mode of each call."""
 
     def __init__(self):
         self.seen = []
@@ -21,6 +21,17 @@ class Modes:
     def __call__(self, x):
         self.seen.append((autograd.is_recording(), autograd.is_training()))
         return x + 1
+
+
+def test_a_batch_is_split_in_its_order():
+    images = np.arange(8 * 2 * 2 * 3, dtype=np.uint8).reshape(8, 2, 2, 3)
+    labels = np.arange(8 * 2 * 2, dtype=np.uint8).reshape(8, 2, 2)
+    micro_batches = split_batch(images, labels, CONTEXTS, 2)
+    pairs = [pair for device_batches in micro_batches for pair in device_batches]
+    assert [len(device_batches) for device_batches in micro_batches] == [2, 2]
+    assert [(x.context, y.context) for x, y in pairs] == [(c, c) for c in CONTEXTS] * 2
+    np.testing.assert_array_equal(np.concatenate([x.asnumpy() for x, _ in pairs]), images)
+    np.testing.assert_array_equal(np.concatenate([y.asnumpy() for _, y in pairs]), labels)
 
 
 @pytest.mark.parametrize("in_step", [False, True])
@@ -36,14 +47,14 @@ def test_the_mode_is_the_callers(in_step, scope, mode):
     assert [y.asnumpy().tolist() for y in outputs] == [[1, 1], [2, 2]]
 
 
-def test_an_error_of_one_context_is_the_callers():
+def test_an_error_of_one_context_reaches_the_caller():
     def broken(x):
         raise ValueError("no")
     with pytest.raises(ValueError, match="no"):
         forward(broken, [1, 2], in_step=True)
 
 
-def test_lockstep_is_needed_wherever_such_a_norm_is():
+def test_a_nested_cross_context_norm_needs_lockstep():
     net = nn.HybridSequential()
     net.add(nn.Conv2D(2, 1), nn.BatchNorm())
     assert not needs_lockstep(net)
@@ -53,12 +64,12 @@ def test_lockstep_is_needed_wherever_such_a_norm_is():
 
 
 def test_only_the_outermost_block_is_compiled():
-    inner, outer = nn.Dense(2, in_units=3), nn.HybridSequential()
-    outer.add(inner)
+    layer, outer = nn.Dense(2, in_units=3), nn.HybridSequential()
+    outer.add(layer)
     outer.initialize()
     x = nd.random.normal(shape=(4, 3))
     wanted = outer(x).asnumpy()
     assert compile_outermost(outer, static_alloc=True) is outer
-    assert outer._active and not inner._active
+    assert outer._active and not layer._active
     np.testing.assert_allclose(outer(x).asnumpy(), wanted, rtol=1e-6)
-    assert outer._cached_graph and not inner._cached_graph  # one graph, of the whole
+    assert outer._cached_graph and not layer._cached_graph  # one graph of the whole

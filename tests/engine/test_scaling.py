@@ -1,4 +1,4 @@
-"""The factor on the loss in float16."""
+"""Loss scale of float16."""
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,14 +16,14 @@ def test_it_halves_at_once_and_doubles_after_patience():
     assert (scale.value, scale.good_steps) == (8.0, 0)
 
 
-def test_one_bad_step_begins_the_count_anew():
+def test_one_bad_step_restarts_the_count():
     scale = LossScale(8.0, good_steps=LossScale.patience - 1)
     scale.follow(False)
     assert (scale.value, scale.good_steps) == (4.0, 0)
 
 
 @given(st.lists(st.booleans(), max_size=200))
-def test_it_is_a_power_of_two_and_goes_on_from_what_was_saved(steps):
+def test_it_is_a_power_of_two_and_resumes_from_saved_values(steps):
     whole, half = LossScale(), LossScale()
     for i, good in enumerate(steps):
         whole.follow(good)
@@ -34,7 +34,7 @@ def test_it_is_a_power_of_two_and_goes_on_from_what_was_saved(steps):
     assert whole.value.as_integer_ratio()[0] & (whole.value.as_integer_ratio()[0] - 1) == 0
 
 
-def test_infinite_gradients_for_ever_are_told_from_a_scale_too_large():
+def test_a_scale_is_lost_after_many_infinite_gradients():
     scale = LossScale()
     bad = 0
     while not scale.lost:

@@ -1,4 +1,4 @@
-"""The learning rate: each shape by its formula, and what all shapes have in common."""
+"""Learning rate: each shape by its formula, and properties of all shapes."""
 import math
 
 import pytest
@@ -35,7 +35,7 @@ def test_formula(name):
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("epochs, length", [(1.0, 10), (2.5, 25), (0.25, 2.5)])
-def test_warm_up_is_a_line_laid_over_any_shape(name, epochs, length):
+def test_warm_up_multiplies_any_shape_by_a_line(name, epochs, length):
     options = {"name": name, "step_epochs": (2, 5)}
     plain, warm = rate(**options), rate(**options, warmup_epochs=epochs, warmup_factor=0.2)
     assert warm(0) == pytest.approx(0.2 * plain(0))
@@ -51,8 +51,8 @@ schedules = st.builds(
 
 
 @given(schedules, st.floats(0.01, 10), st.integers(1, 40), st.integers(1, 40))
-def test_bounds_and_monotony(schedule, lr, per_epoch, epochs):
-    """Never negative, never above lr; falling from the end of the warm-up on; low enough at the end."""
+def test_bounds_and_monotonicity(schedule, lr, per_epoch, epochs):
+    """Check that rates lie in [0, lr], fall after the warm-up, and end at the target."""
     r = LearningRate(schedule, lr, per_epoch, epochs)
     values = [r(t) for t in range(per_epoch * epochs + 2)]
     low = 0 if schedule.name in ("step", "constant") else schedule.target_lr
@@ -67,8 +67,8 @@ def test_bounds_and_monotony(schedule, lr, per_epoch, epochs):
 
 @given(schedules, st.integers(0, 2000))
 def test_the_rate_depends_on_the_step_alone(schedule, step):
-    """A resumed run asks a new object in the middle."""
-    asked_before = LearningRate(schedule, 0.1, 50, 40)
+    """Compare with a new object, which a resumed run creates."""
+    used = LearningRate(schedule, 0.1, 50, 40)
     for t in (step + 7, 0, step):
-        asked_before(t)
-    assert asked_before(step) == LearningRate(schedule, 0.1, 50, 40)(step)
+        used(t)
+    assert used(step) == LearningRate(schedule, 0.1, 50, 40)(step)

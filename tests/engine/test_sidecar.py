@@ -1,30 +1,24 @@
-"""A sidecar that was edited by hand: each wrong element is refused with its place, before anything is made of it."""
+"""Edited sidecars: each wrong element is refused with its place, before it is used."""
 import copy
 import json
 import re
 
 import mxnet as mx
 import pytest
-from sidecars import sections
+from sidecars import Net, sections
 
 from mxnetseg.data import DATASETS, get_dataset_class
+from mxnetseg.data.labels import LabelTable
 from mxnetseg.engine import sidecar as sidecars
-from mxnetseg.engine.checkpoint import Checkpoint, newest, restore_network
+from mxnetseg.engine.checkpoint import Checkpoint, restore_network
+from mxnetseg.engine.runs import newest
 from mxnetseg.errors import CheckpointError, ConfigError, EnvironmentProblem
 from mxnetseg.models import build_model
 
 
-class Net:
-    @staticmethod
-    def named_parameters():
-        parameter = mx.gluon.Parameter("weight", shape=(2,))
-        parameter.initialize(mx.init.One(), ctx=mx.cpu())
-        return {"weight": parameter}
-
-
 @pytest.fixture
 def write(tmp_path):
-    """``write(change)``: a checkpoint with a training state, whose sidecar was edited and its checksum removed."""
+    """Function that writes a checkpoint with an edited sidecar, without its checksum: ``write(change)``."""
     def make(change=lambda s: None, *, text=None):
         checkpoint = Checkpoint(tmp_path / "run.params")
         checkpoint.write(Net, sections(), {"momentum": mx.nd.ones((2,))})
@@ -36,7 +30,7 @@ def write(tmp_path):
     return make
 
 
-def test_the_sound_one_is_read_with_elements_that_are_not_known(write):
+def test_unknown_elements_are_kept(write):
     assert write(lambda s: s.update(later={"a": [1]})).read_sidecar()["later"] == {"a": [1]}
 
 
@@ -55,7 +49,7 @@ WRONG = [
     (("files", ".params", "sha256"), 7, "files..params.sha256"),
     (("data", "classes"), "ab", "data.classes: expected a list"),
     (("data", "classes"), [], "data.classes: expected 1 to 255 names"),
-    (("data", "classes", 1), "a", "data.classes[1]: expected another name than data.classes[0]"),
+    (("data", "classes", 1), "a", "data.classes[1]: expected a name other than data.classes[0]"),
     (("data", "classes", 1), " ", "data.classes[1]: expected the name of a class"),
     (("data", "classes", 1), None, "data.classes[1]"),
     (("data", "palette"), [[0, 0, 0]], "data.palette: expected a list of 2"),
@@ -126,7 +120,7 @@ def test_a_missing_section_is_refused(write, section):
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{", "\0", '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}',
                                   '{"a": ' + "9" * 5000 + "}", '{"a": ' + "[" * 300 + "]" * 300 + "}",
                                   "[" * 100_000, '{"a": ' * 100_000])
-def test_text_that_is_no_sidecar_is_refused(write, text):
+def test_other_text_is_refused(write, text):
     with pytest.raises(CheckpointError, match="sidecar is damaged"):
         write(text=text).read_sidecar()
 
@@ -142,7 +136,7 @@ def test_a_checkpoint_older_than_the_record_of_its_images_is_read(write):
     assert "contents" not in write(lambda s: s.pop("contents")).read_sidecar()
 
 
-def test_a_huge_file_is_not_read_to_its_end(write, monkeypatch):
+def test_only_the_first_bytes_of_a_huge_file_are_read(write, monkeypatch):
     checkpoint = write()
     monkeypatch.setattr(sidecars, "_MOST_BYTES", 100)
     with pytest.raises(CheckpointError, match="damaged") as error:
@@ -158,7 +152,7 @@ def test_a_converted_checkpoint_has_no_position_in_a_training(write):
     assert "progress" not in write(change).read_sidecar()
 
 
-def test_it_is_passed_over_when_the_newest_is_looked_for(write, tmp_path, caplog):
+def test_the_search_for_the_newest_skips_it(write, tmp_path, caplog):
     write(put("progress", "epoch", value="x"))
     assert newest(tmp_path) is None and "damaged" in caplog.text
 
@@ -173,7 +167,7 @@ def test_a_network_far_larger_than_its_file_is_not_allocated(write, monkeypatch)
 
 @pytest.mark.parametrize("arguments", [{"backbone": "resnet18", "aux": []}, {"output_stride": "x"},
                                        {"output_stride": [8]}, {"backbone": []}])
-def test_arguments_that_a_network_cannot_take_are_an_error_of_ours(arguments):
+def test_wrong_arguments_of_a_network_raise_an_error_of_the_library(arguments):
     from mxnetseg.errors import MXNetSegError
     for name in ("deeplabv3plus", "fcn", "hrnet", "pspnet"):
         try:
@@ -185,16 +179,18 @@ def test_arguments_that_a_network_cannot_take_are_an_error_of_ours(arguments):
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
-def test_what_each_data_set_writes_is_accepted(name):
-    kind = get_dataset_class(name)
-    if not kind.classes:
-        pytest.skip("its classes are in its folder")
-    info = json.loads(json.dumps(object.__new__(kind).info()))
-    assert sidecars._data(info) == len(kind.classes)
+def test_the_record_of_each_data_set_is_accepted(name):
+    dataset_class = get_dataset_class(name)
+    if not dataset_class.classes:
+        pytest.skip("its folder defines the classes")
+    dataset = object.__new__(dataset_class)  # without files
+    dataset._labels = LabelTable(dataset.label_map, dataset.nclass, name)
+    info = json.loads(json.dumps(dataset.info()))
+    assert sidecars._data(info) == len(dataset_class.classes)
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_folder_that_became_read_only_is_an_error_of_ours_and_the_old_set_stays(write, monkeypatch, broken):
+def test_a_folder_that_became_read_only_leaves_the_old_set(write, monkeypatch, broken):
     checkpoint = write()
     before = checkpoint.sidecar_path.read_bytes()
 

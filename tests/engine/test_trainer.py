@@ -1,4 +1,4 @@
-"""The trainer: it learns, it stops and goes on as if nothing had been, and it refuses what cannot work."""
+"""Trainer: it learns, it stops and resumes bit for bit, and it refuses what cannot work."""
 import json
 import logging
 import signal
@@ -23,7 +23,7 @@ from mxnetseg.files import atomic_write
 from mxnetseg.losses import MINING_RULES
 from mxnetseg.models import get_model
 
-STEPS = 3  # of an epoch: 6 pictures, 2 a batch
+STEPS = 3  # of an epoch: 6 images, 2 per batch
 
 
 def parameters(net):
@@ -31,38 +31,38 @@ def parameters(net):
 
 
 def one_step(trainer, batch):
-    """One update from one global batch; its loss."""
-    loss = trainer._backward(trainer._deal(batch))
+    """Make one update from one global batch; return its loss."""
+    loss = trainer._backward(trainer._to_devices(batch))
     trainer._update()
     return loss
 
 
 @pytest.fixture(scope="module")
 def run(fit, configure, tmp_path_factory):
-    """A run of eight epochs: trainer and result."""
+    """Trainer and result of a run of eight epochs."""
     return fit(configure({"train.epochs": 8, "optimizer.lr": 0.2}), tmp_path_factory.mktemp("weights"))
 
 
 class TestARun:
-    def test_learns(self, run):
+    def test_it_learns(self, run):
         trainer, result = run
         rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
         epochs = [row for row in rows if row["kind"] == "epoch"]
         assert epochs[-1]["train_loss"] < 0.5 * epochs[0]["train_loss"]
         assert result.scores.miou > 0.9 and result.signal is None
 
-    def test_validation_counts_every_valid_pixel_of_every_picture(self, run, pictures):
-        masks = [sample.mask for sample in get_dataset(str(pictures), split="val")]
+    def test_validation_counts_every_valid_pixel_of_every_image(self, run, images_folder):
+        masks = [sample.mask for sample in get_dataset(str(images_folder), split="val")]
         assert run[1].scores.pixels == sum(int((mask != 255).sum()) for mask in masks)
 
     def test_the_best_checkpoint_is_of_the_best_epoch(self, run):
         trainer, result = run
         rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
         scores = [row["val_miou"] for row in rows if row["kind"] == "epoch"]
-        assert result.progress.best == max(scores)
-        assert result.progress.best_epoch == scores.index(max(scores)) + 1
+        assert result.run_state.best == max(scores)
+        assert result.run_state.best_epoch == scores.index(max(scores)) + 1
         best = result.best.read_sidecar()
-        assert best["metrics"]["miou"] == max(scores) and best["progress"]["epoch"] == result.progress.best_epoch
+        assert best["metrics"]["miou"] == max(scores) and best["progress"]["epoch"] == result.run_state.best_epoch
 
     def test_the_log_has_each_step_and_epoch_once(self, run):
         trainer, _ = run
@@ -73,7 +73,7 @@ class TestARun:
         by_epoch = [np.mean([r["loss"] for r in rows if r["kind"] == "step" and r["epoch"] == e]) for e in range(1, 9)]
         np.testing.assert_allclose([r["train_loss"] for r in rows if r["kind"] == "epoch"], by_epoch, rtol=1e-6)
 
-    def test_what_it_leaves_in_its_folder(self, run, configure):
+    def test_the_files_of_the_run(self, run, configure):
         trainer, result = run
         stem = result.last.stem
         assert stem.startswith("toy_resnet18_fields_") and result.last.path.parent.name == "toy"
@@ -99,7 +99,7 @@ def test_every_loss_of_the_configuration_trains(fit, configure, tmp_path, change
 def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkeypatch, loss):
     trainer = Trainer(configure(loss), [mx.cpu(0), mx.cpu(1)], folder=tmp_path, validate=False, quiet=True)
     batch = next(trainer.loader.epoch(0))
-    one_step(trainer, batch)  # the first one compiles and settles shapes
+    one_step(trainer, batch)  # the first step compiles the graph
     waits = Counter()
     for name in ("asnumpy", "wait_to_read", "asscalar"):
         monkeypatch.setattr(mx.nd.NDArray, name, lambda self, name=name: waits.update([name]))
@@ -109,15 +109,15 @@ def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkey
 
 
 class TestContexts:
-    """Data parallelism on CPU contexts, with batch norm over all of them."""
+    """Data parallelism on CPU contexts, with synchronised batch norm."""
 
     @pytest.fixture(autouse=True)
     def without_dropout(self, monkeypatch):
-        # every context draws a dropout mask of its own, so two can equal one only where nothing is dropped
+        # every context draws its own dropout mask, so that two contexts equal one only without dropout
         monkeypatch.setattr(gluon.nn.Dropout, "hybrid_forward", lambda self, F, x: F.identity(x))
 
     def five_steps(self, config, contexts, folder):
-        """Parameters before and after, and the losses, of five steps on the same batches."""
+        """Return the trainer, the parameters before and after five steps on the same batches, and the losses."""
         trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=folder, validate=False, quiet=True)
         before, losses = parameters(trainer.net), []
         for step, batch in enumerate(b for epoch in range(3) for b in trainer.loader.epoch(epoch)):
@@ -134,7 +134,7 @@ class TestContexts:
         for name, (value,) in first[0].items():
             assert all((theirs == value).all() for theirs in second[0][name]), name
         moved = max(np.abs(first[1][name][0] - first[0][name][0]).max() for name in first[0])
-        assert moved > 100 * tolerance  # it was a test of something
+        assert moved > 100 * tolerance  # otherwise the comparison shows nothing
         for name, (value,) in first[1].items():
             for theirs in second[1][name]:
                 np.testing.assert_allclose(theirs, value, rtol=tolerance, atol=tolerance, err_msg=name)
@@ -144,15 +144,15 @@ class TestContexts:
     def test_two_equal_one_with_the_joined_batch(self, configure, tmp_path, optimizer):
         self.compare(configure({"optimizer.name": optimizer, "optimizer.lr": 0.02}), tmp_path, 1e-5)
 
-    def test_two_equal_one_whatever_the_losses(self, configure, tmp_path):
+    def test_two_equal_one_with_every_loss(self, configure, tmp_path):
         self.compare(configure({
             "loss.ce": 0.5, "loss.focal": 0.7, "loss.dice": 1.0, "loss.lovasz": 0.3, "loss.label_smoothing": 0.1,
             "optimizer.lr": 0.02}), tmp_path, 1e-5)
 
     def test_two_equal_one_with_the_joined_batch_for_fcn_resnet18(self, configure, tmp_path):
-        # Of one seed in six rounding blows up, of which one depends on the processor: where a crop is nearly of one
-        # colour, batch norm divides by almost nothing (1e-3 in five steps; 3e-6 otherwise). Norms that were not
-        # synchronised would differ under every seed.
+        # With one seed in six rounding errors grow (1e-3 in five steps; 3e-6 otherwise), because batch norm divides by
+        # almost nothing where a crop has nearly one colour. Which seed it is depends on the processor. Norms that
+        # were not synchronised would differ with every seed.
         for seed in range(4):
             try:
                 return self.compare(configure({
@@ -164,7 +164,7 @@ class TestContexts:
         raise worst
 
     def test_without_synchronisation_they_do_differ(self, configure, tmp_path):
-        """The control of the tests above: what they compare can differ, under every seed."""
+        """Show that the tests above can fail, with every seed."""
         for seed in range(4):
             with pytest.raises(AssertionError):
                 self.compare(configure({"model.norm": "bn", "optimizer.lr": 0.001, "train.seed": seed}),
@@ -174,7 +174,7 @@ class TestContexts:
         trainer, *_ = self.five_steps(configure({"model.norm": "bn"}), 2, tmp_path)
         assert not trainer._graph.lockstep
 
-    def test_a_batch_that_cannot_be_dealt_out_is_refused_with_one_that_can(self, configure, tmp_path):
+    def test_a_batch_that_cannot_be_split_is_refused_with_one_that_can(self, configure, tmp_path):
         with pytest.raises(ConfigError) as error:
             Trainer(configure({"train.batch_size": 4}), [mx.cpu(i) for i in range(3)], folder=tmp_path)
         assert "4 images, 3 devices" in str(error.value) and "--batch-size 6" in str(error.value)
@@ -185,8 +185,8 @@ VARIANTS = {
     "sgd": {"schedule.warmup_epochs": 0.5},
     "adamw on two contexts": {"optimizer.name": "adamw", "optimizer.lr": 0.01, "schedule.name": "cosine"},
     "seldom": {"train.val_every": 2, "train.save_every": 2, "train.log_every": 2},
-    "float32 in two turns": {"train.accumulate": 2},
-    "bfloat16 in two turns": {"train.precision": "bfloat16", "train.accumulate": 2},
+    "float32 in two micro-batches": {"train.accumulate": 2},
+    "bfloat16 in two micro-batches": {"train.precision": "bfloat16", "train.accumulate": 2},
 }
 
 
@@ -196,7 +196,7 @@ def contexts(variant):
 
 @pytest.fixture(scope="module")
 def whole(fit, written, configure, tmp_path_factory):
-    """Variant -> what the uninterrupted run has written."""
+    """Function that returns the files of a variant's uninterrupted run."""
     @lru_cache(maxsize=None)
     def get(variant):
         _, result = fit(configure(VARIANTS[variant]), tmp_path_factory.mktemp("whole"), contexts=contexts(variant))
@@ -204,14 +204,14 @@ def whole(fit, written, configure, tmp_path_factory):
     return get
 
 
-class TestGoingOn:
-    """A run that was stopped and resumed leaves, bit for bit, what an uninterrupted one leaves."""
+class TestResuming:
+    """Runs that were stopped and resumed; bit for bit, they leave the files of an uninterrupted run."""
 
     @pytest.mark.parametrize("variant, stops", [
         ("sgd", [1]), ("sgd", [STEPS]), ("sgd", [STEPS + 1]), ("sgd", [2, 1, 3]), ("sgd", [3 * STEPS - 1]),
         ("adamw on two contexts", [STEPS + 2]), ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2]),
-        pytest.param("bfloat16 in two turns", [STEPS + 1], marks=pytest.mark.bfloat16),
-        ("float32 in two turns", [STEPS + 1])])
+        pytest.param("bfloat16 in two micro-batches", [STEPS + 1], marks=pytest.mark.bfloat16),
+        ("float32 in two micro-batches", [STEPS + 1])])
     def test_bit_for_bit(self, variant, stops, whole, fit, written, configure, tmp_path):
         config, resume = configure(VARIANTS[variant]), None
         for stop in [*stops, None]:
@@ -223,12 +223,12 @@ class TestGoingOn:
             assert getattr(got, what) == getattr(wanted, what), what
 
     def test_another_seed_gives_another_run(self, whole, fit, written, configure, tmp_path):
-        """The control: what is compared above depends on the run."""
+        """Show that the comparison above can fail."""
         _, result = fit(configure({**VARIANTS["sgd"], "train.seed": 1}), tmp_path)
         assert written(result).params != whole("sgd").params and written(result).log != whole("sgd").log
 
-    def test_a_run_that_was_killed_goes_on_from_its_last_save(self, whole, fit, written, configure, tmp_path):
-        """No handler ran: the log has rows, and the best checkpoint an epoch, beyond the saved state."""
+    def test_a_killed_run_resumes_from_its_last_save(self, whole, fit, written, configure, tmp_path):
+        """The log and the best checkpoint are then ahead of the saved state."""
         config = configure(VARIANTS["seldom"])
 
         class Killed(BaseException):
@@ -236,10 +236,10 @@ class TestGoingOn:
         trainer = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True)
         step, count = trainer._backward, iter(range(1, 100))
 
-        def killed_at_last(shares):
+        def killed_at_last(micro_batches):
             if next(count) == 3 * STEPS:
                 raise Killed
-            return step(shares)
+            return step(micro_batches)
         trainer._backward = killed_at_last
         with pytest.raises(Killed):
             trainer.fit()
@@ -255,23 +255,23 @@ class TestGoingOn:
         validate = Trainer._validate
 
         def signalled(self):
-            if self.progress.epoch == 0:
+            if self.run_state.epoch == 0:
                 signal.raise_signal(signal.SIGINT)
             return validate(self)
         monkeypatch.setattr(Trainer, "_validate", signalled)
         _, result = fit(configure(VARIANTS["sgd"]), tmp_path)
-        assert result.signal == signal.SIGINT and result.progress.epoch == 1
+        assert result.signal == signal.SIGINT and result.run_state.epoch == 1
         monkeypatch.setattr(Trainer, "_validate", validate)
         _, result = fit(configure(VARIANTS["sgd"]), tmp_path, resume=Checkpoint(result.last.path))
         assert written(result).params == whole("sgd").params
 
-    def test_the_scores_of_before_are_kept_until_there_are_new_ones(self, fit, configure, tmp_path):
+    def test_old_scores_are_kept_until_there_are_new_ones(self, fit, configure, tmp_path):
         _, first = fit(configure(), tmp_path, stop_at=STEPS + 1)
         _, second = fit(configure(), tmp_path, stop_at=1, resume=Checkpoint(first.last.path))
-        assert second.progress.batch == 2  # no validation in between
+        assert second.run_state.batch == 2  # no validation in between
         assert second.last.read_sidecar()["metrics"] == first.scores.to_dict()
 
-    def test_a_finished_run_has_nothing_left_to_do(self, fit, written, configure, tmp_path):
+    def test_a_finished_run_does_not_change(self, fit, written, configure, tmp_path):
         _, first = fit(configure({"train.epochs": 1}), tmp_path)
         before = written(first)
         _, again = fit(configure({"train.epochs": 1}), tmp_path, resume=Checkpoint(first.last.path))
@@ -282,7 +282,7 @@ class TestGoingOn:
         ({"model.aux": False}, CheckpointError, "aux_head"),
         ({"train.batch_size": 3}, ConfigError, "3 then, 2 now"),
     ])
-    def test_what_does_not_fit_is_refused(self, fit, configure, tmp_path, changes, error, words):
+    def test_another_run_is_refused(self, fit, configure, tmp_path, changes, error, words):
         _, result = fit(configure({"train.epochs": 1}), tmp_path, validate=False)
         before = {p.name: p.read_bytes() for p in result.last.path.parent.iterdir()}
         with pytest.raises(error, match=words) as info:
@@ -291,24 +291,23 @@ class TestGoingOn:
         assert {p.name: p.read_bytes() for p in result.last.path.parent.iterdir()} == before
 
     @pytest.mark.parametrize("stop_at, step", [(None, 3 * STEPS), (2, 2)])
-    def test_another_number_of_epochs_says_that_the_learning_rate_jumps(self, fit, configure, tmp_path, caplog, stop_at,
-                                                                        step):
+    def test_another_number_of_epochs_warns_of_a_jump_of_the_learning_rate(self, fit, configure, tmp_path, caplog,
+                                                                           stop_at, step):
         first, result = fit(configure(), tmp_path, validate=False, stop_at=stop_at)
         trainer = Trainer(configure({"train.epochs": 9}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True,
                           resume=result.last)
-        said, = (r.getMessage() for r in caplog.records if "jumps" in r.getMessage())
-        assert f"from {first.rate(step - 1):.3g} to {trainer.rate(step):.3g} at step {step + 1}" in said
-        assert "lr 0.05 over 3 epochs" in said and "lr 0.05 over 9" in said
+        warning, = (r.getMessage() for r in caplog.records if "jumps" in r.getMessage())
+        assert f"from {first.rate(step - 1):.3g} to {trainer.rate(step):.3g} at step {step + 1}" in warning
+        assert "lr 0.05 over 3 epochs" in warning and "lr 0.05 over 9" in warning
 
     @pytest.mark.parametrize("changes", [{}, {"schedule.name": "constant", "train.epochs": 9}])
-    def test_the_same_schedule_says_nothing(self, fit, configure, tmp_path, caplog, changes):
+    def test_the_same_schedule_causes_no_warning(self, fit, configure, tmp_path, caplog, changes):
         before = {key: value for key, value in changes.items() if key != "train.epochs"}
         _, result = fit(configure(before), tmp_path, validate=False, stop_at=2)
         Trainer(configure(changes), [mx.cpu()], folder=tmp_path, validate=False, quiet=True, resume=result.last)
         assert "jumps" not in caplog.text
 
-    def test_leftovers_of_a_killed_process_are_removed_and_those_of_others_stay(self, fit, configure, tmp_path,
-                                                                                monkeypatch):
+    def test_leftovers_of_a_killed_process_are_removed(self, fit, configure, tmp_path, monkeypatch):
         _, result = fit(configure({"train.epochs": 1}), tmp_path)
         last, folder = result.last.path, result.last.path.parent
         with monkeypatch.context() as patch:  # a killed process deletes nothing
@@ -318,15 +317,15 @@ class TestGoingOn:
                 with suppress(KeyboardInterrupt), atomic_write(path):
                     raise KeyboardInterrupt
         assert len(list(folder.glob(".*.tmp"))) == 6
-        ours = [last.with_name(last.name + ".new"), last.with_suffix(".state.new"),
-                result.best.path.with_name(result.best.path.name + ".new")]
+        own_files = [last.with_name(last.name + ".new"), last.with_suffix(".state.new"),
+                     result.best.path.with_name(result.best.path.name + ".new")]
         other = folder / "toy_resnet18_fields_20200101_000000.params.new"
-        for path in [*ours, other]:
+        for path in [*own_files, other]:
             path.touch()
         fit(configure({"train.epochs": 1}), tmp_path, resume=result.last)
-        assert not any(path.exists() for path in ours) and other.exists() and len(list(folder.glob(".*.tmp"))) == 1
+        assert not any(path.exists() for path in own_files) and other.exists() and len(list(folder.glob(".*.tmp"))) == 1
 
-    def test_the_best_checkpoint_cannot_be_resumed_and_says_which_can(self, fit, configure, tmp_path):
+    def test_the_best_checkpoint_cannot_be_resumed(self, fit, configure, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path)
         with pytest.raises(CheckpointError, match="without _best"):
             fit(configure(), tmp_path, resume=Checkpoint(result.best.path))
@@ -335,14 +334,14 @@ class TestGoingOn:
     def test_other_images_are_reported(self, fit, configure, painting, tmp_path, caplog, split, old, new):
         data = painting(tmp_path / "tiles")
         _, result = fit(configure({"train.epochs": 1}, data=data), tmp_path / "w")
-        config, said = configure({"train.epochs": 2}, data=data), "holds other images than when"
+        config, words = configure({"train.epochs": 2}, data=data), "holds other images than when"
         fit(config, tmp_path / "w", resume=Checkpoint(result.last.path))
-        assert said not in caplog.text
+        assert words not in caplog.text
         listed = data / f"{split}.txt"
         listed.write_text(listed.read_text().replace(old, new))
         fit(config, tmp_path / "w", resume=Checkpoint(result.last.path))
-        assert f"the split {split!r} of tiles {said} the checkpoint was written: " in caplog.text
-        assert caplog.text.count(said) == 1 and str(result.last.path) in caplog.text
+        assert f"the split {split!r} of tiles {words} the checkpoint was written: " in caplog.text
+        assert caplog.text.count(words) == 1 and str(result.last.path) in caplog.text
 
     def test_other_classes_are_refused(self, fit, configure, painting, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path / "w", validate=False)
@@ -352,8 +351,8 @@ class TestGoingOn:
         assert "3 classes, the data set other has 4" in str(error.value)
 
 
-def test_running_statistics_are_whole_when_an_epoch_ends(configure, tmp_path):
-    """The graph of a step moves them without telling MXNet's engine: reading alone would not wait for it."""
+def test_running_statistics_are_complete_when_an_epoch_ends(configure, tmp_path):
+    """MXNet's engine does not know that the graph of a step changes them, so reading them would not wait."""
     trainer = Trainer(configure({"train.batch_size": 6, "data.crop_size": [256, 256]}), [mx.cpu()], folder=tmp_path,
                       validate=False, quiet=True)
 
@@ -362,7 +361,7 @@ def test_running_statistics_are_whole_when_an_epoch_ends(configure, tmp_path):
     before = statistics()
     for _ in range(5):
         trainer._train_epoch(Interrupt())
-        read, trainer.progress.batch = statistics(), 0
+        read, trainer.run_state.batch = statistics(), 0
         mx.nd.waitall()
         later = statistics()
         assert len(read) == 2
@@ -385,13 +384,13 @@ class TestPrecision:
         assert result.last.read_sidecar()["config"]["train"]["precision"] == "bfloat16"
 
     @pytest.mark.bfloat16
-    def test_what_is_saved_is_float32(self, fit, configure, tmp_path):
+    def test_parameters_and_state_are_saved_in_float32(self, fit, configure, tmp_path):
         _, result = fit(configure({"train.epochs": 1, "train.precision": "bfloat16"}), tmp_path)
         for path in (result.last.path, result.last.path.with_suffix(".state")):
             assert {str(value.dtype) for value in mx.nd.load(str(path)).values()} <= {
                 "<class 'numpy.float32'>", "<class 'numpy.int64'>"}
 
-    def test_float16_on_a_cpu_is_refused_with_what_there_is(self, configure, tmp_path):
+    def test_float16_on_a_cpu_is_refused_with_the_precisions_it_has(self, configure, tmp_path):
         with pytest.raises(ConfigError) as error:
             Trainer(configure({"train.precision": "float16"}), [mx.cpu()], folder=tmp_path)
         assert "train.precision" in str(error.value) and "float32 on a CPU" in str(error.value)
@@ -400,7 +399,7 @@ class TestPrecision:
 
 
 class TestLossScaling:
-    """On float32, where a power of two rounds nothing: the arithmetic around it is the same."""
+    """Loss scaling in float32, where a power of two rounds nothing."""
 
     def trainer(self, configure, folder, scale):
         trainer = Trainer(configure(), [mx.cpu()], folder=folder, validate=False, quiet=True)
@@ -410,16 +409,16 @@ class TestLossScaling:
     def steps(self, trainer, spoil=()):
         for number, batch in enumerate(trainer.loader.epoch(0)):
             mx.random.seed(number)
-            trainer._backward(trainer._deal(batch))
+            trainer._backward(trainer._to_devices(batch))
             if number in spoil:
                 trainer.net.head.weight.grad()[0] = np.inf
             trainer._update()
         return parameters(trainer.net)
 
     def test_it_changes_no_parameter(self, configure, tmp_path):
-        plain = self.steps(self.trainer(configure, tmp_path, None))
+        unscaled = self.steps(self.trainer(configure, tmp_path, None))
         scaled = self.steps(self.trainer(configure, tmp_path, LossScale(2.0 ** 12)))
-        for name, (value,) in plain.items():
+        for name, (value,) in unscaled.items():
             np.testing.assert_array_equal(scaled[name][0], value, err_msg=name)
 
     def test_a_step_with_an_infinite_gradient_is_left_out(self, configure, tmp_path):
@@ -434,43 +433,43 @@ class TestLossScaling:
         assert all(np.isfinite(value).all() for value, in moved.values())
         assert (moved["head.weight"][0] != before["head.weight"][0]).any()
 
-    def test_for_ever_infinite_is_a_divergence(self, configure, tmp_path):
+    def test_gradients_that_stay_infinite_are_a_divergence(self, configure, tmp_path):
         trainer = self.trainer(configure, tmp_path, LossScale(LossScale.lowest))
         with pytest.raises(TrainingDiverged, match="infinite however small"):
             self.steps(trainer, spoil=range(STEPS))
 
-    def test_a_resumed_run_has_its_scale(self, configure, tmp_path):
+    def test_a_resumed_run_restores_its_scale(self, configure, tmp_path):
         trainer = self.trainer(configure, tmp_path, LossScale(2.0 ** 5, good_steps=7))
         trainer._save_last()  # before the first update
         trainer.close()
         assert trainer.last.read_sidecar()["loss_scale"] == {"value": 32.0, "good_steps": 7}
         resumed = Trainer(configure(), [mx.cpu()], folder=tmp_path, resume=trainer.last, validate=False, quiet=True)
-        assert resumed._scale is None  # of float32
+        assert resumed._scale is None  # in float32
         resumed._scale = LossScale()
         resumed._restore(trainer.last.read(state=True))
         assert vars(resumed._scale) == {"value": 32.0, "good_steps": 7}
 
 
-class TestTurns:
+class TestMicroBatches:
     @pytest.fixture(autouse=True)
-    def alone(self, monkeypatch):
-        # dropout and batch norm look at what is computed at once
+    def without_dropout(self, monkeypatch):
+        # dropout masks would differ between a batch and its micro-batches
         monkeypatch.setattr(gluon.nn.Dropout, "hybrid_forward", lambda self, F, x: F.identity(x))
 
     @pytest.mark.parametrize("contexts", [1, 2])
-    def test_a_batch_in_turns_is_the_batch(self, configure, tmp_path, contexts):
+    def test_micro_batches_equal_the_batch(self, configure, tmp_path, contexts):
         found = {}
-        for turns in (1, 3):
-            config = configure({"train.batch_size": 6, "train.accumulate": turns, "model.norm": "gn"})
+        for accumulate in (1, 3):
+            config = configure({"train.batch_size": 6, "train.accumulate": accumulate, "model.norm": "gn"})
             trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=tmp_path, validate=False, quiet=True)
             losses = [one_step(trainer, b).asscalar() for epoch in range(4) for b in trainer.loader.epoch(epoch)]
-            found[turns] = losses, parameters(trainer.net)
+            found[accumulate] = losses, parameters(trainer.net)
         np.testing.assert_allclose(found[3][0], found[1][0], rtol=1e-5)
         for name, values in found[1][1].items():
             for one, other in zip(values, found[3][1][name]):
                 np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6, err_msg=name)
 
-    def test_what_cannot_be_dealt_out_is_refused(self, configure, tmp_path):
+    def test_a_batch_that_cannot_be_split_is_refused(self, configure, tmp_path):
         with pytest.raises(ConfigError) as error:
             Trainer(configure({"train.batch_size": 6, "train.accumulate": 2}), [mx.cpu(0), mx.cpu(1)], folder=tmp_path)
         assert "train.accumulate 2" in str(error.value) and "--batch-size 8" in str(error.value)
@@ -479,22 +478,23 @@ class TestTurns:
 def test_the_next_batch_is_on_the_devices_before_the_step_is_done(configure, tmp_path):
     trainer = Trainer(configure({"train.epochs": 1}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
     seen = []
-    for name in ("_deal", "_backward", "_update"):
-        plain = getattr(trainer, name)
-        setattr(trainer, name, lambda *args, name=name, plain=plain: seen.append(name) or plain(*args))
+    for name in ("_to_devices", "_backward", "_update"):
+        original = getattr(trainer, name)
+        setattr(trainer, name, lambda *args, name=name, original=original: seen.append(name) or original(*args))
     trainer.fit()
-    assert seen == ["_deal"] + [
-        call for step in range(STEPS) for call in ("_backward", *(["_deal"] if step < STEPS - 1 else []), "_update")]
+    assert seen == ["_to_devices"] + [
+        call for step in range(STEPS)
+        for call in ("_backward", *(["_to_devices"] if step < STEPS - 1 else []), "_update")]
 
 
 class TestDivergence:
     def test_nan_stops_and_the_last_good_state_stays(self, fit, written, configure, tmp_path):
         config = configure({"train.epochs": 4})
         trainer = Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True)
-        plain, count = trainer._backward, iter(range(1, 100))
+        original, count = trainer._backward, iter(range(1, 100))
 
-        def poisoned(shares):
-            loss = plain(shares)
+        def poisoned(micro_batches):
+            loss = original(micro_batches)
             return loss * np.nan if next(count) == 2 * STEPS + 1 else loss
         trainer._backward = poisoned
         with pytest.raises(TrainingDiverged) as error:
@@ -506,9 +506,9 @@ class TestDivergence:
             assert checkpoint.read_sidecar()["progress"]["epoch"] <= 2
         assert str(trainer.run_log.path) in message and trainer.run_log.path.is_file()
         _, result = fit(config, tmp_path, resume=Checkpoint(trainer.last.path))  # it is good
-        assert result.progress.epoch == 4
+        assert result.run_state.epoch == 4
 
-    def test_a_rate_beyond_reason(self, fit, configure, tmp_path):
+    def test_a_huge_learning_rate(self, fit, configure, tmp_path):
         with pytest.raises(TrainingDiverged, match="the loss of step . is") as error:
             fit(configure({"optimizer.lr": 1e38, "schedule.name": "constant"}), tmp_path)
         message = str(error.value)
@@ -517,7 +517,7 @@ class TestDivergence:
         assert not list(tmp_path.glob("**/*.params"))
 
     def test_a_parameter_that_is_not_finite_is_never_saved(self, fit, configure, tmp_path):
-        """The loss may stay finite for a while, as where a class that does not occur has lost its bias."""
+        """The loss may stay finite for a while, for example if only the bias of an absent class is infinite."""
         trainer, result = fit(configure({"train.epochs": 1}), tmp_path)
         before = result.last.path.read_bytes()
         trainer.net.head.bias.data()[0] = np.inf
@@ -527,8 +527,8 @@ class TestDivergence:
 
 
 @pytest.mark.parametrize("how", ["resumed", "fine-tuned"])
-def test_pixels_are_scaled_as_in_the_run_before(how, configure, tmp_path, toy, monkeypatch):
-    """What the weights expect came with the pretrained backbone, which is not read again."""
+def test_pixels_are_normalised_as_in_the_previous_run(how, configure, tmp_path, toy, monkeypatch):
+    """Mean and deviation belong to the pretrained backbone, which is not read again."""
     with monkeypatch.context() as patch:
         patch.setattr(toy, "mean", (0.5, 0.25, 0.125))
         first = Trainer(configure({"train.epochs": 1}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
@@ -550,7 +550,7 @@ class TestFineTuning:
     def source(self, fit, configure, tmp_path):
         return fit(configure({"train.epochs": 1}), tmp_path / "source", validate=False)[1].last
 
-    def test_what_fits_is_taken_and_the_rest_is_listed(self, source, configure, painting, tmp_path, caplog):
+    def test_tensors_that_fit_are_loaded_and_the_rest_is_listed(self, source, configure, painting, tmp_path, caplog):
         other = painting(tmp_path / "other", classes=("red", "green", "blue", "black"))
         with caplog.at_level(logging.INFO, logger="mxnetseg"):
             trainer = Trainer(configure({"train.init_from": str(source.path)}, data=other), [mx.cpu()],
@@ -565,7 +565,7 @@ class TestFineTuning:
         assert "(3, 6, 1, 1) in the file, (4, 6, 1, 1) in this network" in text
         assert "5 tensors loaded, 4 skipped" in text
 
-    def test_of_the_same_classes_all_is_taken(self, source, configure, tmp_path, caplog):
+    def test_with_the_same_classes_all_tensors_are_loaded(self, source, configure, tmp_path, caplog):
         with caplog.at_level(logging.INFO, logger="mxnetseg"):
             Trainer(configure({"train.init_from": str(source.path)}), [mx.cpu()], folder=tmp_path / "w",
                     validate=False, quiet=True)
@@ -583,20 +583,20 @@ class TestFineTuning:
 class TestOptions:
     @pytest.mark.parametrize("optimizer, schedule", list(product(
         ("sgd", "nag", "adam", "adamw"), ("poly", "cosine", "step", "linear", "constant"))))
-    def test_every_optimiser_gets_every_schedule(self, configure, tmp_path, optimizer, schedule):
+    def test_every_optimiser_with_every_schedule(self, configure, tmp_path, optimizer, schedule):
         trainer = Trainer(configure({
             "optimizer.name": optimizer, "schedule.name": schedule, "schedule.warmup_epochs": 1 / 3,
             "schedule.step_epochs": [1], "train.epochs": 2, "train.batch_size": 6}), [mx.cpu()], folder=tmp_path,
             validate=False, quiet=True)
-        rates, plain, start = [], trainer._backward, parameters(trainer.net)
+        rates, original, start = [], trainer._backward, parameters(trainer.net)
 
-        def step(shares):
+        def step(micro_batches):
             rates.append(trainer.optimizer.learning_rate)
-            return plain(shares)
+            return original(micro_batches)
         trainer._backward = step
         trainer.fit()
         assert rates == [trainer.rate(0), trainer.rate(1)]
-        assert rates[0] != rates[1]  # warm-up at least
+        assert rates[0] != rates[1]  # because of the warm-up at least
         end = parameters(trainer.net)
         assert all(np.abs(end[n][0] - start[n][0]).max() > 0 for n in ("head.weight", "backbone.0.conv.weight"))
 
@@ -613,34 +613,34 @@ class TestOptions:
         assert not moved[0.0].any() and moved[1.0].any()
         np.testing.assert_allclose(moved[3.0], 3 * moved[1.0], rtol=1e-3, atol=1e-7)
 
-    def test_without_the_auxiliary_head_there_is_none(self, fit, configure, tmp_path):
+    def test_a_network_without_an_auxiliary_head(self, fit, configure, tmp_path):
         trainer, result = fit(configure({"model.aux": False, "train.epochs": 1}), tmp_path, validate=False)
         assert not any("aux" in name for name in trainer.net.named_parameters())
         assert "aux" not in result.last.read_sidecar()["model"]
 
-    def test_no_validation_no_best(self, fit, configure, tmp_path):
+    def test_without_validation_there_is_no_best(self, fit, configure, tmp_path):
         _, result = fit(configure({"train.epochs": 1}), tmp_path, validate=False)
         assert result.scores is None and result.best is None and not list(tmp_path.glob("**/*_best*"))
 
-    def test_validation_each_n_epochs_and_at_the_end(self, fit, configure, tmp_path):
+    def test_validation_every_n_epochs_and_at_the_end(self, fit, configure, tmp_path):
         trainer, _ = fit(configure({"train.epochs": 5, "train.val_every": 2}), tmp_path)
         rows = [json.loads(line) for line in trainer.run_log.path.read_text().splitlines()]
         assert [row["epoch"] for row in rows if "val_miou" in row] == [2, 4, 5]
 
 
 class TestData:
-    def test_a_corrupt_picture_ends_the_run_with_its_name(self, fit, configure, painting, tmp_path):
+    def test_a_corrupt_image_ends_the_run_with_its_name(self, fit, configure, painting, tmp_path):
         root = painting(tmp_path / "data")
-        (root / "images" / "train3.png").write_bytes(b"no picture")
+        (root / "images" / "train3.png").write_bytes(b"no image")
         with pytest.raises(DataError) as error:
             fit(configure(data=root), tmp_path / "w")
         assert "train3.png" in str(error.value)
 
     @pytest.mark.parametrize("split", ["train", "val"])
     @pytest.mark.parametrize("contexts", [1, 2])
-    def test_one_that_appears_in_mid_run_loses_nothing(self, fit, written, configure, painting, tmp_path, split,
+    def test_an_image_damaged_during_the_run_loses_nothing(self, fit, written, configure, painting, tmp_path, split,
                                                        contexts):
-        """The state is saved, the error says how to resume, and the resumed run is the uninterrupted one."""
+        """The state is saved, the error says how to resume, and the resumed run equals an uninterrupted one."""
         root = painting(tmp_path / "data")
         config = configure({"train.epochs": 2}, data=root)
         _, result = fit(config, tmp_path / "whole", contexts=contexts)
@@ -649,12 +649,12 @@ class TestData:
         trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=tmp_path / "w", quiet=True)
         name = f"train{trainer.loader.order(1)[-1]}.png" if split == "train" else "val1.png"
         damaged, sound = root / "images" / name, (root / "images" / name).read_bytes()
-        plain, steps = trainer._backward, iter(range(100))
+        original, steps = trainer._backward, iter(range(100))
 
-        def damage(shares):
+        def damage(micro_batches):
             if next(steps) == (STEPS if split == "train" else 0):
                 damaged.write_bytes(b"no image")
-            return plain(shares)
+            return original(micro_batches)
         trainer._backward = damage
         if split == "train":  # read when it is needed, not ahead
             trainer.loader.workers = 0
@@ -672,7 +672,7 @@ class TestData:
         for what in vars(wanted):
             assert getattr(got, what) == getattr(wanted, what), what
 
-    def test_one_of_the_first_batch_saves_nothing_and_names_no_resume(self, configure, painting, tmp_path):
+    def test_a_damaged_image_of_the_first_batch_saves_nothing(self, configure, painting, tmp_path):
         root = painting(tmp_path / "data")
         trainer = Trainer(configure(data=root), [mx.cpu()], folder=tmp_path / "w", quiet=True)
         (root / "images" / f"train{trainer.loader.order(0)[0]}.png").write_bytes(b"no image")
@@ -680,12 +680,12 @@ class TestData:
             trainer.fit()
         assert not trainer.last.has_sidecar() and "--resume" not in str(error.value)
 
-    def test_a_share_that_is_gone_saves_too(self, configure, tmp_path):
+    def test_a_lost_network_share_saves_the_state(self, configure, tmp_path):
         trainer = Trainer(configure(), [mx.cpu()], folder=tmp_path, quiet=True)
-        plain = trainer.loader.epoch
+        original = trainer.loader.epoch
 
         def epoch(number, start_batch=0):
-            yield from list(plain(number, start_batch))[:2]
+            yield from list(original(number, start_batch))[:2]
             raise OSError(116, "Stale file handle", "/share/images")
         trainer.loader.epoch = epoch
         with pytest.raises(EnvironmentProblem, match="data cannot be read") as error:
@@ -694,12 +694,12 @@ class TestData:
         assert "--resume" in error.value.fix
         assert trainer.last.read_sidecar()["progress"]["batch"] == 2
 
-    def test_a_state_that_cannot_be_saved_then_hides_neither_error(self, configure, tmp_path, monkeypatch):
+    def test_an_error_of_saving_does_not_hide_the_error_of_the_data(self, configure, tmp_path, monkeypatch):
         trainer = Trainer(configure(), [mx.cpu()], folder=tmp_path, quiet=True)
-        plain = trainer.loader.epoch
+        original = trainer.loader.epoch
 
         def epoch(number, start_batch=0):
-            yield from list(plain(number, start_batch))[:2]
+            yield from list(original(number, start_batch))[:2]
             raise DataError("an image is damaged", where="a.png", fix="copy it again")
 
         def write(*arguments):
@@ -711,16 +711,16 @@ class TestData:
         assert "could not be saved: the disk is full" in error.value.fix and "copy it again" in error.value.fix
         assert "--resume" not in error.value.fix
 
-    def test_masks_without_one_valid_pixel_score_nothing(self, fit, configure, painting, tmp_path):
+    def test_masks_without_a_valid_pixel_give_no_score(self, fit, configure, painting, tmp_path):
         from PIL import Image
         root = painting(tmp_path / "data")
         for path in (root / "masks").glob("val*"):
             Image.fromarray(np.full((24, 32), 255, np.uint8)).save(path)
         _, result = fit(configure({"train.epochs": 2}, data=root), tmp_path / "w")
-        assert result.progress.epoch == 2 and result.progress.best is None and result.best is None
+        assert result.run_state.epoch == 2 and result.run_state.best is None and result.best is None
 
     def test_splits_of_other_classes_are_refused(self, configure, tmp_path, monkeypatch):
-        from mxnetseg.engine import trainer as module
+        from mxnetseg.engine import setup as module
 
         def opened(name, *, split, **options):
             dataset = get_dataset(name, split=split, **options)
@@ -732,7 +732,7 @@ class TestData:
 
 
 def test_first_values_depend_on_the_seed_alone():
-    """What a network is initialised with must have settled when it is handed out: see weights.initialize()."""
+    """A network must be fully initialised when get_model() returns it; see weights.loading.initialize()."""
     def values():
         mx.random.seed(3)
         net = get_model("fcn", backbone="resnet18", nclass=3, output_stride=32)
@@ -744,15 +744,14 @@ def test_first_values_depend_on_the_seed_alone():
 
 
 class TestTheBar:
-    def test_shows_only_what_is_known(self, configure, tmp_path):
+    def test_it_shows_only_known_numbers(self, configure, tmp_path):
         trainer = Trainer(configure({"train.epochs": 100}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
         assert trainer._postfix(None) == "lr 0.05"
         trainer._latest_loss = 1.25
         assert trainer._postfix(3.0) == "loss 1.250, lr 0.05, 6.0 img/s"
 
-    def test_the_remaining_time_is_of_the_whole_run_and_leaves_out_the_first_steps(self, configure, tmp_path,
-                                                                                   monkeypatch):
-        """A first step of a minute, then two seconds each; 50 hours are not two."""
+    def test_the_remaining_time_is_of_the_whole_run_without_the_first_steps(self, configure, tmp_path, monkeypatch):
+        """The first step takes a minute, the others two seconds each: 50 hours remain."""
         clock, shown = [0.0], []
         monkeypatch.setattr("mxnetseg.engine.pace.time.monotonic", lambda: clock[0])
         trainer = Trainer(configure({"train.epochs": 30000}), [mx.cpu()], folder=tmp_path, validate=False, quiet=True)
@@ -763,7 +762,7 @@ class TestTheBar:
         assert all("left" not in text for text in shown[:7]) and all("left" in text for text in shown[7:])
         assert shown[-1] == "lr 0.05, 49:59:22 left"
 
-    def test_as_it_is_drawn(self, configure, tmp_path, monkeypatch, capsys):
+    def test_the_drawn_bar(self, configure, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
         Trainer(configure({"train.epochs": 5}), [mx.cpu()], folder=tmp_path, validate=False).fit()
         drawn = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Warnings of a run that learns less than its classes."""
+"""Warnings of a run that does not learn all its classes."""
 import logging
 
 import numpy as np
@@ -33,7 +33,7 @@ def test_one_pixel_among_millions_counts(caplog):
     assert not caplog.records
 
 
-def test_an_epoch_that_was_resumed_says_nothing_and_the_next_one_does(caplog):
+def test_a_resumed_epoch_is_skipped_and_the_next_one_counts(caplog):
     watch = LabelWatch(CLASSES, 3)
     watch.note(masks(0, 0))
     watch.end_epoch()
@@ -50,8 +50,8 @@ def scores(counts):
 
 @pytest.mark.parametrize("counts, warned", [
     ([[600, 0, 0], [300, 0, 0], [100, 0, 0]], True), ([[600, 0, 0], [295, 5, 0], [100, 0, 0]], True),
-    ([[600, 0, 0], [280, 20, 0], [100, 0, 0]], False),  # it has learnt something of a second class
-    ([[960, 0, 0], [30, 0, 0], [10, 0, 0]], False),  # nearly all is road indeed
+    ([[600, 0, 0], [280, 20, 0], [100, 0, 0]], False),  # it has learned something of a second class
+    ([[960, 0, 0], [30, 0, 0], [10, 0, 0]], False),  # nearly all pixels are road
     ([[0, 0, 0]] * 3, False)])
 def test_nearly_everything_predicted_as_one_class(caplog, counts, warned):
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,8 @@ import mxnet as mx
 import pytest
 from sidecars import sections
 
-from mxnetseg.engine.checkpoint import Checkpoint, newest
+from mxnetseg.engine.checkpoint import Checkpoint
+from mxnetseg.engine.runs import newest
 from mxnetseg.errors import CheckpointError, EnvironmentProblem
 
 NAME = "fcn_resnet18_sample_20260101_120000.params"

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from sidecars import sections
 
-from mxnetseg.engine.checkpoint import Checkpoint, newest
+from mxnetseg.engine.checkpoint import Checkpoint
+from mxnetseg.engine.runs import newest
 from mxnetseg.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,8 @@ import mxnet as mx
 import numpy as np
 
 
-def picture(*size):
-    """Normal numbers as one picture of that height and width: (1, 3, H, W)."""
+def random_image(*size):
+    """Return normal numbers as one image of that height and width: (1, 3, H, W)."""
     return mx.nd.array(np.random.RandomState(sum(size)).normal(size=(1, 3, *size)))
 
 
@@ -16,6 +16,6 @@ def copy_parameters(source, target):
 
 
 def assert_close(got, wanted, relative=1e-5):
-    """Arrays of one shape, to ``relative`` of the largest value."""
+    """Compare arrays of one shape, to ``relative`` of the largest value."""
     assert got.shape == wanted.shape
     assert np.abs(got - wanted).max() <= relative * np.abs(wanted).max()

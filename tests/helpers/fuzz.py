@@ -35,8 +35,8 @@ class Hang(BaseException):
 def sidecar(folder: Path):
     from mxnetseg.config import Config
     from mxnetseg.engine.checkpoint import Checkpoint
+    from mxnetseg.engine.run_state import RunState
     from mxnetseg.engine.scaling import LossScale
-    from mxnetseg.engine.trainer import Progress
     from mxnetseg.models import build_model
 
     checkpoint = Checkpoint(folder / "run.params")
@@ -54,7 +54,7 @@ def sidecar(folder: Path):
         Config.from_dict(content["config"])
         np.array(content["data"]["palette"], np.uint8)[len(content["data"]["classes"]) - 1]
         if ".state" in content["files"]:
-            Progress(**content["progress"])
+            RunState(**content["progress"])
             if content.get("loss_scale"):
                 LossScale(**content["loss_scale"])
         if content["model"] != model:

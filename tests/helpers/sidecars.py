@@ -1,4 +1,16 @@
-"""Sidecars for tests that write a checkpoint without a training."""
+"""Networks and sidecars for tests that write a checkpoint without a training."""
+
+
+class Net:
+    """Network with one parameter of two numbers, as far as a checkpoint needs a network."""
+
+    @staticmethod
+    def named_parameters():
+        import mxnet as mx  # not for those who only need sections()
+
+        parameter = mx.gluon.Parameter("weight", shape=(2,))
+        parameter.initialize(mx.init.One(), ctx=mx.cpu())
+        return {"weight": parameter}
 
 
 def sections(**changes):

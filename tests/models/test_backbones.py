@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
-from compare import assert_close, copy_parameters, picture
+from compare import assert_close, copy_parameters, random_image
 
 from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.models.backbones import BACKBONES, get_backbone, list_backbones
@@ -63,7 +63,7 @@ def test_taps_describe_the_outputs(name, output_stride):
     assert set(reductions) <= {4, 8, 16, 32}
     backbone.hybridize()
     for size in [(64, 32), (33, 50), (97, 65)]:
-        got = features(backbone, picture(*size))
+        got = features(backbone, random_image(*size))
         assert len(got) == len(backbone.taps)
         for feature, tap in zip(got, backbone.taps):
             assert feature.shape == (1, tap.channels, *(side_of_tap(name, n, tap.reduction) for n in size))
@@ -80,7 +80,7 @@ def test_dilated_features_contain_the_strided_ones(name, output_stride):
     coarse = build(name, output_stride=32)
     fine = build(name, output_stride=output_stride)
     pooled_shortcuts = re.search("v1[de]", name)
-    x = picture(64, 96) if pooled_shortcuts else picture(70, 65)  # at the border of odd maps the results differ
+    x = random_image(64, 96) if pooled_shortcuts else random_image(70, 65)  # at the border of odd maps they differ
     features(coarse, x), features(fine, x)  # infer the shapes
     copy_parameters(coarse, fine)
     taps = list(zip(features(coarse, x), features(fine, x), coarse.taps, fine.taps))
@@ -97,7 +97,7 @@ def test_dilated_features_contain_the_strided_ones(name, output_stride):
 ])
 def test_resnets_equal_gluoncvs_with_the_same_weights(name, output_stride, tmp_path):
     ours = build(name, output_stride=output_stride)
-    x = picture(65, 49)
+    x = random_image(65, 49)
     ours(x)  # infers the shapes
     theirs = getattr(import_module("gluoncv.model_zoo.resnetv1b"), ours.gluoncv_name)(
         pretrained=False, dilated=output_stride == 8)

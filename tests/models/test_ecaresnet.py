@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
-from compare import picture
+from compare import random_image
 
 from mxnetseg.errors import ConfigError
 from mxnetseg.models import get_model
@@ -47,7 +47,7 @@ def test_sizes_of_taps(output_stride):
     backbone.hybridize()
     assert [tap.reduction for tap in backbone.taps] == [min(r, output_stride) for r in (4, 8, 16, 32)]
     for size in [(64, 32), (33, 50)]:
-        for feature, tap in zip(backbone(picture(*size)), backbone.taps):
+        for feature, tap in zip(backbone(random_image(*size)), backbone.taps):
             assert feature.shape == (1, tap.channels, *(-(-after_stem(n) * 4 // tap.reduction) for n in size))
             assert np.isfinite(feature.asnumpy()).all()
 
@@ -79,7 +79,7 @@ def test_it_equals_gluoncvs_resnet_apart_from_pooling_and_attention(tmp_path):
     ours = build()
     theirs = import_module("gluoncv.model_zoo.resnetv1b").resnet50_v1s(pretrained=False)
     theirs.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0.0))
-    x = picture(65, 49)
+    x = random_image(65, 49)
     theirs(x)
     ours(x)
     file = tmp_path / "classifier.params"

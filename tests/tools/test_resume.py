@@ -1,9 +1,9 @@
-"""`mxnetseg train --resume`: the run that is meant, or a refusal that shows both readings."""
+"""`mxnetseg train --resume`: the run that is resumed, or a refusal that shows both configurations."""
 import os
 
 import mxnet as mx
 import pytest
-from sidecars import sections
+from sidecars import Net, sections
 
 from mxnetseg.config import Config, load_config
 from mxnetseg.engine.checkpoint import Checkpoint
@@ -13,14 +13,6 @@ from mxnetseg.tools import train
 from mxnetseg.tools.main import Parser, run_command
 
 
-class Net:
-    @staticmethod
-    def named_parameters():
-        parameter = mx.gluon.Parameter("weight", shape=(2,))
-        parameter.initialize(mx.init.One(), ctx=mx.cpu())
-        return {"weight": parameter}
-
-
 @pytest.fixture
 def weights(tmp_path):
     return tmp_path / "weights"
@@ -28,7 +20,7 @@ def weights(tmp_path):
 
 @pytest.fixture
 def write(weights):
-    """``write(changes, epoch=3)``: a resumable run of FCN; newer ones are later in the alphabet."""
+    """Function that writes a resumable run of FCN: ``write(changes, epoch=3)``."""
     def make(changes=(), *, epoch=3, written=100, name="fcn_resnet18_sample_20260101_120000"):
         config = load_config(model="fcn").replace(dict(changes))
         checkpoint = Checkpoint(weights / "fcn" / f"{name}.params")
@@ -42,7 +34,7 @@ def write(weights):
 
 @pytest.fixture
 def choose(weights):
-    """``choose('--model', 'fcn', ...)``: configuration and checkpoint that `train` would go on with."""
+    """Function that returns the configuration and checkpoint of a command: ``choose('--model', 'fcn', ...)``."""
     def ask(*arguments):
         parser = Parser(prog="train")
         train.add_arguments(parser)
@@ -62,13 +54,13 @@ class TestAuto:
         (["--crop", "96"], "data.crop_size", "[128, 192]", "[96, 96]"),
         (["--set", "loss.ohem.thresh=0.6"], "loss.ohem.thresh", "null", "0.6")])
     @pytest.mark.parametrize("epoch", [3, 30])
-    def test_another_one_is_refused_with_both(self, write, choose, arguments, key, run, wanted, epoch):
+    def test_another_configuration_is_refused_with_both(self, write, choose, arguments, key, run, wanted, epoch):
         checkpoint = write(epoch=epoch)
         with pytest.raises(UsageError, match="has another configuration") as error:
             choose("--model", "fcn", *arguments, "--resume", "auto")
         lines = [line.split() for line in str(error.value.received).splitlines()]
         assert lines[0] == ["key", "run", "wanted"] and [key, *run.split(), *wanted.split()] in lines
-        for way in (f"mxnetseg train --resume {checkpoint.path}", "--set KEY=VALUE", "leave --resume out"):
+        for way in (f"mxnetseg train --resume {checkpoint.path}", "--set KEY=VALUE", "leave out --resume"):
             assert way in error.value.fix
 
     def test_a_file_that_has_changed_is_refused(self, write, choose, tmp_path):
@@ -77,14 +69,14 @@ class TestAuto:
         file.write_text("_base_: fcn\ntrain: {epochs: 40}\n")
         with pytest.raises(UsageError, match="train.epochs") as error:
             choose("--config", file, "--resume", "auto")
-        assert len(str(error.value.received).splitlines()) == 2  # its head, and the one key that differs
+        assert len(str(error.value.received).splitlines()) == 2  # the heading, and the one key that differs
 
-    def test_options_that_the_run_had_and_this_command_has_not(self, write, choose):
+    def test_options_of_the_run_that_this_command_lacks(self, write, choose):
         write({"train.batch_size": 2})
         with pytest.raises(UsageError, match="train.batch_size"):
             choose("--model", "fcn", "--resume", "auto")
 
-    def test_harmless_keys_may_differ_and_act(self, write, choose):
+    def test_harmless_keys_may_differ_and_take_effect(self, write, choose):
         write({"data.root": "/old", "data.workers": 7, "train.log_every": 3})
         config, resume = choose("--model", "fcn", "--root", "/new", "--workers", 5, "--resume", "auto")
         assert resume is not None
@@ -102,15 +94,15 @@ class TestAuto:
         write({"optimizer.lr": 0.5}, written=300, name="c")
         assert choose("--model", "fcn", "--resume", "auto")[1].path == wanted.path
 
-    def test_runs_of_other_data_are_none_of_its_business(self, write, choose):
+    def test_runs_of_other_data_are_ignored(self, write, choose):
         write({"data.name": "camvid"})
         assert choose("--model", "fcn", "--resume", "auto")[1] is None
 
-    def test_a_key_that_is_younger_than_the_run(self, write, choose, monkeypatch):
-        plain = Config.to_dict
+    def test_a_key_that_is_newer_than_the_run(self, write, choose, monkeypatch):
+        to_dict = Config.to_dict
 
         def without(self):
-            values = plain(self)
+            values = to_dict(self)
             del values["data"]["cutout"]
             return values
         with monkeypatch.context() as patch:
@@ -123,7 +115,7 @@ class TestAuto:
 
 class TestAnActiveRun:
     @pytest.mark.parametrize("saved", [True, False])
-    def test_is_not_joined_and_no_second_one_is_started_in_silence(self, write, choose, saved):
+    def test_it_is_neither_resumed_nor_silently_duplicated(self, write, choose, saved):
         checkpoint = write()
         if not saved:  # it is in its first epoch
             for suffix in (".params", ".json", ".state"):
@@ -131,11 +123,11 @@ class TestAnActiveRun:
         lock = RunLock(checkpoint.path)
         with pytest.raises(UsageError, match="being trained by another process") as error:
             choose("--model", "fcn", "--resume", "auto")
-        assert f"process {os.getpid()} on " in str(error.value) and "leave --resume out" in error.value.fix
+        assert f"process {os.getpid()} on " in str(error.value) and "leave out --resume" in error.value.fix
         lock.release()
         assert (choose("--model", "fcn", "--resume", "auto")[1] is not None) == saved
 
-    def test_of_other_data_is_no_obstacle(self, write, choose):
+    def test_an_active_run_of_other_data_is_no_obstacle(self, write, choose):
         lock = RunLock(write({"data.name": "camvid"}).path)
         assert choose("--model", "fcn", "--resume", "auto")[1] is None
         lock.release()
@@ -143,7 +135,7 @@ class TestAnActiveRun:
 
 class TestAFinishedRun:
     @pytest.mark.parametrize("how", ["auto", "path", "fewer epochs"])
-    def test_says_so_and_how_to_train_it_longer(self, write, weights, capsys, how):
+    def test_it_is_reported_with_the_way_to_train_it_longer(self, write, weights, capsys, how):
         checkpoint = write(epoch=30)
         before = {path.name: path.read_bytes() for path in checkpoint.path.parent.iterdir()}
         arguments = ["--resume", str(checkpoint.path)] if how == "path" else ["--model", "fcn", "--resume", "auto"]
@@ -154,7 +146,7 @@ class TestAFinishedRun:
         assert f"mxnetseg train --resume {checkpoint.path} --epochs N" in out
         assert {path.name: path.read_bytes() for path in checkpoint.path.parent.iterdir()} == before
 
-    def test_its_best_checkpoint_cannot_be_trained_longer_and_is_not_said_to(self, write, weights, capsys):
+    def test_its_best_checkpoint_is_refused(self, write, weights, capsys):
         checkpoint = write(epoch=30)
         best = Checkpoint(checkpoint.path.with_name(checkpoint.stem + "_best.params"))
         best.write(Net, {key: value for key, value in checkpoint.read_sidecar().items()

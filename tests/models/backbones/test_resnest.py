@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
-from compare import picture
+from compare import random_image
 
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.weights.loading import load_pretrained_base
@@ -21,7 +21,7 @@ def test_it_equals_gluoncvs_with_its_weights(layers, stride, published, tmp_path
     dilation = {32: 1, 16: 2, 8: 4}[stride]
     theirs = getattr(zoo, f"resnest{layers}")(pretrained=False, dilation=dilation)
     theirs.initialize(mx.init.MSRAPrelu(factor_type="out", slope=0.0))
-    x = picture(64, 96)
+    x = random_image(64, 96)
     theirs(x)
     if published:
         trainable = sum(np.prod(p.shape) for p in theirs.collect_params().values() if p.grad_req != "null")
@@ -61,7 +61,7 @@ def test_training_works_at_any_size_and_needs_two_images():
     backbone = get_backbone("resnest14")
     assert backbone.needs_batch == 2
     backbone.initialize()
-    x = mx.nd.concat(picture(33, 50), picture(33, 50), dim=0)
+    x = mx.nd.concat(random_image(33, 50), random_image(33, 50), dim=0)
     with mx.autograd.record():
         total = sum(y.sum() for y in backbone(x))
     total.backward()

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
-from compare import assert_close, copy_parameters, picture
+from compare import assert_close, copy_parameters, random_image
 from pytorch_cases import read, weights
 from torch_files import state_dict, write_stream, write_zip
 
@@ -44,7 +44,7 @@ def classifier(tmp_path_factory):
     """GluonCV's classifier with known weights, its file and its features on an input."""
     net = import_module("gluoncv.model_zoo.mobilenet").get_mobilenet_v2(0.25)
     net.initialize(mx.init.Xavier())
-    x = picture(64, 64)
+    x = random_image(64, 64)
     net(x)
     file = tmp_path_factory.mktemp("imagenet") / "classifier.params"
     net.save_parameters(str(file))
@@ -254,7 +254,7 @@ def timm():
     arrays = weights(read(TIMM_CASE))
     data = safetensors(arrays)
     backbone = build(TIMM_BACKBONE)
-    backbone(picture(32, 32))
+    backbone(random_image(32, 32))
     return SimpleNamespace(arrays=arrays, data=data, sha256=hashlib.sha256(data).hexdigest(), backbone=backbone,
                            wanted=backbone.convert(arrays, pytorch=True))
 
@@ -435,7 +435,7 @@ def test_files_of_the_original_server_in_torchvisions_layout(write, alone, timm,
 
 def test_densenets_in_torchvisions_older_names():
     backbone = build("densenet121")
-    backbone(picture(32, 32))
+    backbone(random_image(32, 32))
     for name in ("features.denseblock3.denselayer10.norm1.weight", "features.denseblock1.denselayer1.conv2.weight"):
         older = name.replace("norm1", "norm.1").replace("conv2", "conv.2")
         assert backbone.from_pytorch(older) == backbone.from_pytorch(name)

@@ -1,0 +1,44 @@
+"""Progress bars of a training run."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from ..data.parallel import ProgressCallback
+
+# The postfix holds the remaining time of the run; tqdm's own estimate is of the epoch only.
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
+
+
+def epoch_bar(epoch: int, epochs: int, *, first: int, total: int, hidden: bool) -> tqdm:
+    """Return the bar of one epoch.
+
+    Args:
+        epoch: number of the epoch, from 1.
+        epochs: epochs of the run.
+        first: steps of the epoch that are completed.
+        total: steps of the epoch.
+        hidden: show nothing.
+    """
+    return tqdm(total=total, initial=first, disable=hidden, leave=False, dynamic_ncols=True,
+                desc=f"epoch {epoch}/{epochs}", bar_format=_FORMAT)
+
+
+def validation_bar(*, hidden: bool) -> ProgressCallback:
+    """Return a callback that wraps a stream of images in a bar."""
+    def wrap(images: Iterable, count: int) -> Iterable:
+        return tqdm(images, total=count, desc="validate", unit="img", leave=False, disable=hidden, dynamic_ncols=True)
+    return wrap
+
+
+def postfix(*, loss: float | None, rate: float, images_per_second: float | None,
+            seconds_remaining: float | None) -> str:
+    """Return the numbers to the right of a bar, without those that are not known."""
+    parts = [] if loss is None else [f"loss {loss:.3f}"]
+    parts.append(f"lr {rate:.2g}")
+    if images_per_second:
+        parts.append(f"{images_per_second:.1f} img/s")
+    if seconds_remaining is not None:
+        parts.append(f"{tqdm.format_interval(seconds_remaining)} left")
+    return ", ".join(parts)

@@ -1,0 +1,139 @@
+"""Parts of a training run, built from its configuration: data, loader, loss, first weights, and the run's name."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+
+from ..config.schema import Config
+from ..data import get_dataset
+from ..data.base import SegDataset
+from ..data.decoding import Decoding
+from ..data.loader import Loader
+from ..data.recipes import make_transform
+from ..errors import ConfigError
+from ..losses import Mining
+from ..models.weights.loading import assign
+from .checkpoint import Checkpoint, take_normalisation
+from .runs import new_stem
+from .step import Step
+
+log = logging.getLogger(__name__)
+
+
+def open_training_set(config: Config) -> SegDataset:
+    """Return the training split."""
+    data = config.data
+    return get_dataset(data.name, split=data.train_split, root=data.root, decoding=Decoding.of(data))
+
+
+def open_validation_set(config: Config, train_set: SegDataset) -> SegDataset:
+    """Return the validation split.
+
+    Raises:
+        ConfigError: its classes are not those of the training split.
+    """
+    data = config.data
+    dataset = get_dataset(data.name, split=data.val_split, root=data.root, decoding=Decoding.of(data))
+    if dataset.classes != train_set.classes:
+        raise ConfigError("the training and validation splits have different classes", where="data",
+                          received=f"{train_set.nclass} and {dataset.nclass}")
+    return dataset
+
+
+def make_loader(config: Config, train_set: SegDataset, devices: int) -> Loader:
+    """Return the loader of training batches.
+
+    Args:
+        config: the configuration.
+        train_set: the training split.
+        devices: number of devices that each batch is split across.
+
+    Raises:
+        ConfigError: the batch cannot be split evenly across devices and micro-batches.
+    """
+    data, train = config.data, config.train
+    parts = devices * train.accumulate
+
+    if train.batch_size % parts:
+        accumulate = f", train.accumulate {train.accumulate}" if train.accumulate > 1 else ""
+        raise ConfigError("the batch cannot be split evenly across the devices", where="train.batch_size",
+                          received=f"{train.batch_size} images, {devices} devices{accumulate}",
+                          fix=f"a multiple of {parts}: --batch-size {-(-train.batch_size // parts) * parts}")
+
+    return Loader(train_set, batch_size=train.batch_size, transform=make_transform(data), seed=train.seed,
+                  workers=data.workers, timeout=data.timeout)
+
+
+def check_batch(config: Config, net, devices: int) -> None:
+    """Refuse crops too small for the network, and a batch so small that batch norm would silently return zeros.
+
+    Raises:
+        ConfigError: as above.
+    """
+    crop, smallest = list(config.data.crop_size), net.smallest_side
+    if min(crop) < smallest:
+        raise ConfigError(f"{net.backbone_name} reads images of at least {smallest} pixels a side",
+                          where="data.crop_size", received=crop, fix=f"--crop {-(-smallest // 32) * 32}, or larger")
+
+    train, norm = config.train, config.model.norm
+    images_at_once = train.batch_size // train.accumulate // (devices if norm == "bn" else 1)
+    if norm != "gn" and images_at_once < net.needs_batch:
+        raise ConfigError(f"{net.model_name} normalises a feature map of 1 x 1, which needs at least "
+                          f"{net.needs_batch} images at once", where="train.batch_size",
+                          received=f"{train.batch_size} on {devices} devices with norm {norm}",
+                          fix="a larger --batch-size, or --set model.norm=gn")
+
+
+def make_step(config: Config, net, contexts: list[mx.Context]) -> Step:
+    """Return the network with its input step and loss, all of it initialised on ``contexts``."""
+    section = config.loss
+    mining = None
+    if section.ohem:
+        mining = Mining.of(section.ohem.form, thresh=section.ohem.thresh, min_kept=section.ohem.min_kept)
+        mining = mining.with_quota(len(contexts) * config.train.accumulate)
+
+    loss = net.loss(aux_weight=section.aux_weight, class_weights=section.class_weights,
+                    label_smoothing=section.label_smoothing, mining=mining, ce=section.ce, focal=section.focal,
+                    focal_gamma=section.focal_gamma, dice=section.dice, lovasz=section.lovasz)
+    loss.initialize(ctx=contexts)
+
+    step = Step(net, loss)
+    step.input.initialize(ctx=contexts)
+    return step
+
+
+def load_initial_weights(net, source: Checkpoint) -> None:
+    """Start from the weights of another run; tensors of a different shape are skipped and logged."""
+    loaded = source.read()
+    take_normalisation(net, loaded.sidecar)
+    skipped = assign(net, loaded.params, where=source.path, skip=True)
+
+    names = net.named_parameters()
+    log.info("fine-tuning from %s: %d tensors loaded, %d skipped%s", source.path,
+             len(names) - len([s for s in skipped if s.name in names]), len(skipped),
+             "".join(f"\n  {s.name}: {s.reason}" for s in skipped))
+
+
+def new_checkpoint(folder: Path, net, train_set: SegDataset) -> Checkpoint:
+    """Return the checkpoint of a new run, with a name that no other run has taken."""
+    folder = folder / net.model_name
+    stem = new_stem(folder, net.model_name, net.backbone_name, train_set.name)
+    return Checkpoint(folder / f"{stem}.params")
+
+
+def describe(config: Config, net, train_set: SegDataset, contexts: list[mx.Context], precision: str, *,
+             first_epoch: int, steps_per_epoch: int, checkpoint: Checkpoint) -> str:
+    """Return one line on what will be trained, on what and for how long."""
+    parameters = sum(int(np.prod(p.shape)) for p in net.named_parameters().values())
+    return (f"{net.model_name} on {net.backbone_name}, {parameters / 1e6:.2f} M parameters; "
+            f"{train_set.name} {config.data.train_split}: {len(train_set)} images, {train_set.nclass} classes; "
+            f"batch {config.train.batch_size} on {', '.join(map(str, contexts))} in {precision}; "
+            f"epochs {first_epoch} to {config.train.epochs}, {_count(steps_per_epoch, 'step')} each; "
+            f"checkpoints {checkpoint.path}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
