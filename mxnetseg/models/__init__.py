@@ -160,7 +160,8 @@ def get_model(name: str, *, nclass: int = 19, backbone: str | None = None, norm:
     import mxnet as mx
 
     from ..nn.norm import choose_norm
-    from .weights.loading import initialize, load_pretrained_base
+    from .weights.loading import initialize
+    from .weights.pretrained import load_pretrained_base
 
     if not isinstance(nclass, int) or nclass < 1:
         raise ConfigError("a network needs at least one class", where="nclass", received=nclass,

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, read off its graph. Nothing is computed, no value is needed."""
+"""Parameters and multiply-adds of a network, read from its graph. Nothing is computed, and no value is needed."""
 from __future__ import annotations
 
 import json
@@ -37,7 +37,7 @@ class LayerCost(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one picture in inference, auxiliary outputs included where the network was built with them.
+    """Cost of one image in inference, with the auxiliary outputs that the network was built with.
 
     Published figures follow one of two conventions, which must not be mixed:
 
@@ -45,7 +45,7 @@ class Cost:
     * mmcv's (1.3.8) "FLOPs" are :attr:`mmcv` / 10^9. SFNet's figures are those.
 
     Attributes:
-        size: of the picture, (height, width).
+        size: (height, width) of the image.
         parameters: in the order in which the graph reads them.
         layers: convolutions and fully connected layers, one entry each time one runs.
         product_macs: matrix products between maps: attention. No convention counts them.
@@ -97,18 +97,18 @@ class Cost:
                 tree[".".join(parts[:level + 1])] = None
         order = list(tree)
 
-        def key(name):  # a child stands behind its parent, siblings in the order of their first use
+        def key(name):  # a child follows its parent, siblings are in the order of their first use
             parts = name.split(".")
             return [order.index(".".join(parts[:level + 1])) for level in range(len(parts))]
         return sorted(tree, key=key)
 
 
 def measure(net, size: Sequence[int] = (512, 512)) -> Cost:
-    """The cost of a network for one picture. It needs no values, only a network that was built.
+    """Return the cost of a network for one image. The network must be built; it needs no values.
 
     Args:
         net: a network of :func:`~mxnetseg.models.build_model` or :func:`~mxnetseg.models.get_model`.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
     """
     known = {p.name: (name, p) for name, p in net._collect_params_with_prefix().items()}
     parameters, layers = [], []
@@ -159,7 +159,7 @@ class _Node(NamedTuple):
         return self.inputs[0].variable() if self.inputs else self
 
     def rectifies(self) -> bool:
-        """Whether it is a ReLU of a map; those of two and fewer axes make the weights of a resize."""
+        """Return whether it is a ReLU of a feature map; ReLUs of fewer axes belong to the weights of a resize."""
         kind = self.attributes.get("act_type", "relu" if self.operator == "relu" else None)
         return kind in _RECTIFIERS and len(self.shape) == 4
 

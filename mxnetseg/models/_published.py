@@ -1,6 +1,6 @@
-"""The paper of each network, and the figures that were published for it. The one place for both.
+"""Papers and published results of the networks, in one place.
 
-None of the figures was reached with this package: it says "published", never "reproduced".
+None of the results was reached with this package: they are published, not reproduced.
 """
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 
 class Paper(NamedTuple):
-    """Where a network comes from. ``link`` is on arXiv if the paper is there, else its DOI or home."""
+    """Source of a network. ``link`` is on arXiv if the paper is there, else its DOI or home page."""
 
     title: str
     authors: str
@@ -22,7 +22,7 @@ class Paper(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Of the paper's page."""
+        """Address of the paper's page."""
         kind, _, name = self.link.partition(":")
         return {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}.get(kind, f"{kind}:") + name
 
@@ -33,8 +33,8 @@ class Result(NamedTuple):
     Attributes:
         data, split: what it was scored on.
         by: who published it: MXNetSeg, the paper, its authors' repository, or a port.
-        backbone: and whatever else tells this row from others.
-        miou, miou_ms: with one scale, and with several and mirroring.
+        backbone: and anything else that distinguishes this row.
+        miou, miou_ms: with one scale, and with several scales and flips.
         pa, pa_ms: pixel accuracy.
         output_stride: of the backbone, where several are usual.
         config: the name the run was published under.
@@ -189,5 +189,5 @@ RESULTS: Dict[str, List[Result]] = {
 
 
 def results(name: str) -> List[Result]:
-    """What was published for a network of that canonical name; nothing is an answer, too."""
+    """Return the published results of a network by its canonical name; the list may be empty."""
     return RESULTS.get(name, [])

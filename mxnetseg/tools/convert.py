@@ -38,7 +38,8 @@ def run(args: Namespace) -> int:
     from ..engine.checkpoint import Checkpoint, all_finite, model_record
     from ..errors import CheckpointError
     from ..models import MODELS, get_model
-    from ..models.weights.foreign import FORMS, read_tensors, recognise, set_parameters
+    from ..models.weights.foreign import FORMS, recognise
+    from ..models.weights.tensors import read_tensors, set_parameters
 
     name = MODELS.resolve(args.model)
     changes = dict(map(parse_override, args.overrides))
@@ -170,12 +171,12 @@ def _misfit(args: Namespace, name: str, tensors, guess):
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
     shown: List[str] = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
     more = [f"... and {len(guess.problems) - 8} more"] if len(guess.problems) > 8 else []
-    form = f"read as {FORMS[guess.form]} ({guess.form}), {guess.share:.0%} fits"
+    form = f"read as {FORMS[guess.form]} ({guess.form}), {guess.fit:.0%} fits"
     free = recognise(tensors, name) if args.backbone or args.nclass or args.overrides or args.form != "auto" else guess
     if not free.problems:
         fix = f"it fits as: mxnetseg convert {_command(args, name, free)}"
     else:
-        other = _other_network(tensors, free.share, name) if free.share < 0.9 else None
+        other = _other_network(tensors, free.fit, name) if free.fit < 0.9 else None
         fix = f"it looks rather like {other}: --model {other}" if other else \
             "check --model, and its options (--set model.options...); `mxnetseg config --describe` explains them"
     return CheckpointError("the weights do not fit this network", where=args.source,
@@ -201,6 +202,6 @@ def _other_network(tensors, share: float, name: str) -> Optional[str]:
     for other in list_models():
         if other != name:
             guess = recognise(tensors, other, thorough=False)
-            if guess.share > share:
-                best, share = other, guess.share
+            if guess.fit > share:
+                best, share = other, guess.fit
     return best

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 
-SIZE = 512  # of the picture whose cost the table tells
+SIZE = 512  # height and width of the image whose cost the table shows
 HEADER = ("| name | default backbone | parameters, M | multiply-adds, G | stride | paper | published mIoU |\n"
           "|---|---|---|---|---|---|---|")
 

@@ -1,4 +1,4 @@
-"""Whatever fails while a checkpoint is written, and wherever: the old set or the new one is there, whole.
+"""A failure at any moment of writing a checkpoint leaves the old set or the new one complete.
 
 Three kinds of misfortune are put to every step of the writing in turn: an error, after which the process
 goes on; a kill, after which nothing more is done; and a power cut, which also takes the bytes that were

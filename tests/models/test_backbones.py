@@ -11,7 +11,7 @@ from compare import assert_close, copy_parameters, random_image
 
 from mxnetseg.errors import ConfigError, UnknownNameError
 from mxnetseg.models.backbones import BACKBONES, get_backbone, list_backbones
-from mxnetseg.models.weights.loading import load_pretrained_base
+from mxnetseg.models.weights.pretrained import load_pretrained_base
 
 # deep ones, or another size of a backbone in the quick suite
 SLOW = ("resnet34*", "resnet101*", "resnet152*", "resnet50_v1*", "mobilenet_v2_0_5", "mobilenet_v2_0_75",

@@ -11,7 +11,7 @@ from mxnetseg.errors import ConfigError
 from mxnetseg.models import get_model
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.backbones.ecaresnet import ECA
-from mxnetseg.models.weights.loading import load_pretrained_base
+from mxnetseg.models.weights.pretrained import load_pretrained_base
 
 
 def build(name="ecaresnet50", **arguments):

@@ -9,7 +9,8 @@ import pytest
 from pytorch_cases import GOLDEN, assert_golden, picture, read, weights
 
 from mxnetseg.models import MODELS, get_model
-from mxnetseg.models.weights.foreign import renamed, set_parameters
+from mxnetseg.models.weights.foreign import renamed
+from mxnetseg.models.weights.tensors import set_parameters
 
 HEADS = ["decode_head", "auxiliary_head"]
 TWO_AUX = ["decode_head", "auxiliary_head.0", "auxiliary_head.1"]

@@ -1,30 +1,26 @@
-"""Other people's weights: their files, their names, and which network they belong to.
+"""Weights of other projects: their parameter names, and the network that a file belongs to.
 
-A *form* is a way to name the parameters of a network. A network reads one if it has a method ``from_FORM``: see
-:class:`~mxnetseg.models._base.SegModel`. The files are MXNet's ``.params``, PyTorch's ``.pth`` in both formats,
-``.safetensors`` and ``.npz``, told apart by how they begin; any form may come in any of them.
+A *naming* of parameters (``form``) belongs to a project. A network reads a form if it has a method ``from_FORM``: see
+:class:`~mxnetseg.models._base.SegModel`. Any form may come in any file format that :mod:`.tensors` reads.
 """
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple
 
-import mxnet as mx
 import numpy as np
 
-from ...errors import CheckpointError, UnknownNameError, UsageError, short
-from ...files import open_regular
+from ...errors import UnknownNameError, UsageError
 from .. import MODELS, build_model, model_arguments
 from ..backbones import list_backbones
-from .loading import Skipped, assign, read_params
-from .paramsfile import MAGIC
-from .tensorfiles import read_npz, read_safetensors
-from .torchfile import read_torch
+from .loading import Skipped
+from .tensors import read_tensors, set_parameters
 
-# form -> whose files have it
-FORMS: Dict[str, str] = {
+# form -> the project whose files use it
+FORMS: dict[str, str] = {
     "own": "mxnetseg itself",
     "mxnetseg": "MXNetSeg (BebDong)",
     "gluoncv": "GluonCV's segmentation networks",
@@ -32,92 +28,24 @@ FORMS: Dict[str, str] = {
     "mmseg": "mmsegmentation",
 }
 
-# Under what keys training programs keep the parameters, and what they put before the names.
-_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
-_PREFIXES = ("module.", "model.", "_orig_mod.")
-_LOSSES = ("loss.", "criterion.")  # what is saved with a network that was wrapped together with its loss
-
-# A number of classes that no file and no layer has: where a shape has it, the file tells the true one.
+# A number of classes that no file and no layer has: where a shape contains it, the file has the true one.
 _PROBE = 997
 
-# Where so much fits, the rest is a damaged or changed file and no other form, backbone or structure.
+# From this fit on, the rest is a damaged or changed file, not another form, backbone or structure.
 _SURE = 0.95
-
-
-# ---- files --------------------------------------------------------------------------------------
-
-
-def read_tensors(path: Union[str, Path]) -> Dict[str, np.ndarray]:
-    """The named tensors of a weight file of any kind, floating-point ones as float32.
-
-    Nests (``{"state_dict": ...}``) and prefixes that all names share (``module.``) are removed.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, of no known kind, or holds no named tensors.
-    """
-    path = Path(path)
-    with open_regular(path, "the weight file", CheckpointError) as file:
-        begin = file.read(264)
-    if path.suffix == ".npz":
-        found = read_npz(path)
-    elif path.suffix == ".safetensors" or begin[8:9] == b"{":
-        found = read_safetensors(path)
-    elif begin[:8] == MAGIC:
-        found = {name: value.asnumpy() for name, value in read_params(path).items()}
-    elif begin[:4] == b"PK\x03\x04" or begin[:1] == b"\x80":
-        found = _named(read_torch(path), path)
-    elif begin[257:262] == b"ustar":
-        raise CheckpointError("a PyTorch checkpoint of a version before 0.1.10, which is not read", where=path,
-                              fix="load and save it once with a later PyTorch")
-    else:
-        raise CheckpointError("the file is damaged, or of a kind that is not read", where=path,
-                              received=f"it begins with {begin[:8]!r}" if begin else "an empty file",
-                              fix="give a .pth, .safetensors, .params or .npz file; copy or download it again")
-    return {name: value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
-            for name, value in _without_prefixes(found).items()}
-
-
-def _named(found, path: Path) -> Dict[str, np.ndarray]:
-    """The innermost dictionary of tensors that a checkpoint's nests lead to."""
-    def innermost(value, depth: int) -> Dict[str, np.ndarray]:
-        if not isinstance(value, dict) or not depth:  # a dictionary can hold itself
-            return {}
-        nested = (innermost(value[key], depth - 1) for key in _NESTS if key in value)
-        return next(filter(None, nested), None) or {
-            name: t for name, t in value.items() if isinstance(name, str) and isinstance(t, np.ndarray)}
-
-    named = innermost(found, 4)
-    if not named:
-        keys = ", ".join(key if isinstance(key, str) else short(key) for key in [*found][:8])[:200] \
-            if isinstance(found, dict) else type(found).__name__[:80]
-        raise CheckpointError("the file holds no named tensors", where=path, received=keys,
-                              fix="where PyTorch is at hand, save the state_dict alone: "
-                                  "torch.save(model.state_dict(), PATH)")
-    return named
-
-
-def _without_prefixes(tensors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """The tensors without the prefixes that all names have, but for a loss's own."""
-    tensors = dict(tensors)
-    while True:
-        prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in tensors)
-                       and all(name.startswith((p, *_LOSSES)) for name in tensors)), None)
-        if prefix is None:
-            return tensors
-        tensors = {name[len(prefix):]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 # ---- names --------------------------------------------------------------------------------------
 
 
-def forms_of(net) -> List[str]:
-    """The forms that a network, or its class, reads."""
+def forms_of(net) -> list[str]:
+    """Return the forms that a network, or its class, reads."""
     return [form for form in FORMS if form == "own" or hasattr(net, f"from_{form}")
             and (form != "mxnetseg" or net.mxnetseg_classes)]
 
 
-def renamed(net, form: str, tensors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """The tensors of a file of a form under our names, without those that we have no use for.
+def renamed(net, form: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors of a file under our names, without those that the network does not use.
 
     Raises:
         UnknownNameError: ``net`` does not read that form.
@@ -128,47 +56,37 @@ def renamed(net, form: str, tensors: Mapping[str, np.ndarray]) -> Dict[str, np.n
         return dict(tensors)
     rename = getattr(net, f"from_{form}")
     parameters = net.named_parameters()
-    net.named_parameters = lambda: parameters  # maps ask for it once a name, and collecting takes its time
-    ours: Dict[str, np.ndarray] = {}
+    net.named_parameters = lambda: parameters  # the name maps ask for it once per name, and collecting is slow
+    ours: dict[str, np.ndarray] = {}
     try:
         for name, value in net.adapt_foreign(form, dict(tensors)).items():
             new = rename(name)
-            if new is not None:  # a second tensor for one parameter is left over, under a name that nothing has
+            if new is not None:  # a second tensor for one parameter is left over, under a name that does not exist
                 ours[new if new not in ours else f"{new} (also {name})"] = value
     finally:
         del net.named_parameters
     return ours
 
 
-def load_foreign(net, path: Union[str, Path], *, form: str = "auto") -> str:
-    """Set an initialised network from other people's weight file.
+def load_foreign(net, path: str | Path, *, form: str = "auto") -> str:
+    """Set an initialised network from the weight file of another project.
 
     Args:
         form: one of :data:`FORMS`; ``'auto'``: the one whose names fit best.
 
     Returns:
-        the form.
+        The form.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not fit the network. Nothing has been set then.
+        CheckpointError: the file cannot be read, or does not fit the network; then no parameter is changed.
         UnknownNameError: the network does not read that form.
     """
     tensors = read_tensors(path)
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters().items()}
     candidates = {f: renamed(net, f, tensors) for f in (forms_of(net) if form == "auto" else [form])}
-    best = max(candidates, key=lambda f: _share(shapes, candidates[f]))
+    best = max(candidates, key=lambda f: _fraction_that_fits(shapes, candidates[f]))
     set_parameters(net, candidates[best], where=path)
     return best
-
-
-def set_parameters(net, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
-    """Set every parameter of ``net`` from arrays that have our names.
-
-    Raises:
-        CheckpointError: they do not fit. Nothing has been set then.
-    """
-    assign(net, {name: mx.nd.array(value, dtype=np.float32) for name, value in tensors.items()}, where=where)
-
 
 
 # ---- which network ------------------------------------------------------------------------------
@@ -180,23 +98,23 @@ class Guess(NamedTuple):
     Attributes:
         form: of :data:`FORMS`.
         arguments: of :func:`~mxnetseg.models.get_model`, without the name and ``nclass``.
-        nclass: as the file's shapes tell it; None if they do not.
+        nclass: number of classes by the file's shapes; None if they do not show it.
         tensors: the file's, under our names.
         problems: what does not fit.
-        share: how much fits, 0 .. 1.
+        fit: fraction of the names that fit, 0 to 1.
     """
 
     form: str
-    arguments: Dict[str, object]
-    nclass: Optional[int]
-    tensors: Dict[str, np.ndarray]
-    problems: List[Skipped]
-    share: float
+    arguments: dict[str, object]
+    nclass: int | None
+    tensors: dict[str, np.ndarray]
+    problems: list[Skipped]
+    fit: float
 
 
-def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "auto", nclass: Optional[int] = None,
+def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "auto", nclass: int | None = None,
               thorough: bool = True, **arguments) -> Guess:
-    """What a file of tensors is, given the network's name: the form, the classes, the backbone, the heads.
+    """Find the form, classes, backbone and heads of a file's tensors, given the network's name.
 
     Args:
         tensors: of :func:`read_tensors`.
@@ -207,7 +125,7 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
         **arguments: of the network, as far as they are known; the others are tried.
 
     Returns:
-        the best fit, which may be a bad one: see its ``problems``.
+        The best fit, which may be a bad one: see its ``problems``.
 
     Raises:
         UnknownNameError: no such network or argument, or the network does not read that form.
@@ -217,9 +135,9 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
     forms = forms_of(network)
     if form != "auto" and form not in forms:
         raise UnknownNameError(f"form of weights for {MODELS.resolve(model)}:", form, forms)
-    built: Dict[str, object] = {}
+    built: dict[str, object] = {}
 
-    def fit(one: str, **tried) -> Guess:
+    def built_with(one: str, **tried) -> Guess:
         tried = {**network.foreign_options.get(one, {}), **tried, **arguments}
         key = repr(sorted(tried.items()))
         if key not in built:
@@ -239,28 +157,27 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
             if "backbone" in changed and not any(p.name.startswith("backbone.") for p in best.problems):
                 continue
             try:
-                guess = fit(best.form, **{**start, **changed})
+                guess = built_with(best.form, **{**start, **changed})
             except UsageError:  # a backbone that this network cannot have
                 continue
-            best = guess if guess.share > best.share else best
+            best = guess if guess.fit > best.fit else best
         return best
 
-    # the form with the right names may be behind another one as long as the backbone is wrong
-    guesses = sorted((fit(one) for one in (forms if form == "auto" else [form])), key=lambda guess: -guess.share)
+    # with a wrong backbone, the right form may fit less well than another one
+    guesses = sorted((built_with(one) for one in (forms if form == "auto" else [form])), key=lambda guess: -guess.fit)
     best = guesses[0]
     for guess in guesses if thorough else ():
-        if guess.share and (guess is best or best.share < _SURE):
-            best = max(best, improved(guess), key=lambda guess: guess.share)
+        if guess.fit and (guess is best or best.fit < _SURE):
+            best = max(best, improved(guess), key=lambda guess: guess.fit)
     return best
 
 
-def _axes(model: str, first: Guess, known: Mapping[str, object]) -> List[List[Dict[str, object]]]:
-    """Independent changes to try: what shapes tell, structures, backbones (those of names like the present one's
-    first), heads."""
+def _axes(model: str, first: Guess, known: Mapping[str, object]) -> list[list[dict[str, object]]]:
+    """Return independent changes to try: arguments by shapes, structures, backbones (similar names first), heads."""
     names, network, start = model_arguments(model), MODELS.get(model), first.arguments
-    told = network.arguments_of({name: value.shape for name, value in first.tensors.items()})
-    axes: List[List[Dict[str, object]]] = [
-        [{key: value for key, value in told.items() if key not in known}],
+    known_by_shape = network.arguments_of({name: value.shape for name, value in first.tensors.items()})
+    axes: list[list[dict[str, object]]] = [
+        [{key: value for key, value in known_by_shape.items() if key not in known}],
         [dict(s) for s in network.structures if not s.keys() & known]]
     if "backbone" in names and "backbone" not in known:
         others = [name for name in list_backbones() if name != start["backbone"]]
@@ -282,17 +199,17 @@ def _fit(tensors, net, form, nclass, arguments) -> Guess:
     problems += [Skipped(name, "not in this network") for name in ours if name not in shapes]
     problems += [Skipped(name, f"shape {ours[name].shape} in the file, {shape} in this network")
                  for name, shape in shapes.items() if name in ours and not _agree(ours[name].shape, shape)]
-    if "backbone" in model_arguments(net.model_name):  # named, though it is the default: that may change
+    if "backbone" in model_arguments(net.model_name):  # named although it is the default, which may change
         arguments = {**arguments, "backbone": net.backbone_name}
-    return Guess(form, dict(arguments), nclass, ours, problems, _share(shapes, ours))
+    return Guess(form, dict(arguments), nclass, ours, problems, _fraction_that_fits(shapes, ours))
 
 
-def _agree(shape: Tuple[int, ...], of_network: Tuple[int, ...]) -> bool:
-    """Whether a tensor has the shape of a parameter; 0 is a size that the network learns from its first input."""
+def _agree(shape: tuple[int, ...], of_network: tuple[int, ...]) -> bool:
+    """Return whether a tensor has the shape of a parameter; 0 is a size that the first input decides."""
     return len(shape) == len(of_network) and all(b in (a, 0) for a, b in zip(shape, of_network))
 
 
-def _share(shapes: Mapping[str, Tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> float:
-    """How well tensors fit parameters, 0 .. 1: those that do, over all names of both."""
+def _fraction_that_fits(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> float:
+    """Return the fraction of all names, of tensors and parameters, whose tensor fits its parameter."""
     fitting = sum(name in tensors and _agree(tensors[name].shape, shape) for name, shape in shapes.items())
     return fitting / max(1, len(shapes.keys() | tensors.keys()))

@@ -1,7 +1,7 @@
-"""Names of parameters in GluonCV's own segmentation networks, and of which of them we have a counterpart.
+"""Map parameter names of GluonCV's segmentation networks to ours.
 
 GluonCV's FCN, PSPNet, DeepLabV3 and DANet sit on dilated ResNets (v1s) or ResNeSts, its DeepLabV3+ on Xception-65;
-all of output stride 8. They fix the size of their output at ``crop_size``, ours follow the picture: the outputs are the
+all of output stride 8. They fix the size of their output at ``crop_size``, ours follows the image: the outputs are the
 same at that size. Its HRNet is read too (:mod:`.hrnet`). Not its ICNet and FastSCNN, which differ from ours
 (mmsegmentation's) in structure, its DeepLabV3b+, which sits on a WideResNet, and the smallest HRNet.
 """
@@ -24,7 +24,7 @@ _COMMON = (
 
 
 def gluoncv_name(net, name: str, own: Sequence[Tuple[str, str]] = ()) -> Optional[str]:
-    """Our name of a parameter in GluonCV's checkpoints.
+    """Return our name of a parameter in GluonCV's checkpoints.
 
     Args:
         net: the network.

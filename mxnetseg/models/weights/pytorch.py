@@ -18,7 +18,7 @@ def gluon_name(parameters: Container[str], name: str) -> Optional[str]:
         name: of PyTorch.
 
     Returns:
-        our name; None for a norm's counter of batches, which Gluon has not.
+        Our name; None for a norm's counter of batches, which Gluon does not have.
     """
     stem, _, last = name.rpartition(".")
     if last == "num_batches_tracked":

@@ -65,12 +65,12 @@ def read_torch(path: Union[str, Path]) -> Any:
                 return _read_archive(archive, path)
         except (CheckpointError, OSError):
             raise
-        except Exception as error:  # a damaged pickle ends in whatever its broken instructions lead to
+        except Exception as error:  # the broken instructions of a damaged pickle can lead to any exception
             raise _damaged(path, reason(error)) from None
 
 
 class Shell:
-    """What stands for an object of a class that is not looked at: it takes everything and does nothing."""
+    """Placeholder for an object of a class that is not read: it accepts everything and does nothing."""
 
     def __new__(cls, *args, **kwargs):
         return object.__new__(cls)
@@ -95,7 +95,7 @@ class _Storage(NamedTuple):
 
     dtype: str
     numel: int
-    load: Optional[Callable[[], bytes]]  # None: not yet to be had
+    load: Optional[Callable[[], bytes]]  # None: not available yet
 
 
 class _Bounded:
@@ -153,7 +153,7 @@ def _load_reduce(self: "_Unpickler") -> None:
 
 
 class _Unpickler(pickle._Unpickler):
-    """The cell. Python's own unpickler in Python, for the one in C reserves memory as an instruction tells it to.
+    """The cell. Uses Python's unpickler written in Python: the C one allocates the memory that an instruction asks for.
 
     Args:
         file: to read from; exactly one pickle is consumed.
@@ -257,7 +257,7 @@ def _ordered(*args) -> OrderedDict:
 
 
 def _first(value, *_):
-    """What a parameter is made from: its tensor."""
+    """Return the tensor that a parameter is made from."""
     return value
 
 
@@ -349,7 +349,7 @@ def _read_stream(file: IO[bytes], path: Path) -> Any:
         raise _damaged(path, "a pickle, but not PyTorch's")
     if unpickled() != _PROTOCOL:
         raise _damaged(path, "a protocol that is not known")
-    unpickled()  # of the machine that wrote it; storages are little-endian whatever it was
+    unpickled()  # byte order of the machine that wrote it; storages are always little-endian
     start = file.tell()
     sizes: Dict[str, Tuple[str, int]] = {}
     data: Dict[str, bytes] = {}

@@ -13,7 +13,7 @@ from mxnetseg.errors import ConfigError, DataError
 from mxnetseg.graph.precision import fused
 from mxnetseg.models import get_model, list_models, model_arguments
 from mxnetseg.models.backbones import get_backbone
-from mxnetseg.models.weights.loading import load_pretrained_base
+from mxnetseg.models.weights.pretrained import load_pretrained_base
 
 # indices in GluonCV's `features`: the last layer of each dense block, and the ReLU after the last norm
 _TAPS = (4, 6, 8, 12)

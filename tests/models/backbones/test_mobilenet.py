@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnetseg.models.backbones import get_backbone
-from mxnetseg.models.weights.loading import load_pretrained_base
+from mxnetseg.models.weights.pretrained import load_pretrained_base
 from mxnetseg.nn.norm import GroupNorm32
 
 

@@ -8,7 +8,7 @@ import pytest
 from compare import random_image
 
 from mxnetseg.models.backbones import get_backbone
-from mxnetseg.models.weights.loading import load_pretrained_base
+from mxnetseg.models.weights.pretrained import load_pretrained_base
 
 
 @pytest.mark.parametrize("layers, stride, published", [

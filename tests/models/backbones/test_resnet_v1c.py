@@ -7,7 +7,8 @@ from pytorch_cases import weights
 from mxnetseg.models import build_model, get_model
 from mxnetseg.models._cost import measure
 from mxnetseg.models.backbones import get_backbone
-from mxnetseg.models.weights.foreign import renamed, set_parameters
+from mxnetseg.models.weights.foreign import renamed
+from mxnetseg.models.weights.tensors import set_parameters
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 # (stride, dilation) of the stages at output stride 8, 16 and 32, as in its configurations

@@ -5,7 +5,7 @@ from pytorch_cases import assert_golden, picture, read, weights
 
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.backbones.hrnet import HRNetV2
-from mxnetseg.models.weights.foreign import set_parameters
+from mxnetseg.models.weights.tensors import set_parameters
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 MOBILE = ["blocks.1", "blocks.2", "blocks.4", "blocks.6"]

@@ -13,15 +13,9 @@ from torch_files import Call, state_dict, tensor, write_stream, write_zip
 
 from mxnetseg.errors import CheckpointError, ConfigError, UnknownNameError
 from mxnetseg.models import MODELS, build_model, get_model
-from mxnetseg.models.weights.foreign import (
-    FORMS,
-    forms_of,
-    load_foreign,
-    read_safetensors,
-    read_tensors,
-    recognise,
-    renamed,
-)
+from mxnetseg.models.weights.foreign import FORMS, forms_of, load_foreign, recognise, renamed
+from mxnetseg.models.weights.tensorfiles import read_safetensors
+from mxnetseg.models.weights.tensors import read_tensors
 
 ARRAYS = {"conv.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2), "bn.bias": np.array([1.5, -2], "f2"),
           "bn.num_batches_tracked": np.array(7, "i8")}
@@ -280,7 +274,7 @@ def test_nothing_is_set_where_something_does_not_fit(tmp_path):
 def test_classes_backbone_and_heads_are_told_by_the_file():
     _, arrays = own(nclass=5, backbone="resnet34", aux=True)
     guess = recognise(arrays, "FCN")
-    assert (guess.form, guess.nclass, guess.problems, guess.share) == ("own", 5, [], 1.0)
+    assert (guess.form, guess.nclass, guess.problems, guess.fit) == ("own", 5, [], 1.0)
     assert guess.arguments == {"backbone": "resnet34", "aux": True}
     assert guess.tensors.keys() == arrays.keys()
 
@@ -300,7 +294,7 @@ def test_a_form_is_recognised_behind_another_backbone(model, backbone):
 def test_what_is_known_is_not_tried_away():
     _, arrays = own(nclass=5)
     guess = recognise(arrays, "fcn", backbone="resnet34", nclass=7)
-    assert guess.arguments["backbone"] == "resnet34" and guess.nclass == 7 and 0.3 < guess.share < 0.9
+    assert guess.arguments["backbone"] == "resnet34" and guess.nclass == 7 and 0.3 < guess.fit < 0.9
     reasons = {p.name: p.reason for p in guess.problems}
     assert reasons["head.conv2.bias"] == "shape (5,) in the file, (7,) in this network"
     assert reasons["backbone.layer1.2.conv1.weight"] == "missing in the file"
@@ -358,4 +352,4 @@ def test_a_square_grid_of_positions_is_told_by_its_shape():
 
 def test_no_weights_of_this_network_at_all():
     guess = recognise({"a.weight": np.ones((3, 3), "f4")}, "fcn", thorough=False)
-    assert guess.share == 0 and guess.nclass is None and len(guess.problems) > 50
+    assert guess.fit == 0 and guess.nclass is None and len(guess.problems) > 50

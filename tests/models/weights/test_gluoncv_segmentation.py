@@ -1,4 +1,4 @@
-"""Our networks against GluonCV's own segmentation networks under the same weights, file by file.
+"""Compare our networks with GluonCV's segmentation networks under the same weights, file by file.
 
 GluonCV resizes to a size that is fixed when a network is built; the comparison is at that size.
 """
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mxnetseg.models import MODELS, build_model, get_model
-from mxnetseg.models.weights.foreign import load_foreign, read_tensors, recognise
+from mxnetseg.models.weights.foreign import load_foreign, recognise
+from mxnetseg.models.weights.tensors import read_tensors
 from mxnetseg.nn.resize import resize
 
 HEIGHT, WIDTH = 32, 48

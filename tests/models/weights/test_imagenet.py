@@ -1,4 +1,4 @@
-"""Where ImageNet weights come from: every place and every way it can fail, against a server on this machine."""
+"""Sources of ImageNet weights, and every way they can fail, against a server on this machine."""
 import hashlib
 import http.server
 import json
@@ -21,7 +21,7 @@ from mxnetseg.models import get_model
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.backbones._base import IMAGENET_MEAN, IMAGENET_STD
 from mxnetseg.models.weights import imagenet as pretrained
-from mxnetseg.models.weights.loading import load_pretrained_base
+from mxnetseg.models.weights.pretrained import load_pretrained_base
 
 
 def build(name, **arguments):
@@ -61,7 +61,7 @@ def alone(tmp_path, monkeypatch):
     for variable in ("MXNETSEG_MIRROR", "MXNET_GLUON_REPO", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    # the discard port: nobody answers
+    # the discard port: no server answers
     monkeypatch.setattr(pretrained, "_STORE", "http://127.0.0.1:9/")
     monkeypatch.setattr(pretrained, "_HUB", "http://127.0.0.1:9")
     monkeypatch.setattr(pretrained, "_ORIGINS", {})
@@ -169,7 +169,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(store, classifier, tmp_path, mo
 
 
 def flawed(kind, store, classifier, folder):
-    """What a broken server may send."""
+    """Return a file as a broken server may send it."""
     good = zipped(folder, f"{store.file}.params", classifier.data)
     if kind == "wrong checksum":
         return zipped(folder, f"{store.file}.params", classifier.data[:-1] + b"?")
@@ -512,7 +512,7 @@ def test_a_package_brings_its_file(alone, monkeypatch):
 
 
 def test_a_backbone_without_published_weights_says_so(alone):
-    with pytest.raises(EnvironmentProblem, match="nobody has published"):
+    with pytest.raises(EnvironmentProblem, match="no ImageNet weights of this backbone are published"):
         find("xception39")
     with pytest.raises(CheckpointError, match="not there"):
         pretrained.find_weights(get_backbone("xception39"), "nowhere.params", use=lambda file: None)

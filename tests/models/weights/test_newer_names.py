@@ -113,7 +113,7 @@ def nvlabs():
 
 
 def read(net, form, names, value=lambda name: None):
-    """What a file with these names fills in: our name -> tensor, from random tensors of the right shapes."""
+    """Return our name -> tensor for a file with these names, from random tensors of the right shapes."""
     rename = net.from_mmseg if form == "mmseg" else net.from_pytorch
     ours = {name: p.shape for name, p in net.named_parameters().items()}
     rng, tensors = np.random.RandomState(0), {}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mxnetseg.errors import CheckpointError
-from mxnetseg.models.weights.foreign import read_tensors
 from mxnetseg.models.weights.loading import load_arrays, read_params
 from mxnetseg.models.weights.paramsfile import check_params_file
+from mxnetseg.models.weights.tensors import read_tensors
 
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 ONE = struct.pack("<f", 1.5)
@@ -270,7 +270,7 @@ def test_a_process_with_little_memory_reads_hostile_files(tmp_path):
 import resource, sys
 from pathlib import Path
 from mxnetseg.errors import MXNetSegError
-from mxnetseg.models.weights.foreign import read_tensors
+from mxnetseg.models.weights.tensors import read_tensors
 from mxnetseg.models.weights.loading import read_params
 import mxnet as mx
 mx.nd.ones((2,)).asnumpy()

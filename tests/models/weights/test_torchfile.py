@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch_files import WRITERS, Call, Global, Storage, Tensor, dumps, state_dict, tensor, write_stream, write_zip
 
 from mxnetseg.errors import CheckpointError
-from mxnetseg.models.weights.foreign import read_tensors
+from mxnetseg.models.weights.tensors import read_tensors
 from mxnetseg.models.weights.torchfile import Shell, read_torch
 
 GOLDEN = Path(__file__).parent.parent.parent / "golden" / "torch"
@@ -151,9 +151,9 @@ def test_a_class_that_nobody_knows_is_an_empty_shell_and_is_not_imported(write, 
 
 
 def test_state_cannot_change_the_reader(write):
-    """BUILD sets attributes of whatever lies on the stack: here, of the functions that make tensors."""
+    """BUILD sets attributes of the object on the stack: here, of the functions that make tensors."""
     class Slots(tuple):
-        """What BUILD takes for (state, slots)."""
+        """Tuple that BUILD takes for (state, slots)."""
     attack = Call("torch._utils", "_rebuild_parameter", (Global("torch._utils", "_rebuild_tensor_v2"),),
                   Slots((None, {"__defaults__": (1,), "__doc__": "changed"})))
     more = Call("torch._utils", "_rebuild_parameter", (Global("collections", "OrderedDict"),),
@@ -467,7 +467,7 @@ def test_mutated_weight_files_are_read_or_refused_with_little_memory(tmp_path):
 import resource, sys
 from pathlib import Path
 from mxnetseg.errors import MXNetSegError
-from mxnetseg.models.weights.foreign import read_tensors
+from mxnetseg.models.weights.tensors import read_tensors
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
 read = 0
