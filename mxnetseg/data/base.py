@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,6 @@ class SegDataset:
         self.root = self._find_root(root)
         self._prepare()
         refuse_one_class(self.classes, where=self.root.absolute())
-        self._labels = LabelTable(self.label_map, self.nclass, self.name)
         self._pairs = self.find_pairs()
 
         self._check_names()
@@ -178,6 +178,10 @@ class SegDataset:
     def mask_path(self, i: int) -> Path | None:
         """Return the file of the mask of item ``i``, None if the split has no labels."""
         return self._pairs[i].mask
+
+    @cached_property
+    def _labels(self) -> LabelTable:
+        return LabelTable(self.label_map, self.nclass, self.name)
 
     def to_train_ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
         """Convert the ids of a file to train ids.
