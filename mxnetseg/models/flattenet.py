@@ -60,7 +60,7 @@ class FlatteNet(SegModel):
             self.head = FlattenHead(nclass, c4.channels, tile=4, expand=2, groups=((64, 64), (64, 64)),
                                     bins=None if attend else (1, 2, 3, 5), **norm)
             self.second_head = FlattenHead(nclass, c3.channels, tile=2, expand=1, groups=((32, 64), (64, 32)),
-                                        bins=None if attend else tuple(aux_bins), **norm)
+                                           bins=None if attend else tuple(aux_bins), **norm)
             self.alpha = self.params.get("alpha", shape=(1,), init="zeros")
 
     def hybrid_forward(self, F, x, alpha):

@@ -36,10 +36,10 @@ class SETR(SegModel):
     MXNetSeg's rule, which its weights need. MXNetSeg always has four layer norms, three of which are unused in
     ``naive`` and ``pup`` without ``aux``; here only the used ones exist.
 
-    ``variant='mmseg'`` is as in mmsegmentation. Resizing does not align corners. Logits are upsampled in two steps, the
-    first by 4 in heads of convolutions, and by 2 after the 1x1 classifier of ``pup``. ``pup`` has three auxiliary heads
-    with 3x3 convolutions; the heads of ``mla`` are 1x1 classifiers on its four sums, starting with the last tap. In
-    ``naive`` and ``pup`` the patches also attend to a class token.
+    ``variant='mmseg'`` is as in mmsegmentation. Resizing does not align corners. Logits are upsampled before they are
+    resized to the input: by 4 after a head of convolutions, and by 2 after the 1x1 classifier of ``pup``. ``pup`` has
+    three auxiliary heads with 3x3 convolutions; the heads of ``mla`` are 1x1 classifiers on its four sums,
+    starting with the last tap. In ``naive`` and ``pup`` the patches also attend to a class token.
 
     Args:
         nclass: number of classes.
