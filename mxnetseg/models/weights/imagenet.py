@@ -2,8 +2,8 @@
 
 Sources, in this order: the file given; an installed package with the weights; caches (ours, GluonCV's, the Hugging Face
 hub's, PyTorch's); a mirror server (``$MXNETSEG_MIRROR``); GluonCV's store, which may be gone; timm's copies of
-GluonCV's and torchvision's weights on the Hugging Face hub (``$HF_ENDPOINT``); the original servers. Proxies are those of
-the environment.
+GluonCV's and torchvision's weights on the Hugging Face hub (``$HF_ENDPOINT``); the original servers. Proxies are
+those of the environment.
 
 No file is used before its checksum is verified:
 
