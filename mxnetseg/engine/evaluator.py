@@ -4,22 +4,19 @@ from __future__ import annotations
 import logging
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
 from ..data.loader import stream
-from ..data.parallel import TIMEOUT
+from ..data.parallel import TIMEOUT, ProgressCallback, no_progress
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png
 from .inference import Segmenter
 
 log = logging.getLogger(__name__)
-
-# wraps a stream of images to show progress: (items, count) -> items
-ProgressCallback = Callable[[Iterable, int], Iterable]
 
 
 def check_classes(net_classes: list[str], dataset: SegDataset, *, where: object) -> None:
@@ -67,7 +64,7 @@ def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, whe
 
 
 def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
-             progress: ProgressCallback = lambda items, count: items) -> tuple[ConfusionMatrix, ConfusionMatrix]:
+             progress: ProgressCallback = no_progress) -> tuple[ConfusionMatrix, ConfusionMatrix]:
     """Score every image of a split at its own size.
 
     Args:
@@ -102,7 +99,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
-                      timeout: float = TIMEOUT, progress: ProgressCallback = lambda items, count: items) -> list[Path]:
+                      timeout: float = TIMEOUT, progress: ProgressCallback = no_progress) -> list[Path]:
     """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
 
     ``id`` holds the ids of the data set's own files (Cityscapes: 7 for road), where they differ from the

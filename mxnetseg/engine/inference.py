@@ -36,7 +36,7 @@ _LOCK = threading.RLock()
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a network is evaluated on an image.
+    """Evaluation protocol of a network on an image.
 
     Attributes:
         mode: ``'whole'``; ``'slide'`` for windows of ``crop_size``; or ``'gluoncv'`` for windows exactly as in its

@@ -8,6 +8,8 @@
 :mod:`.training`            the passes of a training graph
 :mod:`.inference_graph`     a network compiled for inference at a precision
 :mod:`.shape_cache`         graphs compiled for the input shapes that recur
+:mod:`.blocks`              Gluon blocks from symbols, and blocks compiled into one graph
+:mod:`.idle`                operators that do nothing in an inference
 :mod:`.half_precision`      conversion to bfloat16 and float16
 :mod:`.int8`                conversion to int8
 :mod:`.convolutions`        the fused 3x3 convolutions of a graph, and their replacement by other operators

@@ -23,7 +23,7 @@ class TrainingPass:
 
     Attributes:
         name: its switch, see :mod:`.passes`.
-        candidates: graph -> the nodes that it may rewrite, whatever the shape.
+        candidates: graph -> the nodes that it may rewrite for some shape.
         rewrite: (graph, shapes of its outputs by name) -> graph; it may change the graph in place.
     """
 

@@ -160,7 +160,7 @@ class MadeImages(SegDataset):
 
 @pytest.mark.parametrize("contexts", [1, 2])
 def test_memory_is_flat(net, contexts):
-    """Of twenty images at most n + 2 are held: one a context, one read ahead, and the one being scored."""
+    """At most n + 2 of twenty images are held: one a context, one read ahead, and the one being scored."""
     dataset, held = MadeImages(20), []
 
     def watched(items, count):
