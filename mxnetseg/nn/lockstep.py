@@ -82,7 +82,7 @@ def lockstep(functions: Sequence[Callable[[], Any]]) -> list[Any]:
                for rank, f in enumerate(functions)]
     for thread in threads:
         thread.start()
-    step.turns[0].release()
+    step.may_run[0].release()
     for thread in threads:
         thread.join()
     if step.error is not None:
