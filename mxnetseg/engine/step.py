@@ -16,7 +16,7 @@ from ..graph.blocks import block_with_parameters, compile_outermost
 from ..graph.training import convert_training_graph, has_shape_passes, specialize_training_graph
 from ..losses import LossSum
 from ..nn.blocks import InputStep
-from .parallel import forward, needs_lockstep
+from .parallel import DeviceBatches, forward, needs_lockstep
 
 # A graph planned for one shape shares more of its memory (up to a seventh less, FCN-R18) and prepares its operators
 # once. Another shape is planned anew, but all batches of a training have the same shape.
@@ -24,7 +24,7 @@ _ONE_SHAPE = {"static_alloc": True, "static_shape": True}
 
 
 class Step(HybridBlock):
-    """Images and labels -> the loss's parts: uint8 (N, H, W, 3), uint8 (N, H, W).
+    """Images uint8 (N, H, W, 3) and labels uint8 (N, H, W) -> sum and divisor of each term of the loss.
 
     Args:
         net: a :class:`~mxnetseg.models._base.SegModel`.
@@ -42,7 +42,7 @@ class Step(HybridBlock):
 
 
 class TrainingGraph:
-    """A :class:`Step` compiled for some devices: ``graph(device_batches)`` returns each device batch's parts.
+    """A :class:`Step` compiled for some devices: ``graph(device_batches)`` returns the loss sums of each device.
 
     The call does not wait for results. Running statistics are updated in the backward pass without MXNet's engine
     knowing: call ``waitall()`` before reading them, or they may be those of the previous step.
@@ -84,13 +84,13 @@ class TrainingGraph:
         if shape is not None and self._depends_on_shape:
             network = specialize_training_graph(network, images=shape)
         network = convert_training_graph(network, self._precision, self._step.collect_params(), data_name="images")
-        parts = self._step.loss([network[i] for i in range(len(network.list_outputs()))], self._inputs[1])
-        return mx.sym.Group([number for part in parts for number in part])
+        terms = self._step.loss([network[i] for i in range(len(network.list_outputs()))], self._inputs[1])
+        return mx.sym.Group([number for term in terms for number in term])
 
-    def __call__(self, device_batches) -> list[list[LossSum]]:
-        """Return the loss's parts of each (images, labels), one pair a context, recorded if the caller records."""
-        parts = forward(lambda pair: self._run(*pair), device_batches, in_step=self.lockstep)
-        return [[LossSum(*part) for part in one] for one in parts]
+    def __call__(self, device_batches: DeviceBatches) -> list[list[LossSum]]:
+        """Return the loss sums of each (images, labels), one pair per context, recorded if the caller records."""
+        terms = forward(lambda pair: self._run(*pair), device_batches, in_step=self.lockstep)
+        return [[LossSum(*term) for term in one] for one in terms]
 
     def _run(self, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> list[Sequence[mx.nd.NDArray]]:
         if self.lockstep:
@@ -115,7 +115,7 @@ class Divisors:
 
     def __init__(self, step: Step):
         labels = mx.sym.var("labels")
-        counts = [part[1] for part in step(mx.sym.var("images"), labels)]
+        counts = [term[1] for term in step(mx.sym.var("images"), labels)]
         self._known = ["images" not in count.list_arguments() for count in counts]
         self._graph = None
         if any(self._known):

@@ -205,7 +205,8 @@ class PixelAttention(HybridBlock):
 
     def hybrid_forward(self, F, detail, context):
         agreement = self.f_x(detail) * resize(F, self.f_y(context), detail, align_corners=False)
-        weight = as_type_of(F, F.sigmoid(F.sum(to_float32(F, agreement), axis=1, keepdims=True)), detail)  # (N, 1, H, W)
+        weight = F.sigmoid(F.sum(to_float32(F, agreement), axis=1, keepdims=True))  # (N, 1, H, W)
+        weight = as_type_of(F, weight, detail)
         context = resize(F, context, detail, align_corners=False)
         return F.broadcast_mul(1 - weight, detail) + F.broadcast_mul(weight, context)
 

@@ -53,8 +53,8 @@ def matrix(pairs, n):
 class TestScores:
     @pytest.mark.parametrize("contexts", [1, 2])
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_equal_a_plain_computation(self, net, pictures, contexts, workers):
-        dataset = get_dataset(str(pictures), split="train")
+    def test_equal_a_plain_computation(self, net, images_folder, contexts, workers):
+        dataset = get_dataset(str(images_folder), split="train")
         got, _ = evaluate(segmenter(net, contexts), dataset, workers=workers)
         wanted = matrix(truth_and_predictions(net, dataset), 3)
         np.testing.assert_array_equal(got.counts, wanted)
@@ -63,8 +63,8 @@ class TestScores:
         assert got.miou() == pytest.approx(np.mean(wanted.diagonal() / union))
         assert got.pixel_accuracy() == pytest.approx(wanted.trace() / wanted.sum())
 
-    def test_the_control_is_each_prediction_against_the_next_mask(self, net, pictures):
-        dataset = get_dataset(str(pictures), split="train")
+    def test_the_control_is_each_prediction_against_the_next_mask(self, net, images_folder):
+        dataset = get_dataset(str(images_folder), split="train")
         _, control = evaluate(segmenter(net), dataset)
         pairs = truth_and_predictions(net, dataset)
         shifted = [(mask, prediction) for (mask, _), (_, prediction) in zip(pairs[1:], pairs)]
@@ -94,8 +94,8 @@ class TestScores:
             evaluate(segmenter(net, 2), get_dataset(str(root), split="val"))
         assert "val3.png" in str(error.value)
 
-    def test_other_classes_are_refused(self, pictures):
-        dataset = get_dataset(str(pictures))
+    def test_other_classes_are_refused(self, images_folder):
+        dataset = get_dataset(str(images_folder))
         check_classes(["red", "green", "blue"], dataset, where="a.params")
         for classes, words in ((["red", "green"], "2 classes, the data set fields has 3"),
                                (["red", "blue", "green"], "classes of other names")):
@@ -108,18 +108,18 @@ class TestOtherImages:
     """Warnings about a split that holds other images than when the checkpoint was written."""
 
     @pytest.fixture
-    def warning(self, pictures, caplog):
+    def warning(self, images_folder, caplog):
         def warn(sidecar, *, held_out=False):
-            dataset = get_dataset(str(pictures), split="val")
+            dataset = get_dataset(str(images_folder), split="val")
             dataset.held_out = held_out
             caplog.clear()
             warn_of_other_images(sidecar, dataset, where="a.params")
             return caplog.text
         return warn
 
-    def test_the_same(self, warning, pictures):
-        assert not warning({"contents": {"val": contents(get_dataset(str(pictures), split="val"))}})
-        assert not warning({"contents": {"train": contents(get_dataset(str(pictures))), "val": None}})
+    def test_the_same(self, warning, images_folder):
+        assert not warning({"contents": {"val": contents(get_dataset(str(images_folder), split="val"))}})
+        assert not warning({"contents": {"train": contents(get_dataset(str(images_folder))), "val": None}})
 
     def test_others(self, warning):
         text = warning({"contents": {"train": None, "val": {"split": "val", "images": 7, "names": "ab"}}})

@@ -22,9 +22,9 @@ def predictor(trained):
     return Predictor(trained[1].last.path)
 
 
-def test_a_file_and_an_array(trained, predictor, pictures):
-    path = pictures / "images" / "val0.png"
-    image, mask = (np.array(Image.open(pictures / f / "val0.png")) for f in ("images", "masks"))
+def test_a_file_and_an_array(trained, predictor, images_folder):
+    path = images_folder / "images" / "val0.png"
+    image, mask = (np.array(Image.open(images_folder / f / "val0.png")) for f in ("images", "masks"))
     prediction = predictor(path)
     assert prediction.name == "val0" and prediction.classes == ("red", "green", "blue")
     np.testing.assert_array_equal(prediction.image, image)
@@ -36,16 +36,16 @@ def test_a_file_and_an_array(trained, predictor, pictures):
     assert predictor(image).name == "image"
 
 
-def test_shares_are_fractions_of_all_pixels_with_the_largest_first(predictor, pictures):
-    prediction = predictor(pictures / "images" / "val1.png")
+def test_shares_are_fractions_of_all_pixels_with_the_largest_first(predictor, images_folder):
+    prediction = predictor(images_folder / "images" / "val1.png")
     shares = prediction.shares()
     assert sum(shares.values()) == pytest.approx(1) and list(shares.values()) == sorted(shares.values(), reverse=True)
     for name, share in shares.items():
         assert share == pytest.approx((prediction.class_map == prediction.classes.index(name)).mean())
 
 
-def test_the_saved_images(predictor, pictures, tmp_path):
-    prediction = predictor(pictures / "images" / "val0.png")
+def test_the_saved_images(predictor, images_folder, tmp_path):
+    prediction = predictor(images_folder / "images" / "val0.png")
     np.testing.assert_array_equal(prediction.color, prediction.palette[prediction.class_map])
     classes, overlay = prediction.save(tmp_path / "new folder")
     assert (classes.name, overlay.name) == ("val0_classes.png", "val0_overlay.png")
@@ -57,11 +57,11 @@ def test_the_saved_images(predictor, pictures, tmp_path):
         assert file.size[1] > prediction.image.shape[0]  # it has a legend
 
 
-def test_multi_scale_is_another_protocol(trained, pictures):
+def test_multi_scale_is_another_protocol(trained, images_folder):
     several = Predictor(trained[1].last, ms=True)
     protocol = several._segmenter.protocol
     assert protocol.flip and len(protocol.scales) == 6
-    assert several(pictures / "images" / "val0.png").class_map.shape == (24, 32)
+    assert several(images_folder / "images" / "val0.png").class_map.shape == (24, 32)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 31), (64, 20)])
@@ -111,8 +111,8 @@ def predictions_in_threads(predictor, images, threads=8):
 @pytest.mark.parametrize("options", [
     {}, {"precision": "plain"}, {"precision": "int8"}, {"ms": True},
     pytest.param({"precision": "bfloat16"}, marks=pytest.mark.bfloat16)], ids=str)
-def test_eight_threads_and_many_new_sizes(trained, pictures, options):
-    pixels = np.array(Image.open(pictures / "images" / "val0.png"))
+def test_eight_threads_and_many_new_sizes(trained, images_folder, options):
+    pixels = np.array(Image.open(images_folder / "images" / "val0.png"))
     sizes = [(16 + 3 * i % 23, 20 + 7 * i % 31) for i in range(12)]
     images = [np.ascontiguousarray(np.resize(pixels, (*size, 3))) for size in sizes] * 2  # each size recurs
     if options.get("precision") == "int8":
@@ -125,9 +125,9 @@ def test_eight_threads_and_many_new_sizes(trained, pictures, options):
             assert (got != one).mean() <= 0.01  # the graph for one size rounds differently from the graph for any
 
 
-def test_predictors_of_one_network_in_several_threads(trained, pictures):
+def test_predictors_of_one_network_in_several_threads(trained, images_folder):
     """Segmenters that share a network trace its blocks as well."""
-    image = np.array(Image.open(pictures / "images" / "val1.png"))
+    image = np.array(Image.open(images_folder / "images" / "val1.png"))
     wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
     segmenters = [Segmenter(trained[0].net, [mx.cpu()]) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -135,8 +135,8 @@ def test_predictors_of_one_network_in_several_threads(trained, pictures):
             np.testing.assert_array_equal(got, wanted)
 
 
-def test_predictors_made_in_several_threads(trained, pictures):
-    image = np.array(Image.open(pictures / "images" / "val1.png"))
+def test_predictors_made_in_several_threads(trained, images_folder):
+    image = np.array(Image.open(images_folder / "images" / "val1.png"))
     wanted = Predictor(trained[1].last)(image).class_map
     with ThreadPoolExecutor(8) as pool:
         for got in pool.map(lambda _: Predictor(trained[1].last)(image).class_map, range(16)):
@@ -148,8 +148,8 @@ def test_the_package_exports_it():
     assert mxnetseg.Predictor is Predictor
 
 
-def test_every_type_of_image_gives_the_same(predictor, pictures):
-    path = pictures / "images" / "val0.png"
+def test_every_type_of_image_gives_the_same(predictor, images_folder):
+    path = images_folder / "images" / "val0.png"
     image = np.array(Image.open(path))
     wanted = predictor(path).class_map
     for same in (str(path), image, Image.open(path), mx.nd.array(image, dtype="uint8"), image[:, ::-1][:, ::-1]):

@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from mxnetseg.engine.step import Divisors, Step, TrainingGraph
 from mxnetseg.errors import ConfigError
 from mxnetseg.graph import dilated
-from mxnetseg.losses import Mining, LossSum, global_backward
+from mxnetseg.losses import LossSum, Mining, global_backward
 from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
 from mxnetseg.nn.blocks import ConvModule2d, FCNHead
