@@ -96,10 +96,14 @@ def _main_output(net, device_type: str, calibration: Sequence[np.ndarray] = ()) 
         # by way of the host, in plain layout: oneDNN may have laid a weight out such that MXNet cannot cast it
         return {name: mx.nd.array(parameters[name].data().asnumpy()) for name in names if name != "data"}
 
-    normalize = InputStep(net.mean, net.std)
-    normalize.initialize()
     return NetworkGraph(symbol, copies(symbol.list_arguments()), copies(symbol.list_auxiliary_states()), device_type,
-                        [normalize(mx.nd.array(image[None], dtype="uint8")) for image in calibration])
+                        _normalized(net, calibration) if len(calibration) else ())
+
+
+def _normalized(net, images: Sequence[np.ndarray]) -> list[mx.nd.NDArray]:
+    step = InputStep(net.mean, net.std)
+    step.initialize()
+    return [step(mx.nd.array(image[None], dtype="uint8")) for image in images]
 
 
 def _mark_constants(symbol: mx.sym.Symbol, names: Container[str]) -> None:
