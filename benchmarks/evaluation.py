@@ -36,8 +36,9 @@ from mxnetseg.data.base import IGNORE
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
 from mxnetseg.engine.evaluator import evaluate
 from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.precision import calibration_images
 from mxnetseg.files import PathLike
-from mxnetseg.graph.precision import calibration_pictures, fused
+from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.metrics import ConfusionMatrix
 from mxnetseg.models._cost import count_parameters
 from mxnetseg.viz.palette import save_color_png, save_rgb_png
@@ -79,9 +80,10 @@ def _ours(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]
                         scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
     calibration = ()
     if task["form"] == "int8":  # on pieces of the size that the network will see
-        pictures = calibration_pictures(get_dataset(task["data"], split="train"), _CALIBRATION)
+        pictures = calibration_images(get_dataset(task["data"], split="train"), _CALIBRATION)
         calibration = [picture[:task["crop"], :task["crop"]] for picture in pictures]
-    segmenter = Segmenter(fused(net, [mx.cpu()], task["form"], calibration=calibration), [mx.cpu()], protocol)
+    compiled = compile_for_inference(net, [mx.cpu()], task["form"], calibration=calibration)
+    segmenter = Segmenter(compiled, [mx.cpu()], protocol)
     counted, turns = ConfusionMatrix(dataset.nclass), 0
 
     def run(counts=True):

@@ -14,7 +14,7 @@ import mxnet as mx
 from mxnetseg.data import get_dataset
 from mxnetseg.engine.evaluator import evaluate
 from mxnetseg.engine.inference import Segmenter
-from mxnetseg.graph.precision import fused
+from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import get_model
 from mxnetseg.models._cost import count_parameters
 
@@ -28,7 +28,7 @@ def main() -> None:
     dataset = get_dataset(f"folder:{task['data']}", split="val")
     net = get_model(task["network"], backbone=task["backbone"], nclass=dataset.nclass,
                     output_stride=task["output_stride"])
-    segmenter = Segmenter(fused(net, [mx.cpu()], task["form"]), [mx.cpu()])
+    segmenter = Segmenter(compile_for_inference(net, [mx.cpu()], task["form"]), [mx.cpu()])
 
     def run():
         evaluate(segmenter, dataset)

@@ -19,8 +19,9 @@ import numpy as np
 from mxnet import autograd
 
 from mxnetseg.engine.optimizers import make_trainer
-from mxnetseg.graph import precision
-from mxnetseg.graph.shape_cache import PerSize
+from mxnetseg.graph import int8
+from mxnetseg.graph.inference_graph import compile_for_inference
+from mxnetseg.graph.shape_cache import ShapeCache
 from mxnetseg.losses import global_backward
 from mxnetseg.models import get_model
 from mxnetseg.models._cost import count_parameters
@@ -68,11 +69,12 @@ def _inference(net, task):
         net.hybridize()
         graph = net
     else:
-        precision.AGREEMENT = 0.0
+        int8.AGREEMENT = 0.0
         rng = np.random.RandomState(1)
         calibration = [rng.randint(0, 256, (*task["size"], 3)).astype("uint8") for _ in range(2)]
-        form = precision.fused(net, [mx.cpu()], task["form"], calibration=calibration if task["form"] == "int8" else ())
-        graph = PerSize(lambda: MainOutput(form))
+        compiled = compile_for_inference(net, [mx.cpu()], task["form"],
+                                         calibration=calibration if task["form"] == "int8" else ())
+        graph = ShapeCache(lambda: MainOutput(compiled))
     return lambda: _first(graph(x)).wait_to_read()
 
 

@@ -1,16 +1,16 @@
-"""A network over a split: scores against the masks, or predictions as files."""
+"""Evaluation of a network on a split: scores against the masks, or predictions as files."""
 from __future__ import annotations
 
 import logging
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
 from ..data.loader import stream
-from ..data.parallel import TIMEOUT
+from ..data.parallel import TIMEOUT, ProgressCallback, no_progress
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png
@@ -18,11 +18,9 @@ from .inference import Segmenter
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable, int], Iterable]
 
-
-def check_classes(net_classes: List[str], dataset: SegDataset, *, where: object) -> None:
-    """Refuse to score a network against masks of other classes.
+def check_classes(net_classes: list[str], dataset: SegDataset, *, where: object) -> None:
+    """Check that a network and a data set have the same classes.
 
     Raises:
         CheckpointError: the number or the names of the classes differ.
@@ -37,18 +35,19 @@ def check_classes(net_classes: List[str], dataset: SegDataset, *, where: object)
                 "(--set train.init_from=PATH)")
 
 
-def contents(dataset: SegDataset) -> Dict[str, Any]:
-    """Return what a sidecar keeps of a split, to notice when it holds other images: their number and a digest."""
+def contents(dataset: SegDataset) -> dict[str, Any]:
+    """Return a sidecar's record of a split, to notice when it holds other images: their number and a digest."""
     return {"split": dataset.split, "images": len(dataset), "names": dataset.names_digest}
 
 
 def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, where: object) -> None:
-    """Warn if a split holds other images than when the checkpoint was written.
+    """Warn if the images of a split changed after the checkpoint was written.
 
     Args:
-        sidecar: of the checkpoint. One that keeps nothing of the splits is older than the choice by a hash.
+        sidecar: of the checkpoint. A sidecar without a record of the splits predates the choice of held-out images by
+            a hash.
         dataset: a split of the data set that the checkpoint was trained on.
-        where: the checkpoint, for the message.
+        where: path of the checkpoint, for the message.
     """
     recorded = sidecar.get("contents")
     if not isinstance(recorded, dict):
@@ -65,28 +64,28 @@ def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, whe
 
 
 def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
-             progress: Progress = lambda items, count: items) -> Tuple[ConfusionMatrix, ConfusionMatrix]:
-    """Score every picture of a split at its own size.
+             progress: ProgressCallback = no_progress) -> tuple[ConfusionMatrix, ConfusionMatrix]:
+    """Score every image of a split at its own size.
 
     Args:
-        segmenter: network and protocol.
+        segmenter: the network and its protocol.
         dataset: a split with masks.
-        workers: threads that read ahead.
+        workers: threads that read images ahead.
         timeout: seconds to wait for one image.
-        progress: wraps the stream of pictures: ``progress(items, count)``.
+        progress: wraps the stream of images: ``progress(items, count)``.
 
     Returns:
-        the confusion matrix, and that of a control: each prediction against the *next* mask of its size.
-        What the control reaches is what the mere layout of the pictures gives away.
+        the confusion matrix, and one of the chance level: each prediction against the *next* mask of its size. It
+        shows the score that the common layout of the images alone gives.
 
     Raises:
-        DataError: the split has no masks, a file is damaged, or fewer pictures came than were listed.
+        DataError: the split has no masks, a file is damaged, or not every image was read.
     """
     if dataset.mask_path(0) is None:
         raise DataError("this split has no masks to score against", where=repr(dataset),
                         fix="--mode test writes its predictions instead")
     matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
-    previous: Optional[np.ndarray] = None
+    previous: np.ndarray | None = None
     scored = 0
     for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
         matrix.update(prediction, sample.mask)
@@ -95,19 +94,19 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         previous = prediction
         scored += 1
     if scored != len(dataset):
-        raise DataError("not every picture was scored", where=repr(dataset), received=f"{scored} of {len(dataset)}")
+        raise DataError("not every image was scored", where=repr(dataset), received=f"{scored} of {len(dataset)}")
     return matrix, control
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
-                      timeout: float = TIMEOUT, progress: Progress = lambda items, count: items) -> List[Path]:
+                      timeout: float = TIMEOUT, progress: ProgressCallback = no_progress) -> list[Path]:
     """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
 
-    The ids are those of the data set's own files (Cityscapes: 7 for road), where they differ from the
-    train ids; ``color`` holds palette pictures whose indices are the train ids.
+    ``id`` holds the ids of the data set's own files (Cityscapes: 7 for road), where they differ from the
+    train ids; ``color`` holds palette images whose indices are the train ids.
 
     Returns:
-        the colour pictures.
+        the paths of the colour images.
     """
     written = []
     for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
@@ -119,13 +118,13 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
 
 
 def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int, timeout: float,
-                 progress: Progress) -> Iterator[Tuple[Sample, np.ndarray]]:
-    # The segmenter runs a few pictures ahead of its answers; these wait here. (tee() would keep up to 57.)
-    asked: Deque[Sample] = deque()
+                 progress: ProgressCallback) -> Iterator[tuple[Sample, np.ndarray]]:
+    # The segmenter reads a few images ahead of its results; their samples wait here. (tee() would keep up to 57.)
+    read: deque[Sample] = deque()
 
     def images() -> Iterator[np.ndarray]:
         for sample in stream(dataset, workers=workers, timeout=timeout):
-            asked.append(sample)
+            read.append(sample)
             yield sample.image
     for prediction in progress(segmenter.stream(images()), len(dataset)):
-        yield asked.popleft(), prediction
+        yield read.popleft(), prediction

@@ -1,4 +1,4 @@
-"""Three lines from a picture to its classes::
+"""Prediction of an image's classes in three lines::
 
     from mxnetseg import Predictor
     prediction = Predictor("weights/fcn/fcn_resnet18_sample_20260101_120000_best.params")("street.png")
@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -16,80 +16,85 @@ from PIL import Image
 from ..config.schema import Config
 from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
-from ..graph.precision import choose_precision, fused
+from ..graph.inference_graph import compile_for_inference
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
 from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
+from .precision import choose_precision
 
-_RGB_MODES = ("RGB", "L", "P", "1")  # that convert to 8-bit RGB without loss
+_RGB_MODES = ("RGB", "L", "P", "1")  # modes of Pillow that convert to 8-bit RGB without loss
 
 
 class Prediction:
-    """What a network saw in one picture.
+    """Prediction of a network for one image.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
         class_map: uint8 (H, W), indices into ``classes``.
-        classes: names.
+        classes: names of the classes.
         palette: uint8 (nclass, 3), RGB.
-        name: file name without ending, ``'image'`` for an array.
+        name: file name without suffix, ``'image'`` for an array.
     """
 
-    def __init__(self, image: np.ndarray, class_map: np.ndarray, classes: Tuple[str, ...], palette: np.ndarray,
+    def __init__(self, image: np.ndarray, class_map: np.ndarray, classes: tuple[str, ...], palette: np.ndarray,
                  name: str = "image"):
         self.image, self.class_map, self.classes, self.palette, self.name = image, class_map, classes, palette, name
 
     @property
     def color(self) -> np.ndarray:
-        """Each pixel in its class's colour: uint8 (H, W, 3)."""
+        """The image with each pixel in its class's colour: uint8 (H, W, 3)."""
         return colorize(self.class_map, self.palette)
 
     @property
     def overlay(self) -> np.ndarray:
-        """The picture under its colours, with a legend of the classes seen: uint8 (H', W, 3)."""
+        """The image tinted with the classes' colours, with a legend of the classes present: uint8 (H', W, 3)."""
         tinted = overlay(self.image, self.class_map, self.palette, classes=self.classes)
         return with_legend(tinted, self.classes, self.palette, present=self.class_map, of_overlay=True)
 
-    def shares(self) -> Dict[str, float]:
-        """Share of the pixels of each class seen, largest first."""
+    def shares(self) -> dict[str, float]:
+        """Return the fraction of the pixels of each class that is present, largest first."""
         count = np.bincount(self.class_map.ravel(), minlength=len(self.classes)) / self.class_map.size
         return {self.classes[i]: float(count[i]) for i in np.argsort(-count, kind="stable") if count[i]}
 
-    def save(self, folder: Union[str, Path]) -> Tuple[Path, Path]:
-        """Write ``NAME_classes.png`` (palette picture, its indices the classes) and ``NAME_overlay.png``."""
+    def save(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write ``NAME_classes.png`` (a palette image whose indices are the classes) and ``NAME_overlay.png``.
+
+        Returns:
+            both paths.
+        """
         folder = Path(folder)
-        classes, picture = folder / f"{self.name}_classes.png", folder / f"{self.name}_overlay.png"
+        classes, tinted = folder / f"{self.name}_classes.png", folder / f"{self.name}_overlay.png"
         save_color_png(self.class_map, self.palette, classes)
-        save_rgb_png(self.overlay, picture)
-        return classes, picture
+        save_rgb_png(self.overlay, tinted)
+        return classes, tinted
 
 
 class Predictor:
-    """A checkpoint, ready for pictures. ``predictor(image) -> Prediction``.
+    """A checkpoint that segments images: ``predictor(image) -> Prediction``.
 
     Args:
         checkpoint: a ``.params`` file with its sidecar.
-        ctx: context; None: ``mx.cpu()``.
-        ms: average over several scales and the mirrored picture.
+        ctx: context to run on; None: ``mx.cpu()``.
+        ms: average over several scales and the flipped image.
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
-            :mod:`mxnetseg.graph.precision`.
-        calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
+            :func:`mxnetseg.engine.precision.choose_precision`.
+        calibration: for int8: some images like those to be predicted, files or uint8 (H, W, 3) RGB arrays.
         decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
 
     Attributes:
-        precision: what it computes in.
+        precision: the precision it computes in.
         decoding: how files are converted to 8-bit RGB.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         ConfigError: the device cannot compute in ``precision``.
-        UsageError: int8 without pictures to calibrate on.
+        UsageError: int8 without calibration images.
     """
 
-    def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
+    def __init__(self, checkpoint: str | Path | Checkpoint, *, ctx: mx.Context | None = None,
                  ms: bool = False, precision: str = "float32",
-                 calibration: Sequence[Union[str, Path, np.ndarray]] = (), decoding: Optional[Decoding] = None):
+                 calibration: Sequence[str | Path | np.ndarray] = (), decoding: Decoding | None = None):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
@@ -101,7 +106,8 @@ class Predictor:
         self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = choose_precision(precision, contexts)
         images = [as_rgb(image, self.decoding) for image in calibration]
-        self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=images), contexts, protocol)
+        network = compile_for_inference(net, contexts, self.precision, calibration=images)
+        self._segmenter = Segmenter(network, contexts, protocol)
 
     def __call__(self, image):
         """Segment an image, or a list of images.

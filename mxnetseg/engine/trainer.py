@@ -18,7 +18,7 @@ from ..config.schema import Config
 from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch
 from ..errors import MXNetSegError, TrainingDiverged
-from ..graph.precision import choose_precision, fused
+from ..graph.inference_graph import compile_for_inference
 from ..losses import global_backward
 from ..metrics import Scores
 from ..models import get_model
@@ -34,6 +34,7 @@ from .loggers import RunLog, Wandb
 from .optimizers import get_states, make_trainer, set_states
 from .pace import Pace
 from .parallel import DeviceBatches, split_batch
+from .precision import choose_precision
 from .recovery import clear_leftovers, divergence, save_before_raising, until_error
 from .run_state import Result, RunState, check_resumable, describe_data, report_resumption, step_seed
 from .runs import find_checkpoint
@@ -301,7 +302,7 @@ class Trainer:
     def _validate(self) -> Scores:
         """Score the validation split on whole images, by the protocol of the configuration."""
         # a separate copy, because inference changes the layout of weights, which would slow training down
-        segmenter = Segmenter(fused(self.net, self.contexts), self.contexts, Protocol.of(self.config))
+        segmenter = Segmenter(compile_for_inference(self.net, self.contexts), self.contexts, Protocol.of(self.config))
         data = self.config.data
         matrix, _ = evaluate(segmenter, self.val_set, workers=data.workers, timeout=data.timeout,
                              progress=validation_bar(hidden=self._hides_bars))

@@ -1,4 +1,4 @@
-"""The fused 3x3 convolutions of a graph, and how other operators take the place of one."""
+"""The fused 3x3 convolutions of a graph, and their replacement by other operators."""
 from __future__ import annotations
 
 import os
@@ -6,30 +6,35 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count, product
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
 
 from .._processor import has_avx512
-from .graph import Entry, Graph
+from .graph import Entry, Graph, ShapedGraph
 
-# what oneDNN's fusion calls a convolution with what follows it
+# oneDNN's name of a convolution fused with the operators after it
 _FUSED = "_sg_mkldnn_conv"
+# multiplications and additions of a 3x3 window: 9 of each
+_OPERATIONS_PER_OUTPUT = 18.0
 
 
 def rewriting_pays(variable: str) -> bool:
-    """Whether it does on this processor, or the environment's ``variable`` says so: 1 anywhere, 0 nowhere.
+    """Return whether to replace convolutions on this processor.
 
-    By itself without AVX-512 only: with it multiplications take half of the time, and moving memory takes as long.
+    Args:
+        variable: an environment variable that decides if it is set: 1 always, 0 never. By default convolutions are
+            replaced on processors without AVX-512 only. With it multiplications take half of the time, but moving
+            memory takes as long.
     """
     return os.environ.get(variable, "0" if has_avx512() else "1") != "0"
 
 
-class Norm(NamedTuple):
-    """A batch norm behind a convolution: names of its parameters, and its ``eps``; ``gamma`` None stands for ones."""
+class BatchNorm(NamedTuple):
+    """A batch norm after a convolution: names of its parameters, and its ``eps``; ``gamma`` None stands for ones."""
 
-    gamma: Optional[str]
+    gamma: str | None
     beta: str
     mean: str
     variance: str
@@ -41,7 +46,7 @@ class Convolution:
     """A float32 convolution of stride 1 that keeps the size of its map: (N, C, H, W) -> (N, K, H, W).
 
     Attributes:
-        node: of the graph, with what is fused into it.
+        node: the node of the graph, which includes the operators fused into it.
         weight: name of its weight, (K, C, 3, 3).
         bias: name of its bias, if it has one.
         norm: the batch norm that is fused into it, if there is one.
@@ -52,28 +57,31 @@ class Convolution:
 
     node: dict
     weight: str
-    bias: Optional[str]
-    norm: Optional[Norm]
-    shape: Tuple[int, int, int, int]
+    bias: str | None
+    norm: BatchNorm | None
+    shape: tuple[int, int, int, int]
     filters: int
     dilation: int
 
     @property
     def operations(self) -> float:
-        """Multiplications and additions."""
+        """Number of multiplications and additions."""
         n, channels, height, width = self.shape
-        return 18.0 * n * channels * self.filters * height * width
+        return _OPERATIONS_PER_OUTPUT * n * channels * self.filters * height * width
 
     @property
     def name(self) -> str:
-        """Of what :meth:`folded` gives: the same wherever it is the same."""
+        """Name of the result of :meth:`folded`; equal results have equal names."""
         return f"{self.weight}_{self.norm.beta}" if self.norm else self.weight
 
-    def folded(self, values: Mapping[str, mx.nd.NDArray]) -> Tuple[np.ndarray, np.ndarray]:
-        """Its weight with that of the norm, and what bias and norm add to its output, (1, K, 1, 1).
+    def folded(self, values: Mapping[str, mx.nd.NDArray]) -> tuple[np.ndarray, np.ndarray]:
+        """Fold the norm into the weight.
 
         Args:
             values: the parameters.
+
+        Returns:
+            the weight, and the sum of bias and norm's shift, (1, K, 1, 1).
         """
         weight = values[self.weight].asnumpy()
         shift = values[self.bias].asnumpy() if self.bias else 0
@@ -85,14 +93,9 @@ class Convolution:
         return weight, np.reshape(shift, (1, -1, 1, 1))
 
 
-def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
-                 values: Mapping[str, mx.nd.NDArray]) -> Iterator[Convolution]:
-    """Those of ``graph``; the caller may replace each when it comes.
-
-    Args:
-        shapes, types: of its outputs, by name.
-        values: its parameters.
-    """
+def fused_convolutions(shaped: ShapedGraph) -> Iterator[Convolution]:
+    """Yield the fused float32 convolutions of a graph; the caller may replace each one before it takes the next."""
+    graph = shaped.graph
     for node in list(graph.nodes):
         parts = node.get("subgraphs", [{"nodes": []}])[0]["nodes"]
         fused = {part["op"]: part for part in parts}
@@ -105,25 +108,29 @@ def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mappi
         def inputs(op, names=names, fused=fused):
             return [names[i] for i, *_ in fused[op]["inputs"]] if op in fused else []
         (data, weight, *bias), norm = inputs("Convolution"), inputs("BatchNorm")
-        known = all(name in values for name in (weight, *bias, *norm[1:]))
-        if known and types.get(data) == "float32" and data in shapes:
+
+        is_known = all(name in shaped.values for name in (weight, *bias, *norm[1:]))
+        if is_known and shaped.types.get(data) == "float32" and data in shaped.shapes:
             yield Convolution(node, weight, bias[0] if bias else None,
-                              _norm(norm[1:], fused["BatchNorm"]["attrs"]) if norm else None,
-                              tuple(shapes[data]), values[weight].shape[0], dilation)
+                              _batch_norm(norm[1:], fused["BatchNorm"]["attrs"]) if norm else None,
+                              tuple(shaped.shapes[data]), shaped.values[weight].shape[0], dilation)
 
 
 def dilation_of(attrs: Mapping[str, str]) -> int:
-    """Of a 3x3 convolution of one group that keeps the size of its map; 0 for others."""
+    """Return the dilation of a 3x3 convolution of one group that keeps the size of its map; 0 for any other."""
     def pair(key, default):
         return [int(number) for number in re.findall(r"\d+", attrs.get(key, default))]
+
     dilation = pair("dilate", "(1, 1)")
-    same = pair("kernel", "") == [3, 3] and pair("stride", "(1, 1)") == [1, 1] and pair("pad", "(0, 0)") == dilation
-    return dilation[0] if same and len(set(dilation)) == 1 and int(attrs.get("num_group", 1)) == 1 else 0
+    keeps_size = pair("kernel", "") == [3, 3] and pair("stride", "(1, 1)") == [1, 1] \
+        and pair("pad", "(0, 0)") == dilation
+    is_plain = keeps_size and len(set(dilation)) == 1 and int(attrs.get("num_group", 1)) == 1
+    return dilation[0] if is_plain else 0
 
 
-def _norm(names: Sequence[str], attrs: Mapping[str, str]) -> Norm:
-    fixed = attrs.get("fix_gamma", "True") == "True"
-    return Norm(None if fixed else names[0], *names[1:], float(attrs.get("eps", 1e-3)))
+def _batch_norm(names: Sequence[str], attrs: Mapping[str, str]) -> BatchNorm:
+    has_fixed_gamma = attrs.get("fix_gamma", "True") == "True"
+    return BatchNorm(None if has_fixed_gamma else names[0], *names[1:], float(attrs.get("eps", 1e-3)))
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,18 @@ class Span:
     end: int
 
     @property
-    def reads(self) -> Tuple[int, int]:
-        """The inputs [begin, end) that they need; along the pictures of a batch the same."""
+    def reads(self) -> tuple[int, int]:
+        """The inputs [begin, end) that they need; here, along the images of a batch, the same."""
         return self.begin, self.end
 
 
-def instead_of(node: dict, graph: Graph) -> Callable[..., Entry]:
-    """``add(op, *inputs, **attributes)``: writes an operator, named after the node that it replaces; its output."""
+def replacement_writer(node: dict, graph: Graph) -> Callable[..., Entry]:
+    """Return ``add(op, *inputs, **attributes)``, which writes an operator and returns its output.
+
+    Args:
+        node: the node to be replaced, after which the operators are named.
+        graph: the graph to write to.
+    """
     numbers = count(1)
 
     def add(op: str, *inputs: Entry, **attributes) -> Entry:
@@ -149,41 +161,43 @@ def instead_of(node: dict, graph: Graph) -> Callable[..., Entry]:
     return add
 
 
-class Writer:
-    """Writes other operators into a graph, in the place of a convolution.
+class ConvolutionRewriter:
+    """Replacement of one convolution by other operators.
 
     Args:
-        graph: where to.
-        convolution: which one.
-        values: the parameters.
-        weights: what is made of weights, by name, for all sizes; what is missing is added.
+        shaped: the graph to write to; its shared weights are extended.
+        convolution: the convolution to replace.
 
     Attributes:
-        add: writes an operator, see :func:`instead_of`.
+        add: writes an operator, see :func:`replacement_writer`.
     """
 
-    def __init__(self, graph: Graph, convolution: Convolution, values: Mapping[str, mx.nd.NDArray],
-                 weights: Dict[str, mx.nd.NDArray]):
+    def __init__(self, shaped: ShapedGraph, convolution: Convolution):
         self.convolution = convolution
-        self.add = instead_of(convolution.node, graph)
-        self._graph, self._weights = graph, weights
-        self._folded = lru_cache(None)(lambda: convolution.folded(values))
+        self.add = replacement_writer(convolution.node, shaped.graph)
+        self._graph, self._weights = shaped.graph, shaped.shared_weights
+        self._folded = lru_cache(None)(lambda: convolution.folded(shaped.values))
 
-    def constant(self, name: str, constants: Dict[str, mx.nd.NDArray], make: Callable[[], np.ndarray]) -> Entry:
-        """A float32 constant, which is made where there is none of its name yet."""
+    def constant(self, name: str, constants: dict[str, mx.nd.NDArray], make: Callable[[], np.ndarray]) -> Entry:
+        """Return a float32 constant, and make it if ``constants`` does not hold its name yet."""
         if name not in constants:
             constants[name] = mx.nd.array(make(), dtype="float32")
         return self._graph.variable(name)
 
-    def weight(self, kind: str, make: Callable[[np.ndarray], np.ndarray]) -> Entry:
-        """What ``make`` makes of the weight (K, C, 3, 3) with the norm folded in."""
-        return self.constant(f"{self.convolution.name}_{kind}", self._weights, lambda: make(self._folded()[0]))
-
-    def replace(self, compute: Callable[[Entry], Entry]) -> None:
-        """Put operators in the place of the convolution and its norm; what else was fused into it follows unfused.
+    def weight(self, suffix: str, transform: Callable[[np.ndarray], np.ndarray]) -> Entry:
+        """Return ``transform`` of the weight (K, C, 3, 3) with the norm folded in, as a shared weight.
 
         Args:
-            compute: writes them, without bias: map -> map.
+            suffix: names the transform.
+            transform: computes the new weight.
+        """
+        return self.constant(f"{self.convolution.name}_{suffix}", self._weights, lambda: transform(self._folded()[0]))
+
+    def replace(self, compute: Callable[[Entry], Entry]) -> None:
+        """Replace the convolution and its norm; the other operators fused into it follow unfused.
+
+        Args:
+            compute: writes the operators of the convolution without bias: map -> map.
         """
         node = self.convolution.node
         outer, made = iter(node["inputs"]), []
@@ -197,29 +211,32 @@ class Writer:
                 made.append(inputs[0])
             else:
                 made.append(self.add(part["op"], *inputs, **part.get("attrs", {})))
-        # readers know the node by its number and its name
+
+        # readers refer to the node by its number and its name, so it becomes the last operator itself
         last = self._graph.nodes[made[-1][0]]
         node.update(op=last["op"], attrs=last["attrs"], inputs=last["inputs"])
 
-    def in_blocks(self, pictures: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
+    def in_blocks(self, images: Sequence[Span], rows: Sequence[Span], columns: Sequence[Span],
                   block: Callable[[Any, Any, Entry], Entry], x: Entry) -> Entry:
-        """(N, C, H, W) -> (N, K, H, W), block after block; one that is done takes memory in the whole only.
+        """Compute (N, C, H, W) -> (N, K, H, W) block after block, so that only one block at a time takes extra memory.
 
         Args:
-            pictures, rows, columns: spans of the outputs.
-            block: makes one without bias: ``block(row, column, what they read of some pictures)``.
+            images, rows, columns: spans of the outputs.
+            block: writes one block without bias: ``block(rows, columns, the inputs that they read)``.
+            x: the map.
         """
         shape, filters = self.convolution.shape, self.convolution.filters
-        if len(pictures) == len(rows) == len(columns) == 1:
+        if len(images) == len(rows) == len(columns) == 1:
             return block(rows[0], columns[0], x)
-        x = self.add("Reshape", x, shape=shape)  # lays it out plainly, once, or else every slice would do it again
+
+        x = self.add("Reshape", x, shape=shape)  # converts the layout once; otherwise every slice would
         whole = self.add("_zeros", shape=(shape[0], filters, *shape[2:]), dtype="float32")
-        for row, picture, column in product(rows, pictures, columns):
-            begin, end = zip(picture.reads, (0, shape[1]), row.reads, column.reads)
+        for row, image, column in product(rows, images, columns):
+            begin, end = zip(image.reads, (0, shape[1]), row.reads, column.reads)
             part = block(row, column, self.add("slice", x, begin=begin, end=end))
             whole = self.add("_slice_assign", whole, part,  # in place
-                             begin=(picture.begin, 0, row.begin, column.begin),
-                             end=(picture.end, filters, row.end, column.end))
+                             begin=(image.begin, 0, row.begin, column.begin),
+                             end=(image.end, filters, row.end, column.end))
         # MXNet prepares gradients for any graph, and _slice_assign has none
         return self.add("BlockGrad", whole)
 

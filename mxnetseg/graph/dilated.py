@@ -1,14 +1,14 @@
-"""Widely dilated 3x3 convolutions as a 1x1 convolution for each of the nine weights, without the zeros around the map.
+"""Widely dilated 3x3 convolutions as nine 1x1 convolutions, one for each weight, without the zeros around the map.
 
-By its definition (Yu and Koltun, Multi-scale context aggregation by dilated convolutions, 2016, equation 2) a dilated
-convolution is the sum of its weights' products with the map, each moved to its weight's place. Where the dilation is
-near the size of the map, as in DeepLab's pyramid (Chen et al., Rethinking atrous convolution, 2017, section 3.3), the
-outer weights meet little but the zeros around it: at rate 36 on 64 x 64 those are six of ten multiplications. oneDNN
-does them all, and copies the map for each weight; in training it keeps the copies. Here a weight is multiplied with
-what it meets of the map.
+By definition (Yu and Koltun, Multi-scale context aggregation by dilated convolutions, 2016, equation 2) a dilated
+convolution is the sum of its weights' products with the map, each shifted to its weight's position. If the dilation is
+close to the size of the map, as in DeepLab's pyramid (Chen et al., Rethinking atrous convolution, 2017, section 3.3),
+the outer weights are multiplied mostly with the zeros around the map: at rate 36 on 64 x 64, six of ten multiplications
+are. oneDNN computes them all, and copies the map for each weight; in training it keeps the copies. Here each weight is
+multiplied only with the part of the map that it overlaps.
 
-It is done on processors without AVX-512, in float32; with AVX-512 in training, where few multiplications are left.
-``MXNETSEG_DILATED=1`` does it anywhere, ``MXNETSEG_DILATED=0`` nowhere.
+This is done on processors without AVX-512, in float32; with AVX-512 in training, if few multiplications remain.
+``MXNETSEG_DILATED=1`` always does it, ``MXNETSEG_DILATED=0`` never.
 """
 from __future__ import annotations
 
@@ -16,158 +16,167 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Mapping, Sequence
 
-import mxnet as mx
 import numpy as np
 
-from .convolutions import Convolution, Span, Writer, convolutions, dilation_of, instead_of, rewriting_pays
-from .graph import Entry, Graph
+from .convolutions import (
+    Convolution,
+    ConvolutionRewriter,
+    Span,
+    dilation_of,
+    fused_convolutions,
+    replacement_writer,
+    rewriting_pays,
+)
+from .graph import Entry, Graph, ShapedGraph
 
 VARIABLE = "MXNETSEG_DILATED"
-# from this dilation on, and for so many filters at least
-_FROM, _FILTERS = 6, 64
-# What moving maps and adding up cost, over what all multiplications of the convolution cost, times its channels; as
+# the smallest dilation, and the smallest number of filters, of a convolution that is rewritten
+_MIN_DILATION, _MIN_FILTERS = 6, 64
+# Time to move and add maps, divided by the time of all multiplications of the convolution, times its channels;
 # measured from 128 to 2048 channels.
 _MOVING, _MOVING_IN_TRAINING = 120, 70
-# With AVX-512, oneDNN's way is as fast as this one, or faster, unless so few of the multiplications are left: of
-# 2 x 2048 x 32 x 32 a step takes 219 instead of 302 ms at rate 12 (0.56), 351 and 121 at 24 (0.25), 265 and 39 at 36.
-_FEW = 0.3
+# With AVX-512, oneDNN is as fast as this rewriting, or faster, unless this small a fraction of the multiplications
+# remains: a step of 2 x 2048 x 32 x 32 takes 219 ms instead of 302 at rate 12 (0.56), 351 and 121 at 24 (0.25), 265 and
+# 39 at 36.
+_SMALL_FRACTION = 0.3
 
 
 @dataclass(frozen=True)
-class Meeting(Span):
-    """Outputs at which a weight, the ``weight``-th of three, meets the map along an axis."""
+class Overlap(Span):
+    """Outputs along an axis at which weight number ``weight`` (0, 1 or 2) overlaps the map."""
 
     weight: int
     dilation: int
 
     @property
-    def reads(self) -> Tuple[int, int]:
+    def reads(self) -> tuple[int, int]:
         """The inputs [begin, end)."""
         shift = (self.weight - 1) * self.dilation
         return self.begin + shift, self.end + shift
 
 
-def meetings(length: int, dilation: int) -> List[Meeting]:
-    """Of each weight that meets an axis at all; the middle one, which meets all of it, is the first."""
-    middle = Meeting(0, length, 1, dilation)
+def overlaps(length: int, dilation: int) -> list[Overlap]:
+    """Return the overlap of each weight that reaches an axis; the middle one, which covers all of it, comes first."""
+    middle = Overlap(0, length, 1, dilation)
     if dilation >= length:
         return [middle]
-    return [middle, Meeting(dilation, length, 0, dilation), Meeting(0, length - dilation, 2, dilation)]
+    return [middle, Overlap(dilation, length, 0, dilation), Overlap(0, length - dilation, 2, dilation)]
 
 
-def left(size: Sequence[int], dilation: int) -> float:
-    """The share of a convolution's multiplications that are not with the zeros around the map."""
-    return prod(sum(met.end - met.begin for met in meetings(length, dilation)) / (3 * length) for length in size)
+def nonzero_fraction(size: Sequence[int], dilation: int) -> float:
+    """Return the fraction of a convolution's multiplications that are not with the zeros around the map."""
+    return prod(sum(overlap.end - overlap.begin for overlap in overlaps(length, dilation)) / (3 * length)
+                for length in size)
 
 
-def share(convolution: Convolution) -> float:
-    """Of its time in oneDNN: what :func:`without_zeros` would take, by an estimate; 1 for what it leaves alone."""
+def time_ratio(convolution: Convolution) -> float:
+    """Estimate the time of :func:`skip_padding` over oneDNN's; 1 for convolutions that it leaves alone."""
     _, channels, *size = convolution.shape
-    if not _wide(convolution.dilation, convolution.filters):
+    if not is_widely_dilated(convolution.dilation, convolution.filters):
         return 1.0
-    return min(left(size, convolution.dilation) + _MOVING / channels, 1.0)
+    return min(nonzero_fraction(size, convolution.dilation) + _MOVING / channels, 1.0)
 
 
-def without_zeros(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
-                  values: Mapping[str, mx.nd.NDArray], weights: Dict[str, mx.nd.NDArray]) -> None:
-    """Rewrite those of the fused convolutions of ``graph`` that are widely dilated and gain by it.
-
-    Args:
-        graph: of an inference on a CPU.
-        shapes, types: of its outputs, by name.
-        values: its parameters.
-        weights: parts of weights by name, which serve every size; what is missing is added.
-    """
-    if not rewriting_pays(VARIABLE):
-        return
-    for convolution in convolutions(graph, shapes, types, values):
-        if share(convolution) < 1:
-            _replace(Writer(graph, convolution, values, weights))
+def is_widely_dilated(dilation: int, filters: int) -> bool:
+    """Return whether a 3x3 convolution is of the kind that this module rewrites."""
+    return dilation >= _MIN_DILATION and filters >= _MIN_FILTERS
 
 
-def _replace(writer: Writer) -> None:
-    convolution = writer.convolution
+def skip_padding(shaped: ShapedGraph) -> ShapedGraph:
+    """Rewrite the widely dilated fused convolutions that get faster, in an inference on a CPU."""
+    if shaped.is_on_cpu and rewriting_pays(VARIABLE):
+        for convolution in fused_convolutions(shaped):
+            if time_ratio(convolution) < 1:
+                _replace(ConvolutionRewriter(shaped, convolution))
+    return shaped
 
-    def weight(row: int, column: Optional[int] = None) -> Entry:
+
+def _replace(rewriter: ConvolutionRewriter) -> None:
+    convolution = rewriter.convolution
+
+    def weight(row: int, column: int | None = None) -> Entry:
         if column is None:
-            return writer.weight(f"{row}", lambda w: np.moveaxis(w[:, :, row], 2, 0).reshape(-1, w.shape[1], 1, 1))
-        return writer.weight(f"{row}{column}", lambda w: w[:, :, row:row + 1, column:column + 1])
-    writer.replace(lambda x: _sum(writer.add, x, weight, convolution.shape, convolution.filters, convolution.dilation))
+            return rewriter.weight(f"{row}", lambda w: np.moveaxis(w[:, :, row], 2, 0).reshape(-1, w.shape[1], 1, 1))
+        return rewriter.weight(f"{row}{column}", lambda w: w[:, :, row:row + 1, column:column + 1])
+
+    rewriter.replace(lambda x: _sum_of_products(rewriter.add, x, weight, convolution.shape, convolution.filters,
+                                                convolution.dilation))
 
 
-def wide_convolutions(graph: Graph) -> List[int]:
-    """The nodes of a training's graph that :func:`without_zeros_in_training` may rewrite."""
+def widely_dilated_nodes(graph: Graph) -> list[int]:
+    """Return the nodes of a training graph that :func:`skip_padding_in_training` may rewrite."""
     if os.environ.get(VARIABLE) == "0":
         return []
     return [number for number, node in enumerate(graph.nodes)
             if node["op"] == "Convolution" and len(node["inputs"]) == 2  # no bias
-            and _wide(dilation_of(node["attrs"]), int(node["attrs"]["num_filter"]))]
+            and is_widely_dilated(dilation_of(node["attrs"]), int(node["attrs"]["num_filter"]))]
 
 
-def without_zeros_in_training(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Rewrite the widely dilated convolutions of ``graph`` that gain by it, gradients included.
+def skip_padding_in_training(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
+    """Rewrite the widely dilated convolutions that get faster, gradients included.
 
     Args:
-        graph: of a training on CPUs, before it is cast to half precision.
+        graph: a training graph on CPUs, before it is converted to half precision.
         shapes: of its outputs, by name.
     """
-    for number in wide_convolutions(graph):
+    for number in widely_dilated_nodes(graph):
         node = graph.nodes[number]
         shape, dilation = shapes[graph.output(node["inputs"][0])], dilation_of(node["attrs"])
-        kept = left(shape[2:], dilation)
-        if kept + _MOVING_IN_TRAINING / shape[1] < 1 and (rewriting_pays(VARIABLE) or kept <= _FEW):
+        kept = nonzero_fraction(shape[2:], dilation)
+        if kept + _MOVING_IN_TRAINING / shape[1] < 1 and (rewriting_pays(VARIABLE) or kept <= _SMALL_FRACTION):
             _replace_in_training(graph, number, shape)
+    return graph
 
 
 def _replace_in_training(graph: Graph, number: int, shape: Sequence[int]) -> None:
     node = graph.nodes[number]
-    add, filters = instead_of(node, graph), int(node["attrs"]["num_filter"])
+    add, filters = replacement_writer(node, graph), int(node["attrs"]["num_filter"])
     x, weight = node["inputs"]
-    # as (9 K, C, 1, 1), of which the pieces' gradients make one whole without adding nine
-    turned = add("Reshape", add("transpose", weight, axes=(2, 3, 0, 1)), shape=(9 * filters, shape[1], 1, 1))
-    rows, _ = add("SliceChannel", turned, num_outputs=3, axis=0)
+    # as (9 K, C, 1, 1), so that the gradients of the parts are joined rather than nine gradients added
+    by_position = add("Reshape", add("transpose", weight, axes=(2, 3, 0, 1)), shape=(9 * filters, shape[1], 1, 1))
+    rows, _ = add("SliceChannel", by_position, num_outputs=3, axis=0)
 
     @lru_cache(None)
     def columns(row: int) -> int:
         return add("SliceChannel", (rows, row), num_outputs=3, axis=0)[0]
 
-    def piece(row: int, column: Optional[int] = None) -> Entry:
+    def part(row: int, column: int | None = None) -> Entry:
         return (rows, row) if column is None else (columns(row), column)
-    graph.replace({(number, 0): _sum(add, x, piece, shape, filters, dilation_of(node["attrs"]))})
+    graph.replace({(number, 0): _sum_of_products(add, x, part, shape, filters, dilation_of(node["attrs"]))})
 
 
-def _wide(dilation: int, filters: int) -> bool:
-    return dilation >= _FROM and filters >= _FILTERS
-
-
-def _sum(add: Callable[..., Entry], x: Entry, weight: Callable[..., Entry], shape: Sequence[int], filters: int,
-         dilation: int) -> Entry:
-    """(N, C, H, W) -> (N, K, H, W), written by ``add``.
+def _sum_of_products(add: Callable[..., Entry], x: Entry, weight: Callable[..., Entry], shape: Sequence[int],
+                     filters: int, dilation: int) -> Entry:
+    """Write the convolution as a sum of 1x1 convolutions: (N, C, H, W) -> (N, K, H, W).
 
     Args:
-        weight: ``weight(row, column)`` is a weight, (K, C, 1, 1), and ``weight(row)`` those of the three columns,
+        add: writes an operator.
+        x: the map.
+        weight: ``weight(row, column)`` is one weight, (K, C, 1, 1), and ``weight(row)`` those of three columns,
             (3 K, C, 1, 1).
+        shape: of ``x``.
+        filters, dilation: of the convolution.
     """
     height, width = shape[2:]
-    x = add("Reshape", x, shape=tuple(shape))  # lays it out plainly, once, or else every slice would
+    x = add("Reshape", x, shape=tuple(shape))  # converts the layout once; otherwise every slice would
 
-    def products(read: Entry, row: int) -> Iterator[Tuple[Meeting, Entry]]:
-        """What a row of weights gives of the rows of the map that it meets, column by column."""
-        columns = meetings(width, dilation)
-        if 2 * dilation <= width:  # all at once, for training keeps what is read until the gradients are computed
-            together = add("Convolution", read, weight(row), num_filter=3 * filters, kernel=(1, 1), no_bias=True)
+    def products(rows_read: Entry, row: int) -> Iterator[tuple[Overlap, Entry]]:
+        """Yield the product of each weight of a row with the part of the map that it overlaps."""
+        columns = overlaps(width, dilation)
+        if 2 * dilation <= width:  # all at once, because training keeps the inputs until the gradients are computed
+            together = add("Convolution", rows_read, weight(row), num_filter=3 * filters, kernel=(1, 1), no_bias=True)
             parts, _ = add("SliceChannel", together, num_outputs=3, axis=1)
             for column in columns:
                 yield column, _cut(add, (parts, column.weight), 3, column, width)
         else:
             for column in columns:
-                yield column, add("Convolution", _cut(add, read, 3, column, width), weight(row, column.weight),
+                yield column, add("Convolution", _cut(add, rows_read, 3, column, width), weight(row, column.weight),
                                   num_filter=filters, kernel=(1, 1), no_bias=True)
 
     total = None
-    for row in meetings(height, dilation):
+    for row in overlaps(height, dilation):
         line = None
         for column, part in products(_cut(add, x, 2, row, height), row.weight):
             part = _padded(add, part, 3, column, width)
@@ -177,14 +186,14 @@ def _sum(add: Callable[..., Entry], x: Entry, weight: Callable[..., Entry], shap
     return total
 
 
-def _cut(add: Callable[..., Entry], x: Entry, axis: int, met: Meeting, length: int) -> Entry:
-    """What is read of a map along an axis."""
-    begin, end = met.reads
+def _cut(add: Callable[..., Entry], x: Entry, axis: int, overlap: Overlap, length: int) -> Entry:
+    """Return the part of a map that an overlap reads along an axis."""
+    begin, end = overlap.reads
     return x if (begin, end) == (0, length) else add("slice_axis", x, axis=axis, begin=begin, end=end)
 
 
-def _padded(add: Callable[..., Entry], x: Entry, axis: int, met: Meeting, length: int) -> Entry:
-    """As long as the map along an axis, zeros where there is nothing."""
+def _padded(add: Callable[..., Entry], x: Entry, axis: int, overlap: Overlap, length: int) -> Entry:
+    """Pad a part of a map with zeros to the map's length along an axis."""
     around = [0] * 8
-    around[2 * axis:2 * axis + 2] = met.begin, length - met.end
+    around[2 * axis:2 * axis + 2] = overlap.begin, length - overlap.end
     return add("Pad", x, mode="constant", pad_width=tuple(around)) if any(around) else x

@@ -15,7 +15,7 @@ from ..losses import Blend, LovaszSoftmax, Term
 from ..nn.attention import unlikeness
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import ASPP
-from ..nn.precision import as_type_of, wide
+from ..nn.precision import as_type_of, to_float32
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
 from .backbones import BACKBONES, get_backbone
@@ -83,7 +83,7 @@ class ClassFeatures(nn.HybridBlock):
         x = self.conv_1(x)
         if self.drop is not None:
             x = self.drop(x)
-        features, classes = (F.reshape(wide(F, y), (0, 0, -1)) for y in (x, logits))
+        features, classes = (F.reshape(to_float32(F, y), (0, 0, -1)) for y in (x, logits))
         return self.conv_2(F.reshape_like(as_type_of(F, self._mixture(F, features, classes), x), x))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from mxnet.gluon import nn
 
 from ..nn.blocks import ConvModule2d, FCNHead
-from ..nn.precision import as_type_of, wide
+from ..nn.precision import as_type_of, to_float32
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
 from .backbones import get_backbone
@@ -109,9 +109,9 @@ class StripAttention(nn.HybridBlock):
             self.value_conv = ConvModule2d(channels, 1, in_channels=channels, **norm)
 
     def hybrid_forward(self, F, x):
-        query = F.reshape(wide(F, self.query_conv(x)), (0, 0, -1))  # (N, C / 2, H W)
-        key = F.mean(wide(F, self.key_conv(x)), axis=2)  # (N, C / 2, W)
-        value = F.mean(wide(F, self.value_conv(x)), axis=2)  # (N, C, W)
+        query = F.reshape(to_float32(F, self.query_conv(x)), (0, 0, -1))  # (N, C / 2, H W)
+        key = F.mean(to_float32(F, self.key_conv(x)), axis=2)  # (N, C / 2, W)
+        value = F.mean(to_float32(F, self.value_conv(x)), axis=2)  # (N, C, W)
         attention = F.softmax(F.batch_dot(query, key, transpose_a=True), axis=-1)  # (N, H W, W)
         attended = F.batch_dot(value, attention, transpose_b=True)
         return F.reshape_like(as_type_of(F, attended, x), x) + x

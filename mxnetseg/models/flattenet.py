@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 
 from ..errors import UnknownNameError
 from ..nn.blocks import ConvModule2d
-from ..nn.precision import as_type_of, wide
+from ..nn.precision import as_type_of, to_float32
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
 from .backbones import BACKBONES, get_backbone
@@ -188,7 +188,7 @@ class SelfAttention(nn.HybridBlock):
 
     def hybrid_forward(self, F, x):
         value = self.f_value(x)
-        query, key, flat = (F.reshape(wide(F, y), (0, 0, -1)) for y in (self.f_query(x), self.f_key(x), value))
+        query, key, flat = (F.reshape(to_float32(F, y), (0, 0, -1)) for y in (self.f_query(x), self.f_key(x), value))
         attention = F.softmax(F.batch_dot(query, key, transpose_a=True) * self._scale, axis=-1)  # (N, HW, HW)
         attended = as_type_of(F, F.batch_dot(flat, attention, transpose_b=True), value)
         return self.W(F.reshape_like(attended, value))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from mxnet.gluon import nn
 
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
-from ..nn.precision import as_type_of, wide
+from ..nn.precision import as_type_of, to_float32
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
 from .backbones.hrnet import HRNetV2
@@ -98,12 +98,14 @@ class ObjectContext(nn.HybridBlock):
             self.join = ConvModule2d(channels, 1, in_channels=2 * channels, **norm)
 
     def hybrid_forward(self, F, x, coarse):
-        membership = F.softmax(F.reshape(wide(F, coarse), (0, 0, -1)), axis=2)  # (N, K, HW)
-        regions = F.batch_dot(F.reshape(wide(F, x), (0, 0, -1)), membership, transpose_b=True)  # (N, C, K)
+        membership = F.softmax(F.reshape(to_float32(F, coarse), (0, 0, -1)), axis=2)  # (N, K, HW)
+        regions = F.batch_dot(F.reshape(to_float32(F, x), (0, 0, -1)), membership, transpose_b=True)  # (N, C, K)
         regions = F.expand_dims(as_type_of(F, regions, x), 3)
-        key, value = (F.reshape(wide(F, y), (0, 0, -1)) for y in (self.key(regions), self.value(regions)))  # (N, d, K)
+        key, value = (F.reshape(to_float32(F, y), (0, 0, -1))  # (N, d, K)
+                      for y in (self.key(regions), self.value(regions)))
         query = self.query(x)
-        weights = F.batch_dot(F.reshape(wide(F, query), (0, 0, -1)) * self._scale, key, transpose_a=True)  # (N, HW, K)
+        flat = F.reshape(to_float32(F, query), (0, 0, -1)) * self._scale
+        weights = F.batch_dot(flat, key, transpose_a=True)  # (N, HW, K)
         context = F.batch_dot(value, F.softmax(weights, axis=-1), transpose_b=True)  # (N, d, HW)
         context = self.out(F.reshape_like(as_type_of(F, context, x), F.BlockGrad(query)))
         return self.join(F.concat(context, x, dim=1))

@@ -10,7 +10,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from ..errors import ConfigError
 from ..losses import Blend, Term
-from ..nn.precision import wide
+from ..nn.precision import to_float32
 from ..nn.resize import length, resize
 from ._base import SegModel, norm_options
 from .backbones.hrnet import HRNetV2
@@ -85,8 +85,8 @@ class OVeNet(SegModel):
             initial (N, nclass, h, w); offset (N, 2, h, w), to the right and down, where the map's outer pixels lie at
             -1 and 1; resampled and fused, as initial; confidence (N, 1, h, w) in (0, 1). All are float32.
         """
-        initial = wide(F, self.head(concat_resized(F, maps[:4])))
-        learned = wide(F, self.offset_head(concat_resized(F, maps[4:])))
+        initial = to_float32(F, self.head(concat_resized(F, maps[:4])))
+        learned = to_float32(F, self.offset_head(concat_resized(F, maps[4:])))
         offset = F.tanh(F.slice_axis(learned, axis=1, begin=0, end=2)) * self._max_offset
         confidence = F.sigmoid(F.slice_axis(learned, axis=1, begin=2, end=3))
 

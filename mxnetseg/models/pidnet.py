@@ -10,7 +10,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from ..errors import UnknownNameError
 from ..losses import Blend, BoundaryAware, BoundaryLoss, Term
-from ..nn.precision import as_type_of, wide
+from ..nn.precision import as_type_of, to_float32
 from ..nn.resize import resize
 from ._base import norm_options
 from .backbones._base import Backbone, Tap
@@ -205,7 +205,8 @@ class PixelAttention(HybridBlock):
 
     def hybrid_forward(self, F, detail, context):
         agreement = self.f_x(detail) * resize(F, self.f_y(context), detail, align_corners=False)
-        weight = as_type_of(F, F.sigmoid(F.sum(wide(F, agreement), axis=1, keepdims=True)), detail)  # (N, 1, H, W)
+        weight = F.sigmoid(F.sum(to_float32(F, agreement), axis=1, keepdims=True))  # (N, 1, H, W)
+        weight = as_type_of(F, weight, detail)
         context = resize(F, context, detail, align_corners=False)
         return F.broadcast_mul(1 - weight, detail) + F.broadcast_mul(weight, context)
 

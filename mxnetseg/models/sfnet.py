@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 
 from ..losses import Blend, Term
 from ..nn.blocks import ConvModule2d
-from ..nn.precision import wide
+from ..nn.precision import to_float32
 from ..nn.resize import length, resize
 from ..nn.warp import sample
 from ._base import SegModel, norm_options
@@ -207,7 +207,7 @@ class FlowAlignment(nn.HybridBlock):
     def hybrid_forward(self, F, low, high):
         low = self.low_conv(low)
         both = F.concat(resize(F, self.high_down_conv(high), low, align_corners=True), self.low_down_conv(low), dim=1)
-        right, down = F.split(wide(F, self.flow_conv(both)), num_outputs=2, axis=1)
+        right, down = F.split(to_float32(F, self.flow_conv(both)), num_outputs=2, axis=1)
         columns = self._positions(F, right, high, 3, (1, 1, 1, -1))
         rows = self._positions(F, down, high, 2, (1, 1, -1, 1))
         return low + sample(F, high, columns, rows)
@@ -215,7 +215,7 @@ class FlowAlignment(nn.HybridBlock):
     def _positions(self, F, flow, high, axis, shape):
         """Return the positions in ``high``, in pixels along one axis, at which the output's pixels sample it."""
         index = F.contrib.arange_like(F.BlockGrad(flow), axis=axis)
-        n, n_high = length(F, F.BlockGrad(flow), axis), length(F, wide(F, F.BlockGrad(high)), axis)
+        n, n_high = length(F, F.BlockGrad(flow), axis), length(F, to_float32(F, F.BlockGrad(high)), axis)
         pixel = F.broadcast_div(index, F.broadcast_maximum(n - 1, F.ones_like(n)))  # 0 .. 1
         # the unit of the flow is half an output pixel
         position = F.broadcast_add(F.broadcast_div(flow, F.reshape(2 * n, (1, 1, 1, 1))), F.reshape(pixel, shape))

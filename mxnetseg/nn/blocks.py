@@ -2,17 +2,21 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Mapping, Optional
+from typing import Mapping
 
 from mxnet import gluon
 from mxnet.gluon import nn
 
-from .precision import as_type_of, wide
+from .precision import as_type_of, to_float32
 
 
-def activation_layer(name: Optional[str]):
-    """A layer for the name of an activation: ``'prelu'`` (one learned slope), ``'relu6'``, ``'hard_swish'`` or one
-    of ``gluon.nn.Activation``'s; None for None."""
+def activation_layer(name: str | None):
+    """Return the layer of an activation, or None for None.
+
+    Args:
+        name: ``'prelu'`` (one learned slope), ``'relu6'``, ``'hard_swish'`` or a name that ``gluon.nn.Activation``
+            takes.
+    """
     if name is None:
         return None
     if name == "prelu":
@@ -23,20 +27,20 @@ def activation_layer(name: Optional[str]):
 
 
 class PReLU(nn.PReLU):
-    """Gluon's, with one slope; float32 inside, for MXNet has none in bfloat16. Any x -> same."""
+    """Gluon's PReLU with one slope, computed in float32, since MXNet has no bfloat16 operator. Any x -> same shape."""
 
     def cast(self, dtype):
         super().cast("float32")
 
     def hybrid_forward(self, F, x, alpha):
-        return as_type_of(F, super().hybrid_forward(F, wide(F, x), alpha), x)
+        return as_type_of(F, super().hybrid_forward(F, to_float32(F, x), alpha), x)
 
 
 class ConvModule2d(nn.HybridBlock):
     """Convolution (no bias), normalisation, activation.
 
-    x: (N, in_channels, H, W) -> (N, channels, H', W'); with stride 1 and ``padding`` left out, the
-    size is kept.
+    x: (N, in_channels, H, W) -> (N, channels, H', W'); with stride 1 and the default
+    padding the size is kept.
 
     Args:
         channels: output channels.
@@ -47,10 +51,10 @@ class ConvModule2d(nn.HybridBlock):
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, channels: int, kernel_size: int = 3, strides: int = 1, padding: Optional[int] = None,
+    def __init__(self, channels: int, kernel_size: int = 3, strides: int = 1, padding: int | None = None,
                  dilation: int = 1, groups: int = 1, *, in_channels: int = 0,
-                 activation: Optional[str] = "relu", norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 activation: str | None = "relu", norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         if padding is None:
             padding = dilation * (kernel_size - 1) // 2
@@ -66,20 +70,20 @@ class ConvModule2d(nn.HybridBlock):
 
 
 class SeparableConv2d(nn.HybridBlock):
-    """A convolution of each channel for itself, then a 1x1 one across channels; both with norm and activation.
+    """Depthwise convolution, then a 1x1 convolution across channels, both with norm and activation.
 
     x: (N, in_channels, H, W) -> (N, channels, H / strides, W / strides), sizes rounded up.
 
     Args:
         channels, in_channels: output and input channels.
-        kernel_size, strides, dilation: of the first convolution.
-        depthwise_activation: between the two; see :func:`activation_layer`.
+        kernel_size, strides, dilation: of the depthwise convolution.
+        depthwise_activation: activation after the depthwise convolution; see :func:`activation_layer`.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3, strides: int = 1, dilation: int = 1, *,
-                 in_channels: int, depthwise_activation: Optional[str] = "relu", norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 in_channels: int, depthwise_activation: str | None = "relu", norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         with self.name_scope():
@@ -92,24 +96,24 @@ class SeparableConv2d(nn.HybridBlock):
 
 
 class FCNHead(nn.HybridBlock):
-    """The common classifier: a convolution, norm, activation, dropout, 1x1 convolution with bias.
+    """Common segmentation head: convolution, norm, activation, dropout, 1x1 convolution with bias.
 
     x: (N, in_channels, H, W) -> logits (N, nclass, H, W).
 
     Args:
-        nclass: classes.
+        nclass: number of classes.
         in_channels: input channels.
-        channels: width in between; by default ``min(in_channels, 256)``.
-        kernel_size: of the first convolution, and of those that the next two arguments add.
-        convs: convolutions before the last, each with norm and activation.
-        concat_input: put the input in front of what they give, and one more such convolution behind it.
+        channels: channels between the convolutions; by default ``min(in_channels, 256)``.
+        kernel_size: of the first convolution, and of the convolutions that the next two arguments add.
+        convs: number of convolutions before the last one, each with norm and activation.
+        concat_input: concatenate the input and their result, and apply one more such convolution.
         drop: dropout probability before the last convolution.
         activation: see :func:`activation_layer`.
     """
 
-    def __init__(self, nclass: int, in_channels: int, *, channels: Optional[int] = None,
+    def __init__(self, nclass: int, in_channels: int, *, channels: int | None = None,
                  kernel_size: int = 3, convs: int = 1, concat_input: bool = False, drop: float = 0.1,
-                 activation: str = "relu", norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 activation: str = "relu", norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         channels = channels or min(in_channels, 256)
 
@@ -139,19 +143,19 @@ class FCNHead(nn.HybridBlock):
 
 
 def classifier(nclass: int, in_channels: int, *, drop: float = 0.1) -> nn.HybridSequential:
-    """Dropout and a 1x1 convolution with bias: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
+    """Return dropout and a 1x1 convolution with bias: (N, in_channels, H, W) -> logits (N, nclass, H, W)."""
     layers = nn.HybridSequential()
     layers.add(nn.Dropout(drop), nn.Conv2D(nclass, 1, in_channels=in_channels))
     return layers
 
 
 class InputStep(gluon.HybridBlock):
-    """Pictures as they are stored to what a network reads, on the device: one byte a value travels.
+    """Normalisation of stored images on the device, so that only one byte a value is transferred to it.
 
     (N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32, ``(x / 255 - mean) / std``.
 
     Args:
-        mean, std: per channel, of pixels in [0, 1]; a property of the weights.
+        mean, std: mean and standard deviation of each channel, of pixels in [0, 1]; they belong to the weights.
     """
 
     def __init__(self, mean, std):

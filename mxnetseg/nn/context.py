@@ -1,7 +1,7 @@
-"""Context modules: what lets a pixel see more than its surroundings."""
+"""Context modules, which give each position information from far away in the image."""
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from typing import Mapping, Sequence
 
 from mxnet.gluon import contrib, nn
 
@@ -10,12 +10,12 @@ from .resize import resize
 
 
 class GlobalFlow(nn.HybridBlock):
-    """The mean of the whole map, sent back to every place: global pooling, 1x1 convolution, norm, ReLU.
+    """Image-level context: global pooling, 1x1 convolution, norm, ReLU, and the result copied to every position.
 
     x: (N, in_channels, H, W) -> (N, channels, H, W), constant over H and W.
 
-    The norm sees a single value per image and channel: over a batch of one, MXNet's batch norm gives
-    zeros in training.
+    The norm sees a single value per image and channel. In training, MXNet's batch norm therefore gives zeros for a
+    batch of one.
 
     Args:
         channels, in_channels: output and input channels.
@@ -23,7 +23,7 @@ class GlobalFlow(nn.HybridBlock):
     """
 
     def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         with self.name_scope():
             self.conv1x1 = ConvModule2d(channels, 1, in_channels=in_channels,
@@ -37,24 +37,24 @@ class GlobalFlow(nn.HybridBlock):
 class PPM(nn.HybridBlock):
     """Pyramid pooling module: Zhao et al., CVPR 2017, section 3.2.
 
-    The input is averaged over grids of several sizes; each is projected by a 1x1 convolution with norm
-    and ReLU, resized to the input and put behind it.
+    The input is averaged over grids of several sizes. Each grid is projected by a 1x1 convolution with norm
+    and ReLU, resized to the input's size and concatenated with the input.
 
     x: (N, in_channels, H, W) -> (N, in_channels + len(bins) * channels, H, W), the input first. A grid
-    of one cell has :class:`GlobalFlow`'s need for a batch of two.
+    of one cell needs a batch of at least two in training, like :class:`GlobalFlow`.
 
     Args:
         in_channels: input channels.
-        channels: of each branch; by default ``in_channels // len(bins)``, so that the branches together
-            are as wide as the input.
+        channels: channels of each branch; by default ``in_channels // len(bins)``, so that the branches together
+            have as many channels as the input.
         bins: cells on each side of each grid.
-        align_corners: of the resizing; see :func:`~mxnetseg.nn.resize.resize`.
+        align_corners: how branches are resized; see :func:`~mxnetseg.nn.resize.resize`.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
-    def __init__(self, in_channels: int, *, channels: Optional[int] = None,
+    def __init__(self, in_channels: int, *, channels: int | None = None,
                  bins: Sequence[int] = (1, 2, 3, 6), align_corners: bool = True, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         channels = channels or in_channels // len(bins)
         self.out_channels = in_channels + len(bins) * channels
@@ -77,25 +77,26 @@ class PPM(nn.HybridBlock):
 class ASPP(nn.HybridBlock):
     """Atrous spatial pyramid pooling: Chen et al. 2017 (DeepLabv3), section 3.3.
 
-    Side by side a 1x1 convolution, a 3x3 one for each dilation rate, and the image's mean; all with
-    norm and ReLU, concatenated and projected by a 1x1 convolution.
+    Parallel branches: a 1x1 convolution, a 3x3 convolution for each dilation rate, and the mean of the map, all with
+    norm and ReLU. They are concatenated and projected by a 1x1 convolution.
 
     x: (N, in_channels, H, W) -> (N, channels, H, W).
 
     Args:
-        channels: of each branch and of the output.
+        channels: channels of each branch and of the output.
         in_channels: input channels.
-        rates: dilations of the 3x3 convolutions.
-        image_pool: whether there is a branch with the image's mean (see :class:`GlobalFlow`).
-        separable: the 3x3 convolutions are separable ones (Chen et al. 2018, DeepLabv3+, section 3.1).
-        projection_size: kernel size of the projection; 0: none, the output has the channels of all branches.
+        rates: dilation of each 3x3 convolution.
+        image_pool: add a branch with the mean of the map (see :class:`GlobalFlow`).
+        separable: make the 3x3 convolutions separable (Chen et al. 2018, DeepLabv3+, section 3.1).
+        projection_size: kernel size of the projection; 0: no projection, so that the output has all
+            branches' channels.
         drop: dropout probability after the projection.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     def __init__(self, channels: int, *, in_channels: int, rates: Sequence[int], image_pool: bool = True,
                  separable: bool = False, projection_size: int = 1, drop: float = 0.5,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Mapping] = None):
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         convolution = SeparableConv2d if separable else ConvModule2d

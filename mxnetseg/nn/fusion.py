@@ -1,7 +1,7 @@
-"""How decoders join maps: a coarse one with a fine one, two paths, a map with its own summary."""
+"""Fusion modules of decoders: coarse and fine maps, two paths, a map and its channel means."""
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from typing import Mapping
 
 from mxnet.gluon import nn
 
@@ -10,21 +10,21 @@ from .resize import resize
 
 
 class LateralFusion(nn.HybridBlock):
-    """One step of a ladder: the fine map projected, the coarse one resized and added, a 3x3 convolution.
+    """One step of a ladder: project the fine map, resize and add the coarse map, apply a 3x3 convolution.
 
     high: (N, channels, h, w), low: (N, in_channels, H, W) -> (N, channels, H, W).
 
-    Found as upsampling module in SwiftNet (Orsic et al. 2019), as transition-up in LadderDenseNet
-    (Kreso et al. 2017) and as the lateral connection of FPN (Lin et al. 2017, figure 3).
+    It is the upsampling module of SwiftNet (Orsic et al. 2019), the transition-up of LadderDenseNet
+    (Kreso et al. 2017) and the lateral connection of FPN (Lin et al. 2017, figure 3).
 
     Args:
-        channels: of the coarse map and of the output.
-        in_channels: of the fine map.
+        channels: channels of the coarse map and of the output.
+        in_channels: channels of the fine map.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         with self.name_scope():
@@ -39,10 +39,10 @@ class LateralFusion(nn.HybridBlock):
 class AttentionRefinement(nn.HybridBlock):
     """BiSeNet's attention refinement module: Yu et al. 2018, figure 2 (b).
 
-    A 3x3 convolution, whose channels are then weighted by what their means say.
+    A 3x3 convolution, whose channels are then weighted by a function of their means.
 
-    x: (N, in_channels, H, W) -> (N, channels, H, W). The norm behind the mean sees one value an image
-    and channel: in training it needs at least two images on a device.
+    x: (N, in_channels, H, W) -> (N, channels, H, W). The norm after the mean sees one value per image
+    and channel, so training needs at least two images on a device.
 
     Args:
         channels, in_channels: output and input channels.
@@ -50,7 +50,7 @@ class AttentionRefinement(nn.HybridBlock):
     """
 
     def __init__(self, channels: int, *, in_channels: int, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         with self.name_scope():
@@ -66,21 +66,21 @@ class AttentionRefinement(nn.HybridBlock):
 class FeatureFusion(nn.HybridBlock):
     """BiSeNet's feature fusion module: Yu et al. 2018, figure 2 (c).
 
-    Two maps of one size are concatenated and projected to f; the output is f + f * w, where w follows
-    from the channel means of f through two 1x1 convolutions, or one (mmsegmentation).
+    Two maps of one size are concatenated and projected to f. The output is f + f * w, where w is computed
+    from the channel means of f by two 1x1 convolutions, or by one (mmsegmentation).
 
-    low: (N, C1, H, W), high: (N, C2, H, W) -> (N, channels, H, W). In training it needs at least two
-    images on a device, like :class:`AttentionRefinement`.
+    low: (N, C1, H, W), high: (N, C2, H, W) -> (N, channels, H, W). Training needs at least two
+    images on a device, as for :class:`AttentionRefinement`.
 
     Args:
         channels: output channels.
         in_channels: C1 + C2.
-        convs: convolutions on the means: 2 or 1.
+        convs: number of convolutions on the means: 2 or 1.
         norm_layer, norm_kwargs: GluonCV's idiom.
     """
 
     def __init__(self, channels: int, *, in_channels: int, convs: int = 2, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Mapping] = None):
+                 norm_kwargs: Mapping | None = None):
         super().__init__()
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         with self.name_scope():

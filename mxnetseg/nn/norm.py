@@ -1,4 +1,4 @@
-"""Batch normalisation, over one context or over all of them.
+"""Batch normalisation over one context or over several contexts together.
 
 =============================  ==============================================
 contexts                       layer
@@ -8,24 +8,23 @@ several GPUs                   ``gluon.contrib.nn.SyncBatchNorm``
 several CPU contexts           :class:`CrossContextBatchNorm`
 =============================  ==============================================
 
-All have the same parameter names, so a checkpoint moves freely between them.
+All have the same parameter names, so any of them can load a checkpoint of another.
 
-Why not MXNet's own SyncBatchNorm on CPU contexts: its operator holds one of the four temporary
-workspaces that *all* CPU contexts share (``MXNET_CPU_TEMP_COPY``) while it waits for its twin on
-the next context. As soon as the twin, or an operator before it, is handed the same workspace,
-both wait for ever; from two convolutions on that is certain. A thousand workspaces avoid it and
-cost several gigabytes.
+MXNet's own SyncBatchNorm deadlocks on CPU contexts: while its operator waits for the same operator on the next context,
+it holds one of the four temporary workspaces that *all* CPU contexts share (``MXNET_CPU_TEMP_COPY``). If the other
+operator, or one before it, gets the same workspace, both wait for ever; with two or more convolutions that is certain.
+A thousand workspaces avoid it and cost several gigabytes.
 """
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import mxnet as mx
 from mxnet import autograd, gluon
 
 from ..errors import ConfigError, MXNetSegError
 from .lockstep import exchange
-from .precision import as_type_of, wide
+from .precision import as_type_of, to_float32
 
 NORMS = ("auto", "bn", "syncbn", "gn")
 
@@ -33,12 +32,12 @@ NORMS = ("auto", "bn", "syncbn", "gn")
 class CrossContextBatchNorm(gluon.nn.BatchNorm):
     """Batch norm over the joined batch of several CPU contexts.
 
-    Equal to :class:`mxnet.gluon.nn.BatchNorm` on the concatenated batch, forward and backward,
-    provided that every context gets the same number of samples. x: (N, C, H, W) -> same.
+    It equals :class:`mxnet.gluon.nn.BatchNorm` on the concatenated batch, forward and backward,
+    provided that every context gets the same number of samples. x: (N, C, H, W) -> same shape.
 
-    In training the contexts must run under :func:`mxnetseg.nn.lockstep.lockstep`, un-hybridised:
-    they swap their statistics as ordinary recorded copies, so nothing in MXNet's engine ever waits
-    and autograd carries the gradient across. With n contexts and their statistics m_i, v_i,
+    In training the contexts must run under :func:`mxnetseg.nn.lockstep.lockstep`, un-hybridised. They exchange their
+    statistics as ordinary recorded copies, so MXNet's engine never waits, and autograd carries gradients between
+    contexts. With n contexts and their statistics m_i, v_i, the joint ones are
     mean = 1/n sum m_i and var = 1/n sum (v_i + (m_i - mean)^2), which has no cancellation.
     """
 
@@ -47,7 +46,7 @@ class CrossContextBatchNorm(gluon.nn.BatchNorm):
         self._momentum, self._epsilon = momentum, epsilon
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if F is mx.sym or not autograd.is_training():  # the running statistics need no company
+        if F is mx.sym or not autograd.is_training():  # running statistics need no exchange
             return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
 
         def per_channel(v):
@@ -55,9 +54,9 @@ class CrossContextBatchNorm(gluon.nn.BatchNorm):
 
         mean = F.mean(x, axis=(0, 2, 3))
         variance = F.mean(F.square(F.broadcast_sub(x, per_channel(mean))), axis=(0, 2, 3))
-        everybody = [[v.as_in_context(x.context) for v in theirs] for theirs in exchange((mean, variance))]
-        mean = F.add_n(*[m for m, _ in everybody]) / len(everybody)
-        variance = F.add_n(*[v + F.square(m - mean) for m, v in everybody]) / len(everybody)
+        statistics = [[v.as_in_context(x.context) for v in pair] for pair in exchange((mean, variance))]
+        mean = F.add_n(*[m for m, _ in statistics]) / len(statistics)
+        variance = F.add_n(*[v + F.square(m - mean) for m, v in statistics]) / len(statistics)
         with autograd.pause():
             for running, now in ((running_mean, mean), (running_var, variance)):
                 running[:] = self._momentum * running + (1 - self._momentum) * now
@@ -66,15 +65,15 @@ class CrossContextBatchNorm(gluon.nn.BatchNorm):
 
 
 class GroupNorm32(gluon.HybridBlock):
-    """Group normalisation with at most 32 groups (Wu & He 2018), for batches too small for BN.
+    """Group normalisation with at most 32 groups (Wu & He 2018), for batches too small for batch norm.
 
     The number of groups is the largest of 32, 16, ... 1 that divides the channels.
-    x: (N, C, H, W) -> same; float32 inside, and its parameters stay float32, as batch norm's do.
+    x: (N, C, H, W) -> same shape; computed in float32. Its parameters stay float32, as those of batch norm do.
 
     Args:
-        in_channels: C; 0: what the first input has (it must come before hybridisation).
+        in_channels: C; 0: taken from the first input, which must come before hybridisation.
         epsilon: added to the variance.
-        scale: whether gamma is learned; it exists in any case.
+        scale: learn gamma; it exists in either case.
     """
 
     def __init__(self, in_channels: int = 0, epsilon: float = 1e-5, scale: bool = True, **kwargs):
@@ -97,40 +96,40 @@ class GroupNorm32(gluon.HybridBlock):
             raise MXNetSegError("group norm was hybridised before it knew its channels",
                                 fix="call the network once before hybridize(), or give in_channels")
         groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
-        # the operator of MXNet 1.9.1 scales per group; the paper (section 3.1) scales per channel
+        # MXNet 1.9.1's operator scales per group, the paper (section 3.1) per channel
         one = F.ones_like(F.slice_axis(gamma, axis=0, begin=0, end=groups))
-        y = F.GroupNorm(wide(F, x), one, F.zeros_like(one), num_groups=groups, eps=self._epsilon)
+        y = F.GroupNorm(to_float32(F, x), one, F.zeros_like(one), num_groups=groups, eps=self._epsilon)
         y = F.broadcast_mul(y, F.reshape(gamma, shape=(1, -1, 1, 1)))
         return as_type_of(F, F.broadcast_add(y, F.reshape(beta, shape=(1, -1, 1, 1))), x)
 
 
 class LayerNorm(gluon.nn.LayerNorm):
-    """Gluon's layer norm, float32 inside; its parameters stay float32, as batch norm's do. Any x -> same."""
+    """Gluon's layer norm, computed in float32; its parameters stay float32 too. Any x -> same shape."""
 
     def cast(self, dtype):
         super().cast("float32")
 
     def hybrid_forward(self, F, x, gamma, beta):
-        return as_type_of(F, super().hybrid_forward(F, wide(F, x), gamma, beta), x)
+        return as_type_of(F, super().hybrid_forward(F, to_float32(F, x), gamma, beta), x)
 
 
-def choose_norm(kind: str, contexts: Sequence[mx.Context]) -> Tuple[type, dict]:
-    """``(norm_layer, norm_kwargs)``, GluonCV's idiom, for a network on ``contexts``.
+def choose_norm(name: str, contexts: Sequence[mx.Context]) -> tuple[type, dict]:
+    """Return ``(norm_layer, norm_kwargs)``, GluonCV's idiom, for a network on ``contexts``.
 
     Args:
-        kind: ``'auto'`` (synchronised when there are several contexts), ``'bn'`` (each context
-            for itself), ``'syncbn'`` or ``'gn'``.
-        contexts: the contexts the network will train on.
+        name: ``'auto'`` (synchronised if there are several contexts), ``'bn'`` (each context
+            by itself), ``'syncbn'`` or ``'gn'``.
+        contexts: contexts on which the network will train.
 
     Raises:
-        ConfigError: unknown kind.
+        ConfigError: the name is unknown.
     """
-    if kind not in NORMS:
-        raise ConfigError("unknown normalisation", where="model.norm", received=kind,
+    if name not in NORMS:
+        raise ConfigError("unknown normalisation", where="model.norm", received=name,
                           fix=f"one of {', '.join(NORMS)}")
-    if kind == "gn":
+    if name == "gn":
         return GroupNorm32, {}
-    if kind == "bn" or len(contexts) == 1:
+    if name == "bn" or len(contexts) == 1:
         return gluon.nn.BatchNorm, {}
     if contexts[0].device_type == "gpu":
         return gluon.contrib.nn.SyncBatchNorm, {"num_devices": len(contexts)}

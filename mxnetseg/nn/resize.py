@@ -1,157 +1,140 @@
-"""The one place where a map changes its size.
+"""Bilinear resizing of feature maps. No other module of the library changes the size of a map.
 
-``contrib.BilinearResize2D`` has a slow backward on the CPU, an uninitialised gradient for the
-``like`` tensor, and a default (``align_corners=True``) that nobody writes down. Bilinear
-interpolation is separable and linear, so it is written here as two matrix products,
+``contrib.BilinearResize2D`` has a slow backward pass on the CPU, leaves the gradient of its ``like`` tensor
+uninitialised, and aligns corners by default, which is easy to overlook. Bilinear interpolation is separable and linear,
+so it is written here as two matrix products,
 
     Y[n, c] = R_h . X[n, c] . R_w^T,      R[i, j] = max(0, 1 - |pos(i) - j|),
 
-with ``pos(i)`` the place of output sample ``i`` on the input's axis. The forward equals the
-operator to rounding, the backward is two more products. All of it is float32 inside, whatever comes in.
+where ``pos(i)`` is the position of output sample ``i`` on the input's axis. The forward pass equals the operator to
+rounding, and the backward pass is two more products. All of it is computed in float32, in any network.
+
+The operators of the two products carry the attribute :data:`RESIZE_MARK`, by which :mod:`mxnetseg.graph` finds them.
+MXNet's passes keep attributes of operators (casts to half precision, oneDNN's fusion, quantisation, saving as JSON),
+whereas names of operators depend on the block that calls, and the operators around a resize on the precision.
 """
 from __future__ import annotations
 
-import json
-from typing import Optional, Tuple
-
 import mxnet as mx
 
-from .precision import as_type_of, wide
+from .precision import as_type_of, to_float32
 
-# what may stand behind the products in a graph: as_type_of(), and what half precision makes of it
-_CASTS = {"_copy", "amp_cast", "amp_multicast", "Cast"}
+# attribute of a symbol's operators: ROWS or COLUMNS for the product along that axis, and for the transpose before it
+RESIZE_MARK, ROWS, COLUMNS = "__mxnetseg_resize__", "rows", "columns"
 
 
 def length(F, x, axis):
-    """Length of ``x`` along ``axis`` as a (1,) tensor of its type; a tensor because a symbol has no shape."""
+    """Return the length of ``x`` along ``axis`` as a tensor (1,) of its type, since a symbol has no shape."""
     return F.slice_axis(F.contrib.arange_like(x, axis=axis), axis=0, begin=-1, end=None) + 1
 
 
-def _weights(F, source, target, align_corners):
-    """R^T for one axis: (in, out). ``source`` and ``target`` are 0, 1, 2, ... along it."""
+def _bilinear_matrix(F, source, target, align_corners):
+    """Return R^T of one axis: (in, out). ``source`` and ``target`` are the positions 0, 1, 2, ... along it."""
     n_in, n_out = length(F, source, 0), length(F, target, 0)
-    # one division, last: the products before it are exact in float32
-    if align_corners:  # the corner samples of both grids coincide; a single output sample sits at 0
+    # one division, at the end: the products before it are exact in float32
+    if align_corners:  # the corner samples of both grids coincide; a single output sample is at 0
         steps = F.broadcast_maximum(n_out - 1, F.ones_like(n_out))
         position = F.broadcast_div(F.broadcast_mul(target, n_in - 1), steps)
     else:  # the corner edges of both grids coincide (OpenCV's INTER_LINEAR), clamped at the border
         position = F.broadcast_div(F.broadcast_mul(target + 0.5, n_in), n_out) - 0.5
         position = F.broadcast_minimum(F.relu(position), n_in - 1)
+
     distance = F.abs(F.broadcast_sub(F.expand_dims(source, 1), F.expand_dims(position, 0)))
     return F.BlockGrad(F.relu(1 - distance))
 
 
-def turn(F, x):
-    """(N, C, H, W) -> (N, C, W, H). On a CPU MXNet's transpose() is five times as fast as its swapaxes()."""
+def transpose_hw(F, x):
+    """Transpose (N, C, H, W) -> (N, C, W, H). On a CPU MXNet's transpose() is five times as fast as its swapaxes()."""
     return F.transpose(x, axes=(0, 1, 3, 2))
 
 
 def resize(F, x, like, *, align_corners: bool):
-    """Bilinear resize of ``x`` to the height and width of ``like``, at any size, hybridised or not.
+    """Resize ``x`` bilinearly to the height and width of ``like``, at any size, hybridised or not.
 
     Args:
         F: ``mxnet.nd`` or ``mxnet.sym``, as ``hybrid_forward`` receives it.
         x: (N, C, H, W).
-        like: (N', C', H', W'); only its size is used, no gradient flows to it.
-        align_corners: True: corner *samples* of the two grids coincide (MXNetSeg, GluonCV);
-            False: corner *edges* do (OpenCV, today's PyTorch default).
+        like: (N', C', H', W'); only its size is used, and it gets no gradient.
+        align_corners: True: the corner *samples* of the two grids coincide (MXNetSeg, GluonCV);
+            False: the corner *edges* do (OpenCV, PyTorch's default).
 
     Returns:
-        (N, C, H', W'), in the type of ``x``.
+        (N, C, H', W'), of the type of ``x``.
     """
-    y, like = wide(F, x), wide(F, F.BlockGrad(like))
-    return _products(F, x, y, *(_weights(F, *(F.contrib.arange_like(z, axis=axis) for z in (y, like)), align_corners)
-                                for axis in (2, 3)))
+    y, like = to_float32(F, x), to_float32(F, F.BlockGrad(like))
+    matrices = (_bilinear_matrix(F, *(F.contrib.arange_like(z, axis=axis) for z in (y, like)), align_corners)
+                for axis in (2, 3))
+    return _multiply(F, x, y, *matrices)
 
 
-def _products(F, x, y, rows, columns):
-    """(R_h y R_w^T) in the type of ``x``; ``y`` is ``x`` in float32, ``rows`` and ``columns`` are R_h^T and R_w^T."""
-    # dot() contracts the last axis of y with the first of R^T. The height first, so that what is transposed
-    # is small and the large result is written once.
-    y = F.dot(turn(F, y), rows)  # (N, C, W, H')
-    return as_type_of(F, F.dot(turn(F, y), columns), x)  # (N, C, H', W')
+def _multiply(F, x, y, rows, columns):
+    """Return R_h y R_w^T in the type of ``x``; ``y`` is ``x`` in float32, ``rows`` and ``columns`` are R_h^T, R_w^T."""
+    # dot() contracts the last axis of y with the first axis of R^T. The height comes first, so that the map which is
+    # transposed is small and the large result is written once.
+    with mx.AttrScope(**{RESIZE_MARK: ROWS}):
+        y = F.dot(transpose_hw(F, y), rows)  # (N, C, W, H')
+    with mx.AttrScope(**{RESIZE_MARK: COLUMNS}):
+        y = F.dot(transpose_hw(F, y), columns)  # (N, C, H', W')
+    return as_type_of(F, y, x)
 
 
-def before_resize(y: mx.sym.Symbol) -> Optional[Tuple[mx.sym.Symbol, mx.sym.Symbol, mx.sym.Symbol]]:
-    """What was resized, of a symbol that a function of this file gave: (x, R_h^T, R_w^T); of any other None.
+def resize_channels_last(F, x, rows, columns):
+    """Multiply as :func:`resize` does, but with the channels last.
 
-    x: (N, C, h, w), R_h^T: (h, H), R_w^T: (w, W). Inference resizes the logits of a network its own way with them
-    (:func:`resize_last`), mirrors them while they are small, and leaves out what casts the result.
-    """
-    while _operator(y)[0] in _CASTS:
-        y = y.get_children()[0]
-    factors = []
-    for _ in range(2):
-        if _operator(y)[0] != "dot":
-            return None
-        y, factor = y.get_children()
-        if _operator(y) != ("transpose", "(0, 1, 3, 2)"):
-            return None
-        y = y.get_children()[0]
-        factors.append(factor)
-    columns, rows = factors
-    return y, rows, columns
+    A CPU computes softmax and argmax over the last axis several times as fast as over the second one.
 
-
-def _operator(y: mx.sym.Symbol) -> Tuple[str, Optional[str]]:
-    """Its name and its ``axes``."""
-    graph = json.loads(y.tojson())
-    node = graph["nodes"][graph["heads"][0][0]]
-    return node["op"], node.get("attrs", {}).get("axes")
-
-
-def resize_last(F, x, rows, columns):
-    """The products with the channels last, where a CPU takes softmax and argmax over them several times as fast.
-
-    Args: x: (N, C, h, w) float32; rows, columns: R_h^T and R_w^T, see :func:`before_resize`.
+    Args:
+        x: (N, C, h, w) float32.
+        rows, columns: R_h^T (h, H) and R_w^T (w, W), see :func:`mxnetseg.graph.inference_graph.split_last_resize`.
 
     Returns:
-        (H, N, W, C): N comes second, for so no large map is turned.
+        (H, N, W, C). N comes second, because then no large map is transposed.
     """
     y = F.dot(columns, F.transpose(x, axes=(3, 2, 0, 1)), transpose_a=True)  # (W, h, N, C)
     return F.dot(rows, F.transpose(y, axes=(1, 2, 0, 3)), transpose_a=True)
 
 
 def nearest(F, x, like):
-    """``x`` at the height and width of ``like``, each place a copy: of row i n / m, rounded down, for row i of m.
+    """Resize ``x`` to the height and width of ``like`` by copying samples: row i of m is row i n / m, rounded down.
 
     Args: see :func:`resize`. x: (N, C, H, W), like: (N', C', H', W') -> (N, C, H', W').
     """
-    y, like = wide(F, x), wide(F, F.BlockGrad(like))
-    return _products(F, x, y, *(_choice(F, y, like, axis) for axis in (2, 3)))
+    y, like = to_float32(F, x), to_float32(F, F.BlockGrad(like))
+    return _multiply(F, x, y, *(_nearest_matrix(F, y, like, axis) for axis in (2, 3)))
 
 
-def _choice(F, x, like, axis):
-    """(in, out), 1 where an output sample is a copy of the input's."""
+def _nearest_matrix(F, x, like, axis):
+    """Return the matrix (in, out) of one axis that is 1 where an output sample is a copy of the input's."""
     source, target = F.contrib.arange_like(x, axis=axis), F.contrib.arange_like(like, axis=axis)
     position = F.broadcast_div(F.broadcast_mul(target, length(F, x, axis)), length(F, like, axis))
     return F.BlockGrad(F.broadcast_equal(F.expand_dims(source, 1), F.expand_dims(F.floor(position), 0)))
 
 
 def halve(F, x, *, align_corners: bool):
-    """Bilinear resize of ``x`` to half its height and width, rounded up, at any size, hybridised or not.
+    """Resize ``x`` bilinearly to half its height and width, rounded up, at any size, hybridised or not.
 
     Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, (H + 1) // 2, (W + 1) // 2).
     """
-    # every second row and column; only its size counts
+    # every second row and column; only the size of this map is used
     like = F.slice(x, begin=(None,) * 4, end=(None,) * 4, step=(None, None, 2, 2))
     return resize(F, x, like, align_corners=align_corners)
 
 
 def enlarge(F, x, factor: int, *, align_corners: bool, then=None):
-    """Bilinear resize of ``x`` to ``factor`` times its height and width, at any size, hybridised or not.
+    """Resize ``x`` bilinearly to ``factor`` times its height and width, at any size, hybridised or not.
 
-    Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, factor H, factor W), or the size of ``then``, another map:
-        then that is resized again. (For a rounded size, ``factor`` times it may be some rows more. Both steps are
-        done in one.)
+    Args: see :func:`resize`. x: (N, C, H, W) -> (N, C, factor H, factor W).
+        then: another map, to whose size the result is resized again. Where the height of ``x`` was rounded up,
+            ``factor`` times it may be some rows too many. Both resizes are computed as one.
     """
-    y = wide(F, x)
-    weights = []
+    y = to_float32(F, x)
+    matrices = []
     for axis in (2, 3):
-        line = F.contrib.arange_like(y, axis=axis)
-        longer = F.contrib.arange_like(F.concat(*[line] * factor, dim=0), axis=0)
-        weights.append(_weights(F, line, longer, align_corners))
+        source = F.contrib.arange_like(y, axis=axis)
+        enlarged = F.contrib.arange_like(F.concat(*[source] * factor, dim=0), axis=0)
+        matrix = _bilinear_matrix(F, source, enlarged, align_corners)
         if then is not None:
-            last = F.contrib.arange_like(wide(F, F.BlockGrad(then)), axis=axis)
-            weights[-1] = F.dot(weights[-1], _weights(F, longer, last, align_corners))
-    return _products(F, x, y, *weights)
+            last = F.contrib.arange_like(to_float32(F, F.BlockGrad(then)), axis=axis)
+            matrix = F.dot(matrix, _bilinear_matrix(F, enlarged, last, align_corners))
+        matrices.append(matrix)
+    return _multiply(F, x, y, *matrices)

@@ -59,9 +59,10 @@ def run(args: Namespace) -> int:
     from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
+    from ..engine.precision import choose_precision
     from ..engine.watch import warn_of_one_class
     from ..files import atomic_write, check_writable
-    from ..graph.precision import choose_precision, fused
+    from ..graph.inference_graph import compile_for_inference
     from ..viz.confusion import confusion
 
     contexts = resolve_contexts(args.ctx)
@@ -89,7 +90,8 @@ def run(args: Namespace) -> int:
     precision, why = choose_precision(args.precision, contexts)
     print(f"precision   {precision} ({why})", flush=True)
     calibration = _calibration(name, root, sidecar, dataset) if precision == "int8" else ()
-    segmenter = Segmenter(fused(net, contexts, precision, calibration=calibration), contexts, protocol)
+    network = compile_for_inference(net, contexts, precision, calibration=calibration)
+    segmenter = Segmenter(network, contexts, protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
     if args.mode != "val":
         written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
@@ -116,15 +118,15 @@ def run(args: Namespace) -> int:
 def _calibration(name: str, root, sidecar, dataset):
     """Pictures to calibrate int8 on: of the training split, so that none of those to be scored is looked at."""
     from ..data import get_dataset
+    from ..engine.precision import calibration_images
     from ..errors import MXNetSegError
-    from ..graph.precision import calibration_pictures
 
     split = sidecar["protocol"]["splits"]["train"]
     try:
-        return calibration_pictures(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
+        return calibration_images(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
     except MXNetSegError as error:
         print(f"int8 is calibrated on the pictures to be scored, for there is no split {split}: {error.what}")
-        return calibration_pictures(dataset)
+        return calibration_images(dataset)
 
 
 def _same_data(one: str, other: str) -> bool:

@@ -47,10 +47,10 @@ def run(args: Namespace) -> int:
     from tqdm import tqdm
 
     from ..engine.contexts import resolve_contexts
+    from ..engine.precision import choose_precision
     from ..engine.predictor import Predictor
     from ..errors import DataError, DataNotFoundError
     from ..files import check_writable
-    from ..graph.precision import choose_precision
 
     check_writable(args.out)
     checkpoint = choose_checkpoint(args.checkpoint, args.weights)

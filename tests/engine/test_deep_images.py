@@ -1,4 +1,4 @@
-"""Training, evaluation and prediction on 16-bit images give exactly what they give on the same images in 8 bits."""
+"""Training, evaluation and prediction give exactly the same on 16-bit images as on the same images in 8 bits."""
 import json
 import shutil
 
@@ -17,10 +17,10 @@ KEYS = {"data.scale_to_8bit": [0, 3060]}
 
 
 @pytest.fixture(scope="module")
-def deep(pictures, tmp_path_factory):
-    """The pictures as uint16 TIFF files, each value times 12: 0..3060."""
+def deep(images_folder, tmp_path_factory):
+    """Folder data with the images as uint16 TIFF files, each value times 12: 0..3060."""
     root = tmp_path_factory.mktemp("deep") / "fields"
-    shutil.copytree(pictures, root)
+    shutil.copytree(images_folder, root)
     for path in (root / "images").iterdir():
         values = np.array(Image.open(path)).astype(np.uint16) * 12
         path.with_suffix(".tif").write_bytes(image_files.tiff(values))
@@ -30,7 +30,7 @@ def deep(pictures, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(fit, configure, deep, tmp_path_factory):
-    """The folder of the checkpoints, and the results of training on 8 bits and on 16."""
+    """Folder of the checkpoints, and the results of training on 8 bits and on 16."""
     folder = tmp_path_factory.mktemp("weights")
     return folder, fit(configure(), folder / "8")[1], fit(configure(KEYS, data=deep), folder / "16")[1]
 
@@ -52,8 +52,8 @@ def test_training_is_the_same(runs):
     assert runs[2].last.read_sidecar()["config"]["data"]["scale_to_8bit"] == [0, 3060]
 
 
-def test_a_predictor_decodes_as_in_training(runs, pictures, deep):
-    wanted = Predictor(runs[1].last)(pictures / "images" / "val0.png")
+def test_a_predictor_decodes_as_in_training(runs, images_folder, deep):
+    wanted = Predictor(runs[1].last)(images_folder / "images" / "val0.png")
     found = Predictor(runs[2].last, calibration=[deep / "images" / "val1.tif"])(deep / "images" / "val0.tif")
     np.testing.assert_array_equal(found.image, wanted.image)
     np.testing.assert_array_equal(found.class_map, wanted.class_map)
@@ -66,7 +66,7 @@ def test_a_predictor_decodes_as_in_training(runs, pictures, deep):
     np.testing.assert_array_equal(other(deep / "images" / "val0.tif").class_map, wanted.class_map)
 
 
-def test_predict_and_eval_from_the_command_line(runs, pictures, deep, tmp_path, capsys):
+def test_predict_and_eval_from_the_command_line(runs, images_folder, deep, tmp_path, capsys):
     folder, eight, sixteen = runs
     tif = str(deep / "images" / "val0.tif")
 
@@ -76,12 +76,12 @@ def test_predict_and_eval_from_the_command_line(runs, pictures, deep, tmp_path, 
                                        "cpu", "--precision", "float32", "--quiet", *more])
         return capsys.readouterr().err if done else np.array(Image.open(out / "val0_classes.png"))
 
-    wanted = predict(eight, pictures / "images" / "val0.png")
+    wanted = predict(eight, images_folder / "images" / "val0.png")
     np.testing.assert_array_equal(predict(sixteen, tif), wanted)
     np.testing.assert_array_equal(predict(eight, tif, "--scale-to-8bit", "0", "3060"), wanted)
     assert "not 8-bit grey or RGB" in predict(eight, tif)
-    assert "8 bits already" in predict(sixteen, pictures / "images" / "val0.png")
-    fixed = predict(sixteen, pictures / "images" / "val0.png", "--scale-to-8bit", "0", "255")  # the fix that is shown
+    assert "8 bits already" in predict(sixteen, images_folder / "images" / "val0.png")
+    fixed = predict(sixteen, images_folder / "images" / "val0.png", "--scale-to-8bit", "0", "255")  # the shown fix
     np.testing.assert_array_equal(fixed, wanted)
     assert predict(sixteen, tif, "--scale-percentiles", "2", "98").shape == wanted.shape  # replaces the scale
     assert "runs from 9 to 3" in predict(sixteen, tif, "--scale-to-8bit", "9", "3")
@@ -94,7 +94,7 @@ def test_predict_and_eval_from_the_command_line(runs, pictures, deep, tmp_path, 
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("keys, what", [
+@pytest.mark.parametrize("keys, message", [
     ({"data.scale_to_8bit": [5, 5]}, "runs from 5 to 5"),
     ({"data.scale_percentiles": [98, 2]}, "runs from 98 to 2"),
     ({"data.scale_percentiles": [2, 101]}, "<= 100"),
@@ -102,6 +102,6 @@ def test_predict_and_eval_from_the_command_line(runs, pictures, deep, tmp_path, 
     ({"data.bands": [0, 1, 2]}, ">= 1"),
     ({"data.bands": [1, 2]}, "a list of 3 whole numbers"),
 ])
-def test_keys_that_cannot_be_meant(configure, keys, what):
-    with pytest.raises(ConfigError, match=what):
+def test_meaningless_keys_are_refused(configure, keys, message):
+    with pytest.raises(ConfigError, match=message):
         configure(keys)

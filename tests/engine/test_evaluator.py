@@ -1,4 +1,4 @@
-"""Scoring and writing: the numbers are NumPy's, the files hold what a test server wants, memory stays flat."""
+"""Scores equal NumPy's, files follow the format of test servers, and memory stays flat."""
 import weakref
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mxnetseg.data.cityscapes import Cityscapes
 from mxnetseg.engine.evaluator import check_classes, contents, evaluate, warn_of_other_images, write_predictions
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.errors import CheckpointError, DataError
-from mxnetseg.graph.precision import fused
+from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.metrics import ConfusionMatrix
 from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
@@ -41,7 +41,7 @@ def truth_and_predictions(net, dataset):
 
 
 def matrix(pairs, n):
-    """counts[t, p] by a plain loop."""
+    """Count counts[t, p] in a plain loop."""
     counts = np.zeros((n, n), int)
     for mask, prediction in pairs:
         for t in range(n):
@@ -53,8 +53,8 @@ def matrix(pairs, n):
 class TestScores:
     @pytest.mark.parametrize("contexts", [1, 2])
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_equal_a_reference(self, net, pictures, contexts, workers):
-        dataset = get_dataset(str(pictures), split="train")
+    def test_equal_a_plain_computation(self, net, images_folder, contexts, workers):
+        dataset = get_dataset(str(images_folder), split="train")
         got, _ = evaluate(segmenter(net, contexts), dataset, workers=workers)
         wanted = matrix(truth_and_predictions(net, dataset), 3)
         np.testing.assert_array_equal(got.counts, wanted)
@@ -63,14 +63,14 @@ class TestScores:
         assert got.miou() == pytest.approx(np.mean(wanted.diagonal() / union))
         assert got.pixel_accuracy() == pytest.approx(wanted.trace() / wanted.sum())
 
-    def test_the_control_is_each_prediction_against_the_next_mask(self, net, pictures):
-        dataset = get_dataset(str(pictures), split="train")
+    def test_the_control_is_each_prediction_against_the_next_mask(self, net, images_folder):
+        dataset = get_dataset(str(images_folder), split="train")
         _, control = evaluate(segmenter(net), dataset)
         pairs = truth_and_predictions(net, dataset)
         shifted = [(mask, prediction) for (mask, _), (_, prediction) in zip(pairs[1:], pairs)]
         np.testing.assert_array_equal(control.counts, matrix(shifted, 3))
 
-    def test_pictures_of_many_sizes(self, net, painting, tmp_path):
+    def test_images_of_many_sizes(self, net, painting, tmp_path):
         root = painting(tmp_path / "data", val=4)
         rng = np.random.default_rng(0)
         for i, size in enumerate([(24, 32), (17, 40), (33, 9), (24, 32)]):
@@ -81,21 +81,21 @@ class TestScores:
         np.testing.assert_array_equal(got.counts, matrix(truth_and_predictions(net, dataset), 3))
         assert got.pixels == 24 * 32 * 2 + 17 * 40 + 33 * 9
 
-    def test_a_split_without_masks_says_what_else_can_be_done(self, net, painting, tmp_path):
+    def test_a_split_without_masks_is_refused_with_an_alternative(self, net, painting, tmp_path):
         dataset = get_dataset(str(painting(tmp_path / "data", test=2)), split="test")
         with pytest.raises(DataError, match="no masks") as error:
             evaluate(segmenter(net), dataset)
         assert "--mode test" in error.value.fix
 
-    def test_a_damaged_picture_is_named(self, net, painting, tmp_path):
+    def test_a_damaged_image_is_named(self, net, painting, tmp_path):
         root = painting(tmp_path / "data", val=5)
-        (root / "images" / "val3.png").write_bytes(b"no picture")
+        (root / "images" / "val3.png").write_bytes(b"no image")
         with pytest.raises(DataError) as error:
             evaluate(segmenter(net, 2), get_dataset(str(root), split="val"))
         assert "val3.png" in str(error.value)
 
-    def test_other_classes_are_refused(self, pictures):
-        dataset = get_dataset(str(pictures))
+    def test_other_classes_are_refused(self, images_folder):
+        dataset = get_dataset(str(images_folder))
         check_classes(["red", "green", "blue"], dataset, where="a.params")
         for classes, words in ((["red", "green"], "2 classes, the data set fields has 3"),
                                (["red", "blue", "green"], "classes of other names")):
@@ -105,38 +105,38 @@ class TestScores:
 
 
 class TestOtherImages:
-    """Than when the checkpoint was written."""
+    """Warnings about a split that holds other images than when the checkpoint was written."""
 
     @pytest.fixture
-    def said(self, pictures, caplog):
-        def say(sidecar, *, held_out=False):
-            dataset = get_dataset(str(pictures), split="val")
+    def warning(self, images_folder, caplog):
+        def warn(sidecar, *, held_out=False):
+            dataset = get_dataset(str(images_folder), split="val")
             dataset.held_out = held_out
             caplog.clear()
             warn_of_other_images(sidecar, dataset, where="a.params")
             return caplog.text
-        return say
+        return warn
 
-    def test_the_same(self, said, pictures):
-        assert not said({"contents": {"val": contents(get_dataset(str(pictures), split="val"))}})
-        assert not said({"contents": {"train": contents(get_dataset(str(pictures))), "val": None}})
+    def test_the_same(self, warning, images_folder):
+        assert not warning({"contents": {"val": contents(get_dataset(str(images_folder), split="val"))}})
+        assert not warning({"contents": {"train": contents(get_dataset(str(images_folder))), "val": None}})
 
-    def test_others(self, said):
-        text = said({"contents": {"train": None, "val": {"split": "val", "images": 7, "names": "ab"}}})
+    def test_others(self, warning):
+        text = warning({"contents": {"train": None, "val": {"split": "val", "images": 7, "names": "ab"}}})
         assert "'val' of fields" in text and "7 then, 3 now" in text and "a.params" in text
 
-    def test_not_recorded(self, said):
-        assert not said({}) and "held out" in said({}, held_out=True)
+    def test_not_recorded(self, warning):
+        assert not warning({}) and "held out" in warning({}, held_out=True)
 
     @pytest.mark.parametrize("section", [[], "x", 3, {"val": 1}, {"val": []}, {"val": {"split": ["val"]}}])
-    def test_a_damaged_record_is_no_traceback(self, said, section):
-        said({"contents": section}, held_out=True)
+    def test_a_damaged_record_raises_no_error(self, warning, section):
+        warning({"contents": section}, held_out=True)
 
 
-class Pictures(SegDataset):
-    """Made on demand; ``alive`` holds a weak reference to each that was handed out."""
+class MadeImages(SegDataset):
+    """Images made on demand; ``alive`` holds a weak reference to each image that was returned."""
 
-    name, classes, palette = "pictures", ("a", "b", "c"), np.arange(9, dtype=np.uint8).reshape(3, 3)
+    name, classes, palette = "made", ("a", "b", "c"), np.arange(9, dtype=np.uint8).reshape(3, 3)
 
     def __init__(self, count):
         self.count, self.split, self.root, self.alive = count, "val", "memory", []
@@ -160,8 +160,8 @@ class Pictures(SegDataset):
 
 @pytest.mark.parametrize("contexts", [1, 2])
 def test_memory_is_flat(net, contexts):
-    """Of twenty pictures at most n + 2 are held: one a context, one read ahead, and the one being scored."""
-    dataset, held = Pictures(20), []
+    """At most n + 2 of twenty images are held: one a context, one read ahead, and the one being scored."""
+    dataset, held = MadeImages(20), []
 
     def watched(items, count):
         assert count == 20
@@ -175,7 +175,7 @@ def test_memory_is_flat(net, contexts):
 
 
 class Heavy(SegModel):
-    """9 MiB of weights, so that graphs that stay are seen."""
+    """Network of 9 MiB of weights, so that graphs that are not freed show in the memory."""
 
     def __init__(self):
         super().__init__(nn.HybridSequential(), 3)
@@ -188,15 +188,15 @@ class Heavy(SegModel):
         return (resize(F, self.last(self.head(self.conv(x))), x, align_corners=True),)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from Linux")
 @pytest.mark.parametrize("protocol", [
     Protocol(), pytest.param(Protocol(mode="slide", crop_size=(20, 20), scales=(0.5, 1.0), flip=True),
                              marks=pytest.mark.slow)])
 def test_memory_is_flat_over_many_sizes(protocol):
-    """What the process holds after 240 pictures of twelve sizes is what it held after 60."""
+    """The process holds as much memory after 240 images of twelve sizes as after 60."""
     net = Heavy()
     net.initialize()
-    one, counts = Segmenter(fused(net, [mx.cpu()]), [mx.cpu()], protocol), ConfusionMatrix(3)
+    one, counts = Segmenter(compile_for_inference(net, [mx.cpu()]), [mx.cpu()], protocol), ConfusionMatrix(3)
     held = []
     for k in range(240):
         prediction = one(np.zeros((24 + 2 * (k % 3), 24 + 2 * (k % 4), 3), np.uint8)).asnumpy()
@@ -219,7 +219,7 @@ class TestWriting:
                 np.testing.assert_array_equal(np.array(color.convert("RGB")), dataset.palette[wanted])
                 np.testing.assert_array_equal(np.array(ids), wanted)
 
-    def test_ids_of_cityscapes_are_its_own(self, tmp_path):
+    def test_ids_of_cityscapes_are_the_official_ones(self, tmp_path):
         rng = np.random.default_rng(0)
         for kind, suffix, shape in (("leftImg8bit", "leftImg8bit", (32, 64, 3)),
                                     ("gtFine", "gtFine_labelIds", (32, 64))):
@@ -234,7 +234,7 @@ class TestWriting:
         official = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33], np.uint8)
         (path,) = (tmp_path / "out" / "id").glob("**/*.png")
         assert path.relative_to(tmp_path / "out" / "id") == color.relative_to(tmp_path / "out" / "color")
-        with Image.open(path) as ids, Image.open(color) as picture:
+        with Image.open(path) as ids, Image.open(color) as colored:
             np.testing.assert_array_equal(np.array(ids), official[wanted])
-            np.testing.assert_array_equal(np.array(picture), wanted)
+            np.testing.assert_array_equal(np.array(colored), wanted)
         assert len(np.unique(wanted)) > 1 and IGNORE not in wanted

@@ -1,4 +1,4 @@
-"""Whole pictures, windows, scales and mirrors: what they must have in common whatever the network is."""
+"""Whole images, windows, scales and flips: properties that hold for any network."""
 import cv2
 import mxnet as mx
 import numpy as np
@@ -10,17 +10,16 @@ from mxnet.gluon import nn
 
 from mxnetseg.config import Config
 from mxnetseg.engine import inference
-from mxnetseg.engine.inference import Protocol, Segmenter, _starts
-from mxnetseg.graph.precision import fused
+from mxnetseg.engine.inference import Protocol, Segmenter, _inner_window_starts
+from mxnetseg.graph.inference_graph import compile_for_inference, split_last_resize
 from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
-from mxnetseg.nn.resize import before_resize
 
 NCLASS = 4
 
 
 class Pointwise(SegModel):
-    """A 1x1 convolution: what a pixel becomes depends on that pixel alone, so no window can matter."""
+    """A 1x1 convolution: each output depends on one pixel alone, so windows change nothing."""
 
     def __init__(self, nclass=NCLASS):
         super().__init__(nn.HybridSequential(), nclass)
@@ -32,7 +31,7 @@ class Pointwise(SegModel):
 
 
 class Constant(SegModel):
-    """The same logits everywhere."""
+    """A network with the same logits everywhere."""
 
     def __init__(self, nclass=NCLASS):
         super().__init__(nn.HybridSequential(), nclass)
@@ -43,17 +42,17 @@ class Constant(SegModel):
         return (self.head(x),)
 
 
-def network(kind=Pointwise, contexts=1, seed=0):
-    net, random = kind(), np.random.RandomState(seed)
+def network(network_class=Pointwise, contexts=1, seed=0):
+    net, random = network_class(), np.random.RandomState(seed)
     net.initialize(ctx=[mx.cpu(i) for i in range(contexts)])
     for name, p in net.named_parameters().items():
-        if kind is Pointwise or "bias" in name:
+        if network_class is Pointwise or "bias" in name:
             p.set_data(mx.nd.array(random.normal(size=p.shape)))
     return net
 
 
-def picture(height, width, seed=0):
-    """Smooth, so that resizing it means something."""
+def image_of(height, width, seed=0):
+    """Return a smooth image, so that resizing it is meaningful."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (max(height // 4, 2), max(width // 4, 2), 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -65,7 +64,7 @@ def softmax(logits):
 
 
 def reference(net, image):
-    """Pointwise's probabilities in NumPy: (K, H, W)."""
+    """Compute the probabilities of a Pointwise network in NumPy: (K, H, W)."""
     x = (image / 255 - np.array(net.mean)) / np.array(net.std)
     weight, bias = net.head.weight.data().asnumpy()[..., 0, 0], net.head.bias.data().asnumpy()
     return softmax(np.einsum("kc,hwc->khw", weight, x) + bias[:, None, None])
@@ -78,9 +77,9 @@ def bilinear(probabilities, height, width):
 
 class TestWindows:
     @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1))
-    def test_cover_everything_and_reach_beyond_nothing(self, length, window, stride):
+    def test_cover_everything_and_end_inside(self, length, window, stride):
         window = min(window, length)
-        starts = _starts(length, window, stride)
+        starts = _inner_window_starts(length, window, stride)
         covered = np.zeros(length, int)
         for start in starts:
             assert 0 <= start <= length - window
@@ -89,16 +88,16 @@ class TestWindows:
         assert starts == sorted(set(starts))  # none is computed twice
 
     @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1))
-    def test_their_step_is_at_most_the_one_asked_for(self, length, window, stride):
+    def test_their_step_is_at_most_the_requested_one(self, length, window, stride):
         window = min(window, length)
-        starts = _starts(length, window, stride)
+        starts = _inner_window_starts(length, window, stride)
         assert all(b - a <= max(int(window * stride), 1) for a, b in zip(starts, starts[1:]))
 
     @pytest.mark.parametrize("size", [(32, 40), (33, 47), (20, 60), (60, 20), (5, 7), (24, 24), (25, 24)])
     @pytest.mark.parametrize("crop", [(24, 24), (16, 30), (64, 64)])
-    @pytest.mark.parametrize("kind", [Pointwise, Constant])
-    def test_change_nothing_for_a_pointwise_network(self, size, crop, kind):
-        net, image = network(kind), picture(*size)
+    @pytest.mark.parametrize("network_class", [Pointwise, Constant])
+    def test_change_nothing_for_a_pointwise_network(self, size, crop, network_class):
+        net, image = network(network_class), image_of(*size)
         wanted = Segmenter(net, [mx.cpu()]).probabilities(image).asnumpy()
         assert wanted.shape == (NCLASS, *size)
         got = Segmenter(net, [mx.cpu()], Protocol(mode="slide", crop_size=crop)).probabilities(image).asnumpy()
@@ -106,14 +105,14 @@ class TestWindows:
 
     @pytest.mark.parametrize("batch", [1, 2, 3, 100])
     def test_computed_together_or_alone(self, batch):
-        net, image = get_model("toy", nclass=NCLASS), picture(40, 50)
+        net, image = get_model("toy", nclass=NCLASS), image_of(40, 50)
         protocols = (Protocol(mode="slide", crop_size=(16, 24), batch=b) for b in (1, batch))
         one, some = (Segmenter(net, [mx.cpu()], protocol).probabilities(image) for protocol in protocols)
         np.testing.assert_allclose(some.asnumpy(), one.asnumpy(), atol=1e-6)
 
     def test_overlaps_are_averaged(self):
-        """Against a plain loop in NumPy, with a network for which windows do matter."""
-        net, image = get_model("toy", nclass=NCLASS), picture(31, 45)
+        """Compare with a plain loop in NumPy, for a network whose result depends on windows."""
+        net, image = get_model("toy", nclass=NCLASS), image_of(31, 45)
         whole = Segmenter(net, [mx.cpu()])
         total, count = np.zeros((NCLASS, 31, 45)), np.zeros((31, 45))
         for y in (0, 10, 15):
@@ -123,40 +122,40 @@ class TestWindows:
                 count[y:y + 16, x:x + 24] += 1
         sliding = Segmenter(net, [mx.cpu()], Protocol(mode="slide", crop_size=(16, 24)))
         np.testing.assert_allclose(sliding.probabilities(image).asnumpy(), total / count, atol=1e-5)
-        assert np.abs(total / count - whole.probabilities(image).asnumpy()).max() > 1e-3  # they did matter
+        assert np.abs(total / count - whole.probabilities(image).asnumpy()).max() > 1e-3  # windows did matter
 
 
 class TestScales:
     def test_the_average_is_numpys(self):
-        net, image = network(), picture(30, 44)
+        net, image = network(), image_of(30, 44)
         scales, wanted = (0.5, 1.0, 1.75), 0
         for scale in scales:
             size = round(44 * scale), round(30 * scale)
             scaled = image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
             wanted = wanted + bilinear(reference(net, scaled), 30, 44) / len(scales)
-        for flip in (False, True):  # what is pointwise does not care for mirrors
+        for flip in (False, True):  # flipping does not change a pointwise network
             got = Segmenter(net, [mx.cpu()], Protocol(scales=scales, flip=flip)).probabilities(image).asnumpy()
             np.testing.assert_allclose(got, wanted, atol=2e-5)
         np.testing.assert_allclose(got.sum(0), 1, atol=1e-5)
 
-    def test_the_mirrored_picture_is_averaged(self):
-        net, image = get_model("toy", nclass=NCLASS), picture(30, 44)
+    def test_the_flipped_image_is_averaged(self):
+        net, image = get_model("toy", nclass=NCLASS), image_of(30, 44)
         plain = Segmenter(net, [mx.cpu()])
         straight = plain.probabilities(image).asnumpy()
-        mirrored = plain.probabilities(np.ascontiguousarray(image[:, ::-1])).asnumpy()[:, :, ::-1]
-        assert np.abs(straight - mirrored).max() > 1e-3
+        flipped = plain.probabilities(np.ascontiguousarray(image[:, ::-1])).asnumpy()[:, :, ::-1]
+        assert np.abs(straight - flipped).max() > 1e-3
         got = Segmenter(net, [mx.cpu()], Protocol(flip=True)).probabilities(image).asnumpy()
-        np.testing.assert_allclose(got, (straight + mirrored) / 2, atol=1e-6)
+        np.testing.assert_allclose(got, (straight + flipped) / 2, atol=1e-6)
 
     @pytest.mark.parametrize("size, base, wanted", [((30, 44), 22, (15, 22)), ((44, 30), 88, (88, 60)),
                                                     ((31, 45), 64, (44, 64)), ((30, 44), 44, (30, 44)),
                                                     ((3, 300), 30, (1, 30))])
     def test_base_size_is_the_long_side(self, size, base, wanted):
-        (scaled,) = Segmenter(network(), [mx.cpu()], Protocol(base_size=base))._scaled(picture(*size))
+        (scaled,) = Segmenter(network(), [mx.cpu()], Protocol(base_size=base))._scaled(image_of(*size))
         assert scaled.shape == (*wanted, 3)
 
-    def test_all_of_it_together(self):
-        net, image = network(), picture(33, 45)
+    def test_windows_scales_and_flip_together(self):
+        net, image = network(), image_of(33, 45)
         protocol = Protocol(mode="slide", base_size=60, crop_size=(24, 20), scales=(0.5, 1.25), flip=True, batch=3)
         wanted = 0
         for long_side in (30, 75):
@@ -165,24 +164,24 @@ class TestScales:
         got = Segmenter(net, [mx.cpu()], protocol).probabilities(image).asnumpy()
         np.testing.assert_allclose(got, wanted, atol=2e-5)
 
-    def test_logits_beyond_what_exp_can_take(self):
+    def test_logits_too_large_for_exp(self):
         net = network()
         net.head.weight.set_data(net.head.weight.data() * 1e4)
-        image = picture(20, 20)
+        image = image_of(20, 20)
         got = Segmenter(net, [mx.cpu()], Protocol(scales=(0.5, 1.0), flip=True)).probabilities(image).asnumpy()
         assert np.isfinite(got).all()
 
 
 def interpolate(x, length, axis):
-    """Bilinear along one axis, corner edges aligned, in float64."""
+    """Interpolate bilinearly along one axis, corner edges aligned, in float64."""
     position = np.clip((np.arange(length) + 0.5) * x.shape[axis] / length - 0.5, 0, x.shape[axis] - 1)
     low = np.minimum(position.astype(int), max(x.shape[axis] - 2, 0))
-    high, part = np.minimum(low + 1, x.shape[axis] - 1), np.expand_dims(position - low, 1 - axis)[..., None]
-    return x.take(low, axis) * (1 - part) + x.take(high, axis) * part
+    high, fraction = np.minimum(low + 1, x.shape[axis] - 1), np.expand_dims(position - low, 1 - axis)[..., None]
+    return x.take(low, axis) * (1 - fraction) + x.take(high, axis) * fraction
 
 
 def plainly(net, image, protocol):
-    """What a protocol means, in float64 but for the network: (K, H, W)."""
+    """Compute probabilities by a protocol's definition, in float64 except for the network: (K, H, W)."""
     def probabilities(window):
         x = ((window / 255 - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)[None]
         logits = net(mx.nd.array(x))[0][0].asnumpy().astype(np.float64)
@@ -198,23 +197,23 @@ def plainly(net, image, protocol):
             else [height, width]
         steps = [max(int(c * protocol.stride), 1) for c in crop]
         for view in (scaled, scaled[:, ::-1])[:1 + protocol.flip]:
-            mirrored = view is not scaled
-            some, count = np.zeros((height, width, net.nclass)), np.zeros((height, width, 1))
+            flipped = view is not scaled
+            total_of_view, count = np.zeros((height, width, net.nclass)), np.zeros((height, width, 1))
             for y in range(0, height - crop[0] + steps[0], steps[0]):
                 for x in range(0, width - crop[1] + steps[1], steps[1]):
                     y, x = min(y, height - crop[0]), min(x, width - crop[1])
-                    left = width - x - crop[1] if mirrored else x  # windows are mirrored, not the picture
-                    here = np.s_[y:y + crop[0], left:left + crop[1]]
-                    some[here] += probabilities(np.ascontiguousarray(view[here]))
+                    first = width - x - crop[1] if flipped else x  # windows are flipped, not the image
+                    here = np.s_[y:y + crop[0], first:first + crop[1]]
+                    total_of_view[here] += probabilities(np.ascontiguousarray(view[here]))
                     count[here] += 1
-            some = (some / count)[:, ::-1 if mirrored else 1]
-            total = total + interpolate(interpolate(some, image.shape[0], 0), image.shape[1], 1)
+            total_of_view = (total_of_view / count)[:, ::-1 if flipped else 1]
+            total = total + interpolate(interpolate(total_of_view, image.shape[0], 0), image.shape[1], 1)
             views += 1
     return (total / views).transpose(2, 0, 1)
 
 
 class TestAgainstPlainArithmetic:
-    """Fused or not, what is computed together, mirrored small and resized otherwise is what the protocol says."""
+    """Batching windows, flipping small maps and resizing with channels last give the protocol's result."""
 
     PROTOCOLS = [
         Protocol(), Protocol(flip=True), Protocol(scales=(0.6, 1.0, 1.3), flip=True),
@@ -223,43 +222,44 @@ class TestAgainstPlainArithmetic:
         Protocol(mode="slide", base_size=70, crop_size=(19, 33), stride=0.5, scales=(0.3, 1.0), batch=4)]
 
     @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
-    @pytest.mark.parametrize("form", ["plain", "float32"])
-    def test_probabilities(self, protocol, form):
+    @pytest.mark.parametrize("precision", ["plain", "float32"])
+    def test_probabilities(self, protocol, precision):
         contexts = [mx.cpu(0), mx.cpu(1)]
         net = get_model("toy", nclass=NCLASS, ctx=contexts)
         net.head.weight.set_data(net.head.weight.data(contexts[0]) * 20)  # so that probabilities differ
-        segmenter = Segmenter(fused(net, contexts, form), contexts, protocol)
-        image = picture(37, 51)
+        segmenter = Segmenter(compile_for_inference(net, contexts, precision), contexts, protocol)
+        image = image_of(37, 51)
         wanted = plainly(net, image, protocol)
         assert np.ptp(wanted) > 0.5
-        for context in [*contexts, *contexts, *contexts]:  # any size, then compiled for it, then as compiled
+        for context in [*contexts, *contexts, *contexts]:  # for any size, then twice compiled for it
             got = segmenter.probabilities(image, context)
             assert got.context == context
             np.testing.assert_allclose(got.asnumpy(), wanted, atol=2e-5)
             np.testing.assert_array_equal(segmenter(image, context).asnumpy(), got.asnumpy().argmax(0))
 
-    @pytest.mark.parametrize("form", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16), "int8"])
-    def test_the_last_resize_of_a_fused_network_is_found(self, form):
+    @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16), "int8"])
+    def test_the_last_resize_of_a_compiled_network_is_found(self, precision):
         net = get_model("toy", nclass=NCLASS)
-        graph = fused(net, [mx.cpu()], form, calibration=[picture(32, 32)])
-        assert before_resize(graph(mx.sym.var("data"))[0]) is not None
+        graph = compile_for_inference(net, [mx.cpu()], precision, calibration=[image_of(32, 32)])
+        assert split_last_resize(graph(mx.sym.var("data"))[0]) is not None
 
     @pytest.mark.parametrize("size", [(37, 51), (51, 37), (40, 40)])
     @pytest.mark.parametrize("base, flip", [(60, True), (30, False)])
-    @pytest.mark.parametrize("form, batch", [("plain", 1), ("float32", 4)])
-    def test_gluoncvs_protocol_is_that_of_its_own_class(self, size, base, flip, form, batch):
-        net, scales, image = get_model("toy", nclass=NCLASS), (0.5, 1.0, 1.25), picture(*size)
+    @pytest.mark.parametrize("precision, batch", [("plain", 1), ("float32", 4)])
+    def test_gluoncvs_protocol_equals_gluoncvs_class(self, size, base, flip, precision, batch):
+        net, scales, image = get_model("toy", nclass=NCLASS), (0.5, 1.0, 1.25), image_of(*size)
 
-        class Theirs:
+        class GluonCVModel:
             base_size, crop_size = base, 24
             collect_params = net.collect_params
 
             def evaluate(self, x):
                 return net(x)[0]
         x = ((image / 255 - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)
-        wanted = MultiEvalModel(Theirs(), NCLASS, [mx.cpu()], flip=flip, scales=scales)(mx.nd.array(x))[0].asnumpy()
+        theirs = MultiEvalModel(GluonCVModel(), NCLASS, [mx.cpu()], flip=flip, scales=scales)
+        wanted = theirs(mx.nd.array(x))[0].asnumpy()
         protocol = Protocol("gluoncv", base_size=base, crop_size=(24, 24), scales=scales, flip=flip, batch=batch)
-        segmenter = Segmenter(fused(net, [mx.cpu()], form), [mx.cpu()], protocol)
+        segmenter = Segmenter(compile_for_inference(net, [mx.cpu()], precision), [mx.cpu()], protocol)
         np.testing.assert_allclose(segmenter.probabilities(image).asnumpy(), wanted / wanted.sum(0), atol=1e-5)
         assert (segmenter(image).asnumpy() == wanted.argmax(0)).mean() > 0.99  # a tie may fall either way
 
@@ -269,7 +269,7 @@ class TestAgainstPlainArithmetic:
         x = np.random.RandomState(0).normal(size=(23, 40, channels))
         wanted = interpolate(interpolate(x, to[0], 0), to[1], 1)
         segmenter = Segmenter(network(), [mx.cpu()])
-        for channels_at_most in (512, 0):  # OpenCV's, and the matrices of GPUs
+        for channels_at_most in (512, 0):  # OpenCV's resize, and the matrix products of GPUs
             monkeypatch.setattr(inference, "_OPENCV_CHANNELS", channels_at_most)
             got = segmenter._enlarged(mx.nd.array(x), to)
             np.testing.assert_allclose(got.asnumpy(), wanted, atol=5e-5)
@@ -280,16 +280,16 @@ class TestClassMaps:
         Protocol(), Protocol(flip=True), Protocol(mode="slide", crop_size=(16, 16)), Protocol(scales=(0.5, 1.0)),
         Protocol(base_size=64)])
     @pytest.mark.parametrize("size", [(1, 1), (9, 31), (32, 32), (33, 47)])
-    def test_are_the_most_probable_class_at_the_pictures_size(self, protocol, size):
-        segmenter, image = Segmenter(network(), [mx.cpu()], protocol), picture(*size)
+    def test_are_the_most_probable_class_at_the_images_size(self, protocol, size):
+        segmenter, image = Segmenter(network(), [mx.cpu()], protocol), image_of(*size)
         got = segmenter(image)
         assert got.shape == size and got.dtype == np.uint8
         np.testing.assert_array_equal(got.asnumpy(), segmenter.probabilities(image).asnumpy().argmax(0))
 
     @pytest.mark.parametrize("contexts", [1, 2, 3])
     @pytest.mark.parametrize("count", [0, 1, 2, 7])
-    def test_a_stream_is_in_order_and_the_same_on_any_contexts(self, contexts, count):
-        images = [picture(20 + i, 30 - i, seed=i) for i in range(count)]
+    def test_a_stream_is_in_order_and_equal_on_any_contexts(self, contexts, count):
+        images = [image_of(20 + i, 30 - i, seed=i) for i in range(count)]
         net = network(contexts=contexts)
         segmenter = Segmenter(net, [mx.cpu(i) for i in range(contexts)])
         got = list(segmenter.stream(iter(images)))
@@ -297,29 +297,29 @@ class TestClassMaps:
         for image, one in zip(images, got):
             np.testing.assert_array_equal(one, reference(net, image).argmax(0))
 
-    def test_a_stream_holds_few_pictures(self):
-        """It asks for a picture only when it needs it: what waits is one a context, and one ahead."""
-        asked = []
+    def test_a_stream_holds_few_images(self):
+        """It reads an image only when it needs it: one a context is being computed, and one is read ahead."""
+        read = []
 
         def images():
             for i in range(10):
-                asked.append(i)
-                yield picture(16, 16, seed=i)
+                read.append(i)
+                yield image_of(16, 16, seed=i)
         segmenter = Segmenter(network(contexts=2), [mx.cpu(0), mx.cpu(1)])
-        for answered, _ in enumerate(segmenter.stream(images()), start=1):
-            assert len(asked) - answered <= 2
-        assert len(asked) == 10
+        for yielded, _ in enumerate(segmenter.stream(images()), start=1):
+            assert len(read) - yielded <= 2
+        assert len(read) == 10
 
-    def test_weights_may_change_between_two_pictures(self):
-        """Validation during training: the graph is compiled once, its parameters are not frozen in it."""
-        net, image = network(), picture(20, 20)
+    def test_weights_of_a_plain_network_may_change_between_two_images(self):
+        """The graph is compiled once, and its parameters are not constants."""
+        net, image = network(), image_of(20, 20)
         segmenter = Segmenter(net, [mx.cpu()])
         segmenter(image)
         net.head.bias.set_data(mx.nd.array([0, 0, 1e6, 0]))
         assert (segmenter(image).asnumpy() == 2).all()
 
     def test_the_networks_own_mean_and_deviation_are_used(self):
-        net, image = network(), picture(20, 20)
+        net, image = network(), image_of(20, 20)
         net.mean, net.std = (0.1, 0.9, 0.5), (0.7, 0.2, 1.0)
         np.testing.assert_allclose(Segmenter(net, [mx.cpu()]).probabilities(image).asnumpy(), reference(net, image),
                                    atol=1e-5)
@@ -333,10 +333,10 @@ class TestProtocol:
         assert Protocol.of(config) == Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), False, 4)
         assert Protocol.of(config, ms=True) == Protocol("slide", 2048, (768, 512), 0.5, (0.75, 1.25), True, 4)
 
-    def test_the_window_is_the_training_crop_if_nothing_else_is_said(self):
+    def test_the_window_is_the_training_crop_by_default(self):
         assert Protocol.of(Config().replace({"data.crop_size": [200, 300]})).crop_size == (200, 300)
 
-    def test_says_what_it_is(self):
+    def test_its_description(self):
         assert str(Protocol()) == "whole images, original size, scale 1, without flip"
         assert str(Protocol("gluoncv")) == \
             "windows of 480 x 480, step 0.67, original size, scale 1, without flip, as GluonCV does it"

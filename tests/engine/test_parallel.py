@@ -6,7 +6,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from mxnetseg.engine.parallel import forward, needs_lockstep, split_batch
-from mxnetseg.graph.shape_cache import compile_outermost
+from mxnetseg.graph.blocks import compile_outermost
 from mxnetseg.nn.norm import CrossContextBatchNorm
 
 CONTEXTS = [mx.cpu(0), mx.cpu(1)]

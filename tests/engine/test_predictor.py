@@ -1,4 +1,4 @@
-"""Three lines from a picture to its classes."""
+"""Prediction of an image's classes in three lines."""
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,9 +22,9 @@ def predictor(trained):
     return Predictor(trained[1].last.path)
 
 
-def test_a_file_and_an_array(trained, predictor, pictures):
-    path = pictures / "images" / "val0.png"
-    image, mask = (np.array(Image.open(pictures / f / "val0.png")) for f in ("images", "masks"))
+def test_a_file_and_an_array(trained, predictor, images_folder):
+    path = images_folder / "images" / "val0.png"
+    image, mask = (np.array(Image.open(images_folder / f / "val0.png")) for f in ("images", "masks"))
     prediction = predictor(path)
     assert prediction.name == "val0" and prediction.classes == ("red", "green", "blue")
     np.testing.assert_array_equal(prediction.image, image)
@@ -32,36 +32,36 @@ def test_a_file_and_an_array(trained, predictor, pictures):
     for other in (prediction, predictor(str(path)), predictor(image)):
         np.testing.assert_array_equal(other.class_map, wanted)
     valid = mask != 255
-    assert (wanted == mask)[valid].mean() > 0.9  # it does what it was trained for
+    assert (wanted == mask)[valid].mean() > 0.9  # the network has learned its task
     assert predictor(image).name == "image"
 
 
-def test_shares_are_of_all_pixels_and_the_largest_comes_first(predictor, pictures):
-    prediction = predictor(pictures / "images" / "val1.png")
+def test_shares_are_fractions_of_all_pixels_with_the_largest_first(predictor, images_folder):
+    prediction = predictor(images_folder / "images" / "val1.png")
     shares = prediction.shares()
     assert sum(shares.values()) == pytest.approx(1) and list(shares.values()) == sorted(shares.values(), reverse=True)
     for name, share in shares.items():
         assert share == pytest.approx((prediction.class_map == prediction.classes.index(name)).mean())
 
 
-def test_the_pictures(predictor, pictures, tmp_path):
-    prediction = predictor(pictures / "images" / "val0.png")
+def test_the_saved_images(predictor, images_folder, tmp_path):
+    prediction = predictor(images_folder / "images" / "val0.png")
     np.testing.assert_array_equal(prediction.color, prediction.palette[prediction.class_map])
     classes, overlay = prediction.save(tmp_path / "new folder")
     assert (classes.name, overlay.name) == ("val0_classes.png", "val0_overlay.png")
-    with Image.open(classes) as picture:
-        np.testing.assert_array_equal(np.array(picture), prediction.class_map)
-        np.testing.assert_array_equal(np.array(picture.convert("RGB")), prediction.color)
-    with Image.open(overlay) as picture:
-        np.testing.assert_array_equal(np.array(picture), prediction.overlay)
-        assert picture.size[1] > prediction.image.shape[0]  # there is a legend
+    with Image.open(classes) as file:
+        np.testing.assert_array_equal(np.array(file), prediction.class_map)
+        np.testing.assert_array_equal(np.array(file.convert("RGB")), prediction.color)
+    with Image.open(overlay) as file:
+        np.testing.assert_array_equal(np.array(file), prediction.overlay)
+        assert file.size[1] > prediction.image.shape[0]  # it has a legend
 
 
-def test_multi_scale_is_another_protocol(trained, pictures):
+def test_multi_scale_is_another_protocol(trained, images_folder):
     several = Predictor(trained[1].last, ms=True)
     protocol = several._segmenter.protocol
     assert protocol.flip and len(protocol.scales) == 6
-    assert several(pictures / "images" / "val0.png").class_map.shape == (24, 32)
+    assert several(images_folder / "images" / "val0.png").class_map.shape == (24, 32)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 31), (64, 20)])
@@ -71,13 +71,13 @@ def test_any_size(predictor, size):
 
 @pytest.mark.parametrize("array", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8),
                                    np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 3), np.uint8)])
-def test_an_array_that_is_no_picture(predictor, array):
+def test_an_array_that_is_no_image(predictor, array):
     with pytest.raises(UsageError, match="uint8 array") as error:
         predictor(array)
     assert str(array.shape) in str(error.value) and str(array.dtype) in str(error.value)
 
 
-def test_files_that_are_no_pictures(predictor, tmp_path):
+def test_files_that_are_no_images(predictor, tmp_path):
     with pytest.raises(DataNotFoundError) as error:
         predictor(tmp_path / "none.png")
     assert "none.png" in str(error.value)
@@ -87,18 +87,18 @@ def test_files_that_are_no_pictures(predictor, tmp_path):
     assert "text.png" in str(error.value)
 
 
-def test_a_checkpoint_that_is_not_there(tmp_path):
+def test_a_missing_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="not there"):
         Predictor(tmp_path / "none.params")
 
 
-def answers_in_threads(predictor, images, threads=8):
-    """The class map of every image, asked for by several threads at once, each in an order of its own."""
+def predictions_in_threads(predictor, images, threads=8):
+    """Predict every image in several threads at once, each in its own order, and return the class maps of each."""
     found = [[None] * len(images) for _ in range(threads)]
     start = threading.Barrier(threads)
 
     def work(number):
-        order = np.random.RandomState(number // 2).permutation(len(images))  # pairs meet every new size together
+        order = np.random.RandomState(number // 2).permutation(len(images))  # pairs have one order
         start.wait()
         for i in order:
             found[number][i] = predictor(images[i]).class_map
@@ -111,23 +111,23 @@ def answers_in_threads(predictor, images, threads=8):
 @pytest.mark.parametrize("options", [
     {}, {"precision": "plain"}, {"precision": "int8"}, {"ms": True},
     pytest.param({"precision": "bfloat16"}, marks=pytest.mark.bfloat16)], ids=str)
-def test_eight_threads_and_ever_new_sizes(trained, pictures, options):
-    shown = np.array(Image.open(pictures / "images" / "val0.png"))
+def test_eight_threads_and_many_new_sizes(trained, images_folder, options):
+    pixels = np.array(Image.open(images_folder / "images" / "val0.png"))
     sizes = [(16 + 3 * i % 23, 20 + 7 * i % 31) for i in range(12)]
-    images = [np.ascontiguousarray(np.resize(shown, (*size, 3))) for size in sizes] * 2  # each size comes again
+    images = [np.ascontiguousarray(np.resize(pixels, (*size, 3))) for size in sizes] * 2  # each size recurs
     if options.get("precision") == "int8":
-        options = {**options, "calibration": [shown]}
+        options = {**options, "calibration": [pixels]}
     alone = Predictor(trained[1].last, **options)
     wanted = [alone(image).class_map for image in images]
-    for found in answers_in_threads(Predictor(trained[1].last, **options), images):
+    for found in predictions_in_threads(Predictor(trained[1].last, **options), images):
         for got, one in zip(found, wanted):
             assert got.shape == one.shape
-            assert (got != one).mean() <= 0.01  # a size's own graph rounds differently from the one for any size
+            assert (got != one).mean() <= 0.01  # the graph for one size rounds differently from the graph for any
 
 
-def test_predictors_of_one_network_in_several_threads(trained, pictures):
-    """Segmenters that share a network trace its blocks, too."""
-    image = np.array(Image.open(pictures / "images" / "val1.png"))
+def test_predictors_of_one_network_in_several_threads(trained, images_folder):
+    """Segmenters that share a network trace its blocks as well."""
+    image = np.array(Image.open(images_folder / "images" / "val1.png"))
     wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
     segmenters = [Segmenter(trained[0].net, [mx.cpu()]) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -135,25 +135,25 @@ def test_predictors_of_one_network_in_several_threads(trained, pictures):
             np.testing.assert_array_equal(got, wanted)
 
 
-def test_predictors_made_in_several_threads(trained, pictures):
-    image = np.array(Image.open(pictures / "images" / "val1.png"))
+def test_predictors_made_in_several_threads(trained, images_folder):
+    image = np.array(Image.open(images_folder / "images" / "val1.png"))
     wanted = Predictor(trained[1].last)(image).class_map
     with ThreadPoolExecutor(8) as pool:
         for got in pool.map(lambda _: Predictor(trained[1].last)(image).class_map, range(16)):
             np.testing.assert_array_equal(got, wanted)
 
 
-def test_is_to_be_had_from_the_package():
+def test_the_package_exports_it():
     import mxnetseg
     assert mxnetseg.Predictor is Predictor
 
 
-def test_every_usual_form_of_an_image_gives_the_same(predictor, pictures):
-    path = pictures / "images" / "val0.png"
+def test_every_type_of_image_gives_the_same(predictor, images_folder):
+    path = images_folder / "images" / "val0.png"
     image = np.array(Image.open(path))
     wanted = predictor(path).class_map
-    for form in (str(path), image, Image.open(path), mx.nd.array(image, dtype="uint8"), image[:, ::-1][:, ::-1]):
-        np.testing.assert_array_equal(predictor(form).class_map, wanted)
+    for same in (str(path), image, Image.open(path), mx.nd.array(image, dtype="uint8"), image[:, ::-1][:, ::-1]):
+        np.testing.assert_array_equal(predictor(same).class_map, wanted)
     several = predictor([path, image, Image.open(path)])
     assert [p.name for p in several] == ["val0", "image", "image"] and predictor([]) == []
     for prediction in several:
@@ -162,11 +162,11 @@ def test_every_usual_form_of_an_image_gives_the_same(predictor, pictures):
     np.testing.assert_array_equal(predictor(grey).image, np.array(grey)[..., None].repeat(3, 2))
 
 
-@pytest.mark.parametrize("form, word", [
+@pytest.mark.parametrize("unusable, word", [
     (Image.new("RGBA", (64, 48)), "RGBA"), (Image.new("I;16", (64, 48)), "I;16"), (Image.new("F", (64, 48)), "mode F"),
     (mx.nd.zeros((48, 64, 3)), "float32"), (np.zeros((3, 48, 64), np.uint8), "(3, 48, 64)"), (None, "NoneType"),
     ([[0, 0], [1, 1]], "int"), (b"bytes", "bytes")])
-def test_a_form_that_would_lose_something_is_refused(predictor, form, word):
+def test_an_image_that_would_lose_information_is_refused(predictor, unusable, word):
     with pytest.raises(UsageError) as error:
-        predictor(form)
+        predictor(unusable)
     assert word in str(error.value) and error.value.fix

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from mxnetseg.graph.precision import Fused
+from mxnetseg.graph.inference_graph import InferenceGraph
 from mxnetseg.losses import global_backward
 from mxnetseg.models import list_models, model_arguments
 from mxnetseg.nn.attention import ChannelAttention, PositionAttention
@@ -195,7 +195,7 @@ class TestForInference:
         net = build(subject, **{} if "aux" not in model_arguments(subject[0]) else {"aux": False})
         images = [random(1, 3, 65, 97), random(2, 3, 33, 50)]  # any size
         wanted = [net(x)[0].asnumpy() for x in images]
-        graph = Fused(net, precision, [mx.cpu()])
+        graph = InferenceGraph(net, precision, [mx.cpu()])
         got = [graph(x)[0].asnumpy() for x in images]
         for one, logits in zip(got, wanted):
             assert one.dtype == np.float32 and one.shape == logits.shape

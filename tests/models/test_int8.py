@@ -7,7 +7,7 @@ from mxnetseg.config import load_config
 from mxnetseg.data import get_dataset
 from mxnetseg.engine.predictor import Predictor
 from mxnetseg.engine.trainer import Trainer
-from mxnetseg.graph.precision import fused
+from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import get_model, list_models
 from mxnetseg.nn.blocks import InputStep
 
@@ -20,7 +20,7 @@ SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet"
 def test_every_network_runs_in_int8(name):
     net = get_model(name, nclass=5, **SMALL.get(name, {}))
     images = list(np.random.RandomState(0).randint(0, 256, (2, 64, 96, 3)).astype("uint8"))
-    network = fused(net, [mx.cpu()], "int8", calibration=images)
+    network = compile_for_inference(net, [mx.cpu()], "int8", calibration=images)
     step = InputStep(net.mean, net.std)
     step.initialize()
     logits = network(step(mx.nd.array(images[0][None], dtype="uint8")))[0].asnumpy()

@@ -1,4 +1,4 @@
-"""Blocks that several networks share."""
+"""Building blocks that several networks share."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ class TestInputStep:
         return step
 
     @pytest.mark.parametrize("hybrid", [True, False])
-    def test_bytes_to_what_a_network_reads(self, step, hybrid):
+    def test_bytes_are_normalised(self, step, hybrid):
         step.hybridize(hybrid)
         for shape in [(2, 5, 7, 3), (1, 1, 1, 3), (3, 8, 2, 3)]:
-            picture = np.random.RandomState(0).randint(0, 256, size=shape).astype("uint8")
-            x = step(nd.array(picture, dtype="uint8"))
-            wanted = ((picture / 255.0 - IMAGENET_MEAN) / IMAGENET_STD).transpose(0, 3, 1, 2)
+            image = np.random.RandomState(0).randint(0, 256, size=shape).astype("uint8")
+            x = step(nd.array(image, dtype="uint8"))
+            wanted = ((image / 255.0 - IMAGENET_MEAN) / IMAGENET_STD).transpose(0, 3, 1, 2)
             assert x.dtype == np.float32
             np.testing.assert_allclose(x.asnumpy(), wanted, atol=2e-6)
 
@@ -43,10 +43,10 @@ def shape_of(block, shape=(2, 4, 9, 11)):
 
 class TestConvModule2d:
     @pytest.mark.parametrize("kernel, dilation", [(1, 1), (3, 1), (3, 2), (3, 12), (5, 2), (7, 1)])
-    def test_left_to_itself_it_keeps_the_size(self, kernel, dilation):
+    def test_by_default_it_keeps_the_size(self, kernel, dilation):
         assert shape_of(ConvModule2d(6, kernel, dilation=dilation, in_channels=4)) == (2, 6, 9, 11)
 
-    def test_stride_padding_and_groups_are_the_convolutions(self):
+    def test_stride_padding_and_groups_are_those_of_the_convolution(self):
         block = ConvModule2d(6, 3, 2, padding=0, groups=2, in_channels=4)
         assert shape_of(block) == (2, 6, 4, 5)
         assert block.conv.weight.shape == (6, 2, 3, 3)
@@ -65,11 +65,11 @@ class TestConvModule2d:
         block.initialize()
         assert block(nd.array(np.random.RandomState(0).normal(size=(2, 4, 5, 5)))).min().asscalar() < 0
 
-    def test_norm_goes_by_gluoncvs_idiom(self):
+    def test_norm_follows_gluoncvs_idiom(self):
         block = ConvModule2d(6, in_channels=4, norm_layer=GroupNorm32, norm_kwargs={"epsilon": 0.5})
         assert isinstance(block.bn, GroupNorm32) and block.bn._epsilon == 0.5
 
-    def test_unknown_input_channels_are_found_by_the_first_input(self):
+    def test_unknown_input_channels_are_taken_from_the_first_input(self):
         assert shape_of(ConvModule2d(6)) == (2, 6, 9, 11)
 
 
@@ -90,7 +90,7 @@ class TestFCNHead:
             one, other = head(x), head(x)
         assert bool((one == other).min().asscalar()) == (drop == 0)
 
-    def test_hybridised_it_is_the_same(self):
+    def test_hybridised_it_gives_the_same(self):
         head = FCNHead(5, 16)
         head.initialize()
         x = nd.array(np.random.RandomState(0).normal(size=(1, 16, 6, 6)))

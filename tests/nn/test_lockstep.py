@@ -1,4 +1,4 @@
-"""Functions that meet at exchange(): one at a time, in a fixed order, and never for ever."""
+"""Functions that exchange values: one runs at a time, in a fixed order, and none waits for ever."""
 import threading
 
 import mxnet as mx
@@ -10,18 +10,18 @@ from mxnetseg.errors import MXNetSegError
 from mxnetseg.nn.lockstep import exchange, lockstep
 
 
-def threads_of_now():
+def living_threads():
     return {thread for thread in threading.enumerate() if thread.is_alive()}
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
-    before = threads_of_now()
+    before = living_threads()
     yield
-    assert threads_of_now() <= before
+    assert living_threads() <= before
 
 
-def test_everybody_gets_everybodys_value_in_order():
+def test_every_function_gets_all_values_in_order():
     def function(rank):
         first = exchange((rank, "a"))
         second = exchange((rank, "b"))
@@ -36,16 +36,16 @@ def test_one_runs_at_a_time_and_in_the_order_of_the_contexts():
     log, running = [], threading.Lock()
 
     def function(rank):
-        for turn in range(3):
-            assert running.acquire(blocking=False)  # nobody else is between two exchanges
-            log.append((turn, rank))
+        for step in range(3):
+            assert running.acquire(blocking=False)  # no other function runs between two exchanges
+            log.append((step, rank))
             running.release()
             exchange(None)
 
     for _ in range(5):
         log.clear()
         lockstep([lambda rank=rank: function(rank) for rank in range(3)])
-        assert log == [(turn, rank) for turn in range(3) for rank in range(3)]
+        assert log == [(step, rank) for step in range(3) for rank in range(3)]
 
 
 def test_without_an_exchange_they_run_one_after_the_other():
@@ -59,37 +59,37 @@ def test_one_function_alone():
 
 
 def test_values_of_an_early_round_are_not_overwritten_by_a_later_one():
-    """The first is an exchange ahead of the last; what the last reads must be of its own round."""
+    """The first function is an exchange ahead of the last one, which must read values of its own round."""
     def function(rank):
-        return [exchange((rank, turn)) for turn in range(7)]
+        return [exchange((rank, step)) for step in range(7)]
 
     for result in lockstep([lambda rank=rank: function(rank) for rank in range(3)]):
-        assert result == [[(rank, turn) for rank in range(3)] for turn in range(7)]
+        assert result == [[(rank, step) for rank in range(3)] for step in range(7)]
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_the_error_of_one_reaches_the_caller_and_frees_the_others(failing, after):
-    went_on = []
+    finished = []
 
     def function(rank):
-        for turn in range(3):
-            if rank == failing and turn == after:
-                raise ValueError(f"rank {rank}, turn {turn}")
+        for step in range(3):
+            if rank == failing and step == after:
+                raise ValueError(f"rank {rank}, step {step}")
             exchange(None)
-        went_on.append(rank)
+        finished.append(rank)
 
-    with pytest.raises(ValueError, match=f"rank {failing}, turn {after}"):
+    with pytest.raises(ValueError, match=f"rank {failing}, step {after}"):
         lockstep([lambda rank=rank: function(rank) for rank in range(3)])
-    assert not went_on
+    assert not finished
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, mx.MXNetError])
-def test_whatever_is_raised_reaches_the_caller(kind):
+@pytest.mark.parametrize("error_class", [KeyboardInterrupt, SystemExit, mx.MXNetError])
+def test_any_exception_reaches_the_caller(error_class):
     def function():
-        raise kind("stop")
+        raise error_class("stop")
 
-    with pytest.raises(kind):
+    with pytest.raises(error_class):
         lockstep([lambda: exchange(1), function])
 
 
@@ -106,18 +106,18 @@ def test_unequal_exchanges_are_an_error_and_do_not_hang(counts):
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_equal_counts_end_and_unequal_ones_are_refused(counts):
     def function(rank, count):
-        return [exchange((rank, turn)) for turn in range(count)]
+        return [exchange((rank, step)) for step in range(count)]
 
     functions = [lambda rank=rank, count=count: function(rank, count) for rank, count in enumerate(counts)]
     if len(set(counts)) == 1:
-        everything = [[(rank, turn) for rank in range(len(counts))] for turn in range(counts[0])]
+        everything = [[(rank, step) for rank in range(len(counts))] for step in range(counts[0])]
         assert lockstep(functions) == [everything] * len(counts)
     else:
         with pytest.raises(MXNetSegError):
             lockstep(functions)
 
 
-def test_alone_it_says_how_to_call_it():
+def test_outside_lockstep_the_error_says_how_to_call_it():
     with pytest.raises(MXNetSegError, match=r"parallel.forward(.|\n)*norm='bn'"):
         exchange(1)
 
@@ -128,12 +128,12 @@ def test_after_a_lockstep_the_caller_is_alone_again():
         exchange(1)
 
 
-def test_a_lockstep_inside_a_lockstep_has_its_own_company():
-    def inner(outer_rank):
+def test_a_lockstep_inside_a_lockstep_exchanges_its_own_values():
+    def nested_lockstep(outer_rank):
         return lockstep([lambda rank=rank: exchange((outer_rank, rank)) for rank in range(2)])
 
     def function(rank):
-        return exchange(rank), inner(rank), exchange(rank + 10)
+        return exchange(rank), nested_lockstep(rank), exchange(rank + 10)
 
     results = lockstep([lambda rank=rank: function(rank) for rank in range(2)])
     for rank, (first, nested, second) in enumerate(results):

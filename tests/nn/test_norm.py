@@ -1,4 +1,4 @@
-"""Normalisation: several contexts equal one with the joined batch; groups are as the paper has them."""
+"""Norms: several contexts equal one context with the joined batch, and group norm equals the paper's."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def contexts(n):
 
 
 def network(norm_layer, ctx, **norm_kwargs):
-    """Two norms with a nonlinearity between them, so that the second sees what the first did."""
+    """Return a network of two norms with a nonlinearity between them, so that the second depends on the first."""
     net = gluon.nn.HybridSequential()
     net.add(gluon.nn.Conv2D(CHANNELS, 3, padding=1, in_channels=2),
             norm_layer(in_channels=CHANNELS, **norm_kwargs),
@@ -36,7 +36,7 @@ def whole(values):
 
 
 def step(net, xs, heads):
-    """One recorded pass over the contexts with given head gradients: (outputs, input gradients) joined."""
+    """Run one recorded pass with given head gradients; return (outputs, input gradients), joined over contexts."""
     for x in xs:
         x.attach_grad()
     with mx.autograd.record():
@@ -63,7 +63,7 @@ class TestCrossContextBatchNorm:
                     for net in (many, one)]
         random = np.random.RandomState(0)
         for _ in range(4):
-            # an offset per sample: the contexts' own statistics differ a lot from the joint ones
+            # an offset per sample, so that each context's statistics differ a lot from the joint ones
             x = random.normal(size=(8, 2, 5, 7)) + 3 * np.arange(8).reshape(8, 1, 1, 1)
             head = random.normal(size=(8, CHANNELS, 5, 7))
             got = step(many, split(x, contexts(n)), split(head, contexts(n)))
@@ -74,7 +74,7 @@ class TestCrossContextBatchNorm:
                 theirs = by_structure(many)[name]
                 if p.grad_req != "null":
                     gradient = sum(g.asnumpy() for g in theirs.list_grad())
-                    # a convolution's bias before a norm has no gradient but rounding
+                    # the gradient of a convolution's bias before a norm is only rounding error
                     np.testing.assert_allclose(gradient, p.grad().asnumpy(), rtol=1e-3, atol=2e-3)
             for trainer in trainers:
                 trainer.step(8)
@@ -83,16 +83,16 @@ class TestCrossContextBatchNorm:
                 np.testing.assert_allclose(value.asnumpy(), p.data().asnumpy(), rtol=2e-4, atol=2e-4,
                                            err_msg=name)
         moved = by_structure(one)["1.running_mean"].data().asnumpy()
-        assert np.abs(moved).min() > 0.1  # it was a test of something
+        assert np.abs(moved).min() > 0.1  # the statistics did change
 
-    def test_in_inference_each_context_is_for_itself(self, n):
+    def test_in_inference_each_context_is_independent(self, n):
         net = network(CrossContextBatchNorm, contexts(n))
         xs = split(np.random.RandomState(1).normal(size=(n, 2, 4, 4)), contexts(n))
         wanted = whole(net(x) for x in xs)
         net.hybridize()
         np.testing.assert_allclose(whole(net(x) for x in xs), wanted, rtol=1e-5, atol=1e-6)
 
-    def test_in_training_without_lockstep_it_says_what_to_do(self, n):
+    def test_in_training_without_lockstep_the_error_says_what_to_do(self, n):
         net = network(CrossContextBatchNorm, contexts(n))
         with mx.autograd.record(), pytest.raises(MXNetSegError, match="parallel.forward"):
             net(nd.zeros((1, 2, 4, 4), ctx=mx.cpu(0)))
@@ -109,9 +109,9 @@ def test_a_sum_of_large_values_does_not_cancel():
     np.testing.assert_allclose(y, exact, atol=2e-3)
 
 
-def test_checkpoints_move_between_the_kinds(tmp_path):
-    kinds = [gluon.nn.BatchNorm, CrossContextBatchNorm, gluon.contrib.nn.SyncBatchNorm]
-    nets = [network(kind, mx.cpu()) for kind in kinds]
+def test_checkpoints_move_between_the_norms(tmp_path):
+    norms = [gluon.nn.BatchNorm, CrossContextBatchNorm, gluon.contrib.nn.SyncBatchNorm]
+    nets = [network(norm, mx.cpu()) for norm in norms]
     names = [set(by_structure(net)) for net in nets]
     assert names[0] == names[1] == names[2]
     nets[0].save_parameters(str(tmp_path / "bn.params"))
@@ -120,26 +120,26 @@ def test_checkpoints_move_between_the_kinds(tmp_path):
 
 
 class TestChooseNorm:
-    def test_one_context_needs_no_company(self):
-        for kind in ("auto", "bn", "syncbn"):
-            assert choose_norm(kind, contexts(1)) == (gluon.nn.BatchNorm, {})
+    def test_one_context(self):
+        for name in ("auto", "bn", "syncbn"):
+            assert choose_norm(name, contexts(1)) == (gluon.nn.BatchNorm, {})
 
-    def test_several(self):
+    def test_several_contexts(self):
         assert choose_norm("bn", contexts(2)) == (gluon.nn.BatchNorm, {})
-        for kind in ("auto", "syncbn"):
-            assert choose_norm(kind, contexts(2)) == (CrossContextBatchNorm, {})
-            assert choose_norm(kind, [mx.gpu(0), mx.gpu(1)]) == \
+        for name in ("auto", "syncbn"):
+            assert choose_norm(name, contexts(2)) == (CrossContextBatchNorm, {})
+            assert choose_norm(name, [mx.gpu(0), mx.gpu(1)]) == \
                 (gluon.contrib.nn.SyncBatchNorm, {"num_devices": 2})
         for n in (1, 2):
             assert choose_norm("gn", contexts(n)) == (GroupNorm32, {})
 
-    def test_an_unknown_kind_is_answered_with_the_known_ones(self):
+    def test_an_unknown_name_is_refused_with_the_known_ones(self):
         with pytest.raises(ConfigError, match=", ".join(NORMS)):
             choose_norm("batch", contexts(1))
 
 
 def group_norm(x, gamma, beta, groups, epsilon):
-    """The paper's equation 1 and 7, in float64."""
+    """Compute the paper's equations 1 and 7 in float64."""
     n, c = x.shape[:2]
     grouped = x.astype("float64").reshape(n, groups, -1)
     normal = (grouped - grouped.mean(2, keepdims=True)) / np.sqrt(grouped.var(2, keepdims=True) + epsilon)
@@ -192,7 +192,7 @@ def test_gradients_of_group_norm():
         np.testing.assert_allclose(gradient.asnumpy(), numeric, atol=1e-4)
 
 
-def test_group_norm_hybridised_too_early_says_so():
+def test_group_norm_hybridised_too_early_is_refused():
     norm = GroupNorm32()
     norm.initialize()
     norm.hybridize()

@@ -1,4 +1,4 @@
-"""Pooling to a fraction of the size against MXNet's adaptive pooling with the size given."""
+"""Pooling to a fraction of the size against MXNet's adaptive pooling with a given size."""
 import mxnet as mx
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_equals_adaptive_pooling_at_sizes_that_change(factor, hybridised):
         np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-def test_gradient_spreads_over_the_pixels_of_a_cell():
+def test_the_gradient_spreads_over_the_pixels_of_a_cell():
     x = nd.zeros((1, 1, 4, 6))
     x.attach_grad()
     with mx.autograd.record():

@@ -1,4 +1,4 @@
-"""The one resize against MXNet's operator and against its definition: many sizes, both ways of aligning."""
+"""The resize against MXNet's operator and against its definition: many sizes, with and without aligned corners."""
 import cv2
 import mxnet as mx
 import numpy as np
@@ -7,19 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import gluon, nd
 
-from mxnetseg.nn.resize import before_resize, enlarge, nearest, resize, resize_last
+from mxnetseg.nn.resize import enlarge, nearest, resize
 
 SIZES = [
     ((1, 1), (1, 1)), ((1, 1), (5, 3)), ((5, 3), (1, 1)), ((1, 7), (4, 1)), ((2, 2), (3, 3)),
     ((4, 6), (4, 6)), ((8, 12), (64, 96)), ((9, 13), (65, 97)), ((65, 97), (9, 13)), ((7, 5), (3, 11)),
     ((3, 5), (128, 64)), ((33, 17), (32, 18)),
 ]
-both_ways = pytest.mark.parametrize("align_corners", [True, False])
+both_alignments = pytest.mark.parametrize("align_corners", [True, False])
 sizes = pytest.mark.parametrize("size, to", SIZES, ids=str)
 
 
 def axis_weights(n, m, align_corners):
-    """(m, n), from the definition of bilinear interpolation: sample by sample, in float64."""
+    """Return the matrix (m, n) from the definition of bilinear interpolation, sample by sample, in float64."""
     weights = np.zeros((m, n))
     for i in range(m):
         if align_corners:
@@ -27,9 +27,9 @@ def axis_weights(n, m, align_corners):
         else:
             position = min(max((i + 0.5) * n / m - 0.5, 0.0), n - 1.0)
         low = min(int(np.floor(position)), n - 1)
-        share = position - low
-        weights[i, low] += 1 - share
-        weights[i, min(low + 1, n - 1)] += share
+        fraction = position - low
+        weights[i, low] += 1 - fraction
+        weights[i, min(low + 1, n - 1)] += fraction
     return weights
 
 
@@ -44,7 +44,7 @@ def reference_gradient(head, size, align_corners):
 
 
 def run(function, x, head):
-    """(output, gradient) of a function of one array."""
+    """Return (output, gradient) of a function of one array."""
     x = nd.array(x)
     x.attach_grad()
     with mx.autograd.record():
@@ -67,7 +67,7 @@ def arrays(size, to):
     return tuple(random.normal(size=(2, 3, *shape)).astype("float32") for shape in (size, to))
 
 
-@both_ways
+@both_alignments
 @sizes
 def test_equals_the_definition(size, to, align_corners):
     x, head = arrays(size, to)
@@ -77,11 +77,11 @@ def test_equals_the_definition(size, to, align_corners):
     np.testing.assert_allclose(gradient, wanted, atol=2e-6 * max(10, np.abs(wanted).max()))
 
 
-@both_ways
+@both_alignments
 @sizes
 def test_equals_the_operator(size, to, align_corners):
-    """But for a single output sample of several: the operator takes the first of them in both ways, while
-    without aligned corners OpenCV and this resize take the middle."""
+    """A single output sample is excluded: the operator takes the first input sample, while OpenCV and this resize take
+    the middle if corners are not aligned."""
     if not align_corners:
         to = tuple(max(n, 2) for n in to)
     x, head = arrays(size, to)
@@ -100,8 +100,8 @@ def test_without_aligned_corners_it_is_opencvs_bilinear(size, to):
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
-@both_ways
-def test_hybridised_it_follows_the_sizes(align_corners):
+@both_alignments
+def test_a_hybridised_block_works_at_changing_sizes(align_corners):
     block = Resize(align_corners)
     block.hybridize()
     for size, to in SIZES + SIZES[:3]:
@@ -112,7 +112,7 @@ def test_hybridised_it_follows_the_sizes(align_corners):
         np.testing.assert_allclose(gradient, wanted, atol=2e-6 * max(10, np.abs(wanted).max()))
 
 
-@both_ways
+@both_alignments
 @pytest.mark.parametrize("hybrid", [True, False])
 @pytest.mark.parametrize("to", [(6, 9), (4, 5)])  # (4, 5) is the size of x itself
 def test_the_like_tensor_gets_no_gradient(align_corners, hybrid, to):
@@ -123,7 +123,7 @@ def test_the_like_tensor_gets_no_gradient(align_corners, hybrid, to):
     like.attach_grad()
     like.grad[:] = 7
     with mx.autograd.record():
-        # like takes part otherwise too: it must get that share and nothing besides
+        # like is also used directly: its gradient must come from there only
         y = block(x, like).sum() + 2 * like.sum()
     y.backward()
     assert (like.grad.asnumpy() == 2).all()
@@ -137,7 +137,7 @@ def test_nan_and_infinity_in_the_like_tensor_do_not_matter():
     np.testing.assert_array_equal(resize(nd, x, like, align_corners=True).asnumpy(), wanted.asnumpy())
 
 
-@both_ways
+@both_alignments
 def test_in_float64_it_is_exact(align_corners):
     x = arrays((5, 7), (18, 33))[0].astype("float64")
     like = nd.zeros((1, 1, 18, 33), dtype="float64")
@@ -146,7 +146,7 @@ def test_in_float64_it_is_exact(align_corners):
     np.testing.assert_allclose(got.asnumpy(), reference(x, (18, 33), align_corners), atol=1e-13)
 
 
-@both_ways
+@both_alignments
 def test_large_maps_keep_their_precision(align_corners):
     """A ramp of 2048 samples: positions are computed, not summed up."""
     x = np.tile(np.arange(256, dtype="float32"), (1, 1, 2, 1))
@@ -165,21 +165,21 @@ def test_properties(h, w, to_h, to_w, align_corners):
     like = nd.zeros((1, 1, to_h, to_w))
     y = resize(nd, x, like, align_corners=align_corners).asnumpy()
     assert y.shape == (1, 1, to_h, to_w)
-    # between the extremes; constants stay; the mirror image of the result is the result of the mirror image
+    # values stay between the extremes, constants stay, and flipping commutes with resizing
     assert y.min() >= x.min().asscalar() - 1e-5 and y.max() <= x.max().asscalar() + 1e-5
     ones = resize(nd, nd.ones_like(x), like, align_corners=align_corners).asnumpy()
     np.testing.assert_allclose(ones, 1, atol=1e-5)
     if to_h > 1 or not align_corners:
-        mirrored = resize(nd, x.flip(2), like, align_corners=align_corners).asnumpy()
-        np.testing.assert_allclose(mirrored[:, :, ::-1], y, atol=2e-5)
+        flipped = resize(nd, x.flip(2), like, align_corners=align_corners).asnumpy()
+        np.testing.assert_allclose(flipped[:, :, ::-1], y, atol=2e-5)
     if (h, w) == (to_h, to_w):
         np.testing.assert_allclose(y, x.asnumpy(), atol=1e-5)
 
 
-@both_ways
+@both_alignments
 @pytest.mark.parametrize("hybrid", [False, True])
 def test_enlarge(align_corners, hybrid):
-    """Of a map that a convolution made, so that a gradient goes on from it; at two sizes, one network."""
+    """The map comes from a convolution, so that gradients flow beyond it; one network at two sizes."""
     class Net(gluon.HybridBlock):
         def __init__(self):
             super().__init__()
@@ -205,7 +205,7 @@ class Enlarge(gluon.HybridBlock):
         return enlarge(F, x, 4, align_corners=False, then=like)
 
 
-def test_enlarging_and_resizing_in_one_is_one_after_the_other():
+def test_enlarging_and_resizing_at_once_equals_one_after_the_other():
     block = Enlarge()
     block.hybridize()
     for size, to in (((3, 5), (12, 20)), ((3, 5), (9, 17)), ((1, 2), (3, 7)), ((4, 6), (16, 23))):
@@ -236,32 +236,3 @@ def test_nearest_copies_rows_and_columns_at_any_size_hybridised():
         wanted = np.zeros(x.shape)
         np.add.at(wanted, (slice(None), slice(None), rows[:, None], columns[None]), head)
         np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-5)
-
-
-class TestBeforeTheResize:
-    """Inference takes the last resize of a network apart and does it its own way."""
-
-    @pytest.mark.parametrize("how", [
-        lambda x, like: resize(mx.sym, x, like, align_corners=True),
-        lambda x, like: resize(mx.sym, x, like, align_corners=False),
-        lambda x, like: nearest(mx.sym, x, like),
-        lambda x, like: enlarge(mx.sym, x, 3, align_corners=True),
-        lambda x, like: mx.sym.Cast(resize(mx.sym, x, like, align_corners=True), dtype="float32")])
-    @pytest.mark.parametrize("batch", [1, 3])
-    def test_with_the_channels_last_it_is_the_same(self, how, batch):
-        resized = how(mx.sym.var("x"), mx.sym.var("like"))
-        parts = before_resize(resized)
-        assert parts is not None
-        both = mx.sym.Group([resized, resize_last(mx.sym, *parts)])
-        x, like = (mx.nd.random.normal(shape=shape) for shape in ((batch, 4, 5, 7), (1, 1, 12, 9)))
-        given = {name: value for name, value in (("x", x), ("like", like)) if name in both.list_inputs()}
-        usual, last = both.bind(mx.cpu(), given).forward()
-        assert usual.shape[2:] != x.shape[2:]
-        np.testing.assert_allclose(last.asnumpy(), usual.asnumpy().transpose(2, 0, 3, 1), atol=1e-5)
-
-    def test_what_ends_otherwise_is_left_alone(self):
-        x = mx.sym.var("x")
-        turned = mx.sym.transpose(x, axes=(0, 1, 3, 2))
-        for other in (x, x + 1, turned, mx.sym.dot(x, x), mx.sym.dot(turned, x),
-                      resize(mx.sym, x, x, align_corners=True) * 2):
-            assert before_resize(other) is None

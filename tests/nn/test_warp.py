@@ -12,7 +12,7 @@ def normal(seed, *shape, scale=1.0):
 
 
 def layer(in_channels, groups, operator, seed=0):
-    """A layer whose offsets are anything but the zeros it starts with."""
+    """Return a layer whose offsets are not the zeros that it starts with."""
     conv = DeformableConv3x3(16, in_channels=in_channels, groups=groups, operator=operator)
     conv.initialize()
     for i, p in enumerate(conv.collect_params().values()):
@@ -22,7 +22,7 @@ def layer(in_channels, groups, operator, seed=0):
 
 @pytest.mark.parametrize("shape", [(2, 3, 6, 8), (1, 1, 2, 2), (1, 2, 9, 3)], ids=str)
 def test_warp_equals_the_operators(shape):
-    x, flow = normal(0, *shape), normal(1, shape[0], 2, *shape[2:], scale=3)  # far over the border, too
+    x, flow = normal(0, *shape), normal(1, shape[0], 2, *shape[2:], scale=3)  # also far beyond the border
     wanted = nd.BilinearSampler(x, nd.GridGenerator(flow, transform_type="warp"))
     np.testing.assert_allclose(warp(nd, x, flow).asnumpy(), wanted.asnumpy(), atol=1e-5)
 
@@ -62,8 +62,8 @@ def test_deformable_convolution_starts_as_an_ordinary_one():
 
 
 def test_deformable_convolution_has_the_gradient_of_its_values():
-    """On a CPU, where MXNet's operator has none: the derivative along a direction of all parameters and the input
-    against a central difference of the operator's values."""
+    """Compare the derivative along a direction of all parameters and the input with a central difference of the values
+    of MXNet's operator, which has no gradient on a CPU."""
     ours, reference = layer(8, 2, operator=False), layer(8, 2, operator=True)
     x, probe = normal(7, 1, 8, 4, 5), normal(8, 1, 16, 4, 5)
     parameters = list(ours.collect_params().values())
@@ -81,5 +81,5 @@ def test_deformable_convolution_has_the_gradient_of_its_values():
             p.set_data(source.data() + t * d)
         return float(nd.sum(reference(x + t * x_direction) * probe).asscalar())
 
-    step = 2e-4  # small enough for few samples to cross a pixel's border, where the slope jumps
+    step = 2e-4  # so small that few samples cross a pixel's border, where the slope jumps
     assert slope == pytest.approx((value_at(step) - value_at(-step)) / (2 * step), rel=0.02)

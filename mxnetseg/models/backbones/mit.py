@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 
 from ...errors import ConfigError
 from ...nn.norm import LayerNorm
-from ...nn.precision import as_type_of, wide
+from ...nn.precision import as_type_of, to_float32
 from ..weights.pytorch import gluon_name
 from ._base import Backbone, Tap
 
@@ -200,7 +200,7 @@ class EfficientAttention(nn.HybridBlock):
         reduced = tokens
         if self.sr is not None:
             reduced = self.norm(to_tokens(F, self.sr(to_map(F, tokens, size))))
-        query, key, value = (self._split(F, wide(F, y))
+        query, key, value = (self._split(F, to_float32(F, y))
                              for y in (self.query(tokens), self.key(reduced), self.value(reduced)))
         weights = F.softmax(F.batch_dot(query * self._scale, key, transpose_b=True), axis=-1)  # (N heads, L, L')
         y = F.reshape(F.batch_dot(weights, value), (-4, -1, self._heads, 0, 0))  # (N, heads, L, d)

@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 
 from ...errors import ConfigError
 from ...nn.norm import LayerNorm
-from ...nn.precision import as_type_of, wide
+from ...nn.precision import as_type_of, to_float32
 from ...nn.resize import resize
 from ._base import Backbone, Tap
 
@@ -172,7 +172,7 @@ class SelfAttention(nn.HybridBlock):
             self.drop = nn.Dropout(drop)
 
     def hybrid_forward(self, F, x):
-        qkv = F.reshape(wide(F, self.att_qkv(x)), (0, 0, 3 * self._heads, -1))  # (N, L, 3 heads, d)
+        qkv = F.reshape(to_float32(F, self.att_qkv(x)), (0, 0, 3 * self._heads, -1))  # (N, L, 3 heads, d)
         query, key, value = (F.reshape(part, (-3, 0, 0))  # (N heads, L, d)
                              for part in F.split(F.transpose(qkv, (0, 2, 1, 3)), axis=1, num_outputs=3))
         attention = F.softmax(F.batch_dot(query * self._scale, key, transpose_b=True), axis=-1)

@@ -10,7 +10,7 @@ from mxnetseg.config import Config
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import ConfigError, DataError
-from mxnetseg.graph.precision import fused
+from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import get_model, list_models, model_arguments
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.weights.pretrained import load_pretrained_base
@@ -77,7 +77,7 @@ def test_every_decoder_accepts_sizes_that_are_rounded_down(name):
 def test_a_too_small_image_is_refused():
     net = get_model("ladderdensenet", nclass=3)
     assert net.smallest_side == 29
-    for graph in (net, fused(net, [mx.cpu()])):
+    for graph in (net, compile_for_inference(net, [mx.cpu()])):
         whole = Segmenter(graph, [mx.cpu()])
         assert whole(np.zeros((29, 40, 3), np.uint8)).shape == (29, 40)
         with pytest.raises(DataError, match="at least 29 pixels") as error:
