@@ -12,6 +12,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 import yaml
 
+from .._precisions import TRAINING_PRECISIONS
 from ..errors import ConfigError, short
 from ..files import atomic_write
 from .options import Section, build, check_mapping, describe_fields, option, section_type, type_text
@@ -155,7 +156,7 @@ class Train(Section):
         1, "number of micro-batches per batch; their gradients add up to those of the batch, in less memory", low=1)
     precision: str = option(
         "float32", "precision of convolutions; auto is a fast one of the device",
-        choices=("auto", "float32", "bfloat16", "float16"))
+        choices=TRAINING_PRECISIONS)
     val_every: int = option(
         1, "epochs from one validation to the next; 0 validates only at the end", unit="epochs", low=0)
     save_every: int = option(1, "epochs from one write of the last checkpoint to the next", unit="epochs", low=1)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -22,6 +22,7 @@ from ..viz.palette import colorize, save_color_png, save_rgb_png
 from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
 
+Images = Sequence[Union[str, Path, np.ndarray]]
 _RGB_MODES = ("RGB", "L", "P", "1")  # that convert to 8-bit RGB without loss
 
 
@@ -74,8 +75,10 @@ class Predictor:
         ms: average over several scales and the mirrored picture.
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
             :mod:`mxnetseg.graph.precision`.
-        calibration: for int8: some pictures of the kind to come, files or uint8 (H, W, 3) RGB arrays.
+        calibration: for int8: a few images of the kind to be predicted, files or uint8 (H, W, 3) RGB arrays; or a
+            function that returns them for a :class:`~mxnetseg.data.decoding.Decoding`.
         decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
+        overrides: configuration keys that differ from the training's, with their values: ``{'data.bands': (4, 3, 2)}``.
 
     Attributes:
         precision: what it computes in.
@@ -89,18 +92,20 @@ class Predictor:
 
     def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
                  ms: bool = False, precision: str = "float32",
-                 calibration: Sequence[Union[str, Path, np.ndarray]] = (), decoding: Optional[Decoding] = None):
+                 calibration: Union[Images, Callable[[Decoding], Images]] = (), decoding: Optional[Decoding] = None,
+                 overrides: Optional[Mapping[str, Any]] = None):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
         net, self.sidecar = restore_network(checkpoint, contexts)
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
-        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path)
+        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path).replace(overrides or {})
         protocol = Protocol.of(config, ms=ms)
         self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = choose_precision(precision, contexts)
-        images = [as_rgb(image, self.decoding) for image in calibration]
+        given = calibration(self.decoding) if callable(calibration) else calibration
+        images = [as_rgb(image, self.decoding) for image in given]
         self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=images), contexts, protocol)
 
     def __call__(self, image):

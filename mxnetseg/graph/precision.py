@@ -17,6 +17,7 @@ import numpy as np
 from mxnet.contrib import amp, quantization
 from mxnet.gluon import HybridBlock, SymbolBlock
 
+from .._precisions import PRECISIONS
 from .._processor import has_amx, has_bfloat16, multiplies_bfloat16
 from ..errors import ConfigError, UsageError
 from ..nn.blocks import InputStep
@@ -24,7 +25,6 @@ from .passes import activations, early_casts, even_inputs
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "float32", "bfloat16", "int8", "float16", "plain")
 # MXNet's passes over a graph. Not optimize_for(), which then infers shapes and goes wrong on HRNet and CANetV2.
 _FUSE, _FUSE_FOR_INT8 = "MKLDNN", "MKLDNN_QUANTIZE"
 # what MXNet cannot compute in bfloat16 and its own list leaves out
