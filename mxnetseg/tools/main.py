@@ -199,7 +199,7 @@ class Parser(argparse.ArgumentParser):
     def format_usage_line(self) -> str:
         """Return the usage on one line, without the list of options, which ``--help`` prints."""
         shapes = {"?": "[{}]", "*": "[{} ...]", "+": "{} [...]"}
-        words = [shapes.get(action.nargs, "{}").format(action.metavar or action.dest)
+        words = [shapes.get(str(action.nargs), "{}").format(action.metavar or action.dest)
                  for action in self._get_positional_actions()]
         return " ".join(["usage:", self.prog, "[options]", *words]) + f"   (all options: {self.prog} --help)\n"
 
