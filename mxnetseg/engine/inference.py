@@ -9,7 +9,7 @@ import math
 import threading
 import warnings
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import mxnet as mx
@@ -67,7 +67,7 @@ class Protocol:
             ms: its multi-scale form: ``eval.ms_scales`` and flip.
         """
         e = config.eval
-        return cls(mode=e.mode, base_size=e.base_size, crop_size=tuple(e.crop_size or config.data.crop_size),
+        return cls(mode=e.mode, base_size=e.base_size, crop_size=e.crop_size or config.data.crop_size,
                    stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
 
     def __str__(self):
@@ -197,7 +197,7 @@ class Segmenter:
         if self.protocol.mode == "gluoncv":
             parts = self._as_gluoncv(image, context)
         else:
-            parts = (self._enlarged(self._one_scale(scaled, context), image.shape[:2])
+            parts = (self._enlarged(self._one_scale(scaled, context), (image.shape[0], image.shape[1]))
                      for scaled in self._scaled(image))
         total = next(parts)
         for part in parts:
@@ -212,7 +212,7 @@ class Segmenter:
         for scale in self.protocol.scales:
             target = math.ceil((self.protocol.base_size or long_side) * scale)
             # integers first, as there: a product with target / long_side may fall on the other side of a half
-            size = tuple(target if side == long_side else int(1.0 * side * target / long_side + 0.5)
+            size: Any = tuple(target if side == long_side else int(1.0 * side * target / long_side + 0.5)
                          for side in (height, width))
             starts = [_steps(s, c, self.protocol.stride) for s, c in zip(size, self.protocol.crop_size)]
             black = mx.nd.zeros([s[-1] + c for s, c in zip(starts, self.protocol.crop_size)] + [3], ctx=context)
@@ -297,7 +297,8 @@ class Segmenter:
 
 def _covered(length: int, starts: Sequence[int], window: int) -> np.ndarray:
     """In how many windows each place is: (length,)."""
-    return sum(np.bincount(np.arange(start, start + window), minlength=length) for start in starts)
+    return sum((np.bincount(np.arange(start, start + window), minlength=length) for start in starts),
+               np.zeros(length, np.int64))
 
 
 def _corners_aligned(x: mx.nd.NDArray, size: Tuple[int, int]) -> mx.nd.NDArray:

@@ -108,7 +108,7 @@ class Predictor:
         images = [as_rgb(image, self.decoding) for image in given]
         self._segmenter = Segmenter(fused(net, contexts, self.precision, calibration=images), contexts, protocol)
 
-    def __call__(self, image):
+    def __call__(self, image: Any) -> Any:
         """Segment an image, or a list of images.
 
         Args:
@@ -128,7 +128,7 @@ class Predictor:
         return Prediction(image, self._segmenter(image).asnumpy(), self.classes, self.palette, name)
 
 
-def as_rgb(image, decoding: Decoding = PLAIN) -> np.ndarray:
+def as_rgb(image: Any, decoding: Decoding = PLAIN) -> np.ndarray:
     """Return an image, in any form that :class:`Predictor` takes, as a uint8 (H, W, 3) RGB array.
 
     Args:

@@ -85,7 +85,7 @@ class Convolution:
         return weight, np.reshape(shift, (1, -1, 1, 1))
 
 
-def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mapping[str, str],
+def convolutions(graph: Graph, shapes: Mapping[str, Any], types: Mapping[str, str],
                  values: Mapping[str, mx.nd.NDArray]) -> Iterator[Convolution]:
     """Those of ``graph``; the caller may replace each when it comes.
 
@@ -109,7 +109,7 @@ def convolutions(graph: Graph, shapes: Mapping[str, Sequence[int]], types: Mappi
         if known and types.get(data) == "float32" and data in shapes:
             yield Convolution(node, weight, bias[0] if bias else None,
                               _norm(norm[1:], fused["BatchNorm"]["attrs"]) if norm else None,
-                              tuple(shapes[data]), values[weight].shape[0], dilation)
+                              shapes[data], values[weight].shape[0], dilation)
 
 
 def dilation_of(attrs: Mapping[str, str]) -> int:
@@ -123,7 +123,8 @@ def dilation_of(attrs: Mapping[str, str]) -> int:
 
 def _norm(names: Sequence[str], attrs: Mapping[str, str]) -> Norm:
     fixed = attrs.get("fix_gamma", "True") == "True"
-    return Norm(None if fixed else names[0], *names[1:], float(attrs.get("eps", 1e-3)))
+    gamma, beta, mean, variance = names
+    return Norm(None if fixed else gamma, beta, mean, variance, float(attrs.get("eps", 1e-3)))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -75,7 +75,7 @@ class Graph:
             found.setdefault(entry, []).append(-1)
         return found
 
-    def infer(self, what: str, **data) -> Dict[str, object]:
+    def infer(self, what: str, **data) -> Dict[str, Any]:
         """``'shape'`` or ``'type'`` of the outputs, see :meth:`output`, for those of ``data``."""
         internals = self.symbol().get_internals()
         values = getattr(internals, f"infer_{what}")(**data)[1]
