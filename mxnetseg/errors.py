@@ -47,6 +47,14 @@ class MXNetSegError(Exception):
     Attributes:
         what, where, received, fix: as given.
         exit_code: exit code of a command that ends with the error.
+
+    Example:
+        >>> from mxnetseg import MXNetSegError, get_dataset
+        >>> try:
+        ...     get_dataset("camvit")
+        ... except MXNetSegError as error:
+        ...     print(error.what, "|", error.fix.split("?")[0])
+        unknown data set 'camvit' | did you mean 'camvid' or 'camvidfull'
     """
 
     exit_code = 1

@@ -35,6 +35,18 @@ class Prediction:
         classes: names.
         palette: uint8 (nclass, 3), RGB.
         name: file name without ending, ``'image'`` for an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from mxnetseg import Prediction
+        >>> image = np.zeros((2, 2, 3), np.uint8)
+        >>> class_map = np.array([[0, 0], [0, 1]], np.uint8)
+        >>> palette = np.array([[128, 64, 128], [0, 0, 142]], np.uint8)
+        >>> prediction = Prediction(image, class_map, ("road", "car"), palette, name="street")
+        >>> prediction.shares()
+        {'road': 0.75, 'car': 0.25}
+        >>> prediction.color[1, 1].tolist()
+        [0, 0, 142]
     """
 
     def __init__(self, image: np.ndarray, class_map: np.ndarray, classes: Tuple[str, ...], palette: np.ndarray,
@@ -87,7 +99,16 @@ class Predictor:
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         ConfigError: the device cannot compute in ``precision``.
-        UsageError: int8 without pictures to calibrate on.
+        UsageError: int8 without images to calibrate on.
+
+    Example:
+        >>> from mxnetseg import Predictor
+        >>> predictor = Predictor("fcn.params")  # in weights/fcn/ after `mxnetseg train --model fcn`
+        >>> prediction = predictor("street.png")
+        >>> prediction.class_map.shape
+        (192, 288)
+        >>> [path.name for path in prediction.save("out")]
+        ['street_classes.png', 'street_overlay.png']
     """
 
     def __init__(self, checkpoint: Union[str, Path, Checkpoint], *, ctx: Optional[mx.Context] = None,
