@@ -20,8 +20,9 @@ test: $(READY)  ## run the tests but the slow ones
 test-all: $(READY)  ## run all tests
 	$(PYTEST) -m "not gpu" $(ARGS)
 
-lint: $(READY)  ## check the style
+lint: $(READY)  ## check the style and the types
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 docs: $(VENV)-docs/.ready  ## build the documentation into site/
 	$(VENV)-docs/bin/mkdocs build --strict --quiet
@@ -42,7 +43,7 @@ matrix:  ## install and try the package on each Python 3.9 to 3.12 of this machi
 	sh scripts/matrix.sh
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp makes a second run instant; it is remade when what is installed may have changed.

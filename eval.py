@@ -1,4 +1,4 @@
-"""Score a checkpoint or write its predictions: python eval.py --ms. The same as `mxnetseg eval`."""
+"""Evaluate a checkpoint, or write its predictions: python eval.py --ms. Same as `mxnetseg eval`."""
 import sys
 
 from mxnetseg.tools.main import run_command

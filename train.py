@@ -1,4 +1,4 @@
-"""Train a network: python train.py --model fcn --ctx 0 1 2 3. The same as `mxnetseg train`."""
+"""Train a network: python train.py --model fcn. Same as `mxnetseg train`."""
 import sys
 
 from mxnetseg.tools.main import run_command

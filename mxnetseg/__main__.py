@@ -1,4 +1,4 @@
-"""``python -m mxnetseg`` is the console command ``mxnetseg``."""
+"""``python -m mxnetseg`` runs the console command ``mxnetseg``."""
 import sys
 
 from .tools.main import main

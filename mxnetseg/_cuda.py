@@ -70,7 +70,7 @@ def use_gpu_build() -> None:
 def gpu_build_folder() -> Path | None:
     """Return the folder that holds the GPU build's ``mxnet`` package, None if it has no separate folder."""
     try:
-        folder = Path(distribution("mxnetseg-cu112").locate_file("mxnetseg_cu112"))
+        folder = Path(str(distribution("mxnetseg-cu112").locate_file("mxnetseg_cu112")))
     except PackageNotFoundError:
         return None
     return folder if (folder / "mxnet").is_dir() else None

@@ -28,6 +28,7 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 # C0, DEL and C1, and the marks that reverse the direction of what follows
 _COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -46,6 +47,14 @@ class MXNetSegError(Exception):
     Attributes:
         what, where, received, fix: as given.
         exit_code: exit code of a command that ends with the error.
+
+    Example:
+        >>> from mxnetseg import MXNetSegError, get_dataset
+        >>> try:
+        ...     get_dataset("camvit")
+        ... except MXNetSegError as error:
+        ...     print(error.what, "|", error.fix.split("?")[0])
+        unknown data set 'camvit' | did you mean 'camvid' or 'camvidfull'
     """
 
     exit_code = 1
@@ -55,18 +64,19 @@ class MXNetSegError(Exception):
         self.what, self.where, self.received, self.fix = what, where, received, fix
         super().__init__(what)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [self.what]
         for label, value in (("where", self.where), ("received", self.received), ("fix", self.fix)):
             if value is not None:
                 lines.append(f"  {label + ':':<10}" + str(value).replace("\n", "\n" + " " * 12))
         return "\n".join(lines)
 
-    def __reduce__(self):  # so that an error of a worker process arrives with all its parts
+    def __reduce__(self) -> tuple[Any, ...]:  # so that an error of a worker process arrives with all its parts
         return _rebuild, (type(self), self.what, self.where, self.received, self.fix)
 
 
-def _rebuild(error_class, what, where, received, fix):
+def _rebuild(error_class: type[MXNetSegError], what: str, where: object, received: object,
+             fix: str | None) -> MXNetSegError:
     error = error_class.__new__(error_class)
     MXNetSegError.__init__(error, what, where=where, received=received, fix=fix)
     return error
@@ -156,7 +166,7 @@ def reason(error: BaseException) -> str:
 
 def _pieces(value: object, depth: int = 8) -> Iterator[str]:
     if isinstance(value, (list, tuple, dict, set, frozenset)):
-        opening, closing = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
         yield opening
         for i, item in enumerate(value if depth else ()):
             yield ", " if i else ""
@@ -180,7 +190,7 @@ def canonical(name: str) -> str:
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """Return at most ``n`` known names that are similar to ``name``, the most similar first."""
-    by_canonical = {}
+    by_canonical: dict[str, str] = {}
     for k in known:
         by_canonical.setdefault(canonical(k), k)
     wanted = canonical(name)

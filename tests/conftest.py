@@ -6,14 +6,14 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-import mxnetseg  # noqa: F401  (so that a test file may import mxnet first: see mxnetseg/_compat.py)
+import mxnetseg  # noqa: F401  (first, so that test files may import mxnet: see mxnetseg/_compat.py)
 from mxnetseg._processor import has_bfloat16
 
-# Before anything imports mxnet. The arrays of the tests are small: more threads only wait for each other, the more so
-# on a machine that does other work.
+# Set before anything imports mxnet. The arrays of the tests are small, and more threads would only wait for each other,
+# above all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Machines that do other work at the same time must not make a test fail: nothing here is timed.
+# no deadline: a busy machine must not make a test fail
 settings.register_profile("mxnetseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mxnetseg")
 
@@ -25,9 +25,9 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def mxnetseg_home(tmp_path_factory):
-    """A folder in the place of ``~/.mxnetseg``, for the whole run: no test touches the user's home.
+    """Replace ``~/.mxnetseg`` by a temporary folder, so that no test touches the user's home.
 
-    The workers of xdist share one, so that the built-in sample is painted once.
+    The workers of xdist share the folder, so that the built-in sample is painted once.
     """
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mxnetseg-home"
@@ -43,7 +43,7 @@ def mxnetseg_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def seeds():
-    """Every test starts from the same random state, alone or among others."""
+    """Start every test from the same random state, whether it runs alone or with others."""
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)

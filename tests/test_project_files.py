@@ -1,4 +1,4 @@
-"""Files for contributors and for GitHub: they parse, and agree with the package they describe."""
+"""Files for contributors and for GitHub: they parse and agree with the package."""
 import hashlib
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.y*ml"))
 FORMS = [path for path in sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.y*ml")) if path.stem != "config"]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(GITHUB.rglob("*.md"))]
-APACHE_2 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # of apache.org's LICENSE-2.0.txt
+APACHE_2 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # SHA-256 of apache.org's LICENSE-2.0.txt
 
 
 def read(name):
@@ -34,7 +34,7 @@ def test_licence_is_the_unmodified_apache_text():
     assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2
 
 
-def test_citation_is_of_this_version():
+def test_citation_names_this_version():
     citation = yaml.safe_load(read("CITATION.cff"))
     assert citation["cff-version"] == "1.2.0"
     assert citation["version"] == mxnetseg.__version__
@@ -67,7 +67,7 @@ def test_there_are_issue_forms():
 
 
 @pytest.mark.parametrize("path", FORMS, ids=name_of)
-def test_issue_form_is_one_that_github_accepts(path):
+def test_issue_form_is_valid(path):
     form = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert form["name"] and form["description"] and form["body"]
     fields = [item for item in form["body"] if item["type"] != "markdown"]
@@ -80,7 +80,7 @@ def test_issue_form_is_one_that_github_accepts(path):
     assert set(re.findall(r"`mxnetseg ([\w-]+)", path.read_text(encoding="utf-8"))) <= set(COMMANDS)
 
 
-def test_pre_commit_has_the_pinned_ruff():
+def test_pre_commit_uses_the_pinned_ruff():
     hooks = {Path(entry["repo"]).name: entry for entry in yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]}
     pinned = re.search(r"^ruff==(.+)$", read("requirements-test.txt"), re.MULTILINE)[1]
     assert hooks["ruff-pre-commit"]["rev"] == f"v{pinned}"

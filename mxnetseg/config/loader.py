@@ -120,7 +120,13 @@ def configs_dir() -> Path:
 
 
 def list_configs() -> list[str]:
-    """Return the names of the configurations that come with mxnetseg, sorted."""
+    """Return the names of the configurations that come with mxnetseg, sorted.
+
+    Example:
+        >>> from mxnetseg import list_configs
+        >>> [name for name in list_configs() if name.startswith("pspnet")]
+        ['pspnet', 'pspnet-resnet101-ade20k', 'pspnet-resnet101-cityscapes']
+    """
     return sorted(path.stem for path in _shipped().values())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import lru_cache
+from functools import cache
 from numbers import Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -74,18 +74,19 @@ def option(default: Any, doc: str, *, unit: str | None = None,
 class Section:
     """Base of every section. It checks its values when it is created, so an invalid section cannot exist."""
 
-    def __post_init__(self):
-        for key, (hint, opt) in describe_fields(type(self)).items():
+    def __post_init__(self) -> None:
+        for key, (hint, opt) in describe_fields(type(self)).items():  # type: ignore[arg-type]
             value = getattr(self, key)
             where = f"{type(self).__name__}.{key}"
-            if section_type(hint) is None:
+            section_class = section_type(hint)
+            if section_class is None:
                 object.__setattr__(self, key, convert(value, hint, opt, where))
-            elif not isinstance(value, hint if is_dataclass(hint) else get_args(hint)):
-                raise ConfigError(f"{where} must be an object of class {section_type(hint).__name__}",
+            elif not isinstance(value, hint if isinstance(hint, type) else get_args(hint)):
+                raise ConfigError(f"{where} must be an object of class {section_class.__name__}",
                                   received=_show(value))
 
 
-@lru_cache(maxsize=None)
+@cache
 def describe_fields(section: type) -> dict[str, tuple[Any, Option]]:
     """Return the fields of a section class in order: name -> (type annotation, :class:`Option`)."""
     hints = get_type_hints(section)
@@ -95,7 +96,7 @@ def describe_fields(section: type) -> dict[str, tuple[Any, Option]]:
 def section_type(hint: Any) -> type | None:
     """Return the section class of an annotation (``Loss`` or ``Optional[Loss]``), None if it has no such class."""
     for candidate in (hint, *get_args(hint)):
-        if is_dataclass(candidate):
+        if isinstance(candidate, type) and is_dataclass(candidate):
             return candidate
     return None
 
@@ -254,7 +255,7 @@ def _wrong(expected: str, value: Any, opt: Option, key: str, where: object | Non
     """Return the error for a value that does not fit."""
     if opt.choices:
         expected = "one of " + ", ".join(map(str, opt.choices))
-    close = nearest(value, opt.choices, n=1) if isinstance(value, str) and opt.choices else []
+    close = nearest(value, map(str, opt.choices), n=1) if isinstance(value, str) and opt.choices else []
     details = ", ".join(p for p in (expected, opt.range_text(), opt.unit) if p)
     fix = f"did you mean {close[0]!r}?" if close else f"it means: {opt.doc}"
     return ConfigError(f"configuration key {key!r} must be {details}",

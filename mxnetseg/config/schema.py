@@ -5,6 +5,7 @@ The hints of the sections are evaluated on Python 3.9, so they have the form ``O
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from textwrap import wrap
@@ -12,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 import yaml
 
+from .._precisions import TRAINING_PRECISIONS
 from ..errors import ConfigError, short
 from ..files import atomic_write
 from .options import Section, build, check_mapping, describe_fields, option, section_type, type_text
@@ -155,7 +157,7 @@ class Train(Section):
         1, "number of micro-batches per batch; their gradients add up to those of the batch, in less memory", low=1)
     precision: str = option(
         "float32", "precision of convolutions; auto is a fast one of the device",
-        choices=("auto", "float32", "bfloat16", "float16"))
+        choices=TRAINING_PRECISIONS)
     val_every: int = option(
         1, "epochs from one validation to the next; 0 validates only at the end", unit="epochs", low=0)
     save_every: int = option(1, "epochs from one write of the last checkpoint to the next", unit="epochs", low=1)
@@ -216,18 +218,18 @@ class Config(Section):
     train: Train = option(Train, "the training run")
     eval: Eval = option(Eval, "evaluation")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for problem, fix in self._contradictions():
             raise ConfigError(problem, fix=fix)
 
-    def _contradictions(self):
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
         """Yield pairs (contradiction, fix) of values that are each valid alone."""
         yield from self._contradictions_of_data()
         yield from self._contradictions_of_model_and_loss()
         yield from self._contradictions_of_schedule()
 
-    def _contradictions_of_data(self):
+    def _contradictions_of_data(self) -> Iterator[tuple[str, str]]:
         low, high = self.data.scale
         if low > high:
             yield f"data.scale runs from {low:g} down to {high:g}", f"data.scale: [{high:g}, {low:g}]"
@@ -250,7 +252,7 @@ class Config(Section):
                        "leave out data.recipe or these keys; if another file sets them, set them to their defaults: " +
                        ", ".join(f"data.{key}={_inline(getattr(defaults, key))}" for key in set_too))
 
-    def _contradictions_of_model_and_loss(self):
+    def _contradictions_of_model_and_loss(self) -> Iterator[tuple[str, str]]:
         for key in sorted({*_NOT_OPTIONS} & {*self.model.options}):
             yield f"model.options.{key} is an argument of every network", _NOT_OPTIONS[key]
 
@@ -264,13 +266,14 @@ class Config(Section):
             yield ("loss.class_weights belongs to cross-entropy and focal loss, but loss.ce and loss.focal are 0",
                    "loss.class_weights: null, or give one of them a weight")
 
-    def _contradictions_of_schedule(self):
-        schedule, rising = self.schedule, sorted(set(self.schedule.step_epochs or ()))
+    def _contradictions_of_schedule(self) -> Iterator[tuple[str, str]]:
+        schedule, epochs = self.schedule, list(self.schedule.step_epochs or ())
+        rising = sorted(set(epochs))
         if schedule.name == "step" and not rising:
             yield ("schedule.name is step, but schedule.step_epochs is null",
                    "name the epochs, for example schedule.step_epochs: [10, 20]")
-        if rising != list(schedule.step_epochs or ()):
-            yield (f"schedule.step_epochs does not rise: {short(list(schedule.step_epochs), 200)}",
+        if rising != epochs:
+            yield (f"schedule.step_epochs does not rise: {short(epochs, 200)}",
                    f"schedule.step_epochs: {short(rising, 200)}")
 
         if schedule.warmup_epochs >= self.train.epochs:
@@ -337,8 +340,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -354,7 +356,7 @@ def _plain(value: Any) -> Any:
 def _describe(section: Section, indent: int, width: int = 100) -> list[str]:
     """Return the lines of one section: a comment above each key; an optional section that is off is commented out."""
     lines, margin = [], "  " * indent
-    for key, (hint, opt) in describe_fields(type(section)).items():
+    for key, (hint, opt) in describe_fields(type(section)).items():  # type: ignore[arg-type]
         value, nested_type = getattr(section, key), section_type(hint)
         if nested_type is None:
             comment = f"{margin}# "

@@ -211,7 +211,8 @@ def _check_headers(result: Audit, dataset: SegDataset, progress: ProgressCallbac
             stats.modes[f"mask {mask.format} {mask.mode}"] += 1
         if image and mask:
             try:
-                check_sizes(*(np.broadcast_to(np.uint8(0), h.shown_size[::-1]) for h in (image, mask)), pair)
+                shapes = [np.broadcast_to(np.uint8(0), header.shown_size[::-1]) for header in (image, mask)]
+                check_sizes(shapes[0], shapes[1], pair)
             except DataError as error:
                 reported.size.add(i)
                 result.add("size", dataset.split, error)
@@ -241,7 +242,7 @@ def _oddities(header: _Header, path: Path) -> Iterator[DataError]:
 class _Content(NamedTuple):
     """Result of reading a pair: its errors, a digest of the image, the number of pixels of each train id."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     errors: list[tuple[str, MXNetSegError]]
     digest: bytes | None
     histogram: np.ndarray | None

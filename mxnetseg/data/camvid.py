@@ -43,7 +43,7 @@ or the layout of MXNetSeg:
     split_notes = "published results often come from training on trainval and testing on test"
     label_hint = ("the masks of the SegNet tutorial hold 0..11; the masks of the original CamVid are RGB, "
                   "with 32 classes: take the tutorial's *annot folders")
-    markers = ("train|labels",)
+    markers: tuple[str, ...] = ("train|labels",)
     split_markers = {"val": ("val", "valannot"), "test": ("test", "testannot")}
 
     def find_pairs(self) -> list[Pair]:
@@ -103,7 +103,7 @@ class CamVidFull(CamVid):
 
     name = "CamVidFull"
     subdir = "CamVidFull"
-    markers = ("701_StillsRaw_full|images", "LabeledApproved_full|labels")
+    markers: tuple[str, ...] = ("701_StillsRaw_full|images", "LabeledApproved_full|labels")
     split_markers = {}
     home_page = ("http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (701_StillsRaw_full.zip, "
                  "LabeledApproved_full.zip)")

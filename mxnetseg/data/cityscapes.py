@@ -22,7 +22,7 @@ class Cityscapes(SegDataset):
     """
 
     name = "Cityscapes"
-    splits = ("train", "val", "test", "trainval")
+    splits: tuple[str, ...] = ("train", "val", "test", "trainval")
     combined = {"trainval": ("train", "val")}
     counts = {"train": 2975, "val": 500, "test": 1525}
     classes = ("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
@@ -35,7 +35,7 @@ class Cityscapes(SegDataset):
         np.uint8)
     label_map = {raw: _EVALUATED.index(raw) if raw in _EVALUATED else IGNORE for raw in range(34)}
     subdir = "Cityscapes"
-    markers = ("leftImg8bit",)
+    markers: tuple[str, ...] = ("leftImg8bit",)
     home_page = "https://www.cityscapes-dataset.com (leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)"
     licence = "non-commercial; see the home page"
     layout = """\
@@ -60,10 +60,10 @@ class CityCoarse(Cityscapes):
     """
 
     name = "CityCoarse"
-    splits = ("train", "val", "train_coarse")
+    splits: tuple[str, ...] = ("train", "val", "train_coarse")
     combined = {}
     counts = {"train": 19998, "val": 500, "train_coarse": 2975}
-    markers = ("leftImg8bit", "gtCoarse")
+    markers: tuple[str, ...] = ("leftImg8bit", "gtCoarse")
     split_markers = {"val": ("leftImg8bit/val", "gtFine/val")}
     home_page = ("https://www.cityscapes-dataset.com (leftImg8bit_trainextra.zip, gtCoarse.zip, and for val "
                  "leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip)")

@@ -85,8 +85,9 @@ class RandomCrop:
         if self.class_uniform and rng.random() < self.class_uniform:
             point = _point_of_a_class(source.ids(slice(None), slice(None)), rng)
             if point is not None:
-                return tuple(int(rng.integers(max(at - side + 1, 0), min(at, most) + 1))
+                top, left = (int(rng.integers(max(at - side + 1, 0), min(at, most) + 1))
                              for at, side, most in zip(point, (height, width), (rows, columns)))
+                return top, left
 
         for _ in range(_CROP_TRIALS):
             top, left = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
@@ -133,7 +134,7 @@ class ScaleCrop:
             grid *= 2
 
         box, target = zip(*(_window(side, crop, scale, grid) for side, crop in zip(source.size, self.crop.size)))
-        top, left = (at // grid * grid for at in self.crop.place(source, *box, rng))
+        top, left = (at // grid * grid for at in self.crop.place(source, box[0], box[1], rng))
         window = slice(top, top + box[0]), slice(left, left + box[1])
         mask = source.labels(*window, target)
         return self.crop.pad(source.image(*window, target), mask, rng)

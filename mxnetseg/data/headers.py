@@ -224,7 +224,7 @@ def _other(data: np.ndarray) -> Header | None:
         with Image.open(BytesIO(data)) as image:
             depth = "uint8" if image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr") else \
                 "float32" if image.mode == "F" else "uint16"
-            return Header(image.format or "?", *image.size, depth, frames=getattr(image, "n_frames", 1),
+            return Header(image.format or "?", image.width, image.height, depth, frames=getattr(image, "n_frames", 1),
                           has_alpha=image.mode in ("LA", "PA", "RGBA"))
     except Exception:  # Pillow raises OSError, SyntaxError, ValueError, ...; DecompressionBombError too
         return None

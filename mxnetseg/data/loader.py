@@ -6,10 +6,10 @@ number of workers or on their speed.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     images: np.ndarray
     masks: np.ndarray
     names: tuple[str, ...]
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index
 
 
 class Loader:
@@ -95,7 +95,7 @@ class Loader:
             return np.arange(count)
         return self._rng(epoch, count).permutation(count)  # `count` is the index of no item
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Generator[Batch, None, None]:
         """Iterate over the batches of an epoch from ``start_batch`` on; earlier items are not read.
 
         Raises:
@@ -122,7 +122,9 @@ class Loader:
             with _naming_the_file(self.dataset, index, "read and augmented",
                                   "check this file, its mask and the transform"):
                 source = FileSource(self.dataset, index)
-                return Sample(*self.transform.read(source, self._rng(epoch, index)), self.dataset.pair(index).name)
+                transform: Any = self.transform
+                image, mask = transform.read(source, self._rng(epoch, index))
+                return Sample(image, mask, self.dataset.pair(index).name)
         image, mask, name = _read(self.dataset, index)
         if self.transform is None:
             return Sample(image, mask, name)
@@ -141,7 +143,7 @@ class Loader:
                      tuple(s.name for s in samples), index)
 
 
-def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT) -> Iterator[Sample]:
+def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT) -> Generator[Sample, None, None]:
     """Yield all samples of a data set in order, whole and unchanged, read ahead by ``workers`` threads.
 
     Args:

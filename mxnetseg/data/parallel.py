@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Callable, Generic, TypeVar
 
 import cv2
@@ -42,7 +42,7 @@ def no_progress(items: Iterable[Item], count: int) -> Iterable[Item]:
 
 def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None,
                 ahead: int | None = None, timeout: float = TIMEOUT,
-                where: Callable[[Item], object] = str) -> Iterator[Result]:
+                where: Callable[[Item], object] = str) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for each item, in order, computed by threads at most a few items early.
 
     OpenCV's own threads are switched off in this process, since these threads keep the cores busy. An exception of

@@ -19,7 +19,7 @@ class PascalContext60(SegDataset):
     splits = ("train", "val", "trainval")
     combined = {"trainval": ("train", "val")}
     counts = {"train": 4998, "val": 5105}
-    classes = (
+    classes: tuple[str, ...] = (
         "background", "aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book", "bottle",
         "building", "bus", "cabinet", "car", "cat", "ceiling", "chair", "cloth", "computer", "cow", "cup", "curtain",
         "dog", "door", "fence", "floor", "flower", "food", "grass", "ground", "horse", "keyboard", "light",

@@ -68,12 +68,12 @@ def make_transform(data: Data) -> Compose:
     Raises:
         UnknownNameError: no such recipe.
     """
-    size = tuple(data.crop_size)
+    size = data.crop_size
     if data.recipe is not None:
         if data.recipe not in RECIPES:
             raise UnknownNameError("recipe", data.recipe, RECIPES, where="data.recipe")
         return RECIPES[data.recipe](base_size=data.base_size, crop_size=size)
-    return train_transform(base_size=data.base_size, crop_size=size, scale=tuple(data.scale), flip=data.flip,
+    return train_transform(base_size=data.base_size, crop_size=size, scale=data.scale, flip=data.flip,
                            blur=data.blur, jitter=data.jitter, photometric=data.photometric,
                            cat_max_ratio=data.cat_max_ratio, class_uniform=data.class_uniform, rotation=data.rotation,
                            cutout=data.cutout)

@@ -42,7 +42,7 @@ class ArraySource:
 
     def __init__(self, image: np.ndarray, mask: np.ndarray):
         self._image, self._mask = image, mask
-        self.size = mask.shape
+        self.size: Size = mask.shape[0], mask.shape[1]
 
     def ids(self, rows: slice, columns: slice) -> np.ndarray:
         return self._mask[rows, columns]
@@ -68,7 +68,7 @@ class FileSource:
     def __init__(self, dataset: SegDataset, i: int):
         self._dataset, self._i = dataset, i
         self._raw = dataset.load_raw_mask(i)
-        self.size = self._raw.shape
+        self.size: Size = self._raw.shape[0], self._raw.shape[1]
         self._check_ids()
 
     def ids(self, rows: slice, columns: slice) -> np.ndarray:

@@ -279,7 +279,7 @@ def _undo_predictor(raw: np.ndarray, predictor: int, shape: tuple[int, int, int]
         summed = np.cumsum(raw.reshape(rows, columns * size, channels), axis=1, dtype=np.uint8)
         planes = summed.reshape(rows, size, columns * channels).swapaxes(1, 2)
         return np.ascontiguousarray(planes).view(dtype.newbyteorder(">")).reshape(shape)
-    samples = raw.view(dtype.newbyteorder(order)).astype(dtype, copy=False).reshape(shape)
+    samples = raw.view(np.dtype(f"{order}{dtype.str[1:]}")).astype(dtype, copy=False).reshape(shape)
     if predictor == 2:
         whole = samples.view(f"u{dtype.itemsize}")
         samples = np.cumsum(whole, axis=1, dtype=whole.dtype).view(dtype)

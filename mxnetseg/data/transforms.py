@@ -8,6 +8,7 @@ Inputs are never written to. The transforms are in :mod:`mxnetseg.data.geometric
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class Compose:
         Raises:
             AttributeError: the first transform cannot read from a source; see :attr:`reads`.
         """
-        image, mask = self.transforms[0].read(source, rng)
+        first: Any = self.transforms[0]
+        image, mask = first.read(source, rng)
         return Compose(self.transforms[1:])(image, mask, rng)
 
     @property

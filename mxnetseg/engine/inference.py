@@ -9,7 +9,7 @@ import math
 import threading
 import warnings
 from dataclasses import dataclass
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import cv2
 import mxnet as mx
@@ -68,7 +68,7 @@ class Protocol:
             ms: use the multi-scale form: ``eval.ms_scales`` and flip.
         """
         e = config.eval
-        return cls(mode=e.mode, base_size=e.base_size, crop_size=tuple(e.crop_size or config.data.crop_size),
+        return cls(mode=e.mode, base_size=e.base_size, crop_size=e.crop_size or config.data.crop_size,
                    stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
 
     def __str__(self):
@@ -206,7 +206,7 @@ class Segmenter:
         if self.protocol.mode == "gluoncv":
             scores = self._scales_of_gluoncv(image, context)
         else:
-            scores = (self._enlarged(self._one_scale(scaled, context), image.shape[:2])
+            scores = (self._enlarged(self._one_scale(scaled, context), (image.shape[0], image.shape[1]))
                       for scaled in self._scaled(image))
         total = next(scores)
         for one in scores:
@@ -221,7 +221,7 @@ class Segmenter:
         for scale in self.protocol.scales:
             target = math.ceil((self.protocol.base_size or long_side) * scale)
             # multiply before dividing, as GluonCV does: target / long_side first may round a half differently
-            size = tuple(target if side == long_side else int(1.0 * side * target / long_side + 0.5)
+            size: Any = tuple(target if side == long_side else int(1.0 * side * target / long_side + 0.5)
                          for side in (height, width))
             starts = [_window_starts(s, c, self.protocol.stride) for s, c in zip(size, self.protocol.crop_size)]
             black = mx.nd.zeros([s[-1] + c for s, c in zip(starts, self.protocol.crop_size)] + [3], ctx=context)
@@ -314,7 +314,8 @@ class Segmenter:
 
 def _coverage(length: int, starts: Sequence[int], window: int) -> np.ndarray:
     """Return the number of windows that cover each position: (length,)."""
-    return sum(np.bincount(np.arange(start, start + window), minlength=length) for start in starts)
+    return sum((np.bincount(np.arange(start, start + window), minlength=length) for start in starts),
+               np.zeros(length, np.int64))
 
 
 def _corners_aligned(x: mx.nd.NDArray, size: tuple[int, int]) -> mx.nd.NDArray:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Callable, Mapping, Sequence, Union
 
 import mxnet as mx
 import numpy as np
@@ -23,6 +23,7 @@ from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
 from .precision import choose_precision
 
+Images = Sequence[Union[str, Path, np.ndarray]]
 _RGB_MODES = ("RGB", "L", "P", "1")  # modes of Pillow that convert to 8-bit RGB without loss
 
 
@@ -34,7 +35,19 @@ class Prediction:
         class_map: uint8 (H, W), indices into ``classes``.
         classes: names of the classes.
         palette: uint8 (nclass, 3), RGB.
-        name: file name without suffix, ``'image'`` for an array.
+        name: file name without ending, ``'image'`` for an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from mxnetseg import Prediction
+        >>> image = np.zeros((2, 2, 3), np.uint8)
+        >>> class_map = np.array([[0, 0], [0, 1]], np.uint8)
+        >>> palette = np.array([[128, 64, 128], [0, 0, 142]], np.uint8)
+        >>> prediction = Prediction(image, class_map, ("road", "car"), palette, name="street")
+        >>> prediction.shares()
+        {'road': 0.75, 'car': 0.25}
+        >>> prediction.color[1, 1].tolist()
+        [0, 0, 142]
     """
 
     def __init__(self, image: np.ndarray, class_map: np.ndarray, classes: tuple[str, ...], palette: np.ndarray,
@@ -79,8 +92,10 @@ class Predictor:
         ms: average over several scales and the flipped image.
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
             :func:`mxnetseg.engine.precision.choose_precision`.
-        calibration: for int8: some images like those to be predicted, files or uint8 (H, W, 3) RGB arrays.
+        calibration: for int8: some images like those to be predicted, files or uint8 (H, W, 3) RGB arrays; or a
+            function that returns them for a :class:`~mxnetseg.data.decoding.Decoding`.
         decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
+        overrides: configuration keys that differ from the training's, with their values: ``{'data.bands': (4, 3, 2)}``.
 
     Attributes:
         precision: the precision it computes in.
@@ -89,27 +104,38 @@ class Predictor:
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         ConfigError: the device cannot compute in ``precision``.
-        UsageError: int8 without calibration images.
+        UsageError: int8 without images to calibrate on.
+
+    Example:
+        >>> from mxnetseg import Predictor
+        >>> predictor = Predictor("fcn.params")  # in weights/fcn/ after `mxnetseg train --model fcn`
+        >>> prediction = predictor("street.png")
+        >>> prediction.class_map.shape
+        (192, 288)
+        >>> [path.name for path in prediction.save("out")]
+        ['street_classes.png', 'street_overlay.png']
     """
 
     def __init__(self, checkpoint: str | Path | Checkpoint, *, ctx: mx.Context | None = None,
                  ms: bool = False, precision: str = "float32",
-                 calibration: Sequence[str | Path | np.ndarray] = (), decoding: Decoding | None = None):
+                 calibration: Images | Callable[[Decoding], Images] = (), decoding: Decoding | None = None,
+                 overrides: Mapping[str, Any] | None = None):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
         net, self.sidecar = restore_network(checkpoint, contexts)
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
-        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path)
+        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path).replace(overrides or {})
         protocol = Protocol.of(config, ms=ms)
         self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = choose_precision(precision, contexts)
-        images = [as_rgb(image, self.decoding) for image in calibration]
+        given = calibration(self.decoding) if callable(calibration) else calibration
+        images = [as_rgb(image, self.decoding) for image in given]
         network = compile_for_inference(net, contexts, self.precision, calibration=images)
         self._segmenter = Segmenter(network, contexts, protocol)
 
-    def __call__(self, image):
+    def __call__(self, image: Any) -> Any:
         """Segment an image, or a list of images.
 
         Args:
@@ -129,7 +155,7 @@ class Predictor:
         return Prediction(image, self._segmenter(image).asnumpy(), self.classes, self.palette, name)
 
 
-def as_rgb(image, decoding: Decoding = PLAIN) -> np.ndarray:
+def as_rgb(image: Any, decoding: Decoding = PLAIN) -> np.ndarray:
     """Return an image, in any form that :class:`Predictor` takes, as a uint8 (H, W, 3) RGB array.
 
     Args:

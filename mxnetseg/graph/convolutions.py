@@ -130,7 +130,8 @@ def dilation_of(attrs: Mapping[str, str]) -> int:
 
 def _batch_norm(names: Sequence[str], attrs: Mapping[str, str]) -> BatchNorm:
     has_fixed_gamma = attrs.get("fix_gamma", "True") == "True"
-    return BatchNorm(None if has_fixed_gamma else names[0], *names[1:], float(attrs.get("eps", 1e-3)))
+    gamma, beta, mean, variance = names
+    return BatchNorm(None if has_fixed_gamma else gamma, beta, mean, variance, float(attrs.get("eps", 1e-3)))
 
 
 @dataclass(frozen=True)

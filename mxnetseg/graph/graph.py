@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -87,7 +87,7 @@ class Graph:
         node = self.nodes[number]
         return number >= 0 and node["op"] == "amp_cast" and node["attrs"]["dtype"] == dtype
 
-    def infer(self, what: str, **data) -> dict[str, object]:
+    def infer(self, what: str, **data) -> dict[str, Any]:
         """Return the ``'shape'`` or ``'type'`` of every output by its name (:meth:`output`), given those of inputs."""
         internals = self.symbol().get_internals()
         values = getattr(internals, f"infer_{what}")(**data)[1]

@@ -7,6 +7,7 @@ auxiliary weights, class weights and loss scaling have no effect. The losses her
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mxnet.gluon import HybridBlock
 
@@ -95,7 +96,7 @@ class CrossEntropy(PixelLoss):
         super().__init__(nclass, class_weights=class_weights, ignore=ignore)
         self._smoothing, self._mining = label_smoothing, mining
         self._mean_over = mean_over if mining is None else mining.mean_over
-        self._unmined = dict(class_weights=class_weights, label_smoothing=label_smoothing, ignore=ignore)
+        self._unmined: dict[str, Any] = dict(class_weights=class_weights, label_smoothing=label_smoothing, ignore=ignore)
 
     def unmined(self, *, mean_over: str = "weights") -> CrossEntropy:
         """Return the same loss over every valid pixel, or ``self`` if it has no mining and the same divisor.

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mxnet import autograd
 from mxnet import ndarray as nd
@@ -68,7 +68,7 @@ class MixedLoss(HybridBlock):
                  for weight, loss in (t.loss.losses if isinstance(t.loss, Blend) else [(1.0, t.loss)])]
         self.weights = tuple(float(t.weight) for t in plain)
         self._outputs = tuple(t.output if isinstance(t.output, tuple) else (t.output,) for t in plain)
-        self._losses = [t.loss for t in plain]
+        self._losses: list[Any] = [t.loss for t in plain]
         for i, loss in enumerate(self._losses):
             self.register_child(loss, f"term{i}")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError, UsageError
 
@@ -130,7 +131,7 @@ class ConfusionMatrix:
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         return self.from_counts(self._counts, ignore=self.ignore).merge(other)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ConfusionMatrix({self.nclass}, ignore={self.ignore}): {self.pixels} pixels"
 
     # ---- scores of each class: (n,) float64, NaN where the denominator is 0
@@ -319,7 +320,7 @@ class Scores:
         return "\n".join([lines[0], rule, *lines[1:], rule, *totals])
 
 
-def _ratio(numerator, denominator) -> np.ndarray:
+def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
     """Divide in float64, with NaN where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)

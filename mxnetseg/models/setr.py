@@ -5,6 +5,7 @@ A plain vision transformer as encoder, and one of three convolutional decoders.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mxnet.gluon import nn
@@ -268,4 +269,4 @@ class MultiLevelAggregation(nn.HybridBlock):
         return [enlarge(F, logits, 4, align_corners=False) if self._mmseg else logits, *sums]
 
 
-DECODERS = {"naive": Naive, "pup": ProgressiveUpsampling, "mla": MultiLevelAggregation}
+DECODERS: dict[str, Any] = {"naive": Naive, "pup": ProgressiveUpsampling, "mla": MultiLevelAggregation}

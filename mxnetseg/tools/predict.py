@@ -1,12 +1,14 @@
-"""``mxnetseg predict``: class maps and overlays of your own images."""
+"""``mxnetseg predict``: write class maps and overlays of images."""
 from __future__ import annotations
 
 import glob
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Iterable
+from typing import TYPE_CHECKING
 
 from .common import (
     add_decoding_arguments,
@@ -17,21 +19,31 @@ from .common import (
     add_weights_argument,
     choose_checkpoint,
     choose_decoding,
+    decoding_changes,
     progress_bar,
+    resolve_precision,
 )
 
-_CALIBRATION = 8  # of the images themselves, for int8
-# what cameras and phones write beside images and photographs in formats that are not read
-_NOT_READ = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".svg", ".pdf",
-             ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw")
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.decoding import Decoding
+    from ..errors import DataNotFoundError
+
+_CALIBRATION = 8  # number of the given images that int8 is calibrated on
+_VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+# files that cameras and phones write besides readable images, and image formats that are not read
+_NOT_READ = (*_VIDEO, ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".svg", ".pdf", ".dng", ".cr2", ".cr3", ".nef",
+             ".arw", ".raw")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|GLOB")
-    parser.add_argument("--checkpoint", metavar="PATH|NAME", help="default: the newest")
-    add_out_argument(parser, "out/predict", "class maps and overlays; images from subfolders go to such subfolders")
-    parser.add_argument("--no-recurse", action="store_true", help="leave out the subfolders of a FOLDER")
+    parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
+                        "folder (default: the best checkpoint of the newest run)")
+    add_out_argument(parser, "out/predict", "class maps and overlays; it gets the subfolders of the images")
+    parser.add_argument("--no-recurse", action="store_true", help="ignore the subfolders of a FOLDER")
     parser.add_argument("--ms", action="store_true", help="average over several scales and the flipped image")
     add_device_argument(parser)
     add_precision_argument(parser, "auto")
@@ -41,13 +53,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Predict every image; 1 if one of them could not be read, after all others."""
+    """Predict every image; return 1 if an image could not be read. An unreadable image does not stop the others."""
     named = find_images(args.images, out=args.out, recurse=not args.no_recurse)  # before MXNet is loaded
-
+    choose_decoding(args)  # refuses values out of range, before the checkpoint is read
     from tqdm import tqdm
 
     from ..engine.contexts import resolve_contexts
-    from ..engine.precision import choose_precision
     from ..engine.predictor import Predictor
     from ..errors import DataError, DataNotFoundError
     from ..files import check_writable
@@ -56,12 +67,9 @@ def run(args: Namespace) -> int:
     checkpoint = choose_checkpoint(args.checkpoint, args.weights)
     print(f"checkpoint  {checkpoint.path}", flush=True)
     context = resolve_contexts(args.ctx)[0]
-    precision, why = choose_precision(args.precision, [context])
-    print(f"precision   {precision} ({why})", flush=True)
-    decoding = _decoding(args, checkpoint)
-    predictor = Predictor(checkpoint, ctx=context, ms=args.ms, precision=precision,
-                          calibration=_calibration(named.values(), decoding) if precision == "int8" else (),
-                          decoding=decoding)
+    precision = resolve_precision(args.precision, [context])
+    predictor = Predictor(checkpoint, ctx=context, ms=args.ms, precision=precision, overrides=decoding_changes(args),
+                          calibration=partial(_read_some, named.values()) if precision == "int8" else ())
 
     failures = []
     for name, file in progress_bar("predict", args.quiet)(named.items(), len(named)):
@@ -75,59 +83,62 @@ def run(args: Namespace) -> int:
         _, overlay = prediction.save(args.out)
         seen = ", ".join(f"{label} {part:.0%}" for label, part in list(prediction.shares().items())[:4])
         tqdm.write(f"{file}: {seen} -> {overlay}")
+
     print(f"{len(named) - len(failures)} of {len(named)} images predicted. "
-          f"In {args.out}: NAME_classes.png (class ids with their colours), NAME_overlay.png (to look at)")
+          f"In {args.out}: NAME_classes.png (class ids, with a palette), NAME_overlay.png (classes over the image)")
     if failures:
         print("not predicted:", *failures, sep="\n", file=sys.stderr)
     return 1 if failures else 0
 
 
 def find_images(named: Iterable[str], *, out: Path, recurse: bool = True) -> dict[str, Path]:
-    """Find the image files that the arguments name.
+    """Find the image files that the arguments name, and choose the names of their results.
+
+    Hidden files in folders are ignored. Files in formats that are not read are counted, and their number is printed.
 
     Args:
-        named: files, folders and glob patterns. Hidden files in folders are left out; of files in formats that are
-            not read, the number is printed.
-        out: folder of the results, which is not searched for images.
+        named: files, folders and glob patterns.
+        out: folder of the results; it is not searched for images.
         recurse: search subfolders too.
 
     Returns:
-        name of the results -> file: the path below the folder that was named, without ending where it is unique.
+        name of the results -> file. The name is the path below the named folder, without the suffix if it is unique.
 
     Raises:
-        DataNotFoundError: a file is missing, or there is no image in a folder.
-        UsageError: a format that is not read, or two files whose results would have one name.
+        DataNotFoundError: a file is missing, or a folder has no image.
+        UsageError: a file has a format that is not read, or the results of two files would have the same name.
     """
     from ..errors import DataNotFoundError, UsageError
 
     found: dict[Path, Path] = {}  # file -> the folder that its name starts from
-    passed_over: Counter = Counter()
+    skipped: Counter[str] = Counter()
     for text in named:
         path = Path(text).expanduser()
         matches = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not matches:
             raise DataNotFoundError("there is no such file or folder", where=path.absolute(),
-                                    fix="check the path; in a pattern, * stands for any name and ** for any folders")
+                                    fix="check the path; in a pattern, * matches any name and ** any folders")
         for match in matches:
             if not match.is_dir():
                 found.setdefault(match, match.parent)
                 continue
             inside, others = _in_folder(match, out, recurse)
-            passed_over.update(others)
+            skipped.update(others)
             found.update({file: match for file in inside if file not in found})
             if not inside:
-                raise _nothing_there(match, others)
+                raise _no_image(match, others)
+
     for file in found:
         if file.suffix.lower() in _NOT_READ:
-            raise UsageError(f"{file.suffix} files are not read", where=file, fix=_convert(file.suffix))
-    if passed_over:
-        print("left out, in formats that are not read: " + ", ".join(
-            f"{count} {suffix}" for suffix, count in sorted(passed_over.items())))
-    return _name(found)
+            raise UsageError(f"{file.suffix} files are not read", where=file, fix=_how_to_convert(file.suffix))
+    if skipped:
+        print("skipped, in formats that are not read: " + ", ".join(
+            f"{count} {suffix}" for suffix, count in sorted(skipped.items())))
+    return _name_results(found)
 
 
-def _in_folder(folder: Path, out: Path, recurse: bool) -> tuple[list[Path], Counter]:
-    """The images of a folder in order, and how many files of each suffix are no readable images."""
+def _in_folder(folder: Path, out: Path, recurse: bool) -> tuple[list[Path], Counter[str]]:
+    """Return the images of a folder in order, and the number of files of each suffix that is not read."""
     from ..data.base import IMAGE_SUFFIXES, list_files
 
     files = list_files(folder, IMAGE_SUFFIXES + _NOT_READ)
@@ -139,64 +150,64 @@ def _in_folder(folder: Path, out: Path, recurse: bool) -> tuple[list[Path], Coun
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES], others
 
 
-def _name(found: dict[Path, Path]) -> dict[str, Path]:
-    """Give each file's results the shortest name that is unique: ``x``, else ``x.jpg``, else ``FOLDER/x.jpg``."""
+def _name_results(found: dict[Path, Path]) -> dict[str, Path]:
+    """Give the results of each file the shortest unique name: ``x``, else ``x.jpg``, else ``FOLDER/x.jpg``.
+
+    Args:
+        found: file -> the folder that its name starts from.
+
+    Returns:
+        name -> file, in the order of ``found``.
+    """
     from ..errors import UsageError
 
-    forms = [lambda file, base: file.relative_to(base).with_suffix("").as_posix(),
-             lambda file, base: file.relative_to(base).as_posix(),
-             lambda file, base: f"{base.absolute().name}/{file.relative_to(base).as_posix()}"]
+    patterns = [lambda file, base: file.relative_to(base).with_suffix("").as_posix(),
+                lambda file, base: file.relative_to(base).as_posix(),
+                lambda file, base: f"{base.absolute().name}/{file.relative_to(base).as_posix()}"]
     names: dict[str, Path] = {}
-    left = list(found)
-    for form in forms:
-        wanted = {file: form(file, found[file]) for file in left}
+    unnamed = list(found)
+    for pattern in patterns:
+        wanted = {file: pattern(file, found[file]) for file in unnamed}
         count = Counter(wanted.values())
-        unique = [file for file in left if count[wanted[file]] == 1 and wanted[file] not in names]
+        unique = [file for file in unnamed if count[wanted[file]] == 1 and wanted[file] not in names]
         names.update({wanted[file]: file for file in unique})
-        left = [file for file in left if file not in unique]
-    if left:
-        raise UsageError("results of two images would have one name", received=" and ".join(map(str, left[:2])),
+        unnamed = [file for file in unnamed if file not in unique]
+    if unnamed:
+        raise UsageError("results of two images would have one name", received=" and ".join(map(str, unnamed[:2])),
                          fix="predict them one after the other, each with its own --out")
     by_file = {file: name for name, file in names.items()}
-    return {by_file[file]: file for file in found}  # in the order of the files
+    return {by_file[file]: file for file in found}
 
 
-def _nothing_there(folder: Path, others: Counter):
+def _no_image(folder: Path, others: Counter[str]) -> DataNotFoundError:
+    """Return the error for a folder without images; ``others`` counts its files of each suffix that is not read."""
     from ..data.base import IMAGE_SUFFIXES
     from ..errors import DataNotFoundError
 
     received = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     return DataNotFoundError("the folder holds no image", where=folder.absolute(), received=received or None,
-                             fix=_convert(next(iter(others))) if others else
-                             f"name an image or a folder of them ({', '.join(IMAGE_SUFFIXES)})")
+                             fix=_how_to_convert(next(iter(others))) if others else
+                             f"name an image or a folder with images ({', '.join(IMAGE_SUFFIXES)})")
 
 
-def _convert(suffix: str) -> str:
-    """The way from a format that is not read to one that is."""
-    video = suffix.lower() in (".mp4", ".mov", ".avi", ".mkv", ".webm")
-    return "ffmpeg -i VIDEO FOLDER/%06d.png writes its frames as images" if video else \
-        "convert it to PNG or JPEG first, for example with ImageMagick: magick IN OUT.png"
+def _how_to_convert(suffix: str) -> str:
+    """Explain how to convert a file of a format that is not read to one that is."""
+    if suffix.lower() in _VIDEO:
+        return "ffmpeg -i VIDEO FOLDER/%06d.png writes its frames as images"
+    return "convert it to PNG or JPEG first, for example with ImageMagick: magick IN OUT.png"
 
 
-def _decoding(args: Namespace, checkpoint):
-    """How images are decoded: as in training, with the options' changes."""
-    from ..config import Config
-
-    sidecar = checkpoint.read_sidecar()
-    return choose_decoding(args, Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path))
-
-
-def _calibration(files: Iterable[Path], decoding) -> list:
-    """The first images that can be read: int8 takes the ranges of its layers from them."""
+def _read_some(files: Iterable[Path], decoding: Decoding) -> list[np.ndarray]:
+    """Return the first images that can be read, for int8 to measure the ranges of its layers on."""
     from ..data.base import read_image
     from ..errors import MXNetSegError
 
-    images: list = []
+    images: list[np.ndarray] = []
     for file in files:
         if len(images) == _CALIBRATION:
             break
         try:
             images.append(read_image(file, decoding=decoding))
         except MXNetSegError:
-            continue  # reported when its turn comes
+            continue  # reported when it is predicted
     return images

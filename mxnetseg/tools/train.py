@@ -4,19 +4,25 @@ from __future__ import annotations
 import logging
 import shlex
 from argparse import ArgumentParser, Namespace
-from typing import List, Optional
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .common import (
     add_device_argument,
+    add_precision_argument,
     add_quiet_argument,
     add_root_argument,
     add_set_argument,
     add_weights_argument,
 )
 
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..engine.checkpoint import Checkpoint
+
 log = logging.getLogger(__name__)
 
-# option -> configuration key; --set reaches all the others
+# option -> configuration key; --set reaches all other keys
 _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root", "epochs": "train.epochs",
           "batch_size": "train.batch_size", "lr": "optimizer.lr", "wd": "optimizer.weight_decay",
           "precision": "train.precision", "accumulate": "train.accumulate",
@@ -25,31 +31,31 @@ _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("--model", "--network", metavar="NAME",
-                        help="network (`mxnetseg models` lists them); its configuration is the default")
+                        help="network (`mxnetseg models` lists them); without --config, its configuration is used")
     parser.add_argument("--config", metavar="NAME|FILE", help="configuration: a name from configs/, or a YAML file")
     parser.add_argument("--backbone", help="feature extractor")
     parser.add_argument("--data", help="data set (`mxnetseg datasets`), or folder:PATH, list:PATH")
     add_root_argument(parser)
     add_device_argument(parser)
     parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="over all devices together")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images per step, over all devices together")
     parser.add_argument("--accumulate", type=int, metavar="N",
-                        help="compute a batch in N turns: less memory, the same gradient")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"),
-                        help="what convolutions compute in; auto: what the device is fast in (default: float32)")
+                        help="split each batch into N micro-batches: less memory, the same gradient")
+    add_precision_argument(parser, None, training=True)
     parser.add_argument("--lr", type=float, help="learning rate")
     parser.add_argument("--wd", type=float, help="weight decay")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="side of the training crops")
     parser.add_argument("--base", type=int, metavar="PIXELS", help="long side before random scaling")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--workers", type=int, metavar="N", help="threads that read pictures")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
     parser.add_argument("--log-interval", type=int, metavar="STEPS", help="steps between two log rows")
     add_set_argument(parser, "any configuration key: --set optimizer.name=adamw, or --optimizer.name=adamw "
                      "(`mxnetseg config --describe` lists them)")
     parser.add_argument("--resume", metavar="auto|PATH",
-                        help="resume a run from its last checkpoint; auto: the newest run of this configuration, "
-                             "or a new one if there is none of this network and data set")
+                        help="resume a run from its last checkpoint; auto: the newest run of this configuration, or a "
+                             "new run if there is none for this network and data set")
     parser.add_argument("--wandb", metavar="NAME", help="log to Weights & Biases under this name")
     parser.add_argument("--no-val", action="store_true", help="train without validation")
     add_weights_argument(parser)
@@ -57,6 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    """Train; return 0, or 128 + the signal that stopped the training."""
     from ..engine.contexts import resolve_contexts
     from ..engine.trainer import Trainer
     from .resume import finished
@@ -67,6 +74,7 @@ def run(args: Namespace) -> int:
     if message:
         print(message)
         return 0
+
     trainer = Trainer(config, contexts, folder=args.weights, wandb=args.wandb, resume=resume,
                       validate=not args.no_val, quiet=args.quiet)
     result = trainer.fit()
@@ -75,6 +83,7 @@ def run(args: Namespace) -> int:
         print(f"\nstopped by signal {result.signal}; the training state is saved. To resume:\n"
               f"  mxnetseg train --resume {shlex.quote(str(result.last.path))}{ctx}")
         return 128 + result.signal
+
     if result.scores is not None:
         print(result.scores.table())
     print(f"last checkpoint  {result.last.path}")
@@ -85,53 +94,56 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _configuration(args: Namespace, devices: int = 1):
-    """The run's configuration and the checkpoint it resumes, if any."""
+def _configuration(args: Namespace, devices: int = 1) -> tuple[Config, Checkpoint | None]:
+    """Return the run's configuration, and the checkpoint that it resumes from, if any."""
     from ..config import load_config
     from ..models import MODELS
     from .resume import named_run, newest_run
 
     model = MODELS.resolve(args.model) if args.model else None
-    overrides: List[str] = [f"{key}={value}" for option, key in _SHORT.items()
+    overrides: list[str] = [f"{key}={value}" for option, key in _SHORT.items()
                             if (value := getattr(args, option)) is not None] + args.overrides
     if args.resume and args.resume != "auto":
         resume, config = named_run(args.resume, args.weights, model=model, config_given=args.config,
-                                    overrides=overrides)
-        return _moved(config, args), resume
-    config, resume = _moved(load_config(args.config, model=model, overrides=overrides), args), None
+                                   overrides=overrides)
+        return _with_root(config, args), resume
+
+    config, resume = _with_root(load_config(args.config, model=model, overrides=overrides), args), None
     config = _with_fitting_batch(config, args.config, overrides, devices)
     if args.resume:
         resume, config = newest_run(config, args.weights, overrides=overrides)
     return config, resume
 
 
-def _with_fitting_batch(config, source: Optional[str], overrides: List[str], devices: int):
-    """Shrink the batch where the user has fewer training images of their own, and did not choose its size.
+def _with_fitting_batch(config: Config, source: str | None, overrides: Sequence[str], devices: int) -> Config:
+    """Reduce the batch size to the number of the user's own training images, unless the user chose the batch size.
 
     Args:
-        source: the configuration file or name that ``config`` comes from; None for the network's.
-        overrides: of keys, as text.
-        devices: their number, among which the batch must be split evenly.
+        config: the configuration to change.
+        source: the configuration file or name that ``config`` comes from; None for the network's own.
+        overrides: changed keys, as text.
+        devices: their number; the batch must be divisible by it.
     """
     from ..data import get_dataset, locate_dataset
     from ..errors import MXNetSegError
 
-    data, batch, shares = config.data, config.train.batch_size, config.train.accumulate * devices
+    data, batch, divisor = config.data, config.train.batch_size, config.train.accumulate * devices
     try:
         if locate_dataset(data.name)[0].name not in ("folder", "list", "pack"):
             return config
         count = len(get_dataset(data.name, split=data.train_split, root=data.root))
     except MXNetSegError:  # the trainer will report it
         return config
-    fitting = count // shares * shares
+
+    fitting = count // divisor * divisor
     if count >= batch or not fitting or _gives_batch_size(source, overrides):
         return config
     log.info("batch size %d instead of %d: there are %d training images", fitting, batch, count)
     return config.replace({"train.batch_size": fitting})
 
 
-def _gives_batch_size(source: Optional[str], overrides: List[str]) -> bool:
-    """Return whether the user chose the batch size: by an option, or in a file that does not come with mxnetseg."""
+def _gives_batch_size(source: str | None, overrides: Sequence[str]) -> bool:
+    """Return True if the user chose the batch size, by an option or in a file that does not come with mxnetseg."""
     from ..config.loader import configs_dir, find_config, read_layers
 
     if any(text.partition("=")[0].strip() == "train.batch_size" for text in overrides):
@@ -140,9 +152,9 @@ def _gives_batch_size(source: Optional[str], overrides: List[str]) -> bool:
     return path is not None and path.parent != configs_dir() and "batch_size" in read_layers(path).get("train", {})
 
 
-def _moved(config, args: Namespace):
-    """Let ``--root`` take the place of the folder that a configuration or a checkpoint names: ``folder:PATH``."""
+def _with_root(config: Config, args: Namespace) -> Config:
+    """Remove ``PATH`` from a recorded ``folder:PATH`` if ``--root`` replaces it."""
     from ..data import without_folder
 
-    moved = args.root and not args.data and not any(text.startswith("data.name=") for text in args.overrides)
-    return config.replace({"data.name": without_folder(config.data.name)}) if moved else config
+    replaced = args.root and not args.data and not any(text.startswith("data.name=") for text in args.overrides)
+    return config.replace({"data.name": without_folder(config.data.name)}) if replaced else config

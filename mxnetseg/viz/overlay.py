@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -198,7 +199,7 @@ def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
 
 
 @lru_cache(maxsize=None)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> Any:
     import matplotlib  # it contains a typeface with many alphabets, the same on every machine
 
     folder = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")

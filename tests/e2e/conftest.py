@@ -1,4 +1,4 @@
-"""The commands as a user gives them, on twelve small pictures and FCN-ResNet18 at output stride 32."""
+"""The commands as a user runs them, on twelve small images with FCN-ResNet18 at output stride 32."""
 import contextlib
 import io
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 from mxnetseg.tools.main import run_command
 
 COLORS = np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)], np.uint8)
-# besides what makes it small, all that configs/fcn.yaml may be tuned in
+# a small network, and fixed values for the keys that configs/fcn.yaml may tune
 SET = ["model.output_stride=32", "model.aux=true", "optimizer.name=sgd", "optimizer.lr=0.01",
        "schedule.warmup_epochs=0", "train.val_every=1", "eval.ms_scales=[0.5, 1.0, 1.5]"]
 OPTIONS = ["--model", "fcn", "--backbone", "resnet18", "--crop", "32", "--base", "48", "--batch-size", "2",
@@ -22,13 +22,13 @@ OPTIONS = ["--model", "fcn", "--backbone", "resnet18", "--crop", "32", "--base",
 
 @pytest.fixture(scope="session")
 def options():
-    """Options of a training that takes seconds, but for data and weights."""
+    """Return the options of a training that takes seconds, without those for data and weights."""
     return OPTIONS
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """Folder data: 6 pictures to train on, 3 to validate on, 3 to test on. Do not write to it: :func:`own_data`."""
+    """Write a folder data set with 6 training, 3 validation and 3 test images. To change it, use :func:`own_data`."""
     root, rng = tmp_path_factory.mktemp("data") / "tiles", np.random.default_rng(0)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -47,12 +47,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def own_data(data, tmp_path):
-    """A copy of the data to be spoilt."""
+    """Copy the data set, so that a test may damage it."""
     return shutil.copytree(data, tmp_path / "tiles")
 
 
 def run(command, *arguments):
-    """Run a command in this process: ``code``, ``out`` and ``err``."""
+    """Run a command in this process; return ``code``, ``out`` and ``err``."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run_command(command, [str(a) for a in arguments])
@@ -66,7 +66,7 @@ def command():
 
 @pytest.fixture(scope="session")
 def trained(data, options, tmp_path_factory):
-    """The folder of a finished run's weights. Do not write to it: :func:`own_weights`."""
+    """Train for two epochs; yield the folder of the weights. To change it, use :func:`own_weights`."""
     weights = tmp_path_factory.mktemp("trained") / "weights"
     result = run("train", *options, "--data", data, "--epochs", "2", "--weights", weights)
     assert result.code == 0, result.err
@@ -76,7 +76,10 @@ def trained(data, options, tmp_path_factory):
 
 @pytest.fixture
 def own_weights(trained, tmp_path):
-    """Weights to be spoilt; ``last`` and ``best`` are the ``.params`` files. They are links: replace, do not change."""
+    """Link the weights, so that a test may damage them; ``last`` and ``best`` are the ``.params`` files.
+
+    Replace the files instead of changing them, since they are hard links.
+    """
     weights = shutil.copytree(trained.weights, tmp_path / "weights", copy_function=os.link)
     best, = weights.glob("fcn/*_best.params")
     yield SimpleNamespace(weights=weights, best=best, last=best.with_name(best.name.replace("_best", "")))
@@ -84,7 +87,7 @@ def own_weights(trained, tmp_path):
 
 
 def pytest_collection_modifyitems(items):
-    """MXNet warns when a graph leaves parameters out; inference does so on purpose."""
+    """Ignore MXNet's warning about parameters that a graph does not use; inference leaves out auxiliary heads."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("ignore:Parameter .* is not used:UserWarning"))

@@ -1,4 +1,4 @@
-"""What the demo reaches is learnt from the labels: with each picture given another one's mask, it is not reached."""
+"""The demo learns from the labels: with the masks of other images it does not reach its score."""
 import mxnet as mx
 import pytest
 
@@ -11,11 +11,11 @@ from mxnetseg.engine.trainer import Trainer
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_shuffled_labels_teach_little(tmp_path, monkeypatch):
-    """Four epochs of the demo give a mIoU above 0.4; with shuffled training labels only the usual layout is learnt."""
-    honest = SampleDataset.find_pairs
+    """Four epochs of the demo give a mIoU above 0.4; with shuffled labels the network learns only the common layout."""
+    find_pairs = SampleDataset.find_pairs
 
     def shuffled(self):
-        pairs = honest(self)
+        pairs = find_pairs(self)
         if self.split != "train":
             return pairs
         return [Pair(p.name, p.image, other.mask) for p, other in zip(pairs, pairs[7:] + pairs[:7])]

@@ -1,4 +1,4 @@
-"""From data to pictures by the commands alone: train, stop, go on, evaluate, predict."""
+"""Whole jobs by commands alone: train, stop, resume, evaluate, predict."""
 import json
 import os
 import re
@@ -17,11 +17,11 @@ import mxnetseg
 from mxnetseg.viz.palette import make_palette
 
 ROOT = Path(mxnetseg.__file__).parents[1]
-PALETTE = make_palette(3)  # of classes without colours of their own
+PALETTE = make_palette(3)  # the data set declares no colours
 
 
 def start(script, *arguments, cwd):
-    """``python train.py ...`` from another folder than the checkout's."""
+    """Start ``python train.py ...`` in another folder than the checkout."""
     return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=cwd, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -31,13 +31,13 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
-def opened(path):
-    with Image.open(path) as picture:
-        return picture.mode, np.array(picture)
+def read(path):
+    with Image.open(path) as image:
+        return image.mode, np.array(image)
 
 
 class TestTraining:
-    def test_says_what_it_has_reached_and_where_it_is(self, trained):
+    def test_the_output_reports_scores_and_files(self, trained):
         best, = trained.weights.glob("fcn/*_best.params")
         last = best.with_name(best.name.replace("_best", ""))
         assert re.fullmatch(r"fcn_resnet18_tiles_\d{8}_\d{6}\.params", last.name)
@@ -47,11 +47,11 @@ class TestTraining:
             assert word in trained.out
         assert "fcn on resnet18" in trained.err and "6 images, 3 classes" in trained.err
         assert "epoch 2/2" in trained.err and "warning" not in trained.err
-        with Image.open(last.with_name(last.stem + "_curves.png")) as picture:
-            assert picture.size[0] > 300
+        with Image.open(last.with_name(last.stem + "_curves.png")) as image:
+            assert image.size[0] > 300
 
-    def test_several_numbers_without_a_gpu_are_the_cpu_bit_by_bit(self, options, data, tmp_path):
-        """Of the same batch, even one that so many devices could not share."""
+    def test_several_numbers_without_a_gpu_give_the_same_result_as_cpu(self, options, data, tmp_path):
+        """The batch is the same, even if it could not be split across that many devices."""
         arrays = []
         for name, ctx in (("numbers", ["0", "1", "2", "3"]), ("cpu", ["cpu"])):
             process = start("train.py", *options, "--data", data, "--batch-size", "2", "--epochs", "2",
@@ -66,7 +66,7 @@ class TestTraining:
             np.testing.assert_array_equal(value, arrays[1][key])
 
     def test_on_two_contexts_stopped_by_a_signal_and_resumed(self, options, data, tmp_path):
-        """As on a cluster: SIGTERM in the middle, then the same command with --resume auto."""
+        """Send SIGTERM during training, as a cluster does, then run the same command with --resume auto."""
         arguments = [*options, "--data", data, "--ctx", "cpu", "cpu"]
         process = start("train.py", *arguments, "--epochs", "500", cwd=tmp_path)
         try:
@@ -96,11 +96,11 @@ class TestTraining:
         assert after[:len(before)] == before
         assert [row["step"] for row in after if row["kind"] == "step"] == list(range(1, 3 * epochs + 1))
         assert [row["epoch"] for row in after if row["kind"] == "epoch"] == list(range(1, epochs + 1))
-        assert len(list(tmp_path.glob("weights/fcn/*.yaml"))) == 1  # it was one run
+        assert len(list(tmp_path.glob("weights/fcn/*.yaml"))) == 1  # a single run
 
 
 class TestEvaluation:
-    def test_ms_alone_takes_the_newest_and_says_what_it_chose(self, trained, data, command, tmp_path):
+    def test_ms_alone_uses_the_newest_run_and_reports_its_choices(self, trained, data, command, tmp_path):
         best, = trained.weights.glob("fcn/*_best.params")
         result = command("eval", "--ms", "--weights", trained.weights, "--save-dir", tmp_path)
         assert result.code == 0, result.err
@@ -112,12 +112,12 @@ class TestEvaluation:
         assert report["checkpoint"] == str(best) and report["images"] == 3 and report["pixels"] == 3 * 48 * 64
         assert [c["name"] for c in report["classes"]] == ["red", "green", "blue"]
         assert 0 <= report["miou"] <= 1 and str(folder / "scores.json") in result.out
-        assert opened(folder / "confusion.png")[1].shape[0] > 100
+        assert read(folder / "confusion.png")[1].shape[0] > 100
 
-    # training validates a fused copy; through another graph, as on another device or at a size's first time, a pixel on
-    # the edge between two classes may fall to the other side
+    # Training validates a fused copy. Another graph, as on another device or at the first image of a size, may give a
+    # pixel on the border between two classes to the other class.
     @pytest.mark.parametrize("precision", ["plain", "float32"])
-    def test_one_scale_gives_the_number_of_the_training(self, trained, command, tmp_path, precision):
+    def test_one_scale_reproduces_the_score_of_the_training(self, trained, command, tmp_path, precision):
         best, = trained.weights.glob("fcn/*_best.params")
         result = command("eval", "--weights", trained.weights, "--save-dir", tmp_path, "--ctx", "cpu", "cpu",
                          "--precision", precision)
@@ -127,7 +127,7 @@ class TestEvaluation:
         assert report["precision"] == precision
         assert report["miou"] == pytest.approx(sidecar["metrics"]["miou"], abs=1e-3)
 
-    def test_the_long_form(self, trained, data, command, tmp_path):
+    def test_every_option_at_once(self, trained, data, command, tmp_path):
         best, = trained.weights.glob("fcn/*_best.params")
         result = command("eval", "--model", "FCN", "--backbone", "ResNet-18", "--checkpoint", best.name, "--ctx", "0",
                          "--data", f"folder:{data}", "--crop", "32", "--base", "64", "--mode", "val", "--ms",
@@ -135,14 +135,14 @@ class TestEvaluation:
         assert result.code == 0, result.err
         assert "windows of 32 x 32, step 0.67, long side 64, scales 0.5" in result.out
 
-    def test_data_that_moved_are_found_by_root(self, own_weights, own_data, command, tmp_path, monkeypatch):
-        """The advice of the message, from another working directory than that of the training."""
+    def test_moved_data_is_found_with_root(self, own_weights, own_data, command, tmp_path, monkeypatch):
+        """Follow the fix in the message, in another working directory than the training's."""
         elsewhere = own_data.rename(tmp_path / "moved")
         sidecar = json.loads(own_weights.best.with_suffix(".json").read_text())
         sidecar["config"]["data"]["name"] = "folder:data/tiles"
         del sidecar["sha256"]
         path = own_weights.best.with_suffix(".json")
-        path.unlink()  # a link
+        path.unlink()  # it is a hard link
         path.write_text(json.dumps(sidecar))
         monkeypatch.chdir(tmp_path)
         options = ("--weights", own_weights.weights, "--save-dir", tmp_path / "out", "--checkpoint", own_weights.best)
@@ -156,36 +156,36 @@ class TestEvaluation:
         assert result.code == 0 and "holds other images than when" in result.err and "3 then, 3 now" in result.err
 
     @pytest.mark.parametrize("mode, split", [("testval", "val"), ("test", "test")])
-    def test_predictions_as_pictures(self, trained, data, command, tmp_path, mode, split):
+    def test_predictions_as_images(self, trained, data, command, tmp_path, mode, split):
         result = command("eval", "--mode", mode, "--weights", trained.weights, "--save-dir", tmp_path)
         assert result.code == 0 and f"tiles, {split}: 3 images" in result.out, result.err
         folder = next(tmp_path.iterdir()) / mode
         assert str(folder / "color").replace("/color", "") in result.out
         for kind in ("color", "id"):
             assert sorted(p.name for p in (folder / kind).iterdir()) == [f"{split}{i}.png" for i in range(3)]
-        mode, color = opened(folder / "color" / f"{split}1.png")
+        mode, color = read(folder / "color" / f"{split}1.png")
         assert mode == "P" and color.shape == (48, 64)
-        assert opened(folder / "id" / f"{split}1.png")[0] == "L"
-        np.testing.assert_array_equal(opened(folder / "id" / f"{split}1.png")[1], color)
-        with Image.open(folder / "color" / f"{split}1.png") as picture:
-            np.testing.assert_array_equal(np.array(picture.convert("RGB")), PALETTE[color])
+        assert read(folder / "id" / f"{split}1.png")[0] == "L"
+        np.testing.assert_array_equal(read(folder / "id" / f"{split}1.png")[1], color)
+        with Image.open(folder / "color" / f"{split}1.png") as image:
+            np.testing.assert_array_equal(np.array(image.convert("RGB")), PALETTE[color])
 
 
 class TestPrediction:
-    def test_of_a_picture_and_of_a_folder(self, trained, data, command, tmp_path):
-        picture = data / "images" / "val0.png"
-        one = command("predict", picture, "--weights", trained.weights, "--out", tmp_path / "one")
-        assert one.code == 0 and str(picture) in one.out, one.err
+    def test_an_image_and_a_folder(self, trained, data, command, tmp_path):
+        image = data / "images" / "val0.png"
+        one = command("predict", image, "--weights", trained.weights, "--out", tmp_path / "one")
+        assert one.code == 0 and str(image) in one.out, one.err
         assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["val0_classes.png", "val0_overlay.png"]
         many = command("predict", data / "images", "--weights", trained.weights, "--out", tmp_path / "many",
                        "--ctx", "0")
         assert many.code == 0 and len(list((tmp_path / "many").iterdir())) == 24
-        np.testing.assert_array_equal(opened(tmp_path / "one" / "val0_classes.png")[1],
-                                      opened(tmp_path / "many" / "val0_classes.png")[1])
-        assert opened(tmp_path / "one" / "val0_overlay.png")[1].shape[0] > 48  # with a legend
+        np.testing.assert_array_equal(read(tmp_path / "one" / "val0_classes.png")[1],
+                                      read(tmp_path / "many" / "val0_classes.png")[1])
+        assert read(tmp_path / "one" / "val0_overlay.png")[1].shape[0] > 48  # with a legend
 
 
-def test_fine_tuning_on_other_classes_lists_what_was_skipped(own_data, trained, options, command, tmp_path):
+def test_fine_tuning_on_other_classes_lists_the_skipped_tensors(own_data, trained, options, command, tmp_path):
     (own_data / "classes.txt").write_text("red\ngreen\nblue\nblack\n")
     best, = trained.weights.glob("fcn/*_best.params")
     result = command("train", *options, "--data", own_data, "--epochs", "1", "--weights", tmp_path / "w",

@@ -1,4 +1,4 @@
-"""`mxnetseg predict` and `eval` on a trained network: results, failures, where they write."""
+"""`mxnetseg predict` and `eval` on a trained network: results, failures, output folders."""
 import json
 import shutil
 
@@ -12,7 +12,7 @@ def best(trained):
     return next(trained.weights.glob("fcn/*_best.params"))
 
 
-def test_damaged_images_are_listed_after_all_others_were_predicted(command, best, data, tmp_path):
+def test_damaged_images_are_listed_after_all_others_are_predicted(command, best, data, tmp_path):
     images, out = tmp_path / "images", tmp_path / "out"
     (images / "deep").mkdir(parents=True)
     first, second, *_ = sorted((data / "images").glob("*.png"))
@@ -23,15 +23,15 @@ def test_damaged_images_are_listed_after_all_others_were_predicted(command, best
     done = command("predict", images, "--checkpoint", best, "--out", out, "--ctx", "cpu",
                    "--precision", "float32")
     assert done.code == 1 and "2 of 3 images predicted" in done.out
-    assert "b.png: not predicted" in done.out and "b.png" in done.err  # at its turn, and in the list at the end
+    assert "b.png: not predicted" in done.out and "b.png" in done.err  # when it is read, and in the list at the end
     assert "._c" not in done.out
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == [
         "a_classes.png", "a_overlay.png", "deep/c_classes.png", "deep/c_overlay.png"]
     lines = [line for line in done.out.splitlines() if line.endswith("_overlay.png")]
-    assert len(lines) == 2 and all("%" in line for line in lines)  # one line an image
+    assert len(lines) == 2 and all("%" in line for line in lines)  # one line per image
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(command, best, data, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_before_any_computation(command, best, data, tmp_path):
     (tmp_path / "file").write_text("")
     for arguments in (["predict", data / "images"], ["eval", "--data", f"folder:{data}"]):
         done = command(*arguments, "--checkpoint", best, "--out", tmp_path / "file" / "here")

@@ -5,7 +5,7 @@ from mxnetseg.config import Config, list_configs, load_config
 from mxnetseg.tools.main import main
 
 
-def test_shows_what_a_run_would_use(capsys):
+def test_shows_the_configuration_of_a_run(capsys):
     assert main(["config", "fcn", "--set", "train.epochs=3"]) == 0
     shown = Config.from_dict(yaml.safe_load(capsys.readouterr().out))
     assert shown == load_config("fcn", overrides=["train.epochs=3"])

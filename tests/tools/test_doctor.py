@@ -1,4 +1,4 @@
-"""``mxnetseg doctor``: each ailment is found, named once, and given the command that mends it."""
+"""``mxnetseg doctor`` reports each problem once, with the command that fixes it."""
 import copy
 import json
 import os
@@ -36,7 +36,7 @@ def failed(error):
 
 def test_a_healthy_machine_has_no_findings(machine):
     assert diagnose(machine) == []
-    assert report(machine, []).endswith("all that is needed is there")
+    assert report(machine, []).endswith("everything that mxnetseg needs is installed")
 
 
 @pytest.mark.parametrize("python, fits", [((3, 8, 18), False), ((3, 9, 0), True), ((3, 12, 9), True),
@@ -46,7 +46,7 @@ def test_python(machine, python, fits):
     assert bool(diagnose(machine)) != fits
 
 
-def test_numpy_2_is_one_problem_whatever_else_fails_through_it(machine):
+def test_numpy_2_is_one_problem_even_if_other_packages_fail_because_of_it(machine):
     machine.versions["numpy"] = "2.1.0"
     for module in ("mxnet", "gluoncv"):
         machine.trials[module] = failed("AttributeError: module 'numpy' has no attribute 'PZERO'")
@@ -64,7 +64,7 @@ def test_missing_package(machine, name):
     assert finding.needed and name in finding.what and finding.fix.startswith("pip install ")
 
 
-def test_setuptools_is_needed_from_python_3_12_on(machine):
+def test_setuptools_is_needed_on_python_3_12_and_later(machine):
     del machine.versions["setuptools"]
     assert diagnose(machine) == []
     machine.python = (3, 12, 1)
@@ -80,19 +80,19 @@ def test_no_opencv(machine):
     assert finding.fix == "pip install 'opencv-python>=4.5,<4.12'"
 
 
-def test_headless_opencv_will_do(machine):
+def test_headless_opencv_is_enough(machine):
     machine.versions["opencv-python-headless"] = machine.versions.pop("opencv-python")
     assert diagnose(machine) == []
 
 
-def test_two_opencv_wheels_are_noted(machine):
+def test_two_opencv_wheels_give_a_note(machine):
     machine.versions["opencv-python-headless"] = "4.11.0.86"
     [finding] = diagnose(machine)
     assert not finding.needed
     assert finding.fix.startswith("pip uninstall -y opencv-python opencv-python-headless && pip install ")
 
 
-def test_opencv_that_wants_numpy_2(machine):
+def test_opencv_that_needs_numpy_2(machine):
     machine.versions["opencv-python"] = "4.12.0.88"
     [finding] = diagnose(machine)
     assert "'opencv-python>=4.5,<4.12'" in finding.fix
@@ -107,21 +107,21 @@ def test_opencv_that_wants_numpy_2(machine):
     ("mxnet", "libcudnn.so.8", "pip install 'nvidia-cudnn-cu11>=8.1,<9'"),
     ("mxnet", "libcudart.so.11.0", "pip install 'nvidia-cuda-runtime-cu11>=11.2'"),
 ])
-def test_missing_library_names_what_provides_it(machine, module, library, words):
+def test_a_missing_library_is_reported_with_its_package(machine, module, library, words):
     error = f"{library}: cannot open shared object file: No such file or directory"
     machine.trials[module] = failed(f"OSError: {error}")
-    machine.trials["gluoncv"] = failed(f"OSError: {error}")  # it imports both, and fails with them
+    machine.trials["gluoncv"] = failed(f"OSError: {error}")  # GluonCV imports both and fails with them
     [finding] = diagnose(machine)
     assert finding.needed and library in finding.what and words in finding.fix
 
 
-def test_a_module_that_crashes_is_installed_anew(machine):
-    machine.trials["cv2"] = failed("importing it crashed Python with signal 11")
+def test_a_module_that_crashes_is_reinstalled(machine):
+    machine.trials["cv2"] = failed("the import crashed Python with signal 11")
     [finding] = diagnose(machine)
     assert finding.fix == "pip install --force-reinstall --no-deps 'opencv-python>=4.5,<4.12'"
 
 
-def test_a_package_that_a_package_needs(machine):
+def test_a_missing_dependency_of_a_package(machine):
     machine.trials["gluoncv"] = failed("ModuleNotFoundError: No module named 'yacs.config'")
     [finding] = diagnose(machine)
     assert finding.fix == "pip install yacs"
@@ -133,7 +133,7 @@ def test_driver_without_gpu_build(machine):
     assert not finding.needed and "'.[cu112]'" in finding.fix
 
 
-def test_gpu_build_without_driver_works_on_the_cpu(machine):
+def test_gpu_build_without_driver_runs_on_the_cpu(machine):
     machine.versions["mxnetseg-cu112"] = "1.9.1"
     [finding] = diagnose(machine)
     assert not finding.needed and "libcuda.so.1" in finding.what
@@ -147,7 +147,7 @@ def test_missing_cuda_libraries_are_one_pip_command(machine):
     assert finding.fix == "pip install nvidia-cublas-cu11 nvidia-nccl-cu11"
 
 
-def test_driver_that_shows_no_gpu(machine):
+def test_a_driver_with_which_mxnet_finds_no_gpu(machine):
     machine.driver, machine.versions["mxnetseg-cu112"] = True, "1.9.1"
     [finding] = diagnose(machine)
     assert "nvidia-smi" in finding.fix and not finding.needed
@@ -173,12 +173,12 @@ def test_problems_come_before_notes(machine):
     findings = diagnose(machine)
     assert [f.needed for f in findings] == [True, False]
     text = report(machine, findings)
-    assert text.index("problem: ") < text.index("note: ") and text.endswith("problems to mend: 1")
+    assert text.index("problem: ") < text.index("note: ") and text.endswith("problems to fix: 1")
 
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
-    """Write a module that processes started from here will find."""
+    """Return a function that writes a module where child processes find it."""
     def write(name, text):
         (tmp_path / f"{name}.py").write_text(text)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -190,25 +190,25 @@ def broken(tmp_path, monkeypatch):
     ("raise ImportError('libGL.so.1: cannot open')", "ImportError: libGL.so.1: cannot open"),
     ("import sys; sys.exit('gone')", "gone"),
 ])
-def test_trying_a_broken_module_survives_it(broken, text, words):
+def test_importing_a_broken_module_returns_its_error(broken, text, words):
     broken("brokenmodule", text)
     trial = try_import("brokenmodule")
     assert not trial.ok and words in trial.error
 
 
-def test_trying_a_module_that_hangs(broken, monkeypatch):
+def test_importing_a_module_that_hangs(broken, monkeypatch):
     monkeypatch.setattr(doctor, "_PROBE_SECONDS", 1)
     broken("hangingmodule", "import time; time.sleep(60)")
     assert "did not end" in try_import("hangingmodule").error
 
 
-def test_trying_a_module_that_talks(broken):
-    broken("talkingmodule", "print('hello'); print('{')\nx = 3")
-    trial = try_import("talkingmodule", "facts['x'] = m.x")
+def test_importing_a_module_that_prints(broken):
+    broken("printingmodule", "print('hello'); print('{')\nx = 3")
+    trial = try_import("printingmodule", "facts['x'] = m.x")
     assert trial.ok and trial.facts["x"] == 3
 
 
-def test_numpy_2_does_not_stop_the_doctor(broken):
+def test_numpy_2_does_not_stop_doctor(broken):
     broken("numpy", "__version__ = '2.1.0'")
     broken("mxnet", "x = 1")
     trial = try_import("mxnet")
@@ -221,7 +221,8 @@ def test_the_command_on_this_machine(capsys):
     assert found["healthy"] == (code == 0)
     assert found["machine"]["python"] == list(sys.version_info[:3])
     assert found["machine"]["versions"]["numpy"] == metadata.version("numpy")
-    assert found["machine"]["trials"]["mxnet"]["ok"], "mxnet is needed by the other tests too"
+    assert found["machine"]["trials"]["mxnet"]["ok"], "the other tests need mxnet too"
+
     assert found["machine"]["trials"]["mxnet"]["facts"]["gpus"] >= 0
 
 

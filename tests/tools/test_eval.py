@@ -1,4 +1,4 @@
-"""`mxnetseg eval`: from options and a sidecar to a protocol."""
+"""`mxnetseg eval`: the protocol that follows from options and a sidecar."""
 from types import SimpleNamespace
 
 import pytest
@@ -37,7 +37,7 @@ def test_options_change_the_protocol_of_the_training(arguments, wanted):
     assert protocol(*arguments) == wanted
 
 
-def test_a_network_trained_for_windows():
+def test_a_network_whose_configuration_says_sliding_windows():
     assert protocol(eval__mode="slide") == Protocol("slide", 500, (100, 200))
     assert protocol("--whole", eval__mode="slide") == WHOLE
 

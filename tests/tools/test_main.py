@@ -1,4 +1,4 @@
-"""The console command: what it prints, where, and with which exit code."""
+"""The console command: its output, its streams and its exit codes."""
 import argparse
 import errno
 import logging
@@ -18,7 +18,7 @@ from mxnetseg.tools.main import COMMANDS, Parser, main, run_command
 
 @pytest.fixture
 def command(monkeypatch):
-    """Register a command ``try`` whose run is the given function; it has one option, --epochs."""
+    """Return a function that registers a command ``try`` with the given ``run`` and one option, --epochs."""
     def register(run):
         module = types.ModuleType("try_command")
         module.add_arguments = lambda parser: parser.add_argument("--epochs", type=int)
@@ -34,7 +34,7 @@ def test_help_names_every_command(capsys):
     assert all(f"\n  {name} " in out and summary in out for name, (_, summary) in COMMANDS.items())
 
 
-def test_nothing_given_is_wrong_use(capsys):
+def test_no_argument_is_wrong_use(capsys):
     assert main([]) == 2
     captured = capsys.readouterr()
     assert "usage:" in captured.err and captured.out == ""
@@ -98,10 +98,10 @@ def test_options_as_a_sweep_agent_writes_them(parser, arguments, batch_size, ove
     assert (args.batch_size, args.overrides, args.files) == (batch_size, overrides, files)
 
 
-def test_a_sweep_cannot_reach_a_key_that_is_not_there(capsys):
+def test_a_sweep_cannot_set_an_unknown_key(capsys):
     assert run_command("train", ["--optimizer.lrr=1"]) == 2
     assert "optimizer.lr" in capsys.readouterr().err
-    with pytest.raises(SystemExit):  # where there is no --set it is an unknown option
+    with pytest.raises(SystemExit):  # an unknown option, since this parser does not have --set
         Parser(prog="p").parse_args(["--optimizer.lr=1"])
 
 
@@ -117,7 +117,7 @@ def test_an_option_is_spelt_alike_in_all_commands_and_its_old_spelling_stays(nam
             assert (new in action.option_strings) == (old in action.option_strings), (name, action.option_strings)
         if "--set" in action.option_strings:
             assert action.dest == "overrides" and action.metavar == "KEY=VALUE"
-        if action.type is int:  # its range is a key's: the schema has it
+        if action.type is int:  # it sets a configuration key, and the schema checks the range
             assert name in ("train", "eval"), (name, action.option_strings)
 
 
@@ -136,7 +136,7 @@ def test_numbers_out_of_range_are_refused_with_the_range(capsys, arguments):
     assert (arguments[-2] in err or "--set" in err) and any(word in err for word in (">=", "> 0", "at least")), err
 
 
-def test_a_value_that_looks_like_an_option_is_no_typo(capsys):
+def test_no_option_is_suggested_for_a_value_that_looks_like_one(capsys):
     parser = Parser(prog="p")
     parser.add_argument("--epochs")
     with pytest.raises(SystemExit):
@@ -153,18 +153,18 @@ def test_help_of_a_command(command, capsys, arguments):
 
 
 @pytest.mark.parametrize("kind, code", [(DataError, 1), (UsageError, 2)])
-def test_errors_of_ours_are_messages_not_tracebacks(command, capsys, kind, code):
+def test_errors_of_mxnetseg_are_messages_not_tracebacks(command, capsys, kind, code):
     def run(args):
-        raise kind("the mask is odd", where="a.png", fix="straighten it")
+        raise kind("the mask is damaged", where="a.png", fix="restore it")
     command(run)
     assert main(["try"]) == code
     err = capsys.readouterr().err
-    assert err == "mxnetseg try: the mask is odd\n  where:    a.png\n  fix:      straighten it\n"
+    assert err == "mxnetseg try: the mask is damaged\n  where:    a.png\n  fix:      restore it\n"
     assert main(["try", "--debug"]) == code
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_paths_may_begin_at_the_home_folder(command, monkeypatch, tmp_path):
+def test_a_leading_tilde_is_the_home_folder(command, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
 
@@ -195,7 +195,7 @@ def test_interrupt(command, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_scripts_carry_their_own_name(command, capsys):
+def test_scripts_print_their_own_name(command, capsys):
     command(lambda args: 0)
     assert run_command("try", ["--nope"], prog="try.py") == 2
     assert "usage: try.py" in capsys.readouterr().err
@@ -219,7 +219,7 @@ def test_log_of_the_library_is_shown_while_a_command_runs(command, capsys):
 
 
 def python(*arguments):
-    """Run Python in a process of its own."""
+    """Run Python in a separate process."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
 
@@ -235,7 +235,7 @@ def test_module_is_the_command():
     assert done.returncode == 2 and "'train.epochs'" in done.stderr and done.stdout == ""
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_closed_pipe_is_no_error():
     done = python("-c", "import subprocess, sys\n"
                         "p = subprocess.Popen([sys.executable, '-m', 'mxnetseg', 'config', '--describe'],\n"
                         "                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)\n"
@@ -256,7 +256,7 @@ def test_commands_declare_arguments_with_help(name):
 # ---- hostile names, terminals and paths ------------------------------------------------------------
 
 
-def test_what_commands_a_terminal_is_escaped(monkeypatch, capsys):
+def test_control_characters_are_escaped(monkeypatch, capsys):
     from mxnetseg.tools import models
 
     monkeypatch.setattr(models, "run", lambda args: print("cat\x1b]0;owned\x07 \x9b31m \u202edog\tend") or 0)
@@ -286,15 +286,15 @@ def test_a_terminal_without_utf8_shows_escapes():
     (OSError(errno.EROFS, os.strerror(errno.EROFS), "/read/only"), "Read-only file system"),
     (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x" * 5000), "the path is too long"),
     (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/secret"), "Permission denied")])
-def test_an_error_of_a_file_that_no_other_place_expected(monkeypatch, capsys, error, words):
+def test_a_file_error_that_no_other_code_handles(monkeypatch, capsys, error, words):
     from mxnetseg.tools import models
 
     monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(error))
     assert run_command("models", []) in (1, 2)
     err = capsys.readouterr().err
     assert words in err and "fix:" in err and len(err) < 1000
-    monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(OSError("a mistake of ours")))
-    with pytest.raises(OSError, match="of ours"):
+    monkeypatch.setattr(models, "run", lambda args: (_ for _ in ()).throw(OSError("a bug")))
+    with pytest.raises(OSError, match="a bug"):
         run_command("models", [])
 
 
@@ -309,7 +309,7 @@ LONG = "x" * 5000
     ["check-data", "sample", "--root", LONG], ["prepare", "labelme", LONG, LONG], ["prepare", "coco-json", LONG, "x"],
     ["browse", f"folder:{LONG}"], ["pack", f"folder:{LONG}", LONG], ["config", "--config", LONG],
     ["datasets", "--data-root", LONG], ["demo", "--out", LONG]], ids=lambda a: " ".join(a)[:30])
-def test_a_path_of_5000_letters(arguments, capsys, tmp_path, monkeypatch):
+def test_a_path_of_5000_characters(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = run_command(arguments[0], arguments[1:])
     err = capsys.readouterr().err

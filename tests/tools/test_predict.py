@@ -1,4 +1,4 @@
-"""`mxnetseg predict`: which images are meant, and what their results are called."""
+"""`mxnetseg predict`: the images that arguments name, and the names of their results."""
 from pathlib import Path
 
 import pytest
@@ -25,29 +25,29 @@ def test_images_of_a_folder_in_order_with_subfolders_and_without_hidden_ones(fol
     assert list(find(folder, recurse=False)) == ["a", "b", "d"]
 
 
-def test_files_in_the_order_they_were_named_whatever_their_ending(folder):
+def test_files_keep_the_order_of_the_arguments_and_any_suffix(folder):
     assert list(find(folder / "d.webp", folder / "c.txt")) == ["d", "c"]
 
 
-def test_a_pattern_that_no_shell_has_expanded(folder):
+def test_a_pattern_that_the_shell_did_not_expand(folder):
     assert list(find(folder / "*.png")) == ["b"]
     assert list(find(folder / "**" / "*.png")) == ["b", "e"]
-    (folder / "odd[1].png").touch()  # a name that looks like a pattern is a name
+    (folder / "odd[1].png").touch()  # a file whose name looks like a pattern
     assert list(find(folder / "odd[1].png")) == ["odd[1]"]
 
 
 @pytest.mark.parametrize("name", ["none.png", "empty", "*.bmp"])
-def test_nothing_there(folder, name):
+def test_a_path_without_images_is_an_error(folder, name):
     (folder / "empty").mkdir()
     with pytest.raises(DataNotFoundError) as error:
         find(folder / "b.png", folder / name)
     assert str(folder / name) in str(error.value) and error.value.fix
 
 
-def test_two_of_one_name_both_get_results(folder):
+def test_two_images_of_one_name_both_get_results(folder):
     (folder / "a.png").touch()
     assert list(find(folder)) == ["a.JPG", "a.png", "b", "d", "sub/e"]
-    assert len(find(folder / "b.png", folder / "b.png", folder)) == 5  # named twice, predicted once
+    assert len(find(folder / "b.png", folder / "b.png", folder)) == 5  # an image named twice is predicted once
 
 
 def test_same_names_in_two_folders(folder):
@@ -63,7 +63,7 @@ def test_same_names_in_two_folders(folder):
     assert "--out" in error.value.fix and "1.png" in str(error.value)
 
 
-def test_formats_that_are_not_read_are_named(folder, capsys):
+def test_formats_that_are_not_read_are_reported(folder, capsys):
     (folder / "film.mp4").touch()
     (folder / "phone.HEIC").touch()
     assert len(find(folder)) == 4
@@ -79,9 +79,9 @@ def test_formats_that_are_not_read_are_named(folder, capsys):
     assert "1 .mp4" in str(error.value)
 
 
-def test_earlier_results_are_no_images(folder):
+def test_earlier_results_are_not_taken_as_images(folder):
     (folder / "out").mkdir()
     (folder / "out" / "a_overlay.png").touch()
     assert "out/a_overlay" in find(folder)
     assert "out/a_overlay" not in find(folder, out=folder / "out")
-    assert list(find(folder / "out", out=folder / "out")) == ["a_overlay"]  # where it is asked for
+    assert list(find(folder / "out", out=folder / "out")) == ["a_overlay"]  # unless the folder is named

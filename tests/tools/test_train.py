@@ -1,4 +1,4 @@
-"""`mxnetseg train`: from options to a configuration."""
+"""`mxnetseg train`: the configuration that follows from options."""
 import pytest
 
 from mxnetseg.config import Config, load_config
@@ -32,12 +32,12 @@ def test_an_option_sets_its_key_and_nothing_else(arguments, key, value):
     assert config == default.replace({key: list(value) if isinstance(value, tuple) else value})
 
 
-def test_root_takes_the_place_of_the_folder_in_a_configuration(tmp_path):
+def test_root_replaces_the_folder_in_a_configuration(tmp_path):
     (tmp_path / "pets.yaml").write_text("data: {name: 'folder:data/pets'}\n")
     data = configuration("--config", str(tmp_path / "pets.yaml"), "--root", "/moved/pets")[0].data
     assert (data.name, data.root) == ("folder", "/moved/pets")
     data = configuration("--data", "folder:data/pets", "--root", "/moved/pets")[0].data
-    assert data.name == "folder:data/pets"  # both were given now: refused when it is opened
+    assert data.name == "folder:data/pets"  # both are on the command line: refused when the data set is opened
     data = configuration("--set", "data.name=folder:data/pets", "--root", "/moved/pets")[0].data
     assert data.name == "folder:data/pets"
 
@@ -48,7 +48,7 @@ def test_without_options_it_is_the_default(tmp_path):
     assert configuration("--config", "fcn") == (load_config("fcn"), None)
 
 
-def test_set_goes_last_and_may_come_often():
+def test_set_overrides_other_options_and_may_be_repeated():
     config, _ = configuration("--lr", "0.1", "--set", "optimizer.lr=0.2", "--set", "train.epochs=9", "--epochs", "8")
     assert (config.optimizer.lr, config.train.epochs) == (0.2, 9)
 
@@ -61,5 +61,5 @@ def test_an_unknown_key_or_value_names_the_option():
         configuration("--epochs", "0")
 
 
-def test_auto_without_a_checkpoint_is_a_new_run():
+def test_auto_without_a_checkpoint_starts_a_new_run():
     assert configuration("--model", "fcn", "--resume", "auto") == (load_config(model="fcn"), None)

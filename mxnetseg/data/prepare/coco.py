@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class COCOtoVOC(Preparation):
         for warning in file.warnings:
             _log.warning("%s", warning)
 
-        ids = {category: i for i, category in enumerate(CATEGORIES, 1)}
+        ids: dict[Hashable, int] = {category: i for i, category in enumerate(CATEGORIES, 1)}
         jobs = []
         for image in file.images:
             instances = [(ids[a.category], a) for a in file.annotations.get(image.id, ()) if a.category in ids]

@@ -260,7 +260,7 @@ def _is_outside(annotation: Annotation, image: CocoImage) -> bool:
         left, top, width, height = annotation.box
         x, y = (left, left + width), (top, top + height)
     else:
-        x, y = ([v for part in annotation.outline for v in part[axis::2]] for axis in (0, 1))
+        x, y = (tuple(v for part in annotation.outline for v in part[axis::2]) for axis in (0, 1))
     return max(x) <= 0 or max(y) <= 0 or min(x) >= image.width or min(y) >= image.height
 
 

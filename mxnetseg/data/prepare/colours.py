@@ -40,17 +40,17 @@ class Colours(Preparation):
 
         images = files_by_name(root / "images", IMAGE_SUFFIXES)
         masks = files_by_name(root / "masks", MASK_SUFFIXES)
-        names = sorted(images.keys() & masks.keys())
-        if not names:
+        paired = sorted(images.keys() & masks.keys())
+        if not paired:
             raise self.source_error("masks with the names of the images")
         for description, unpaired in (("images without a mask", images.keys() - masks.keys()),
                                       ("masks without an image", masks.keys() - images.keys())):
             if unpaired:
                 _log.warning("%d %s are left out: %s", len(unpaired), description, ", ".join(sorted(unpaired)[:5]))
 
-        for name in names[::-(-len(names) // _MASKS_CHECKED_FIRST)]:
+        for name in paired[::-(-len(paired) // _MASKS_CHECKED_FIRST)]:
             self._ids(masks[name])
-        return [job for name in names for job in (self._image(name, images[name]), self._mask(name, masks[name]))]
+        return [job for name in paired for job in (self._image(name, images[name]), self._mask(name, masks[name]))]
 
     def finish(self) -> None:
         self.write_list("classes.txt", self.find_classes_file().read_text(encoding="utf-8-sig").splitlines())

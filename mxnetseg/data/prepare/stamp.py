@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from ...errors import EnvironmentProblem, UsageError
 from ...files import atomic_write
@@ -89,14 +89,15 @@ class Stamp:
 
     def __init__(self, target: Path, preparation: str, source: Path, classes: Sequence[str]):
         self.target = target
-        self._now = {"form": _VERSION, "preparation": preparation, "source": str(source.resolve()),
+        self._now: dict[str, Any] = {"form": _VERSION, "preparation": preparation, "source": str(source.resolve()),
                      "classes": list(classes)}
         self.outputs: dict[str, Output] = {}
         self.notes: list[str] = []
         self.remade: list[str] = []
         self.removed: list[str] = []
         self.unfinished: list[str] = []
-        self._lock, self._journal = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._journal: TextIO | None = None
 
     def begin(self, origins: dict[str, str], *, force: bool) -> None:
         """Compare the target with the files to make, and remove outdated files. Errors are raised before any removal.

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -71,7 +71,7 @@ class Backbone(HybridBlock):
             return None
         return gluon_name(self._collect_params_with_prefix(), name)
 
-    def convert(self, tensors: Mapping[str, object], *, pytorch: bool) -> dict[str, object]:
+    def convert(self, tensors: Mapping[str, object], *, pytorch: bool) -> dict[str, Any]:
         """Return a classifier's parameters under our names, without the ones that this backbone does not have.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -57,19 +58,19 @@ class VisionTransformer(Backbone):
         if width % heads:
             raise ConfigError("the number of heads must divide the width", received=f"width {width}, {heads} heads",
                               fix=f"a width that is a multiple of {heads}")
-        grid = tuple(grid) if isinstance(grid, (list, tuple)) else (grid, grid)
-        if len(grid) != 2 or not all(isinstance(n, int) and n > 0 for n in grid):
+        sides: Any = tuple(grid) if isinstance(grid, (list, tuple)) else (grid, grid)
+        if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):
             raise ConfigError("the grid of the position embedding must be one or two positive integers", where="grid",
-                              received=grid, fix="crop size / 16: grid=30, or grid=[32, 64] for (rows, columns)")
+                              received=sides, fix="crop size / 16: grid=30, or grid=[32, 64] for (rows, columns)")
 
         super().__init__([], [Tap(width, PATCH)] * len(fractions), timm_names=timm_names, mean=(0.5,) * 3,
                          std=(0.5,) * 3)
         self._tap_layers = tuple(int(depth * fraction + 0.5) for fraction in fractions)
-        self._grid = grid
+        self._grid = sides
 
         with self.name_scope():
             self.patch_embed = PatchEmbedding(width)
-            self.pos_embed = self.params.get("pos_embed", shape=(1, grid[0] * grid[1], width),
+            self.pos_embed = self.params.get("pos_embed", shape=(1, sides[0] * sides[1], width),
                                              init=mx.init.Normal(0.02))
             if class_token:
                 self.class_token = self.params.get("class_token", shape=(1, 1, width), init=mx.init.Normal(0.02))

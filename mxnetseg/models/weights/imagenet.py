@@ -191,10 +191,10 @@ def _cached_timm(name: str) -> Iterator[Source]:
     for file in sorted((expand(hub) / f"models--timm--{name}" / "snapshots").glob("*/model.safetensors")):
         yield Source(str(file), partial(_verified, file, file.resolve().name))  # a link to a file named by its SHA-256
     if name in _ORIGINS:
-        file = _ORIGINS[name].rsplit("/", 1)[1]
+        file_name = _ORIGINS[name].rsplit("/", 1)[1]
         torch = expand(os.environ.get("TORCH_HOME") or "~/.cache/torch")
         for folder in (caches()[0], torch / "hub" / "checkpoints"):
-            yield Source(str(folder / file), partial(_verified, folder / file, _digits(file)))
+            yield Source(str(folder / file_name), partial(_verified, folder / file_name, _digits(file_name)))
 
 
 def _verified(file: Path, checksum: str, kind: Callable = hashlib.sha256) -> Path:
