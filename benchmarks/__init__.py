@@ -6,3 +6,4 @@
 The competitors are ``ours`` and ``theirs`` (inference and training steps), ``epoch``, ``loading``, ``evaluation``,
 ``memory`` and ``start``. ``theirs`` and ``theirs_data`` are run by a Python with PyTorch that need not have mxnetseg.
 """
+import mxnetseg  # noqa: F401  (makes mxnet importable in every module of this package)
