@@ -20,7 +20,8 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
-VERSION = "1.9.1"
+_MXNET = "1.9.1"
+VERSION = _MXNET  # of the repacked distributions
 
 
 class Repacked:
@@ -83,7 +84,7 @@ class Repacked:
 
     def _download(self, folder: str) -> Path:
         subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                        "--only-binary", ":all:", "--dest", folder, f"{self._upstream}=={VERSION}"], check=True)
+                        "--only-binary", ":all:", "--dest", folder, f"{self._upstream}=={_MXNET}"], check=True)
         wheel, = Path(folder).glob("*.whl")
         return wheel
 
