@@ -108,6 +108,12 @@ def test_conflicts_of_other_packages_are_noted(machine):
     assert first.fix.startswith("pip install --upgrade scipy\n") and second.fix == "pip install 'tqdm>=4.60'"
 
 
+def test_mxnet_comes_from_the_checkout_or_from_the_index(tmp_path, monkeypatch):
+    assert doctor.install_command("mxnetseg-mxnet").endswith("wheels/mxnet")
+    monkeypatch.setattr(_installed, "__file__", str(tmp_path / "site-packages/mxnetseg/tools/_installed.py"))
+    assert doctor.install_command("mxnetseg-mxnet") == "pip install mxnetseg-mxnet==1.9.1"
+
+
 def test_pip_reports_conflicts(monkeypatch):
     text = ("mxnet 1.9.1 has requirement numpy<2.0.0,>1.16.0, but you have numpy 2.4.6.\n"
             "mxnetseg 0.1.0 requires mxnetseg-mxnet, which is not installed.\n")
