@@ -173,8 +173,8 @@ def _conflicts(machine: Machine) -> Iterator[Finding]:
         present = conflict.present.split()[0].lower()
         if conflict.name.lower() not in ours and present not in ours:
             continue
-        if present == "numpy" and conflict.name in (*OPENCV_WHEELS, "mxnet", "mxnet-cu112"):
-            continue  # explained by _opencv and _mxnet_builds
+        if conflict.name in ("mxnet", "mxnet-cu112") or (present == "numpy" and conflict.name in OPENCV_WHEELS):
+            continue  # see _mxnet_builds and _opencv; MXNet's bound on graphviz is not needed
         fix = f"pip install {shlex.quote(conflict.requirement.split(';')[0].strip())}"
         if conflict.name.lower() != "mxnetseg":
             fix = f"pip install --upgrade {conflict.name}\n(or: {fix})"
