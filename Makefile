@@ -1,5 +1,5 @@
-# Each target sets up what it needs in .venv. Needs only make and a Python 3.9 to 3.12.
-# Another folder or Python: make VENV=elsewhere PYTHON=python3.10 test
+# Each target sets up its virtual environment in .venv. Needs only make and a Python 3.9 to 3.13.
+# Another folder, Python or NumPy series: make VENV=.venv-other PYTHON=python3.10 NUMPY=2 test
 VENV ?= .venv
 READY := $(VENV)/.ready
 # One OpenMP thread for each of the two test processes: more would fight over the cores.
@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
-demo: $(READY)  ## train on the built-in sample, evaluate, draw pictures (minutes)
+demo: $(READY)  ## train on the built-in sample, evaluate, draw images (minutes)
 	$(VENV)/bin/mxnetseg demo
 
 test: $(READY)  ## run the tests but the slow ones
@@ -33,25 +33,25 @@ $(VENV)-docs/.ready: requirements-docs.txt | $(READY)
 	@touch $@
 
 BENCH := mxnetseg benchmark --do all --torch $(VENV)-bench/bin/python --json $(VENV)-bench/report
-bench: $(READY) $(VENV)-bench/.ready  ## speed beside GluonCV, MXNetSeg's way and PyTorch (an hour)
+bench: $(READY) $(VENV)-bench/.ready  ## compare the speed with GluonCV, MXNetSeg's way and PyTorch (an hour)
 	$(VENV)/bin/$(BENCH).json $(ARGS)
 
-bench-quick: $(READY) $(VENV)-bench/.ready  ## the same, less of everything (minutes)
+bench-quick: $(READY) $(VENV)-bench/.ready  ## a short form of bench (minutes)
 	$(VENV)/bin/$(BENCH)-quick.json --quick $(ARGS)
 
-matrix:  ## install and try the package on each Python 3.9 to 3.12 of this machine
-	sh scripts/matrix.sh
+matrix:  ## install and try the package on each Python 3.9 to 3.13 of this machine (TESTS=tests: all quick tests)
+	TESTS="$(TESTS)" sh scripts/matrix.sh
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp makes a second run instant; it is remade when what is installed may have changed.
-$(READY): requirements.txt requirements-test.txt setup.py pyproject.toml scripts/make_venv.sh
-	@PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
+# The stamp file makes a second run instant. The environment is remade when a file that decides on it has changed.
+$(READY): requirements.txt requirements-test.txt setup.py pyproject.toml scripts/make_venv.sh $(wildcard wheels/*.py wheels/*/*.py wheels/*/*.toml)
+	@PYTHON="$(PYTHON)" NUMPY="$(NUMPY)" sh scripts/make_venv.sh $(VENV)
 	@touch $@
 
-# torchvision wants a NumPy that MXNet cannot have. Where it cannot be installed the benchmark leaves it out.
+# PyTorch has an environment of its own. Where it cannot be installed, the benchmark leaves it out.
 $(VENV)-bench/.ready: benchmarks/requirements.txt | $(READY)
 	$(VENV)/bin/python -m venv --clear $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || true

@@ -1,4 +1,5 @@
 """Packaging of mxnetseg. Pinned versions for a reproducible set-up are in requirements.txt."""
+import os
 import re
 from pathlib import Path
 
@@ -8,9 +9,16 @@ HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "mxnetseg/__init__.py").read_text(), re.MULTILINE)[1]
 README = HERE / "README.md"
 
+
+def repacked(name: str, folder: str) -> str:
+    """Return the requirement of a distribution in wheels/: by path in an editable install, by version elsewhere."""
+    if os.environ.get("MXNETSEG_EDITABLE"):  # set by wheels/editable.py
+        return f"{name} @ {(HERE / 'wheels' / folder).as_uri()}"
+    return f"{name}==1.9.1"
+
+
 CUDA_11 = [
-    # The GPU build of MXNet from this checkout's wheels/cu112, where the reason is told.
-    f"mxnetseg-cu112 @ {(HERE / 'wheels' / 'cu112').as_uri()}",
+    repacked("mxnetseg-cu112", "cu112"),
     "nvidia-cuda-runtime-cu11>=11.2",
     "nvidia-cuda-nvrtc-cu11>=11.2",
     "nvidia-cublas-cu11",
@@ -30,7 +38,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
-    # no URLs: docs/releasing.md
+    # the project has no public address yet: docs/releasing.md
+    project_urls={"Apache MXNet": "https://mxnet.apache.org", "GluonCV": "https://cv.gluon.ai"},
     keywords=["semantic segmentation", "mxnet", "gluon", "gluoncv", "deep learning", "computer vision"],
     classifiers=[
         "Development Status :: 4 - Beta",
@@ -39,21 +48,22 @@ setup(
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
-        *(f"Programming Language :: Python :: 3.{minor}" for minor in (9, 10, 11, 12)),
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (9, 10, 11, 12, 13)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
-    python_requires=">=3.9,<3.13",
+    python_requires=">=3.9,<3.14",
     # configs/ stands beside the package in a checkout, and inside it in a wheel
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
     package_dir={"mxnetseg.configs": "configs"},
     package_data={"mxnetseg": ["py.typed"], "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
-        "mxnet==1.9.1",
+        repacked("mxnetseg-mxnet", "mxnet"),  # MXNet's own wheel requires numpy<2
         "gluoncv==0.10.5.post0",
-        "numpy>=1.22,<2",  # MXNet 1.9.1 cannot be imported with NumPy 2
-        "opencv-python>=4.5,<4.12",  # from 4.12 on it wants NumPy 2
+        "numpy>=1.22,<3",
+        "opencv-python>=4.5,<4.12",  # the last that runs with NumPy 1 and 2
         "Pillow>=9",
         "PyYAML>=5.4",
         "tqdm>=4.60",

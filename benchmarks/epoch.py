@@ -1,13 +1,13 @@
-"""Epochs of the whole program, the loader included: ``python -m benchmarks.epoch TASK``, where TASK is JSON.
+"""Training epochs of the whole program with its loader: ``python -m benchmarks.epoch TASK``, where TASK is JSON.
 
 ``{"form": "float32", "data": ".../png", "network": "fcn", "backbone": "resnet18", "output_stride": 8, "base": 480,
-"crop": 256, "batch": 8}``: one turn trains on every picture once. Each turn also says how many pictures it saw and for
-how long the training waited for the loader.
+"crop": 256, "batch": 8}``: one run trains on every image once. It also reports the number of images and for how long
+the training waited for the loader.
 
-With ``"ctx": ["0", "1"]`` it trains on what ``--ctx 0 1`` means here.
+With ``"ctx": ["0", "1"]`` it trains on the devices that ``--ctx 0 1`` selects on this machine.
 
-Forms: those of ``train.precision``, by the real :class:`~mxnetseg.engine.trainer.Trainer`, and ``mxnetseg``: GluonCV's
-data set behind MXNet's ``DataLoader`` with 16 processes, and a step, as MXNetSeg has them.
+Forms: the values of ``train.precision``, run by the real :class:`~mxnetseg.engine.trainer.Trainer`; and ``mxnetseg``:
+MXNetSeg's training step, fed by GluonCV's data set and MXNet's ``DataLoader`` with 16 processes.
 """
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from mxnetseg.models._cost import count_parameters
 
 from .loading import gluoncv
 from .ours import mxnetseg_step, resize_as_mxnetseg
-from .serve import Waited, resident_mib, serve
+from .serve import WaitingTime, resident_mib, serve
 
-_WORKERS_OF_MXNETSEG = 16  # it allows no other number
-_FOR_EVER = 10 ** 6
+_WORKERS_OF_MXNETSEG = 16  # its only choice
+_NEVER_REACHED = 10 ** 6
 
 
 def _ours(task, folder):
-    """The network, and one epoch: -> (pictures, seconds waited)."""
+    """Return the network, and a function that trains one epoch and returns (images, seconds waited)."""
     config = Config().replace({
         "model.name": task["network"], "model.backbone": task["backbone"],
         "model.output_stride": task["output_stride"], "model.aux": False, "data.name": f"folder:{task['data']}",
         "data.recipe": "mxnetseg", "data.base_size": task["base"], "data.crop_size": [task["crop"]] * 2,
         "train.batch_size": task["batch"], "train.precision": task["form"], "optimizer.lr": 1e-3,
-        # neither validation nor a checkpoint: the others have none
-        "train.epochs": _FOR_EVER, "train.val_every": 0, "train.save_every": _FOR_EVER})
+        # no validation and no checkpoint, as in the other competitors
+        "train.epochs": _NEVER_REACHED, "train.val_every": 0, "train.save_every": _NEVER_REACHED})
     trainer = Trainer(config, resolve_contexts(task.get("ctx", ["cpu"])), folder=folder, validate=False, quiet=True)
-    waited = Waited(trainer.loader.epoch)
+    waited = WaitingTime(trainer.loader.epoch)
     trainer.loader.epoch = waited
     interrupt = Interrupt()
 
@@ -56,16 +56,16 @@ def _ours(task, folder):
 
 
 def _mxnetseg(task, folder):
-    """The network, and one epoch: -> (pictures, seconds waited)."""
+    """Return the network, and a function that trains one epoch and returns (images, seconds waited)."""
     resize_as_mxnetseg()
     net = get_model(task["network"], backbone=task["backbone"], nclass=19, output_stride=task["output_stride"])
     step = mxnetseg_step(net, task["batch"])
-    waited = Waited(gluoncv(task, workers=_WORKERS_OF_MXNETSEG))
+    waited = WaitingTime(gluoncv(task, workers=_WORKERS_OF_MXNETSEG))
 
     def epoch():
         count = 0
         for images, masks in waited(0):
-            # they come in the memory that processes share
+            # they arrive in memory that is shared between processes
             step(images.as_in_context(mx.cpu()), masks.as_in_context(mx.cpu()).astype("float32"))
             count += len(images)
         return count, waited.take()
@@ -81,7 +81,7 @@ def main() -> None:
 
         def run():
             count, waited = epoch()
-            return {"pictures": count, "waited_seconds": waited}
+            return {"images": count, "waited_seconds": waited}
         for _ in range(task["warm_up"]):
             run()
         serve({"parameters": count_parameters(net), "imported_mib": imported,

@@ -1,22 +1,23 @@
-"""A whole evaluation with scales and mirrors, ours or GluonCV's: ``python -m benchmarks.evaluation TASK``.
+"""Evaluation at several scales and flipped, ours or GluonCV's: ``python -m benchmarks.evaluation TASK``.
 
-TASK is JSON: ``{"do": "evaluate", "form": "float32", "checkpoint": ".../fcn.params", "data": ".../pictures"}``; the
-rest has defaults, see :data:`DEFAULTS`. One turn is one picture from file to confusion matrix, finished before the
-turn ends, so that competitors alternate picture by picture; ``"per_turn": n`` makes it n pictures, between which
-reading, network and metric may overlap. What ours compiles belongs to its first turns; ``"warm_up": n`` puts n turns
-before, which are neither timed nor scored. At the end each competitor says its mIoU of all pictures of its turns, in
-percent, over the classes that occur.
+TASK is JSON: ``{"do": "evaluate", "form": "float32", "checkpoint": ".../fcn.params", "data": ".../images"}``; the
+other entries have defaults, see :data:`DEFAULTS`. One run takes one image from its file to the confusion matrix and
+ends with it, so that the competitors alternate image by image; with ``"per_run": n`` it takes n images, and reading,
+network and metric of different images may overlap. Our compilation is part of the first runs; ``"warm_up": n`` puts n
+runs before, which are neither timed nor scored. At the end each competitor reports the mIoU over all images of its
+runs, in percent, over the classes that occur.
 
-Forms: those of ``--precision``, and ``gluoncv``: its ``MultiEvalModel`` and ``SegmentationMetric``, used as MXNetSeg
-does, on the same weights, hybridised, with ``BilinearResize2D``.
+Forms: the values of ``--precision``; and ``gluoncv``: its ``MultiEvalModel`` and ``SegmentationMetric``, used as in
+MXNetSeg, with the same weights, hybridised, with ``BilinearResize2D``.
 
-Both do the same job, which is GluonCV's, since its ``MultiEvalModel`` knows no other: the long side is ``base``, the
-windows are ``crop`` squared and step by two thirds of that, six scales, each window also mirrored, exp(logits)
-averaged. ``Protocol("gluoncv")`` gives its probabilities to rounding, so the mIoU is the same. Two other values of
-``mode`` are what our configurations do: ``slide``, as many windows, moved inwards at the border where GluonCV fills
-them up with black, and softmax averaged; and ``whole``, every scale in one piece, without overlaps, half the work.
+Both compute the protocol of GluonCV's ``MultiEvalModel``: the long side is ``base``, windows are squares of ``crop``
+that step by two thirds of it, there are six scales, each window is also flipped, and exp(logits) is averaged.
+``Protocol("gluoncv")`` has the same probabilities up to rounding, so the mIoU is the same. Two other values of
+``mode`` are those of our configurations. ``slide`` has as many windows, but moves them inwards at the border, where
+GluonCV pads them with black, and averages the softmax. ``whole`` computes each scale in one piece without overlaps,
+which is half the work.
 
-:func:`prepare` makes the pictures and, without a checkpoint, a quickly trained network; all competitors read the same.
+:func:`prepare` writes the images and, without a checkpoint, a briefly trained network. All competitors read the same.
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable
 
 import cv2
 import mxnet as mx
@@ -47,15 +48,15 @@ from .ours import resize_as_mxnetseg
 from .serve import serve
 
 # base, crop and classes: those of MXNetSeg's configurations for Cityscapes; scales: GluonCV's
-DEFAULTS: Dict[str, Any] = {"mode": "gluoncv", "base": 2048, "crop": 768, "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
-                            "flip": True, "batch": 1, "per_turn": 1, "warm_up": 0}
+DEFAULTS: dict[str, Any] = {"mode": "gluoncv", "base": 2048, "crop": 768, "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+                            "flip": True, "batch": 1, "per_run": 1, "warm_up": 0}
 _CLASSES = 19
-_TRAINING_PICTURES, _CROP, _EPOCHS = 24, 256, 8
+_TRAINING_IMAGES, _CROP, _EPOCHS = 24, 256, 8
 _CALIBRATION = 4
 
 
-class _Part:
-    """``count`` pictures of a data set from ``first`` on, and again from the beginning behind its end."""
+class _Subset:
+    """``count`` images of a data set from ``first`` on; after the last image of the data set follows its first."""
 
     def __init__(self, dataset, first: int, count: int):
         self._dataset, self._indices = dataset, [(first + k) % len(dataset) for k in range(count)]
@@ -74,29 +75,29 @@ class _Part:
         return self._dataset.mask_path(self._indices[k])
 
 
-def _ours(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]:
-    """One turn, and the mIoU of all of them."""
+def _ours(net, dataset, task) -> tuple[Callable[..., None], Callable[[], float]]:
+    """Return a function that evaluates the next images, and one that returns the mIoU of all of them."""
     protocol = Protocol(mode=task["mode"], base_size=task["base"], crop_size=(task["crop"],) * 2,
                         scales=tuple(task["scales"]), flip=task["flip"], batch=task["batch"])
     calibration = ()
-    if task["form"] == "int8":  # on pieces of the size that the network will see
-        pictures = calibration_images(get_dataset(task["data"], split="train"), _CALIBRATION)
-        calibration = [picture[:task["crop"], :task["crop"]] for picture in pictures]
+    if task["form"] == "int8":  # on crops of the size of the windows
+        images = calibration_images(get_dataset(task["data"], split="train"), _CALIBRATION)
+        calibration = [image[:task["crop"], :task["crop"]] for image in images]
     compiled = compile_for_inference(net, [mx.cpu()], task["form"], calibration=calibration)
     segmenter = Segmenter(compiled, [mx.cpu()], protocol)
-    counted, turns = ConfusionMatrix(dataset.nclass), 0
+    counted, runs = ConfusionMatrix(dataset.nclass), 0
 
     def run(counts=True):
-        nonlocal turns
-        matrix = evaluate(segmenter, _Part(dataset, turns * task["per_turn"], task["per_turn"]))[0]
+        nonlocal runs
+        matrix = evaluate(segmenter, _Subset(dataset, runs * task["per_run"], task["per_run"]))[0]
         if counts:
             counted.merge(matrix)
-            turns += 1
+            runs += 1
     return run, counted.miou
 
 
-def _gluoncv(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], float]]:
-    """One turn, and the mIoU of all of them."""
+def _gluoncv(net, dataset, task) -> tuple[Callable[..., None], Callable[[], float]]:
+    """Return a function that evaluates the next images, and one that returns the mIoU of all of them."""
     from gluoncv.model_zoo.segbase import MultiEvalModel
     from gluoncv.utils.metrics.segmentation import SegmentationMetric
     from mxnet.gluon.data.vision import transforms
@@ -104,31 +105,31 @@ def _gluoncv(net, dataset, task) -> Tuple[Callable[..., None], Callable[[], floa
     net.hybridize()
     evaluator = MultiEvalModel(_AsGluonCV(net, task), net.nclass, [mx.cpu()], flip=task["flip"], scales=task["scales"])
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(net.mean, net.std)])
-    metric, turns = SegmentationMetric(net.nclass), 0
+    metric, runs = SegmentationMetric(net.nclass), 0
 
     def run(counts=True):
-        nonlocal turns
-        part = _Part(dataset, turns * task["per_turn"], task["per_turn"])
-        for k in range(len(part)):
-            sample = part[k]
+        nonlocal runs
+        subset = _Subset(dataset, runs * task["per_run"], task["per_run"])
+        for k in range(len(subset)):
+            sample = subset[k]
             mask = sample.mask.astype("int32")
             mask[mask == IGNORE] = -1
             scores = evaluator.parallel_forward(transform(mx.nd.array(sample.image, dtype="uint8")).expand_dims(0))[0]
             metric.update(mx.nd.array(mask[None]), scores)
             metric.get()
         if counts:
-            turns += 1
+            runs += 1
         else:
             metric.reset()
 
-    def miou():  # metric.get() counts absent classes as 0
+    def miou():  # metric.get() scores absent classes as 0
         occurs = metric.total_union > 0
         return float((metric.total_inter[occurs] / metric.total_union[occurs]).mean())
     return run, miou
 
 
 class _AsGluonCV:
-    """What ``MultiEvalModel`` reads of a network."""
+    """Network with the attributes that ``MultiEvalModel`` reads."""
 
     def __init__(self, net, task):
         self._net, self.base_size, self.crop_size = net, task["base"], task["crop"]
@@ -141,25 +142,25 @@ class _AsGluonCV:
 
 
 def prepare(folder: PathLike, *, network: str = "fcn", backbone: str = "resnet18", output_stride: int = 8,
-            size: Tuple[int, int] = (1024, 2048), pictures: int = 30, checkpoint: Optional[PathLike] = None,
-            data: str = "sample", root: Optional[PathLike] = None) -> Dict[str, str]:
-    """What all competitors read: pictures enlarged to ``size``, and a network that knows them a little.
+            size: tuple[int, int] = (1024, 2048), images: int = 30, checkpoint: PathLike | None = None,
+            data: str = "sample", root: PathLike | None = None) -> dict[str, str]:
+    """Write the files that all competitors read: images enlarged to ``size``, and a trained network.
 
     Args:
-        folder: where to; it must exist and be empty.
-        network, backbone, output_stride: of the network that is trained where there is no ``checkpoint``, for some
-            minutes, with 19 classes.
-        size: (height, width) of the pictures.
-        pictures: at most, spread over the data set's validation split.
-        checkpoint: weights trained for ``data``; the network is then theirs.
+        folder: an existing, empty folder.
+        network, backbone, output_stride: the network to train, for some minutes and with 19 classes. Unused with
+            a ``checkpoint``.
+        size: (height, width) of the images.
+        images: their largest number, spread over the data set's validation split.
+        checkpoint: weights trained for ``data``.
         data, root: the data set.
 
     Returns:
         the entries ``checkpoint`` and ``data`` of the task.
     """
     folder = Path(folder)
-    target = folder / "pictures"
-    for split, count in (("train", _TRAINING_PICTURES), ("val", pictures)):
+    target = folder / "images"
+    for split, count in (("train", _TRAINING_IMAGES), ("val", images)):
         dataset = get_dataset(data, split=split, root=root)
         for k, i in enumerate(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)):
             sample = dataset[int(i)]
@@ -176,12 +177,12 @@ def prepare(folder: PathLike, *, network: str = "fcn", backbone: str = "resnet18
     return {"checkpoint": str(checkpoint), "data": str(target)}
 
 
-def _train(folder: Path, pictures: Path, network: str, backbone: str, output_stride: int) -> Path:
+def _train(folder: Path, images: Path, network: str, backbone: str, output_stride: int) -> Path:
     from mxnetseg.engine.trainer import Trainer
 
     config = Config().replace({
         "model.name": network, "model.backbone": backbone, "model.output_stride": output_stride,
-        "data.name": str(pictures), "data.crop_size": [_CROP, _CROP], "optimizer.lr": 0.02,
+        "data.name": str(images), "data.crop_size": [_CROP, _CROP], "optimizer.lr": 0.02,
         "train.epochs": _EPOCHS, "train.batch_size": 4})
     return Trainer(config, [mx.cpu()], folder=folder, validate=False, quiet=True).fit().last.path
 

@@ -1,11 +1,11 @@
-"""How fast training pictures come: ``python -m benchmarks.loading TASK``, where TASK is JSON.
+"""Speed of reading training images: ``python -m benchmarks.loading TASK``, where TASK is JSON.
 
-``{"form": "ours", "data": ".../png", "base": 2048, "crop": 768, "batch": 4}``: one turn reads every picture once, with
-its mask: flip, scale the long side by 0.5 to 2 times ``base``, crop, in batches, all in one thread.
+``{"form": "ours", "data": ".../png", "base": 2048, "crop": 768, "batch": 4}``: one run reads every image and its mask
+once: flip, scale the long side to 0.5 to 2 times ``base``, crop, in batches, all in one thread.
 
-Forms: ``ours`` hands out uint8, since it normalises on the device; ``float`` does here what the others do: float32,
-normalised, channels first. ``gluoncv`` is GluonCV's ``SegmentationDataset``. It blurs every second crop, and so does
-ours; torchvision's reference, in theirs_data.py, does not.
+Forms: ``ours`` returns uint8, because mxnetseg normalises on the device; ``float`` returns what the other libraries
+return: float32, normalised, channels first. ``gluoncv`` is GluonCV's ``SegmentationDataset``. GluonCV and mxnetseg
+blur every second crop; torchvision's reference, in theirs_data.py, does not.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def ours(task, *, as_float: bool = False):
-    """A function: the number of an epoch -> its batches."""
+    """Return a function that takes the number of an epoch and yields its batches."""
     from mxnetseg.config import Config
     from mxnetseg.data import get_dataset
     from mxnetseg.data.loader import Loader
@@ -32,7 +32,7 @@ def ours(task, *, as_float: bool = False):
                              "data.crop_size": [task["crop"]] * 2}).data
     loader = Loader(get_dataset(f"folder:{task['data']}"), batch_size=task["batch"], transform=make_transform(data),
                     workers=0)
-    # what each of a channel's 256 values is when normalised
+    # the normalised value of each of a channel's 256 values
     tables = [((np.arange(256) / 255 - mean) / std).astype(np.float32) for mean, std in zip(MEAN, STD)]
 
     def batches(number):
@@ -45,7 +45,7 @@ def ours(task, *, as_float: bool = False):
 
 
 def gluoncv(task, *, workers: int = 0):
-    """A function: the number of an epoch -> its batches, read by so many processes."""
+    """Return a function that takes the number of an epoch and yields its batches, read by ``workers`` processes."""
     import mxnet as mx
     from gluoncv.data.segbase import SegmentationDataset
     from mxnet.gluon.data import DataLoader
@@ -54,7 +54,7 @@ def gluoncv(task, *, workers: int = 0):
 
     images, masks = (sorted((Path(task["data"]) / kind).iterdir()) for kind in ("images", "masks"))
 
-    class Pictures(SegmentationDataset):
+    class Images(SegmentationDataset):
         def __len__(self):
             return len(images)
 
@@ -66,7 +66,7 @@ def gluoncv(task, *, workers: int = 0):
             return mx.nd.array(np.array(mask), mx.cpu(0)).astype("int32")
 
     normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
-    dataset = Pictures(task["data"], "train", "train", normalise, base_size=task["base"], crop_size=task["crop"])
+    dataset = Images(task["data"], "train", "train", normalise, base_size=task["base"], crop_size=task["crop"])
     loader = DataLoader(dataset, task["batch"], shuffle=True, last_batch="discard", num_workers=workers)
 
     def batches(number):
@@ -80,14 +80,14 @@ def gluoncv(task, *, workers: int = 0):
 def main() -> None:
     task = json.loads(sys.argv[1])
     make = {"ours": ours, "float": lambda task: ours(task, as_float=True), "gluoncv": gluoncv}[task["form"]]
-    batches, turns = make(task), 0
+    batches, epoch = make(task), 0
 
     def run():
-        nonlocal turns
-        began, count, turns = time.process_time(), 0, turns + 1
-        for images, _ in batches(turns):
+        nonlocal epoch
+        began, count, epoch = time.process_time(), 0, epoch + 1
+        for images, _ in batches(epoch):
             count += len(images)
-        return {"pictures": count, "cpu_seconds": time.process_time() - began}
+        return {"images": count, "cpu_seconds": time.process_time() - began}
     run()
     serve({}, run)
 

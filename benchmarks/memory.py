@@ -1,8 +1,8 @@
-"""What evaluation holds in memory as it goes on: ``python -m benchmarks.memory TASK``, where TASK is JSON.
+"""Memory of an evaluation over time: ``python -m benchmarks.memory TASK``, where TASK is JSON.
 
-``{"form": "float32", "data": ".../pictures", "network": "fcn", "backbone": "resnet18", "output_stride": 8}``: one turn
-evaluates every picture once, as `mxnetseg eval` does, and says what the process holds then. There is no warm-up: what
-the first turns add is part of the answer.
+``{"form": "float32", "data": ".../images", "network": "fcn", "backbone": "resnet18", "output_stride": 8}``: one run
+evaluates every image once, as `mxnetseg eval` does, and reports the memory of the process. There is no warm-up,
+because the growth in the first runs is part of the result.
 """
 from __future__ import annotations
 

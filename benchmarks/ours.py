@@ -1,12 +1,12 @@
 """One competitor in MXNet: ``python -m benchmarks.ours TASK``, where TASK is JSON.
 
 ``{"network": "fcn", "backbone": "resnet18", "size": [512, 512], "batch": 1, "do": "infer", "form": "float32",
-"output_stride": 8, "warm_up": 3}``: so many turns before it says that it is ready.
+"output_stride": 8, "warm_up": 3}``: ``warm_up`` is the number of runs before it reports that it is ready.
 
-Forms of ``infer``: those of ``--precision``, and ``mxnetseg``: a hybridised network as MXNetSeg runs it, with
-``BilinearResize2D``. ``int8`` keeps no layer back here: of random weights it would keep all. Forms of ``train``:
-``float32`` and ``bfloat16``, this library's step; ``mxnetseg``, its way of doing it: ``BilinearResize2D``, a loss on
-``SoftmaxOutput``, ``waitall`` after every step.
+Forms of ``infer``: the values of ``--precision``; and ``mxnetseg``: a hybridised network with ``BilinearResize2D``, as
+MXNetSeg runs it. ``int8`` quantises every layer here; with random weights, the usual check would exclude all of them.
+Forms of ``train``: ``float32`` and ``bfloat16``, this library's step; and ``mxnetseg``, MXNetSeg's step:
+``BilinearResize2D``, a loss on ``SoftmaxOutput``, ``waitall`` after every step.
 """
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def main() -> None:
 
 
 def resize_as_mxnetseg() -> None:
-    """Let networks resize with ``BilinearResize2D``, as MXNetSeg does; before any is built."""
+    """Make networks that are built from now on resize with ``BilinearResize2D``, as in MXNetSeg."""
     from mxnetseg import nn
 
     def resize(F, x, like, *, align_corners):
         return F.contrib.BilinearResize2D(x, F.BlockGrad(like), mode="like", align_corners=align_corners)
-    # every module of networks has imported the function by name
+    # the modules of networks have imported the function by name
     original = nn.resize.resize
     for module in [m for name, m in sys.modules.items() if name.startswith("mxnetseg.")]:
         if getattr(module, "resize", None) is original:
             module.resize = resize
 
 
-def _pictures(task) -> np.ndarray:
+def _images(task) -> np.ndarray:
     return np.random.RandomState(0).normal(size=(task["batch"], 3, *task["size"])).astype("float32")
 
 
 def _inference(net, task):
-    x = mx.nd.array(_pictures(task))
+    x = mx.nd.array(_images(task))
     if task["form"] == "mxnetseg":
         net.hybridize()
         graph = net
@@ -79,7 +79,7 @@ def _inference(net, task):
 
 
 class MainOutput(mx.gluon.HybridBlock):
-    """The first of a network's outputs."""
+    """Network that returns only the first of another network's outputs."""
 
     def __init__(self, net):
         super().__init__()
@@ -95,7 +95,7 @@ def _first(outputs):
 
 
 def _training(net, task):
-    x = mx.nd.array(_pictures(task))
+    x = mx.nd.array(_images(task))
     label = mx.nd.array(np.random.RandomState(2).randint(0, 19, (task["batch"], *task["size"])), dtype="uint8")
     if task["form"] == "mxnetseg":
         step, label = mxnetseg_step(net, task["batch"]), label.astype("float32")
@@ -111,19 +111,19 @@ def _training(net, task):
     graph = TrainingGraph(step, [mx.cpu()], task["form"])
     trainer = make_trainer(net, Optimizer(lr=1e-3))
     images = np.random.RandomState(0).randint(0, 256, (task["batch"], *task["size"], 3)).astype("uint8")
-    shares = [(mx.nd.array(images, dtype="uint8"), label)]
+    device_batches = [(mx.nd.array(images, dtype="uint8"), label)]
 
     def run():
         with autograd.record():
-            parts = graph(shares)
-        global_backward(parts, loss.weights)
+            losses = graph(device_batches)
+        global_backward(losses, loss.weights)
         trainer.step(1)
-        mx.nd.waitall()  # only here, to read the clock
+        mx.nd.waitall()  # only to measure the time
     return run
 
 
 def mxnetseg_step(net, batch: int):
-    """MXNetSeg's step: normalised pictures (batch, 3, H, W), labels float32 (batch, H, W); it is done on return."""
+    """Return MXNetSeg's step: a function of normalised images (batch, 3, H, W) and float32 labels (batch, H, W)."""
     from gluoncv.loss import MixSoftmaxCrossEntropyLoss
 
     net.hybridize()

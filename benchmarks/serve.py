@@ -1,6 +1,6 @@
-"""A competitor's side of the conversation with :mod:`benchmarks.turns`.
+"""A competitor's side of the protocol of :mod:`benchmarks.rounds`.
 
-It imports nothing of mxnetseg, for a Python without it runs this file, too.
+Imports nothing of mxnetseg, because a Python without mxnetseg runs this file too.
 """
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import time
 
 
 def serve(ready, run, end=dict, *, hot=False) -> None:
-    """Take part: ``run()`` once for every line on standard input, each answer a line of JSON.
+    """Call ``run()`` once for every line on standard input, and answer each with a line of JSON.
 
     Args:
-        ready: what there is to say when warm: ``parameters`` and the like.
-        run: one turn. It is timed; what numbers it returns, as a dict, go into the answer.
-        end: what there is to say at the end, as a dict.
-        hot: begin a turn with a run that is not timed: while the others were at it, caches went cold and threads
-            to sleep, which says nothing of one picture or step after the other.
+        ready: figures to report when warm, such as ``parameters``.
+        run: one timed run. It may return further figures of the round as a dict.
+        end: returns figures to report at the end as a dict.
+        hot: begin each round with a run that is not timed. While the other competitors ran, caches were filled
+            by them and threads fell asleep; a sequence of images or steps does not have this cost.
     """
     print(json.dumps(dict(ready)), flush=True)
     for _ in sys.stdin:
@@ -31,22 +31,22 @@ def serve(ready, run, end=dict, *, hot=False) -> None:
 
 
 def peak_mib(who: int = resource.RUSAGE_SELF) -> float:
-    """The most memory that this process, or the largest of its children, ever held, in MiB."""
+    """Return the peak memory of this process, or of the largest of its children, in MiB."""
     if who == resource.RUSAGE_SELF:
-        own = _status("VmHWM")  # ru_maxrss may be that of the process which started this one
+        own = _status("VmHWM")  # ru_maxrss may include the process that started this one
         if own is not None:
             return own
     return resource.getrusage(who).ru_maxrss / (1024 ** 2 if sys.platform == "darwin" else 1024)
 
 
 def resident_mib() -> float:
-    """The memory that this process holds now, in MiB; its peak so far where the system does not say."""
+    """Return the memory that this process holds now, in MiB; its peak on systems that do not report it."""
     now = _status("VmRSS")
     return peak_mib() if now is None else now
 
 
 def _status(key: str):
-    """A line of Linux's account of this process, in MiB; None elsewhere."""
+    """Return an entry of Linux's status of this process, in MiB; None on other systems."""
     try:
         with open("/proc/self/status") as file:
             return next((int(line.split()[1]) / 1024 for line in file if line.startswith(key + ":")), None)
@@ -54,8 +54,8 @@ def _status(key: str):
         return None
 
 
-class Waited:
-    """A function that makes an iterator, and for how long whoever iterated has waited for the next item."""
+class WaitingTime:
+    """Function that returns an iterator, and the time for which the caller waited for its items."""
 
     def __init__(self, make):
         self._make, self._seconds = make, 0.0
@@ -77,6 +77,6 @@ class Waited:
                 items.close()
 
     def take(self) -> float:
-        """The seconds since this was last called."""
+        """Return the seconds since the last call of this method."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds

@@ -1,7 +1,7 @@
-"""How long a program takes from its start to its end: ``python -m benchmarks.start TASK``, TASK being JSON.
+"""Time of a program from start to end: ``python -m benchmarks.start TASK``, where TASK is JSON.
 
-``{"command": ["mxnetseg", "--help"], "input": ""}``: one turn runs the command once, with that on standard input. This
-process itself imports nothing heavy, so that starting others from it is quick.
+``{"command": ["mxnetseg", "--help"], "input": ""}``: one run starts the command with this standard input. This process
+imports nothing large, so that it starts others quickly.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
                               stderr=subprocess.PIPE)
         if done.returncode:
             raise SystemExit((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    run()  # once for the disk: what is measured is a start from memory
+    run()  # reads the files from disk; the timed runs find them in memory
     serve({}, run, end=lambda: {"peak_mib": peak_mib(resource.RUSAGE_CHILDREN)})
 
 

@@ -1,12 +1,12 @@
-"""One competitor in PyTorch, run by a Python that has it: ``python theirs.py TASK``, where TASK is JSON.
+"""One competitor in PyTorch, run by a Python with PyTorch: ``python theirs.py TASK``, where TASK is JSON.
 
-The networks of the benchmark that have a twin, written here from the same papers with the same layers as ours, so that
-both sides have the same number of parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript, folded,
-in float32 also fused by oneDNN) or ``compiled`` (Inductor, for inference with folded weights); ``precision``:
-``float32`` or ``bfloat16``: for inference the whole network, cast once, which is never slower than autocast; autocast
-to train.
+The networks are written from the same papers with the same layers as ours, so both sides have the same number of
+parameters. ``form``: ``eager``, ``channels_last``, ``frozen`` (TorchScript with folded weights; in float32 also fused
+by oneDNN where that works) or ``compiled`` (Inductor; for inference with folded weights). ``precision``: ``float32``
+or ``bfloat16``. For inference, the whole network is cast once to bfloat16, which is never slower than autocast;
+training uses autocast.
 
-This file imports nothing of mxnetseg but its neighbour serve.py, for that Python need not have it.
+Of mxnetseg's code this file imports only serve.py beside it, because that Python need not have mxnetseg.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import time
 
 import torch
 import torch.nn.functional as F
-from serve import resident_mib, serve  # its neighbour
+from serve import resident_mib, serve  # beside this file
 from torch import nn
 
 
@@ -31,7 +31,7 @@ def enlarge(x, like):
 
 
 class Block(nn.Module):
-    """A residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 for ``expansion`` 4."""
+    """Residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 for ``expansion`` 4."""
 
     def __init__(self, inputs, width, expansion, stride, first, dilation):
         super().__init__()
@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The four stages of a ResNet; ``deep``: a stem of three 3x3 convolutions, 64-64-128 (v1s)."""
+    """ResNet with four stages; ``deep``: a stem of three 3x3 convolutions, 64-64-128 (v1s)."""
 
     def __init__(self, depths, expansion, deep, output_stride):
         super().__init__()
@@ -180,7 +180,7 @@ def before_conv(inputs, outputs, kernel=1, pool=None):
 
 
 class Plain(nn.Module):
-    """A residual block whose sum has a ReLU or none."""
+    """Residual block with or without a ReLU after the sum."""
 
     def __init__(self, inputs, width, stride=1, act=True, bottleneck=False):
         super().__init__()
@@ -263,7 +263,7 @@ def main() -> None:
 
 
 def count_parameters(net) -> int:
-    """With running statistics, as ours are counted."""
+    """Return the number of parameters, running statistics included, as mxnetseg counts them."""
     return sum(p.numel() for p in net.parameters()) + sum(
         b.numel() for name, b in net.named_buffers() if not name.endswith("num_batches_tracked"))
 
@@ -273,10 +273,7 @@ def inference(net, x, task):
     if task["precision"] == "bfloat16":
         net, x = net.to(torch.bfloat16), x.to(torch.bfloat16)
     if task["form"] == "frozen":
-        # in bfloat16 this fusion gains nothing on some networks and fails on others
-        torch.jit.enable_onednn_fusion(task["precision"] == "float32")
-        with torch.no_grad():
-            net = torch.jit.freeze(torch.jit.trace(net, x, check_trace=False))
+        net = freeze(net, x, task["precision"])
     elif task["form"] == "compiled":
         from torch._inductor import config
 
@@ -289,6 +286,25 @@ def inference(net, x, task):
     return run
 
 
+def freeze(net, x, precision):
+    """Freeze a network with TorchScript, fused by oneDNN where that works.
+
+    In bfloat16 the fusion gains nothing on some networks and fails on others. In float32 it fails on DDRNet, when the
+    graph is optimised in the second run: "Cannot access data pointer of Tensor that doesn't have storage".
+    """
+    for fusion in (True, False) if precision == "float32" else (False,):
+        torch.jit.enable_onednn_fusion(fusion)
+        try:
+            with torch.no_grad():
+                graph = torch.jit.freeze(torch.jit.trace(net, x, check_trace=False))
+                for _ in range(3):
+                    graph(x)
+            return graph
+        except RuntimeError:
+            if not fusion:
+                raise
+
+
 def training(net, x, task):
     label = torch.randint(0, 19, (task["batch"], *task["size"]))
     step = training_step(net, task)
@@ -299,7 +315,7 @@ def training(net, x, task):
 
 
 def training_step(net, task):
-    """A step of SGD with momentum: pictures and labels -> the loss, a number."""
+    """Return a step of SGD with momentum: a function of images and labels that returns the loss as a number."""
     net.train()
     optimizer = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4, fused=True)
     forward = torch.compile(net) if task["form"] == "compiled" else net

@@ -1,8 +1,8 @@
-"""Reading and training on pictures in PyTorch: ``python theirs_data.py TASK``, where TASK is JSON.
+"""Reading images and training on them in PyTorch: ``python theirs_data.py TASK``, where TASK is JSON.
 
-``do``: ``loading``, one thread's speed as in loading.py; ``epoch``, epochs as in epoch.py, with two worker processes.
-The pictures go through torchvision's v2 transforms as in its reference for segmentation; ``pillow`` says whether on
-Pillow's images or on tensors, which is the faster of the two.
+``do``: ``loading``, the speed of one thread as in loading.py; ``epoch``, epochs as in epoch.py, with two worker
+processes. The images pass torchvision's v2 transforms as in its reference for segmentation: with ``pillow`` as Pillow
+images, otherwise as tensors, which is faster.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from serve import Waited, resident_mib, serve  # its neighbours
+from serve import WaitingTime, resident_mib, serve  # beside this file
 from theirs import BACKBONES, NETWORKS, count_parameters, training_step
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,10 +20,10 @@ WORKERS = 2
 
 
 def import_torchvision():
-    """torchvision; one built for CUDA, too, beside a torch for CPUs.
+    """Return torchvision, even if it was built for CUDA and torch was not.
 
-    There it cannot load its compiled operators and misses them at import, though the transforms need none of them:
-    their names are enough.
+    Such a torchvision cannot load its compiled operators and fails at import. The transforms do not need them, so
+    it is enough to define their names.
     """
     try:
         import torchvision
@@ -33,19 +33,19 @@ def import_torchvision():
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_torchvision.kept = library  # it is unregistered when it goes
+        import_torchvision.kept = library  # deleting it would remove the names
         import torchvision
     return torchvision
 
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     def __init__(self, task):
         import_torchvision()
         from torchvision import tv_tensors
         from torchvision.transforms import v2
 
         self.images, self.masks = (sorted((Path(task["data"]) / kind).iterdir()) for kind in ("images", "masks"))
-        # the long side from 0.5 to 2 times base; RandomResize draws the short one
+        # the long side is 0.5 to 2 times base; RandomResize draws the short one
         short = min(self.read(0)[0].size) * task["base"] / max(self.read(0)[0].size)
         steps = [] if task.get("pillow") else [v2.ToImage()]
         self.transform = v2.Compose([
@@ -73,13 +73,13 @@ class Pictures(torch.utils.data.Dataset):
 
 def loading(task) -> None:
     torch.set_num_threads(1)
-    loader = torch.utils.data.DataLoader(Pictures(task), task["batch"], shuffle=True, drop_last=True)
+    loader = torch.utils.data.DataLoader(Images(task), task["batch"], shuffle=True, drop_last=True)
 
     def run():
         began, count = time.process_time(), 0
         for images, _ in loader:
             count += len(images)
-        return {"pictures": count, "cpu_seconds": time.process_time() - began}
+        return {"images": count, "cpu_seconds": time.process_time() - began}
     run()
     serve({}, run)
 
@@ -90,16 +90,16 @@ def epoch(task) -> None:
     net = NETWORKS[task["network"]](BACKBONES[task["backbone"]](task["output_stride"]), 19)
     net = net.to(memory_format=torch.channels_last)
     step = training_step(net, task)
-    loader = torch.utils.data.DataLoader(Pictures(task), task["batch"], shuffle=True, drop_last=True,
+    loader = torch.utils.data.DataLoader(Images(task), task["batch"], shuffle=True, drop_last=True,
                                          num_workers=WORKERS, persistent_workers=True)
-    waited = Waited(lambda: loader)
+    waited = WaitingTime(lambda: loader)
 
     def run():
         count = 0
         for images, masks in waited():
             step(images.contiguous(memory_format=torch.channels_last), masks)
             count += len(images)
-        return {"pictures": count, "waited_seconds": waited.take()}
+        return {"images": count, "waited_seconds": waited.take()}
     began = time.perf_counter()
     for _ in range(task["warm_up"]):
         run()

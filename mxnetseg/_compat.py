@@ -1,52 +1,98 @@
-"""What MXNet 1.9.1 needs from today's Python before it is imported.
+"""Preparation that MXNet 1.9.1 needs on current Python and NumPy versions before it is imported.
 
-MXNet 1.9.1 still spells ``np.bool``, ``np.int`` and their kin, which NumPy removed in 1.24, and its
-GPU build looks for CUDA libraries that pip puts where no loader looks. It also takes half of the
-processors for hyper-threads and leaves them idle, where they may be cores, its oneDNN leaves the matrix
-unit of recent Intel processors idle, it takes every array afresh from the system, and it writes a line on stderr
-whenever a graph is fused. All is mended at the moment when mxnet is imported, by whomever, rather than when mxnetseg
-is: so ``mxnetseg --help`` loads no CUDA, and ``mxnetseg doctor`` starts even where NumPy is the problem.
+* MXNet uses names that NumPy removed in 1.20, 1.24 and 2.0. They are put back.
+* The GPU build needs CUDA libraries that pip installs in folders unknown to the loader. They are loaded in advance.
+* MXNet takes half of the processors for hyper-threads and leaves them idle, even where each is a core. The number of
+  threads is set to the number of cores.
+* Its oneDNN does not use the matrix unit of recent Intel processors by default. It is enabled.
+* Memory of freed arrays goes back to the system, and the next array is slow. It is kept.
+* A line is written to stderr whenever a graph is fused. It is switched off.
+
+All of this happens when mxnet is imported, by any module, and not when mxnetseg is imported. So ``mxnetseg --help``
+loads no CUDA library, and ``mxnetseg doctor`` starts even if NumPy is missing or broken.
 """
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import Dict, List
+from types import ModuleType
+from typing import Any, Callable
 
 from .errors import EnvironmentProblem
 
-_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
+_LAST_NUMPY = 2  # the newest major version that MXNet was tried with
+_BUILTINS = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
+# removed in NumPy 2.0 or later -> today's name, or a constant
+_RENAMED = {"bool8": "bool_", "float_": "float64", "complex_": "complex128", "alltrue": "all", "sometrue": "any",
+            "product": "prod", "cumproduct": "cumprod", "row_stack": "vstack", "trapz": "trapezoid", "round_": "round"}
+_CONSTANTS = {"NaN": "nan", "NAN": "nan", "Inf": "inf", "Infinity": "inf", "infty": "inf", "PINF": "inf"}
+# removed without a successor under the same signature. MXNet looks these names up when it is imported, no more.
+_FINANCIAL = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")  # removed in NumPy 1.20
+_LOOKED_UP = (*_FINANCIAL, "find_common_type")
 
 
-def restore_numpy_aliases() -> None:
-    """Put back the aliases of built-in types that NumPy 1.24 removed; refuse NumPy 2.
-
-    Raises:
-        EnvironmentProblem: NumPy is 2 or later, where MXNet 1.9.1 cannot be imported at all.
-    """
-    import numpy as np
-
-    if int(np.__version__.split(".")[0]) >= 2:
-        raise EnvironmentProblem(
-            "MXNet 1.9.1 does not run with NumPy 2",
-            received=f"numpy {np.__version__}",
-            fix="pip install 'numpy<2'",
-        )
-    for name, builtin in _ALIASES.items():
-        if name not in np.__dict__:  # hasattr() would trigger NumPy's own deprecation machinery
-            setattr(np, name, builtin)
-
-
-def cores(topology: Path = Path("/sys/devices/system/cpu")) -> List[int]:
-    """One processor of each physical core that this process may use: of its hyper-threads the first.
+def restore_numpy_names(np: ModuleType | None = None) -> None:
+    """Put back the names of NumPy that MXNet 1.9.1 and GluonCV 0.10 use and that current versions lack.
 
     Args:
-        topology: where Linux describes its processors. Where it says nothing, each processor is a core.
+        np: the module to change; by default numpy.
+
+    Raises:
+        EnvironmentProblem: NumPy is newer than every version that MXNet 1.9.1 was tried with.
+    """
+    if np is None:
+        import numpy as np
+
+    if int(np.__version__.split(".")[0]) > _LAST_NUMPY:
+        raise EnvironmentProblem(
+            f"MXNet 1.9.1 does not run with NumPy {_LAST_NUMPY + 1} or later",
+            received=f"numpy {np.__version__}",
+            fix=f"pip install 'numpy<{_LAST_NUMPY + 1}'",
+        )
+
+    for name, builtin in _BUILTINS.items():
+        _restore(np, name, builtin)
+    if int(np.__version__.split(".")[0]) >= 2:
+        for name, current in {**_RENAMED, **_CONSTANTS}.items():
+            _restore(np, name, getattr(np, current, None))
+        _restore(np, "NINF", -np.inf)
+        _restore(np, "PZERO", 0.0)
+        _restore(np, "NZERO", -0.0)
+        _restore(np, "in1d", lambda ar1, ar2, **options: np.isin(ar1, ar2, **options).ravel())
+        _restore(np, "msort", lambda a: np.sort(a, axis=0))
+    for name in _LOOKED_UP:
+        _restore(np, name, _removed(name))
+
+
+def _restore(np: ModuleType, name: str, value: Any) -> None:
+    """Set ``np.name``, unless NumPy has it. ``hasattr`` alone does not decide: it is true for names that only warn."""
+    if name in np.__dict__ or value is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name not in _BUILTINS and hasattr(np, name):
+            return
+    setattr(np, name, value)
+
+
+def _removed(name: str) -> Callable[..., Any]:
+    """Return a function that reports that NumPy removed ``name``."""
+    def removed(*args, **kwargs):
+        raise AttributeError(f"numpy.{name} was removed from NumPy; mxnetseg restores the name for MXNet's import only")
+    return removed
+
+
+def cores(topology: Path = Path("/sys/devices/system/cpu")) -> list[int]:
+    """Return one processor of each physical core that this process may use: the first of its hyper-threads.
+
+    Args:
+        topology: folder in which Linux describes the processors. A processor without description is a core.
     """
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    first: Dict[str, int] = {}
+    first: dict[str, int] = {}
     for processor in sorted(processors):
         siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
         try:
@@ -58,22 +104,22 @@ def cores(topology: Path = Path("/sys/devices/system/cpu")) -> List[int]:
 
 
 def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Physical cores that this process may use; hyper-threads of one core count once. See :func:`cores`."""
+    """Return the number of physical cores that this process may use. See :func:`cores`."""
     return len(cores(topology))
 
 
 class BeforeMXNet(MetaPathFinder):
-    """An import hook that finds nothing, but sees ``import mxnet`` coming and prepares for it."""
+    """Import hook that finds no module, but prepares the process when mxnet is about to be imported."""
 
     def find_spec(self, fullname, path=None, target=None):
-        """Prepare if ``fullname`` is mxnet; leave the finding to the finders after this one."""
+        """Prepare if ``fullname`` is mxnet. Return None, so that the other finders look for the module."""
         if fullname == "mxnet":
             from ._cuda import use_gpu_build
             from ._memory import keep_freed_memory
             from ._processor import use_amx
 
             keep_freed_memory()
-            restore_numpy_aliases()
+            restore_numpy_names()
             use_gpu_build()
             use_amx()
             os.environ.setdefault("OMP_NUM_THREADS", str(count_cores()))

@@ -1,21 +1,33 @@
 #!/bin/sh
-# matrix.sh [PYTHON...]: set up mxnetseg on every Python 3.9 to 3.12 found (or on those named) and try it.
+# matrix.sh [PYTHON[:NUMPY] ...]: set up mxnetseg on each of these Pythons, run doctor, scripts/smoke.py and some tests.
+# By default: every Python 3.9 to 3.13 found, and Python 3.11 once more with NumPy 2.
+# PYTHON:NUMPY installs the newest NumPy of the series NUMPY; without it, the NumPy of requirements.txt.
+# TESTS: which tests to run. Environments that work are removed, unless KEEP is set.
 set -eu
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- python3.9 python3.10 python3.11 python3.12
+[ $# -gt 0 ] || set -- python3.9 python3.10 python3.11 python3.11:2 python3.12 python3.13
+tests=${TESTS:-tests/test_compat.py tests/metrics tests/losses}
 
 failed=0 tried=0
-for python in "$@"; do
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+for entry in "$@"; do
+    python=${entry%%:*} numpy=
+    [ "$entry" = "$python" ] || numpy=${entry#*:}
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || {
+        echo "$python: not found, skipped"
+        continue
+    }
     tried=$((tried + 1))
-    venv=.venv-matrix-$version
-    if PYTHON=$python sh scripts/make_venv.sh "$venv" && "$venv/bin/mxnetseg" doctor >"$venv/doctor.txt" \
-        && "$venv/bin/python" scripts/smoke.py; then
-        echo "Python $version: works"
+    venv=.venv-matrix-$version${numpy:+-numpy$numpy}
+    # $tests is a list: no quotes
+    if PYTHON=$python NUMPY=$numpy sh scripts/make_venv.sh "$venv" && "$venv/bin/mxnetseg" doctor >"$venv/doctor.txt" \
+        && "$venv/bin/python" scripts/smoke.py \
+        && OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -q -n 2 -m "not slow and not gpu" $tests; then
+        echo "Python $version${numpy:+ with NumPy $numpy}: works"
+        [ -n "${KEEP:-}" ] || rm -rf "$venv"
     else
-        echo "Python $version: FAILED"
+        echo "Python $version${numpy:+ with NumPy $numpy}: FAILED"
         failed=1
     fi
 done
-[ $tried -gt 0 ] || { echo "error: none of these Pythons is here: $*" >&2; exit 2; }
+[ $tried -gt 0 ] || { echo "error: none of these Pythons was found: $*" >&2; exit 2; }
 exit $failed

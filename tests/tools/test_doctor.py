@@ -3,20 +3,22 @@ import copy
 import json
 import os
 import re
+import subprocess
 import sys
 from importlib import metadata
 
 import pytest
 
 from mxnetseg._cuda import CUDA_LIBRARIES
-from mxnetseg.tools import doctor
+from mxnetseg.tools import _installed, doctor
+from mxnetseg.tools._installed import Conflict, find_conflicts
 from mxnetseg.tools.doctor import Machine, Trial, diagnose, report, try_import
 from mxnetseg.tools.main import main
 
 HEALTHY = Machine(
     python=(3, 11, 7), executable="/usr/bin/python3", platform="Linux", cores=2, memory_gib=16.0, shm_gib=8.0,
     cpu_flags=["avx2"],
-    versions={"numpy": "1.26.4", "mxnet": "1.9.1", "gluoncv": "0.10.5.post0", "opencv-python": "4.11.0.86",
+    versions={"numpy": "1.26.4", "mxnetseg-mxnet": "1.9.1", "gluoncv": "0.10.5.post0", "opencv-python": "4.11.0.86",
               "Pillow": "11.3.0", "PyYAML": "6.0.2", "tqdm": "4.67.1", "matplotlib": "3.9.4",
               "setuptools": "80.9.0"},
     trials={"numpy": Trial(True), "mxnet": Trial(True, {"gpus": 0, "cuda": False, "onednn": True}),
@@ -39,22 +41,87 @@ def test_a_healthy_machine_has_no_findings(machine):
     assert report(machine, []).endswith("everything that mxnetseg needs is installed")
 
 
-@pytest.mark.parametrize("python, fits", [((3, 8, 18), False), ((3, 9, 0), True), ((3, 12, 9), True),
-                                          ((3, 13, 0), False)])
+@pytest.mark.parametrize("python, fits", [((3, 8, 18), False), ((3, 9, 0), True), ((3, 13, 9), True),
+                                          ((3, 14, 0), False)])
 def test_python(machine, python, fits):
     machine.python = python
     assert bool(diagnose(machine)) != fits
 
 
-def test_numpy_2_is_one_problem_even_if_other_packages_fail_because_of_it(machine):
-    machine.versions["numpy"] = "2.1.0"
+def test_numpy_3_is_one_problem_even_if_other_imports_fail_through_it(machine):
+    machine.versions["numpy"] = "3.1.0"
     for module in ("mxnet", "gluoncv"):
         machine.trials[module] = failed("AttributeError: module 'numpy' has no attribute 'PZERO'")
     [finding] = diagnose(machine)
-    assert finding.needed and finding.fix == "pip install 'numpy<2'"
+    assert finding.needed and finding.fix == "pip install 'numpy<3'"
 
 
-@pytest.mark.parametrize("name", ["numpy", "mxnet", "gluoncv", "Pillow", "PyYAML", "tqdm", "matplotlib"])
+def test_numpy_2_is_fine(machine):
+    machine.versions["numpy"] = "2.4.6"
+    assert diagnose(machine) == []
+
+
+def test_numpy_2_with_the_wheel_of_mxnet_that_requires_numpy_1(machine):
+    del machine.versions["mxnetseg-mxnet"]
+    machine.versions["mxnet"] = "1.9.1"
+    machine.conflicts = [Conflict("mxnet", "1.9.1", "numpy<2.0.0,>1.16.0", "numpy 2.4.6")]
+    assert diagnose(machine) == []
+    machine.versions["numpy"] = "2.4.6"
+    [finding] = diagnose(machine)
+    assert not finding.needed and "requires numpy<2" in finding.what
+    assert finding.fix.startswith("pip uninstall -y mxnet && pip install ") and "wheels/mxnet" in finding.fix
+
+
+def test_two_distributions_of_mxnet_with_the_same_files(machine):
+    machine.versions["mxnet"] = "1.9.1"
+    [finding] = diagnose(machine)
+    assert not finding.needed and "same files" in finding.what
+    assert finding.fix.startswith("pip uninstall -y mxnetseg-mxnet mxnet && pip install ")
+
+
+@pytest.mark.parametrize("numpy, opencv, fix", [
+    ("1.26.4", "4.12.0.88", "pip install 'opencv-python>=4.5,<4.12'"),
+    ("2.4.6", "4.9.0.80", "pip install 'opencv-python>=4.10,<4.12'"),
+    ("2.4.6", "4.12.0.88", None), ("2.4.6", "4.11.0.86", None), ("1.26.4", "4.5.5.64", None)])
+def test_opencv_and_numpy_that_do_not_go_together(machine, numpy, opencv, fix):
+    machine.versions.update({"numpy": numpy, "opencv-python": opencv})
+    assert [finding.fix for finding in diagnose(machine)] == ([fix] if fix else [])
+
+
+@pytest.mark.parametrize("module, error, fix", [
+    ("cv2", "ImportError: numpy.core.multiarray failed to import", "pip install 'opencv-python>=4.10,<4.12'"),
+    ("gluoncv", "ValueError: numpy.dtype size changed, may indicate binary incompatibility.",
+     "pip install --force-reinstall --upgrade scipy pandas matplotlib numpy==2.4.6")])
+def test_a_module_built_for_another_numpy(machine, module, error, fix):
+    machine.versions["numpy"] = "2.4.6"
+    machine.trials[module] = failed(error)
+    [finding] = diagnose(machine)
+    assert finding.needed and "another NumPy than 2.4.6" in finding.what and finding.fix == fix
+
+
+def test_conflicts_of_other_packages_are_noted(machine):
+    machine.conflicts = [Conflict("scipy", "1.13.1", "numpy<2.3,>=1.22.4", "numpy 2.4.6"),
+                         Conflict("mxnetseg", "0.1.0", "tqdm>=4.60", "tqdm 4.1"),
+                         Conflict("unrelated", "1.0", "other>2", "other 1")]
+    first, second = diagnose(machine)
+    assert not first.needed and "scipy 1.13.1 requires numpy<2.3,>=1.22.4, and numpy 2.4.6" in first.what
+    assert first.fix.startswith("pip install --upgrade scipy\n") and second.fix == "pip install 'tqdm>=4.60'"
+
+
+def test_mxnet_comes_from_the_checkout_or_from_the_index(tmp_path, monkeypatch):
+    assert doctor.install_command("mxnetseg-mxnet").endswith("wheels/mxnet")
+    monkeypatch.setattr(_installed, "__file__", str(tmp_path / "site-packages/mxnetseg/tools/_installed.py"))
+    assert doctor.install_command("mxnetseg-mxnet") == "pip install mxnetseg-mxnet==1.9.1"
+
+
+def test_pip_reports_conflicts(monkeypatch):
+    text = ("mxnet 1.9.1 has requirement numpy<2.0.0,>1.16.0, but you have numpy 2.4.6.\n"
+            "mxnetseg 0.1.0 requires mxnetseg-mxnet, which is not installed.\n")
+    monkeypatch.setattr(_installed.subprocess, "run", lambda *args, **options: subprocess.CompletedProcess([], 1, text))
+    assert find_conflicts() == [Conflict("mxnet", "1.9.1", "numpy<2.0.0,>1.16.0", "numpy 2.4.6")]
+
+
+@pytest.mark.parametrize("name", ["numpy", "mxnetseg-mxnet", "gluoncv", "Pillow", "PyYAML", "tqdm", "matplotlib"])
 def test_missing_package(machine, name):
     del machine.versions[name]
     module = doctor.NEEDED[name][0]
@@ -90,12 +157,6 @@ def test_two_opencv_wheels_give_a_note(machine):
     [finding] = diagnose(machine)
     assert not finding.needed
     assert finding.fix.startswith("pip uninstall -y opencv-python opencv-python-headless && pip install ")
-
-
-def test_opencv_that_needs_numpy_2(machine):
-    machine.versions["opencv-python"] = "4.12.0.88"
-    [finding] = diagnose(machine)
-    assert "'opencv-python>=4.5,<4.12'" in finding.fix
 
 
 @pytest.mark.parametrize("module, library, words", [
@@ -164,7 +225,7 @@ def test_two_builds_in_one_folder(machine):
     machine.versions["mxnet-cu112"], machine.libmxnet, machine.driver = "1.9.1", "cpu", True
     machine.trials["mxnet"].facts["gpus"] = 1
     [finding] = diagnose(machine)
-    assert "CPU build is in place" in finding.what
+    assert "mxnetseg-mxnet and mxnet-cu112" in finding.what and "CPU build is in place" in finding.what
 
 
 def test_problems_come_before_notes(machine):
@@ -208,11 +269,11 @@ def test_importing_a_module_that_prints(broken):
     assert trial.ok and trial.facts["x"] == 3
 
 
-def test_numpy_2_does_not_stop_doctor(broken):
-    broken("numpy", "__version__ = '2.1.0'")
+def test_numpy_3_does_not_stop_the_doctor(broken):
+    broken("numpy", "__version__ = '3.1.0'")
     broken("mxnet", "x = 1")
     trial = try_import("mxnet")
-    assert not trial.ok and "MXNet 1.9.1 does not run with NumPy 2" in trial.error
+    assert not trial.ok and "MXNet 1.9.1 does not run with NumPy 3" in trial.error
 
 
 def test_the_command_on_this_machine(capsys):

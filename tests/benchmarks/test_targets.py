@@ -1,10 +1,10 @@
-"""What a report says of the bars, with made-up results."""
-from benchmarks.bars import BARS, compare, summary
-from benchmarks.turns import Measured
+"""Comparison of a report with the targets, with made-up results."""
+from benchmarks.rounds import Measurement
+from benchmarks.targets import TARGETS, compare, summary
 
 
 def result(name, seconds, peak=100.0, failure=None, **more):
-    return Measured(name, [seconds] * 3 if failure is None else [], {}, peak, failure, **more).to_dict()
+    return Measurement(name, [seconds] * 3 if failure is None else [], {}, peak, failure, **more).to_dict()
 
 
 def a_run(do, *results, size=(512, 512), batch=1):
@@ -21,7 +21,7 @@ def rows(*runs):
     return {(row["what"], row["against"]): row for row in compare(runs) if row["value"] is not None}
 
 
-def test_the_fastest_of_pytorch_s_forms_counts():
+def test_the_fastest_form_of_pytorch_counts():
     found = rows(INFERENCE)
     assert {key[0] for key in found} == {"inference float32", "inference bfloat16", "inference int8"}
     best = "PyTorch's best, times as fast"
@@ -36,7 +36,7 @@ def test_other_sizes_do_not_count_for_inference():
     assert not rows({**INFERENCE, "size": [1024, 2048]}) and not rows({**INFERENCE, "batch": 8})
 
 
-def test_what_shall_be_small():
+def test_upper_bounds():
     found = rows(
         a_run("train", result("ours, float32", 1.0, peak=110.0), result("PyTorch, eager float32", 1.2, peak=50.0),
               result("PyTorch, compiled float32", 1.1, peak=100.0)),
@@ -53,14 +53,14 @@ def test_what_shall_be_small():
     assert by_what["mxnetseg --help"]["reached"]
 
 
-def test_many_numbers_without_a_gpu_take_no_longer_than_the_cpu():
+def test_four_devices_without_a_gpu_take_no_longer_than_the_cpu():
     for seconds, reached in ((1.05, True), (4.0, False)):
         (row,) = rows(a_run("devices", result("ours, --ctx cpu", 1.0), result("ours, --ctx 0 1 2 3", seconds))).values()
         assert (row["value"], row["reached"]) == (seconds, reached)
     assert not rows(a_run("devices", result("ours, --ctx cpu", 1.0)))
 
 
-def test_one_turn_says_nothing_of_growth():
+def test_one_round_has_no_growth():
     assert not rows(a_run("memory", result("ours, float32", 1.0, noted={"resident_mib": [100]})))
 
 
@@ -73,16 +73,16 @@ def test_evaluation_counts_speed_and_score():
     assert {key: row["reached"] for key, row in found.items()} == {
         ("evaluation float32", "GluonCV, times as fast"): True,
         ("evaluation bfloat16", "GluonCV, times as fast"): False,
-        ("evaluation float32", "GluonCV, mIoU apart"): True,
+        ("evaluation float32", "GluonCV, mIoU difference"): True,
         ("evaluation float32 whole", "GluonCV, times as fast"): True,
-        ("evaluation float32 whole", "GluonCV, mIoU apart"): False}
+        ("evaluation float32 whole", "GluonCV, mIoU difference"): False}
 
 
-def test_what_was_not_measured_stays_in_the_list():
+def test_targets_that_were_not_measured_stay_in_the_list():
     nothing = compare([])
-    assert len(nothing) == len(BARS) and all(row["reached"] is None for row in nothing)
+    assert len(nothing) == len(TARGETS) and all(row["reached"] is None for row in nothing)
     failed = a_run("train", result("ours, float32", 0.0, failure="broken"), result("PyTorch, eager float32", 1.0))
     assert all(row["reached"] is None for row in compare([failed]))
     text = summary(compare([INFERENCE]))
     assert "not measured" in text and " NO" in text and " yes" in text and ">= 0.7" in text
-    assert len(text.splitlines()) == len(BARS) + 1
+    assert len(text.splitlines()) == len(TARGETS) + 1

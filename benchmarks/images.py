@@ -1,8 +1,8 @@
-"""Made-up pictures to read and learn: folder data whose files are as large as photographs'."""
+"""Synthetic images to read and to train on: a data folder whose files are as large as those of photographs."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -11,15 +11,15 @@ from PIL import Image
 CLASSES = 19
 
 
-def make_pictures(root: Path, sizes: Sequence[Tuple[int, int]], *, kind: str = "png") -> Path:
-    """Write folder data with one picture for each of ``sizes``, (height, width), all in both splits.
+def make_images(root: Path, sizes: Sequence[tuple[int, int]], *, kind: str = "png") -> Path:
+    """Write a data folder with one image for each of ``sizes``, all of them in both splits.
 
-    Smooth fields of several sizes with a little noise: a PNG file of 1024 x 2048 takes about 2.5 MB, as those of
-    Cityscapes do.
+    The images are smooth fields of several scales with a little noise. A PNG file of 1024 x 2048 takes about 2.5 MB,
+    as in Cityscapes.
 
     Args:
-        root: where to; it is made.
-        sizes: of the pictures.
+        root: the folder to create.
+        sizes: (height, width) of each image.
         kind: ``'png'`` or ``'jpg'``; masks are PNG.
 
     Returns:
@@ -34,14 +34,14 @@ def make_pictures(root: Path, sizes: Sequence[Tuple[int, int]], *, kind: str = "
             x = cv2.GaussianBlur(x, (0, 0), sigma)
             return cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC) / x.std() * strength
 
-        picture = 110 + field(40, 40) + field(6, 18) + field(1, 6) + rng.normal(size=(height, width, 1)) \
+        image = 110 + field(40, 40) + field(6, 18) + field(1, 6) + rng.normal(size=(height, width, 1)) \
             + 0.7 * rng.normal(size=(height, width, 3))
         scores = cv2.resize(rng.normal(size=(24, 48, CLASSES)).astype(np.float32), (width // 4, height // 4),
                             interpolation=cv2.INTER_CUBIC)
         mask = cv2.resize(scores.argmax(-1).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-        cv2.imwrite(str(root / "images" / f"{i:03d}.{kind}"), picture.clip(0, 255).astype(np.uint8),
+        cv2.imwrite(str(root / "images" / f"{i:03d}.{kind}"), image.clip(0, 255).astype(np.uint8),
                     [cv2.IMWRITE_JPEG_QUALITY, 95])
-        Image.fromarray(mask).save(root / "masks" / f"{i:03d}.png")  # with Pillow, as Cityscapes' were
+        Image.fromarray(mask).save(root / "masks" / f"{i:03d}.png")  # with Pillow, as in Cityscapes
     for split in ("train", "val"):
         (root / f"{split}.txt").write_text("\n".join(f"{i:03d}" for i in range(len(sizes))) + "\n")
     (root / "classes.txt").write_text("\n".join(f"class {i}" for i in range(CLASSES)) + "\n")
