@@ -1,8 +1,8 @@
 """Synthetic images to read and to train on: a data folder whose files are as large as those of photographs."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import cv2
 import numpy as np

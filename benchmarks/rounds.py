@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Tuple
+from typing import Any, Callable
 
 from mxnetseg._compat import cores, count_cores
 from mxnetseg._memory import total_memory
@@ -244,7 +244,7 @@ def machine() -> dict[str, Any]:
 
 
 # a column of the table: its heading, and the text of one competitor
-Column = Tuple[str, Callable[[Measurement], str]]
+Column = tuple[str, Callable[[Measurement], str]]
 
 
 def table(results: Sequence[Measurement], *, against: str | None = None, columns: Sequence[Column] = ()) -> str:

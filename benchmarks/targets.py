@@ -1,14 +1,14 @@
 """Speed to reach, and its comparison with a report of the benchmark."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Optional
 
 from .tasks import GLUONCV, MXNETSEG, memory_growth, on_devices, ours, waiting_ratio, whole
 
 Run = Mapping[str, Any]
-Results = Dict[str, Dict[str, Any]]  # of the competitors that ran, by name
+Results = dict[str, dict[str, Any]]  # of the competitors that ran, by name
 Value = Callable[[Results], Optional[float]]
 
 

@@ -41,7 +41,7 @@ def test_text_is_utf8_with_line_ends_as_written(tmp_path):
     path = tmp_path / "classes.txt"
     with atomic_write(path, "w") as stream:
         stream.write("Straße\nroad\r\n")
-    assert path.read_bytes() == "Straße\nroad\r\n".encode("utf-8")
+    assert path.read_bytes() == "Straße\nroad\r\n".encode()
 
 
 def test_missing_folders_are_created(tmp_path):

@@ -5,8 +5,8 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(p for folder in ("mxnetseg", "benchmarks", "scripts", "tests") for p in (ROOT / folder).rglob("*.py")

@@ -285,7 +285,7 @@ class Config(Section):
                    "lower schedule.target_lr: the rate falls from optimizer.lr to it")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: object | None = None) -> "Config":
+    def from_dict(cls, values: Mapping[str, Any], *, where: object | None = None) -> Config:
         """Return the configuration of a nested mapping; keys that it leaves out keep their defaults.
 
         Args:
@@ -302,7 +302,7 @@ class Config(Section):
         """Return nested plain mappings and lists, fit for JSON and YAML; ``from_dict`` reads them back."""
         return _plain(self)
 
-    def replace(self, changes: Mapping[str, Any], *, where: object | None = None) -> "Config":
+    def replace(self, changes: Mapping[str, Any], *, where: object | None = None) -> Config:
         """Return a copy with other values: ``config.replace({'train.epochs': 3, 'loss.ohem.thresh': 0.6})``.
 
         Args:

@@ -1,7 +1,7 @@
 """Types and argument checks that the transforms share."""
 from __future__ import annotations
 
-from typing import Callable, Tuple, TypeVar, Union
+from typing import Callable, TypeVar, Union
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from ..errors import ConfigError
 
 MEAN_COLOR = (124, 116, 104)  # the mean of ImageNet: padding in it is about 0 after normalisation
 
-Arrays = Tuple[np.ndarray, np.ndarray]  # image uint8 (H, W, 3), mask uint8 (H, W)
+Arrays = tuple[np.ndarray, np.ndarray]  # image uint8 (H, W, 3), mask uint8 (H, W)
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Arrays]
-Color = Tuple[int, int, int]
-Size = Union[int, Tuple[int, int]]  # (height, width), or one number for a square
+Color = tuple[int, int, int]
+Size = Union[int, tuple[int, int]]  # (height, width), or one number for a square
 
 Number = TypeVar("Number", int, float)
 

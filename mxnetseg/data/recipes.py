@@ -5,7 +5,7 @@ the source: black, or the colour that becomes 0 after normalisation.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Tuple
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import UnknownNameError
 from .transforms import (
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
     from ..config.schema import Data
 
 BLACK = (0, 0, 0)
-Size = Tuple[int, int]
+Size = tuple[int, int]
 
 
 def mxnetseg(*, base_size: int, crop_size: Size) -> Compose:
     """Make the augmentation of MXNetSeg and GluonCV: long side from U{0.5 base .. 2 base}, crop, flip (1/2), blur (1/2,
-    sigma from U(0, 1) pixels); black padding."""
+    sigma from U(0, 1) pixels); black padding.
+    """
     scale, crop = RandomScale(base_size=base_size, low=0.5, high=2.0), RandomCrop(size=crop_size, color=BLACK)
     return Compose([ScaleCrop(scale=scale, crop=crop), RandomFlip(), RandomBlur(p=0.5, max_sigma=1.0)])
 
 
 def flattenet(*, base_size: int, crop_size: Size) -> Compose:
     """Make the augmentation of FlatteNet: long side base times one of 0.5, 0.6, ... 2.1, crop, flip (1/2); black
-    padding; colours as they are."""
+    padding; colours as they are.
+    """
     scale = RandomScale(base_size=base_size, low=0.5, high=2.1, step=0.1)
     return Compose([ScaleCrop(scale=scale, crop=RandomCrop(size=crop_size, color=BLACK)), RandomFlip()])
 
@@ -54,7 +56,8 @@ def sfnet(*, base_size: int, crop_size: Size) -> Compose:
 
 def ovenet(*, base_size: int, crop_size: Size) -> Compose:
     """Make the augmentation of HRNet's code, which OVeNet and FlatteNet use: long side base times one of 0.5, 0.6, ...
-    2.1, crop, flip (1/2); black padding; colours as they are."""
+    2.1, crop, flip (1/2); black padding; colours as they are.
+    """
     return flattenet(base_size=base_size, crop_size=crop_size)
 
 

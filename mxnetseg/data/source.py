@@ -1,7 +1,7 @@
 """Sources of a crop: an image and its mask in memory, or two files of which only what is needed is decoded."""
 from __future__ import annotations
 
-from typing import Protocol, Tuple
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from ..errors import DataError
 from .base import SegDataset
 from .pairs import check_sizes
 
-Size = Tuple[int, int]
+Size = tuple[int, int]
 
 
 class Source(Protocol):

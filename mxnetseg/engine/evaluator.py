@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import cv2
 import mxnet as mx

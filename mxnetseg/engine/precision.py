@@ -6,7 +6,8 @@ This module does not import MXNet, so that a command can list the precisions in 
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._precisions import PRECISIONS
 from .._processor import has_amx, has_bfloat16, multiplies_bfloat16

@@ -1,13 +1,14 @@
 """Prediction of an image's classes in three lines::
 
-    from mxnetseg import Predictor
-    prediction = Predictor("weights/fcn/fcn_resnet18_sample_20260101_120000_best.params")("street.png")
-    prediction.save("out")
+from mxnetseg import Predictor
+prediction = Predictor("weights/fcn/fcn_resnet18_sample_20260101_120000_best.params")("street.png")
+prediction.save("out")
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence, Union
+from typing import Any, Callable, Union
 
 import mxnet as mx
 import numpy as np

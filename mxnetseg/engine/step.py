@@ -6,7 +6,7 @@ copy, and are cast in the graph, so that their gradients are float32. Losses and
 """
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

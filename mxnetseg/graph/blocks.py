@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock

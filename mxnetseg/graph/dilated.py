@@ -13,10 +13,11 @@ This is done on processors without AVX-512, in float32; with AVX-512 in training
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Callable
 
 import numpy as np
 

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 
 # an output of a node: (number of the node, number of the output)
-Entry = Tuple[int, int]
+Entry = tuple[int, int]
 # operators whose outputs have numbered names
 _NUMBERED_OUTPUTS = {"amp_multicast", "SliceChannel", "split_v2"}
 # the reader of an entry that is an output of the whole graph

@@ -1,7 +1,8 @@
 """Conversion of a graph to bfloat16 or float16 by MXNet's own passes, with the lists of operators that we give them."""
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
 
 import mxnet as mx
 from mxnet.contrib import amp

@@ -1,8 +1,8 @@
 """Operators that return their input unchanged in an inference."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Mapping
 
 from .graph import Entry, Graph
 

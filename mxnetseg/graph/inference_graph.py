@@ -1,7 +1,7 @@
 """A network compiled for inference at a precision, and what can be read from its graph afterwards."""
 from __future__ import annotations
 
-from typing import Container, Sequence
+from collections.abc import Container, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -34,8 +34,7 @@ class InferenceGraph(HybridBlock):
 
     def __init__(self, net, precision: str, contexts: Sequence[mx.Context], *,
                  calibration: Sequence[np.ndarray] = ()):
-        """
-        Args:
+        """Args:
             net: a :class:`~mxnetseg.models._base.SegModel`, initialised.
             precision: a key of :data:`.precision_phase.PRECISION_PASSES`.
             contexts: where it will run.

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Mapping, Sequence, Tuple
+from collections.abc import Mapping, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -22,7 +22,7 @@ _MOST_GROUPS = 64
 _NOT_QUANTIZED = ("elemwise_mul",)
 
 # symbol, arguments, running statistics
-_Weighted = Tuple[mx.sym.Symbol, Mapping[str, mx.nd.NDArray], Mapping[str, mx.nd.NDArray]]
+_Weighted = tuple[mx.sym.Symbol, Mapping[str, mx.nd.NDArray], Mapping[str, mx.nd.NDArray]]
 
 
 def quantize(symbol: mx.sym.Symbol, arguments: Mapping[str, mx.nd.NDArray], auxiliaries: Mapping[str, mx.nd.NDArray],

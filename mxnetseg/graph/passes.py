@@ -12,8 +12,9 @@ A pass takes a graph and returns a graph that computes the same. Three lists of 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Generic, Sequence, TypeVar
+from typing import Any, Callable, Generic, TypeVar
 
 from ..errors import ConfigError
 

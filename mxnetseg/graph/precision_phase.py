@@ -8,8 +8,8 @@ layers that cost accuracy stay in float32.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Mapping, Sequence
 
 import mxnet as mx
 

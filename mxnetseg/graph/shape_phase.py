@@ -6,7 +6,7 @@ nothing in an inference are left out: casts to the type that a map has, ``BlockG
 from __future__ import annotations
 
 import re
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import mxnet as mx
 import numpy as np

@@ -16,10 +16,10 @@ of 1907. ``MXNETSEG_WINOGRAD=1`` always does it, ``MXNETSEG_WINOGRAD=0`` never.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Sequence
 
 import numpy as np
 

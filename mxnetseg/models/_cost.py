@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import mxnet as mx
 
@@ -19,7 +20,7 @@ class ParameterInfo(NamedTuple):
     """A parameter that the graph reads: its structural name, its shape, and whether training changes it."""
 
     name: str
-    shape: Tuple[int, ...]
+    shape: tuple[int, ...]
     trainable: bool
 
     @property
@@ -55,9 +56,9 @@ class Cost:
             pooling reads.
     """
 
-    size: Tuple[int, int]
-    parameters: Tuple[ParameterInfo, ...]
-    layers: Tuple[LayerCost, ...]
+    size: tuple[int, int]
+    parameters: tuple[ParameterInfo, ...]
+    layers: tuple[LayerCost, ...]
     product_macs: int
     resampling_macs: int
     biases: int
@@ -72,10 +73,11 @@ class Cost:
     @property
     def mmcv(self) -> int:
         """As mmcv 1.3.8 counts a network with synchronised batch norm, which it leaves out: one for a multiply-add,
-        for a bias, for what a ReLU writes and for what a pooling layer reads."""
+        for a bias, for what a ReLU writes and for what a pooling layer reads.
+        """
         return self.layer_macs + self.biases + self.activations + self.pooling
 
-    def count(self, *, trainable: Optional[bool] = None, below: str = "") -> int:
+    def count(self, *, trainable: bool | None = None, below: str = "") -> int:
         """Elements of the parameters.
 
         Args:
@@ -88,9 +90,9 @@ class Cost:
         """Multiply-adds of the layers of the child of that structural name."""
         return sum(layer.macs for layer in self.layers if _is_below(layer.weight, below))
 
-    def children(self, depth: int = 1) -> List[str]:
+    def children(self, depth: int = 1) -> list[str]:
         """Structural names of the children, in the graph's order, and below each its own down to ``depth`` levels."""
-        tree: Dict[str, None] = {}
+        tree: dict[str, None] = {}
         for parameter in self.parameters:
             parts = parameter.name.split(".")
             for level in range(min(depth, len(parts))):
@@ -150,11 +152,11 @@ class _Node(NamedTuple):
 
     operator: str
     name: str
-    attributes: Dict[str, str]
-    inputs: Tuple["_Node", ...]
-    shape: Tuple[int, ...]
+    attributes: dict[str, str]
+    inputs: tuple[_Node, ...]
+    shape: tuple[int, ...]
 
-    def variable(self) -> "_Node":
+    def variable(self) -> _Node:
         """The variable that this node is, or is a reshaped or cast form of."""
         return self.inputs[0].variable() if self.inputs else self
 
@@ -169,7 +171,7 @@ def _nodes(outputs: mx.sym.Symbol, shape: Sequence[int]) -> Iterator[_Node]:
     inner = outputs.get_internals()
     shapes = iter(zip(inner.list_outputs(), inner.infer_shape(data=tuple(shape))[1]))
     pending = next(shapes, None)
-    nodes: List[_Node] = []
+    nodes: list[_Node] = []
     for entry in json.loads(outputs.tojson(remove_amp_cast=False))["nodes"]:
         # Both lists have one order. Names are not unique in a graph that calls a block twice, but an operator's
         # outputs stand together: NAME_output, or NAME_output0, NAME_output1, ...

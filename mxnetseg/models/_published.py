@@ -4,7 +4,7 @@ None of the results was reached with this package: they are published, not repro
 """
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 
 class Paper(NamedTuple):
@@ -44,12 +44,12 @@ class Result(NamedTuple):
     split: str
     by: str
     backbone: str
-    miou: Optional[float] = None
-    miou_ms: Optional[float] = None
-    pa: Optional[float] = None
-    pa_ms: Optional[float] = None
-    output_stride: Optional[int] = None
-    config: Optional[str] = None
+    miou: float | None = None
+    miou_ms: float | None = None
+    pa: float | None = None
+    pa_ms: float | None = None
+    output_stride: int | None = None
+    config: str | None = None
 
     def __str__(self) -> str:
         """In a line: ``71.6 (74.7 with scales and flip), Cityscapes val, ResNet-18 /32, by MXNetSeg``."""
@@ -65,7 +65,7 @@ _SWIFTNET = Paper("In defense of pre-trained ImageNet architectures for real-tim
 _CANET = Paper("Attention-guided chained context aggregation for semantic segmentation",
                "Tang, Liu, Zhang, Jiang & Zhang", "Image and Vision Computing 2021", "arXiv:2002.12041")
 
-PAPERS: Dict[str, Paper] = {
+PAPERS: dict[str, Paper] = {
     "acfnet": Paper("ACFNet: attentional class feature network for semantic segmentation",
                     "Zhang, Chen, Li, Hong, Liu, Ma, Han & Ding", "ICCV 2019", "arXiv:1909.09408"),
     "alignseg": Paper("AlignSeg: feature-aligned segmentation networks", "Huang, Wei, Wang, Liu, Huang & Shi",
@@ -137,7 +137,7 @@ _MXNETSEG, _PAPER, _AUTHORS = "MXNetSeg", "the paper", "its authors"
 _R18, _R50, _R101 = "ResNet-18", "ResNet-50", "ResNet-101"
 _PORT, _MMSEG = "its port to mmsegmentation", "mmsegmentation"
 
-RESULTS: Dict[str, List[Result]] = {
+RESULTS: dict[str, list[Result]] = {
     "acfnet": [Result(_CITYS, "test", _PAPER, _R101, 81.85)],
     "alignseg": [Result(_CITYS, "test", _PAPER, _R101, 82.6), Result("ADE20K", "val", _PAPER, _R101, 45.95)],
     "att2scale": [Result(_VOC, "val", _MXNETSEG, _R101, 77.1, pa=94.8, output_stride=8, config="peachy-snow-4")],
@@ -188,6 +188,6 @@ RESULTS: Dict[str, List[Result]] = {
 }
 
 
-def results(name: str) -> List[Result]:
+def results(name: str) -> list[Result]:
     """Return the published results of a network by its canonical name; the list may be empty."""
     return RESULTS.get(name, [])

@@ -106,7 +106,8 @@ class DDRNet(BranchedNetwork):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the authors' checkpoints (without the prefix ``model.``), or None if this
-        network does not have it."""
+        network does not have it.
+        """
         if name.startswith(("loss.", "linear.", "last_layer.")):  # the training criterion, the ImageNet classifier
             return None
         is_head = name.startswith(("final_layer.", "seghead_extra."))

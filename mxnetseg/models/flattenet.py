@@ -72,7 +72,8 @@ class FlatteNet(SegModel):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the original's checkpoints (without the prefix ``model.``), or None if this
-        network does not have it."""
+        network does not have it.
+        """
         if name == "head_alpha_nwd":
             return "alpha"
 

@@ -51,7 +51,8 @@ class HRNet(SegModel):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in HRNet's checkpoints (without the prefix ``model.``), or None if this
-        network does not have it."""
+        network does not have it.
+        """
         return head_name(name, last_layer="head") or in_backbone(self.backbone, name)
 
     def from_gluoncv(self, name: str) -> str | None:

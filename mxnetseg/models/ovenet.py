@@ -103,7 +103,8 @@ class OVeNet(SegModel):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the original's checkpoints (without the prefix ``model.``), or None if this
-        network does not have it."""
+        network does not have it.
+        """
         if name == "coords":  # the pixels' coordinates, which the original saves with the weights
             return None
         return (head_name(name, last_layer="head", offset_layer="offset_head")

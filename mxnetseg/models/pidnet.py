@@ -113,7 +113,8 @@ class PIDNet(BranchedNetwork):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the authors' checkpoints (without the prefix ``model.``), or None if this
-        network does not have it."""
+        network does not have it.
+        """
         if name.startswith(("sem_loss.", "bd_loss.", "linear.", "last_layer.")):  # criteria, ImageNet classifier
             return None
         is_head = name.startswith(("final_layer.", "seghead_"))

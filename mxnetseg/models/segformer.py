@@ -85,7 +85,8 @@ class SegFormer(SegModel):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the authors' or Hugging Face's checkpoints, or None if this network does
-        not have it."""
+        not have it.
+        """
         if name.startswith("decode_head.conv_seg."):  # an unused layer of a base class
             return None
         for pattern, ours in [(r"^decode_head\.linear_c\.(\d)\.proj\.", r"linear_c.\1."),

@@ -88,7 +88,8 @@ class SFNet(SegModel):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the port's or the authors' (SFSegNets) checkpoints, or None if this network
-        does not have it."""
+        does not have it.
+        """
         for theirs, ours in _NAMES:
             name = re.sub(theirs, ours, name)
         return gluon_name(self.named_parameters(), name)

@@ -1,8 +1,8 @@
 """Building blocks that several networks share."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Mapping
 
 from mxnet import gluon
 from mxnet.gluon import nn

@@ -1,7 +1,7 @@
 """Context modules, which give each position information from far away in the image."""
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mxnet.gluon import contrib, nn
 

@@ -1,7 +1,7 @@
 """Fusion modules of decoders: coarse and fine maps, two paths, a map and its channel means."""
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 from mxnet.gluon import nn
 

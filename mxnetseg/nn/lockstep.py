@@ -8,7 +8,8 @@ repeatable.
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from ..errors import MXNetSegError
 

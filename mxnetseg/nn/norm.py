@@ -17,7 +17,7 @@ A thousand workspaces avoid it and cost several gigabytes.
 """
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mxnet as mx
 from mxnet import autograd, gluon

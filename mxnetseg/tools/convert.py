@@ -6,7 +6,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from .common import add_set_argument, whole_number
 
@@ -98,7 +98,7 @@ def _target(args: Namespace) -> Path:
     return target
 
 
-def _known(config, changes: Dict[str, Any]) -> Dict[str, Any]:
+def _known(config, changes: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the network that the user named."""
     named = {key: getattr(config.model, key) for key in _PLAIN if f"model.{key}" in changes}
     return {key: value for key, value in {**config.model.options, **named}.items() if value is not None}
@@ -113,7 +113,7 @@ def _described(model: str, backbone: str, record) -> str:
     return f"{model} on {backbone}, {record['nclass']} classes" + (f", {rest}" if rest else "")
 
 
-def _data(args: Namespace, config, nclass: int) -> Dict[str, Any]:
+def _data(args: Namespace, config, nclass: int) -> dict[str, Any]:
     """The sidecar's section on the classes.
 
     Raises:
@@ -143,7 +143,7 @@ def _data(args: Namespace, config, nclass: int) -> Dict[str, Any]:
     return described.info()
 
 
-def _write(checkpoint, net, record: Dict[str, Any]) -> None:
+def _write(checkpoint, net, record: dict[str, Any]) -> None:
     """Write the checkpoint: the whole of it, or nothing."""
     from ..errors import UsageError
 
@@ -169,7 +169,7 @@ def _misfit(args: Namespace, name: str, tensors, guess):
     for problem in guess.problems:
         kinds[problem.reason if problem.reason in kinds else "of another shape"] += 1
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-    shown: List[str] = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
+    shown: list[str] = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
     more = [f"... and {len(guess.problems) - 8} more"] if len(guess.problems) > 8 else []
     form = f"read as {FORMS[guess.form]} ({guess.form}), {guess.fit:.0%} fits"
     free = recognise(tensors, name) if args.backbone or args.nclass or args.overrides or args.form != "auto" else guess
@@ -193,7 +193,7 @@ def _command(args: Namespace, name: str, guess) -> str:
     return shlex.join(words)
 
 
-def _other_network(tensors, share: float, name: str) -> Optional[str]:
+def _other_network(tensors, share: float, name: str) -> str | None:
     """The network that fits better in its plain form, if there is one."""
     from ..models import list_models
     from ..models.weights.foreign import recognise

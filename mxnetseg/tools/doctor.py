@@ -17,7 +17,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from .. import __version__
 from .._cuda import (
@@ -67,7 +67,7 @@ class Trial:
     """Result of importing a module in a separate process."""
 
     ok: bool
-    facts: Dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     error: str = ""
 
 
@@ -86,19 +86,19 @@ class Machine:
         conflicts: violated requirements of installed distributions.
     """
 
-    python: Tuple[int, ...]
+    python: tuple[int, ...]
     executable: str
     platform: str
     cores: int
-    memory_gib: Optional[float]
-    shm_gib: Optional[float]
-    cpu_flags: List[str]
-    versions: Dict[str, str]
-    trials: Dict[str, Trial]
+    memory_gib: float | None
+    shm_gib: float | None
+    cpu_flags: list[str]
+    versions: dict[str, str]
+    trials: dict[str, Trial]
     driver: bool
-    missing_cuda: List[str]
-    libmxnet: Optional[str]
-    conflicts: List[Conflict] = field(default_factory=list)
+    missing_cuda: list[str]
+    libmxnet: str | None
+    conflicts: list[Conflict] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +191,7 @@ def _reason(stderr: str) -> str:
     return lines[-1] if lines else stderr.strip()[-300:]
 
 
-def _libmxnet_in_place() -> Optional[str]:
+def _libmxnet_in_place() -> str | None:
     """Return the build that ``mxnet/libmxnet.so`` comes from, if both builds were installed into one folder."""
     cpu = [name for name in CPU_BUILDS if has_distribution(name)]
     if not (cpu and has_distribution("mxnet-cu112")):
@@ -205,7 +205,7 @@ def _libmxnet_in_place() -> Optional[str]:
     return None
 
 
-def _shm_gib() -> Optional[float]:
+def _shm_gib() -> float | None:
     try:
         shm = os.statvfs("/dev/shm")
     except (AttributeError, OSError):
@@ -216,20 +216,20 @@ def _shm_gib() -> Optional[float]:
 # ---- diagnosis -----------------------------------------------------------------------------
 
 
-def diagnose(machine: Machine) -> List[Finding]:
+def diagnose(machine: Machine) -> list[Finding]:
     """List every problem of a machine, the necessary fixes first."""
     findings = [*check_installed(machine), *_gpu(machine), *_imports(machine)]
-    by_fix: Dict[str, Finding] = {}  # causes come before the failures that follow from them: report only the cause
+    by_fix: dict[str, Finding] = {}  # causes come before the failures that follow from them: report only the cause
     for finding in findings:
         by_fix.setdefault(finding.fix, finding)
     return sorted(by_fix.values(), key=lambda f: not f.needed)
 
 
-def _imports(machine: Machine) -> List[Finding]:
+def _imports(machine: Machine) -> list[Finding]:
     """List the packages that are installed and cannot be imported."""
     if int(machine.versions.get("numpy", "3").split(".")[0]) >= 3:
         return []  # every import fails for this one reason, which is reported elsewhere
-    found: List[Finding] = []
+    found: list[Finding] = []
     for module, trial in machine.trials.items():
         if trial.ok or f"No module named '{module}'" in trial.error:
             continue
@@ -254,7 +254,7 @@ def _fix_for(error: str, module: str) -> str:
     return commands[module].replace("install", "install --force-reinstall --no-deps", 1)
 
 
-def _gpu(machine: Machine) -> List[Finding]:
+def _gpu(machine: Machine) -> list[Finding]:
     gpu_build = [name for name in GPU_DISTRIBUTIONS if name in machine.versions]
     found = []
     if machine.driver and not gpu_build:
@@ -280,7 +280,7 @@ def _gpu(machine: Machine) -> List[Finding]:
 # ---- report --------------------------------------------------------------------------------
 
 
-def report(machine: Machine, findings: List[Finding]) -> str:
+def report(machine: Machine, findings: list[Finding]) -> str:
     """Format the machine and its problems as text."""
     mxnet = machine.trials["mxnet"]
     rows = [
@@ -314,9 +314,9 @@ def _build(mxnet: Trial) -> str:
     return ("GPU" if mxnet.facts["cuda"] else "CPU") + (", with oneDNN" if mxnet.facts["onednn"] else "")
 
 
-def _dots(numbers: Tuple[int, ...]) -> str:
+def _dots(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
-def _gib(size: Optional[float]) -> str:
+def _gib(size: float | None) -> str:
     return "unknown" if size is None else f"{size:.1f} GiB"

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, Dict, List
+from typing import Any
 
 from .common import add_set_argument, whole_number
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def summarise(args: argparse.Namespace) -> Dict[str, Any]:
+def summarise(args: argparse.Namespace) -> dict[str, Any]:
     """All that the command says, as plain values.
 
     Raises:
@@ -71,7 +71,7 @@ def summarise(args: argparse.Namespace) -> Dict[str, Any]:
     }
 
 
-def _lines(facts: Dict[str, Any]) -> List[str]:
+def _lines(facts: dict[str, Any]) -> list[str]:
     from ..models._published import Paper, Result
 
     parameters, macs = facts["parameters"], facts["macs"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import cv2
@@ -198,7 +198,7 @@ def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
     return int(np.ceil(font.getlength(text)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(size: int) -> Any:
     import matplotlib  # it contains a typeface with many alphabets, the same on every machine
 

@@ -6,7 +6,7 @@ the error must contain. The miniature of a data set determines which kinds apply
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple, Type
+from typing import NamedTuple
 
 import image_files
 import miniatures
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 DAMAGES = []
 
 
-def damage(error: Type[MXNetSegError], *, when=lambda case: True, opened=False, split="train"):
+def damage(error: type[MXNetSegError], *, when=lambda case: True, opened=False, split="train"):
     """Register a kind of damage.
 
     Args:

@@ -3,7 +3,7 @@ import errno
 import os
 import shutil
 import subprocess
-from functools import lru_cache
+from functools import cache
 
 import mxnet as mx
 import pytest
@@ -76,7 +76,7 @@ def check_moments(whole, run, count):
     assert any(failures)
 
 
-@lru_cache(maxsize=None)
+@cache
 def can_mount(folder):
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
     if mounted.returncode == 0:

@@ -4,7 +4,7 @@ import logging
 import signal
 from collections import Counter
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 import mxnet as mx
@@ -197,7 +197,7 @@ def contexts(variant):
 @pytest.fixture(scope="module")
 def whole(fit, written, configure, tmp_path_factory):
     """Function that returns the files of a variant's uninterrupted run."""
-    @lru_cache(maxsize=None)
+    @cache
     def get(variant):
         _, result = fit(configure(VARIANTS[variant]), tmp_path_factory.mktemp("whole"), contexts=contexts(variant))
         return written(result)

@@ -81,7 +81,8 @@ def test_equals_the_definition(size, to, align_corners):
 @sizes
 def test_equals_the_operator(size, to, align_corners):
     """A single output sample is excluded: the operator takes the first input sample, while OpenCV and this resize take
-    the middle if corners are not aligned."""
+    the middle if corners are not aligned.
+    """
     if not align_corners:
         to = tuple(max(n, 2) for n in to)
     x, head = arrays(size, to)

@@ -66,7 +66,8 @@ class Backbone(HybridBlock):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter of the PyTorch classifier (timm's names), or None if this backbone does not
-        have it."""
+        have it.
+        """
         if name.startswith(("fc.", "classifier.", "head.")):
             return None
         return gluon_name(self._collect_params_with_prefix(), name)

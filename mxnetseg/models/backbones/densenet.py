@@ -77,7 +77,8 @@ class DenseNet(Backbone):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter of timm's or torchvision's classifier, or None if this backbone does not
-        have it."""
+        have it.
+        """
         stem, _, last = name.rpartition(".")
         if last == "num_batches_tracked" or stem == "classifier":
             return None

@@ -168,7 +168,8 @@ class HRNetV2(Backbone):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in HRNet's checkpoints (without prefix), or None if this backbone does
-        not have it."""
+        not have it.
+        """
         stem, _, last = name.rpartition(".")
         if last == "num_batches_tracked" or stem.startswith(_CLASSIFIER):
             return None

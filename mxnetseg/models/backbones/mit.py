@@ -67,7 +67,8 @@ class MixTransformer(Backbone):
 
     def from_pytorch(self, name: str) -> str | None:
         """Return our name of a parameter in the authors', Hugging Face's or mmsegmentation's files, or None if this
-        backbone does not have it. :meth:`convert` separates the tensors that these files join."""
+        backbone does not have it. :meth:`convert` separates the tensors that these files join.
+        """
         if name.startswith(("head.", "classifier.")):
             return None
         for pattern, ours in _NAMES:

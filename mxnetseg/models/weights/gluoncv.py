@@ -8,7 +8,7 @@ same at that size. Its HRNet is read too (:mod:`.hrnet`). Not its ICNet and Fast
 from __future__ import annotations
 
 import re
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 # beginning of a name there -> here; what several of its networks have
 _COMMON = (
@@ -23,7 +23,7 @@ _COMMON = (
 )
 
 
-def gluoncv_name(net, name: str, own: Sequence[Tuple[str, str]] = ()) -> Optional[str]:
+def gluoncv_name(net, name: str, own: Sequence[tuple[str, str]] = ()) -> str | None:
     """Return our name of a parameter in GluonCV's checkpoints.
 
     Args:

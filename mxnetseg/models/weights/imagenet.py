@@ -26,11 +26,12 @@ import re
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Union
+from typing import Callable, NamedTuple
 
 from ...errors import CheckpointError, EnvironmentProblem
 from ...files import atomic_write, expand, home, no_file, sha256
@@ -83,13 +84,14 @@ _ORIGINS = {
 
 class Source(NamedTuple):
     """A place that may have weights: how messages call it, and what fetches a file of right checksum or raises one
-    of ``_BROKEN``."""
+    of ``_BROKEN``.
+    """
 
     where: str
     fetch: Callable[[], Path]
 
 
-def find_weights(backbone, path: Optional[Union[str, Path]] = None, *, use: Callable[[Path], None]) -> Path:
+def find_weights(backbone, path: str | Path | None = None, *, use: Callable[[Path], None]) -> Path:
     """Use the first file with ImageNet weights that fits a backbone, downloaded if it must be.
 
     Args:
@@ -153,7 +155,7 @@ def sources(backbone) -> Iterator[Source]:
             yield Source(_ORIGINS[name], partial(_download_pth, _ORIGINS[name]))
 
 
-def caches() -> List[Path]:
+def caches() -> list[Path]:
     """Folders that may hold GluonCV's weight files, first ours, then GluonCV's."""
     gluoncv = expand(os.environ.get("MXNET_HOME") or "~/.mxnet")
     return [home() / "models", gluoncv / "models"]
@@ -164,7 +166,7 @@ class _GluonCVFile(NamedTuple):
     sha1: str
 
 
-def _gluoncv_file(model: Optional[str]) -> Optional[_GluonCVFile]:
+def _gluoncv_file(model: str | None) -> _GluonCVFile | None:
     sha1 = import_module("gluoncv.model_zoo.model_store")._model_sha1.get(model)
     return sha1 and _GluonCVFile(f"{model}-{sha1[:8]}", sha1)
 
@@ -217,7 +219,7 @@ def _digits(pth: str) -> str:
 # ---- elsewhere ----------------------------------------------------------------------------------
 
 
-def _timm_and_gluoncv(address: str, backbone, gluoncv: Optional[_GluonCVFile]) -> Iterator[Source]:
+def _timm_and_gluoncv(address: str, backbone, gluoncv: _GluonCVFile | None) -> Iterator[Source]:
     """Yield the sources below a server's address, with the paths of GluonCV's store and of the hub."""
     if gluoncv:
         yield _at_gluoncv(address, gluoncv)
@@ -291,14 +293,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, and remembers the checksum that the hub announces in the first, before it sends one on."""
 
     def __init__(self):
-        self.sha256: Optional[str] = None
+        self.sha256: str | None = None
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         self.sha256 = self.sha256 or _announced(headers)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _announced(headers) -> Optional[str]:
+def _announced(headers) -> str | None:
     """The SHA-256 in an answer's headers: of large files, the hub's entity tag."""
     tags = (headers.get(key, "").strip('W/"') for key in ("X-Linked-ETag", "ETag"))
     return next((tag for tag in tags if re.fullmatch("[0-9a-f]{64}", tag)), None)

@@ -9,7 +9,7 @@ plain ones (``'resnet50_v1b'``, ``'resnet18'`` for ``r18b-d8``).
 from __future__ import annotations
 
 import re
-from typing import Dict, Mapping, Optional
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -41,12 +41,12 @@ def is_mmseg(network: str, variant: str, *, other: str = "mxnetseg") -> bool:
     return variant == "mmseg"
 
 
-def backbone_options(backbone: str, mmseg: bool) -> Dict[str, bool]:
+def backbone_options(backbone: str, mmseg: bool) -> dict[str, bool]:
     """Return the options with which a backbone is dilated as in mmsegmentation."""
     return {"dilate_first_only": True} if mmseg and is_basic(BACKBONES.resolve(backbone)) else {}
 
 
-def mmseg_name(net, name: str, own: Optional[Mapping[str, str]] = None) -> Optional[str]:
+def mmseg_name(net, name: str, own: Mapping[str, str] | None = None) -> str | None:
     """Return our name of a tensor in mmsegmentation's checkpoints; None for one that is not used.
 
     Args:
@@ -59,7 +59,7 @@ def mmseg_name(net, name: str, own: Optional[Mapping[str, str]] = None) -> Optio
     return gluon_name(net.named_parameters(), name)
 
 
-def mean_last(tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+def mean_last(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The image's mean as the last branch of ASPP: what its projection reads is its first in mmsegmentation."""
     tensors = dict(tensors)
     projection = tensors.get("decode_head.bottleneck.conv.weight")

@@ -1,13 +1,13 @@
 """Names of parameters in PyTorch's state dictionaries."""
 from __future__ import annotations
 
-from typing import Container, Optional
+from collections.abc import Container
 
 # how Gluon's norms call what PyTorch's call weight and bias
 OF_NORMS = {"weight": "gamma", "bias": "beta"}
 
 
-def gluon_name(parameters: Container[str], name: str) -> Optional[str]:
+def gluon_name(parameters: Container[str], name: str) -> str | None:
     """A name that differs from ours by the last word at most, as ours.
 
     >>> gluon_name({"bn1.gamma"}, "bn1.weight")

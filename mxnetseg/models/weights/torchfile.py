@@ -12,9 +12,10 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -47,7 +48,7 @@ _SPREAD = 1 << 20
 _MOST_READS, _MOST_CLASSES, _LONGEST_LINE, _MOST_DIMENSIONS = 5_000_000, 1000, 4096, 32
 
 
-def read_torch(path: Union[str, Path]) -> Any:
+def read_torch(path: str | Path) -> Any:
     """The object in a PyTorch checkpoint: dictionaries, lists and numbers as they are, tensors as arrays.
 
     Floating-point tensors come as float32, float64 ones as float64. Objects of other classes are instances of
@@ -95,7 +96,7 @@ class _Storage(NamedTuple):
 
     dtype: str
     numel: int
-    load: Optional[Callable[[], bytes]]  # None: not available yet
+    load: Callable[[], bytes] | None  # None: not available yet
 
 
 class _Bounded:
@@ -135,18 +136,18 @@ def _is_small(key: Any) -> bool:
     return False
 
 
-def _with_small_keys(instruction: bytes, keys: Callable[[list], Iterable]) -> Callable[["_Unpickler"], None]:
+def _with_small_keys(instruction: bytes, keys: Callable[[list], Iterable]) -> Callable[[_Unpickler], None]:
     """Return the code of an instruction that hashes keys, with a check of the keys on the stack before it."""
     run = pickle._Unpickler.dispatch[instruction[0]]
 
-    def load(self: "_Unpickler") -> None:
+    def load(self: _Unpickler) -> None:
         if not all(map(_is_small, keys(self.stack))):
             raise ValueError("a key of nested tuples")
         run(self)
     return load
 
 
-def _load_reduce(self: "_Unpickler") -> None:
+def _load_reduce(self: _Unpickler) -> None:
     if not isinstance(self.stack[-1], tuple):  # an array would become a million arguments
         raise ValueError("arguments that are no tuple")
     pickle._Unpickler.load_reduce(self)
@@ -176,10 +177,10 @@ class _Unpickler(pickle._Unpickler):
         pickle.FROZENSET[0]: _with_small_keys(pickle.FROZENSET, lambda stack: stack),
     }
 
-    def __init__(self, file: IO[bytes], *, storage: Optional[Callable[[Tuple], _Storage]], size: int, byteorder: str,
+    def __init__(self, file: IO[bytes], *, storage: Callable[[tuple], _Storage] | None, size: int, byteorder: str,
                  where: Path):
         super().__init__(_Bounded(file, size), encoding="utf-8", errors="replace")
-        self._shells: Dict[Tuple[str, str], type] = {}
+        self._shells: dict[tuple[str, str], type] = {}
         self._storage, self._where, self._byteorder = storage, where, byteorder
         self._left = 8 * size + (1 << 26)  # bytes that all tensors together may take
 
@@ -314,9 +315,9 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Any:
     byteorder = read(f"{root}/byteorder").decode("ascii") if f"{root}/byteorder" in entries else "little"
     if byteorder not in ("little", "big"):
         raise _damaged(path, f"byte order {byteorder!r:.20}")
-    loaded: Dict[str, bytes] = {}
+    loaded: dict[str, bytes] = {}
 
-    def storage(pid: Tuple) -> _Storage:
+    def storage(pid: tuple) -> _Storage:
         _, kind, key, _, numel = pid
         name = f"{root}/data/{_key(key)}"
         if name not in entries:
@@ -351,10 +352,10 @@ def _read_stream(file: IO[bytes], path: Path) -> Any:
         raise _damaged(path, "a protocol that is not known")
     unpickled()  # byte order of the machine that wrote it; storages are always little-endian
     start = file.tell()
-    sizes: Dict[str, Tuple[str, int]] = {}
-    data: Dict[str, bytes] = {}
+    sizes: dict[str, tuple[str, int]] = {}
+    data: dict[str, bytes] = {}
 
-    def storage(pid: Tuple) -> _Storage:
+    def storage(pid: tuple) -> _Storage:
         _, kind, key, _, numel, *view = pid
         dtype = _storage_dtype(kind, path)
         sizes[_key(key)] = dtype, _whole(numel)

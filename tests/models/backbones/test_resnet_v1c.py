@@ -47,7 +47,8 @@ def keys(depth, deep):
 
 def reference(tensors, x, depth, deep, stages):
     """Return the four maps, with mmsegmentation's BasicBlock, whose first convolution alone is dilated, and with its
-    contracted dilation."""
+    contracted dilation.
+    """
     def layer(y, convolution, norm, stride=1, dilation=1):
         weight = mx.nd.array(tensors[f"backbone.{convolution}.weight"])
         size = weight.shape[2]
