@@ -112,9 +112,10 @@ def fused_convolutions(shaped: ShapedGraph) -> Iterator[Convolution]:
 
         is_known = all(name in shaped.values for name in (weight, *bias, *norm[1:]))
         if is_known and shaped.types.get(data) == "float32" and data in shaped.shapes:
+            images, channels, height, width = shaped.shapes[data]
             yield Convolution(node, weight, bias[0] if bias else None,
                               _batch_norm(norm[1:], fused["BatchNorm"]["attrs"]) if norm else None,
-                              tuple(shaped.shapes[data]), shaped.values[weight].shape[0], dilation)
+                              (images, channels, height, width), shaped.values[weight].shape[0], dilation)
 
 
 def dilation_of(attrs: Mapping[str, str]) -> int:

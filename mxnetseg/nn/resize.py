@@ -62,9 +62,11 @@ def resize(F, x, like, *, align_corners: bool):
         (N, C, H', W'), of the type of ``x``.
     """
     y, like = to_float32(F, x), to_float32(F, F.BlockGrad(like))
-    matrices = (_bilinear_matrix(F, *(F.contrib.arange_like(z, axis=axis) for z in (y, like)), align_corners)
-                for axis in (2, 3))
-    return _multiply(F, x, y, *matrices)
+
+    def matrix(axis):
+        return _bilinear_matrix(F, F.contrib.arange_like(y, axis=axis), F.contrib.arange_like(like, axis=axis),
+                                align_corners)
+    return _multiply(F, x, y, matrix(2), matrix(3))
 
 
 def _multiply(F, x, y, rows, columns):

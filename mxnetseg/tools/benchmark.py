@@ -105,7 +105,7 @@ def measure(settings: Iterable, *, torch: str | None = None, threads: int | None
     """
     from benchmarks.targets import compare
 
-    report = {"machine": machine, "runs": [], "targets": []}
+    report: dict[str, Any] = {"machine": machine, "runs": [], "targets": []}
     for setting in settings:
         report["runs"].append(_measure_one(setting, torch, threads))
         report["targets"] = compare(report["runs"])
