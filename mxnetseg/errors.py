@@ -166,7 +166,9 @@ def reason(error: BaseException) -> str:
 
 def _pieces(value: object, depth: int = 8) -> Iterator[str]:
     if isinstance(value, (list, tuple, dict, set, frozenset)):
-        opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
+        opening, closing = ("[", "]") if isinstance(value, list) else ("{", "}")
+        if isinstance(value, tuple):
+            opening, closing = "(", ")"
         yield opening
         for i, item in enumerate(value if depth else ()):
             yield ", " if i else ""

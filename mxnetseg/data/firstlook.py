@@ -64,7 +64,8 @@ def _is_suspicious(dataset: SegDataset, total: np.ndarray) -> bool:
     return classes == 0 or (classes == 1 < dataset.nclass and total[IGNORE] > 0)
 
 
-def _histograms(dataset: SegDataset, chosen: np.ndarray, seconds: float, timeout: float) -> Generator[np.ndarray, None, None]:
+def _histograms(dataset: SegDataset, chosen: np.ndarray, seconds: float,
+                timeout: float) -> Generator[np.ndarray, None, None]:
     """Yield the number of pixels of each train id, (256,), for as many masks as fit into the time, at least one."""
     def read(i: int) -> np.ndarray:
         mask = dataset.to_train_ids(dataset.load_raw_mask(i), dataset.mask_path(i))

@@ -74,7 +74,7 @@ class Protocol:
 
     def __str__(self):
         shown = "whole images" if self.mode == "whole" else \
-            "windows of %d x %d, step %.2f" % (*self.crop_size, self.stride)
+            f"windows of {self.crop_size[0]} x {self.crop_size[1]}, step {self.stride:.2f}"
         size = f"long side {self.base_size}" if self.base_size else "original size"
         scales = ", ".join(f"{s:g}" for s in self.scales)
         return f"{shown}, {size}, scale{'s' * (len(self.scales) > 1)} {scales}, " \
@@ -305,7 +305,7 @@ class Segmenter:
         if min(images[0].shape[:2]) < self._smallest_side:
             raise DataError(f"this network reads images of at least {self._smallest_side} pixels a side",
                             where=f"evaluation of {self.protocol}",
-                            received="%d x %d" % tuple(images[0].shape[:2]),
+                            received=f"{images[0].shape[0]} x {images[0].shape[1]}",
                             fix="enlarge the images, or evaluate with --base 512, which enlarges smaller images; "
                                 "with several scales, the smallest counts")
         if isinstance(images[0], mx.nd.NDArray):

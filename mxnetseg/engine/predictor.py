@@ -1,4 +1,6 @@
-"""Prediction of an image's classes in three lines::
+"""Prediction of an image's classes, in three lines.
+
+Example::
 
 from mxnetseg import Predictor
 prediction = Predictor("weights/fcn/fcn_resnet18_sample_20260101_120000_best.params")("street.png")

@@ -131,7 +131,7 @@ class ShapedGraph:
     """
 
     graph: Graph
-    shapes: Mapping[str, Sequence[int]]
+    shapes: Mapping[str, Any]
     types: Mapping[str, str]
     values: Mapping[str, mx.nd.NDArray]
     context: mx.Context = field(default_factory=mx.cpu)

@@ -34,7 +34,9 @@ class InferenceGraph(HybridBlock):
 
     def __init__(self, net, precision: str, contexts: Sequence[mx.Context], *,
                  calibration: Sequence[np.ndarray] = ()):
-        """Args:
+        """Compile a network.
+
+        Args:
             net: a :class:`~mxnetseg.models._base.SegModel`, initialised.
             precision: a key of :data:`.precision_phase.PRECISION_PASSES`.
             contexts: where it will run.

@@ -96,7 +96,8 @@ class CrossEntropy(PixelLoss):
         super().__init__(nclass, class_weights=class_weights, ignore=ignore)
         self._smoothing, self._mining = label_smoothing, mining
         self._mean_over = mean_over if mining is None else mining.mean_over
-        self._unmined: dict[str, Any] = dict(class_weights=class_weights, label_smoothing=label_smoothing, ignore=ignore)
+        self._unmined: dict[str, Any] = {"class_weights": class_weights, "label_smoothing": label_smoothing,
+                                         "ignore": ignore}
 
     def unmined(self, *, mean_over: str = "weights") -> CrossEntropy:
         """Return the same loss over every valid pixel, or ``self`` if it has no mining and the same divisor.

@@ -78,7 +78,7 @@ class DeepLabv3(SegModel):
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
 
     def from_gluoncv(self, name: str) -> str | None:
-        """Return our name of a parameter of GluonCV\'s DeepLabV3."""
+        """Return our name of a parameter of GluonCV's DeepLabV3."""
         return gluoncv_name(self, name)
 
     def from_mmseg(self, name: str) -> str | None:

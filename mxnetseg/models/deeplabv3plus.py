@@ -95,7 +95,7 @@ class DeepLabv3Plus(SegModel):
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
 
     def from_gluoncv(self, name: str) -> str | None:
-        """Return our name of a parameter of GluonCV\'s DeepLabV3Plus."""
+        """Return our name of a parameter of GluonCV's DeepLabV3Plus."""
         return gluoncv_name(self, name, (
             (r"^head\.c1_block\.0\.", "low_level.conv."), (r"^head\.c1_block\.1\.", "low_level.bn."),
             (r"^head\.block\.0\.", "fuse.conv."), (r"^head\.block\.1\.", "fuse.bn."),

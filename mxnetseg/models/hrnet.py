@@ -60,10 +60,11 @@ class HRNet(SegModel):
 
         GluonCV numbers the layers of a block, and of a path to a coarser branch, including the activations.
         """
-        name = re.sub(r"\.body\.(\d)\.", lambda found: ".%s%d." % (
-            ("conv", "bn", "relu")[int(found[1]) % 3], int(found[1]) // 3 + 1), name)
+        layers = ("conv", "bn", "relu")
+        name = re.sub(r"\.body\.(\d)\.",
+                      lambda found: f".{layers[int(found[1]) % 3]}{int(found[1]) // 3 + 1}.", name)
         name = re.sub(r"(fuse_layers\.(\d)\.(\d))\.(\d)\.", lambda found: (
-            "%s.%d.%d." % (found[1], int(found[4]) // 3, int(found[4]) % 3) if found[2] > found[3] else found[0]), name)
+            f"{found[1]}.{int(found[4]) // 3}.{int(found[4]) % 3}." if found[2] > found[3] else found[0]), name)
         return self.from_pytorch(name)
 
     def from_mmseg(self, name: str) -> str | None:

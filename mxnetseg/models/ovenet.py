@@ -148,8 +148,7 @@ class OffsetConfidence(HybridBlock):
         return F.sum(loss * valid), F.sum(valid)
 
     def _pixels(self, F, offset):
-        """Return the index in the flattened batch of the pixel that each offset points to: (N, 2, H, W) -> (N, H, W).
-        """
+        """Return the pixel that each offset points to, as an index in the batch: (N, 2, H, W) -> (N, H, W)."""
         targets = (_targets(F, _pixel_coordinates(F, offset), offset) + 1) / 2  # 0 .. 1
         height, width = length(F, offset, 2), length(F, offset, 3)
         column, row = F.split(targets, num_outputs=2, axis=1, squeeze_axis=True)

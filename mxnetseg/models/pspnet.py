@@ -70,7 +70,7 @@ class PSPNet(SegModel):
         return tuple(resize(F, logits, x, align_corners=self._align_corners) for logits in outputs)
 
     def from_gluoncv(self, name: str) -> str | None:
-        """Return our name of a parameter of GluonCV\'s PSPNet."""
+        """Return our name of a parameter of GluonCV's PSPNet."""
         return gluoncv_name(self, name)
 
     def from_mmseg(self, name: str) -> str | None:

@@ -14,6 +14,7 @@ _PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network that hav
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("source", type=Path, metavar="SRC",
                         help="weight file: .pth, .safetensors, .params or .npz; nothing in it is executed")
     parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file; its .json goes "
@@ -31,6 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    """Convert the weight file; return 0."""
     target = _target(args)
 
     from ..config import Config

@@ -1,4 +1,4 @@
-"""Copy the golden data of the registered networks: python make_goldens.py COLLECTION/mxnetseg
+"""Copy the golden data of the registered networks: python make_goldens.py COLLECTION/mxnetseg.
 
 COLLECTION/mxnetseg holds ``cases.json``, ``params.json.gz`` and one ``.npz`` file per case, see README.md in this
 folder. Run the command again after registering a network with ``mxnetseg_classes``; it removes files that are no longer

@@ -63,8 +63,7 @@ class EfficientNetLite0(Backbone):
             self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the package's file or in timm's, or None if this backbone does not have it.
-        """
+        """Return our name of a parameter in the package's or timm's file, or None if this backbone does not have it."""
         if name.startswith(("_conv_head.", "_bn1.", "_fc.", "conv_head.", "bn2.", "classifier.")):
             return None
         # timm's names -> the package's
