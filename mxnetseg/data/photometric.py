@@ -69,11 +69,13 @@ class ColorJitter:
 
 
 class PhotometricDistortion:
-    """Brightness, contrast, saturation and hue, each changed in every second image, as in SSD (Liu et al. 2016)
-    and mmsegmentation.
+    """Random change of brightness, contrast, saturation and hue.
 
-    In this order: brightness by U(-32, 32); contrast by a factor from U(0.5, 1.5); saturation likewise; hue by up to
-    18 of 180 degrees of OpenCV's circle. In every second image contrast comes last instead. The mask stays as it is.
+    Each of the four changes with probability 1/2, in this order: brightness by U(-32, 32); contrast by a factor from
+    U(0.5, 1.5); saturation likewise; hue by up to 18 of 180 degrees of OpenCV's circle. With probability 1/2, contrast
+    comes last instead. The mask stays as it is.
+
+    Source: SSD (Liu et al. 2016); mmsegmentation does the same.
 
     Args:
         brightness: greatest change of a value, 0 to 255.

@@ -28,24 +28,28 @@ Size = tuple[int, int]
 
 
 def mxnetseg(*, base_size: int, crop_size: Size) -> Compose:
-    """Make the augmentation of MXNetSeg and GluonCV: long side from U{0.5 base .. 2 base}, crop, flip (1/2), blur (1/2,
-    sigma from U(0, 1) pixels); black padding.
+    """Make the augmentation of MXNetSeg and GluonCV.
+
+    Long side from U{0.5 base .. 2 base}, crop, flip (1/2), blur (1/2, sigma from U(0, 1) pixels); black padding.
     """
     scale, crop = RandomScale(base_size=base_size, low=0.5, high=2.0), RandomCrop(size=crop_size, color=BLACK)
     return Compose([ScaleCrop(scale=scale, crop=crop), RandomFlip(), RandomBlur(p=0.5, max_sigma=1.0)])
 
 
 def flattenet(*, base_size: int, crop_size: Size) -> Compose:
-    """Make the augmentation of FlatteNet: long side base times one of 0.5, 0.6, ... 2.1, crop, flip (1/2); black
-    padding; colours as they are.
+    """Make the augmentation of FlatteNet.
+
+    Long side base times one of 0.5, 0.6, ... 2.1, crop, flip (1/2); black padding; colours as they are.
     """
     scale = RandomScale(base_size=base_size, low=0.5, high=2.1, step=0.1)
     return Compose([ScaleCrop(scale=scale, crop=RandomCrop(size=crop_size, color=BLACK)), RandomFlip()])
 
 
 def sfnet(*, base_size: int, crop_size: Size) -> Compose:
-    """Make the augmentation of SFNet's port to mmsegmentation: long side from 0.5 to 2 times base, a crop in which no
-    class covers more than 3/4, flip (1/2), photometric distortion; padding that becomes 0 after normalisation.
+    """Make the augmentation of SFNet's port to mmsegmentation.
+
+    Long side from 0.5 to 2 times base, a crop in which no class covers more than 3/4, flip (1/2), photometric
+    distortion; padding that becomes 0 after normalisation.
 
     mmsegmentation also limits the short side, on Cityscapes to half the long side, where both rules agree.
     """
@@ -55,9 +59,7 @@ def sfnet(*, base_size: int, crop_size: Size) -> Compose:
 
 
 def ovenet(*, base_size: int, crop_size: Size) -> Compose:
-    """Make the augmentation of HRNet's code, which OVeNet and FlatteNet use: long side base times one of 0.5, 0.6, ...
-    2.1, crop, flip (1/2); black padding; colours as they are.
-    """
+    """Make the augmentation of HRNet's code, which OVeNet and FlatteNet use; see :func:`flattenet`."""
     return flattenet(base_size=base_size, crop_size=crop_size)
 
 

@@ -72,8 +72,10 @@ class Cost:
 
     @property
     def mmcv(self) -> int:
-        """As mmcv 1.3.8 counts a network with synchronised batch norm, which it leaves out: one for a multiply-add,
-        for a bias, for what a ReLU writes and for what a pooling layer reads.
+        """Operations as mmcv 1.3.8 counts them in a network with synchronised batch norm.
+
+        The sum of multiply-adds, added biases, elements that a ReLU writes and elements that a pooling layer reads.
+        mmcv does not count synchronised batch norm.
         """
         return self.layer_macs + self.biases + self.activations + self.pooling
 

@@ -1,7 +1,8 @@
-"""CANet: attention-guided chained context aggregation. Tang, Liu, Zhang, Jiang & Zhang, Image and Vision Computing
-2021.
+"""CANet: attention-guided chained context aggregation.
 
 A chain of context modules at five scales, each of which reads the result of the one before.
+
+Source: Tang, Liu, Zhang, Jiang & Zhang, Image and Vision Computing 2021.
 """
 from __future__ import annotations
 

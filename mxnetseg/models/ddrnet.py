@@ -105,8 +105,10 @@ class DDRNet(BranchedNetwork):
         return terms
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the authors' checkpoints (without the prefix ``model.``), or None if this
-        network does not have it.
+        """Return our name of a parameter in the authors' checkpoints, or None if this network does not have it.
+
+        Args:
+            name: name in the checkpoint, without the prefix ``model.``.
         """
         if name.startswith(("loss.", "linear.", "last_layer.")):  # the training criterion, the ImageNet classifier
             return None

@@ -71,8 +71,10 @@ class FlatteNet(SegModel):
         return (resize(F, logits, x, align_corners=False),)
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the original's checkpoints (without the prefix ``model.``), or None if this
-        network does not have it.
+        """Return our name of a parameter in the original's checkpoints, or None if this network does not have it.
+
+        Args:
+            name: name in the checkpoint, without the prefix ``model.``.
         """
         if name == "head_alpha_nwd":
             return "alpha"

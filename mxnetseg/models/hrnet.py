@@ -1,7 +1,8 @@
-"""HRNetV2: deep high-resolution representation learning. Wang, Sun, Cheng, Jiang, Deng, Zhao, Liu, Mu, Tan, Wang,
-Liu & Xiao, TPAMI 2021.
+"""HRNetV2: deep high-resolution representation learning.
 
 A backbone that keeps a high resolution throughout, and a 1x1 classifier on all of its branches.
+
+Source: Wang, Sun, Cheng, Jiang, Deng, Zhao, Liu, Mu, Tan, Wang, Liu & Xiao, TPAMI 2021.
 """
 from __future__ import annotations
 
@@ -50,8 +51,10 @@ class HRNet(SegModel):
         return (resize(F, self.head(concat_resized(F, self.backbone(x))), x, align_corners=False),)
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in HRNet's checkpoints (without the prefix ``model.``), or None if this
-        network does not have it.
+        """Return our name of a parameter in HRNet's checkpoints, or None if this network does not have it.
+
+        Args:
+            name: name in the checkpoint, without the prefix ``model.``.
         """
         return head_name(name, last_layer="head") or in_backbone(self.backbone, name)
 

@@ -102,8 +102,10 @@ class OVeNet(SegModel):
                 Term((3, 4), self._confidence_weight, OffsetConfidence(mean=self._confidence_mean))]
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the original's checkpoints (without the prefix ``model.``), or None if this
-        network does not have it.
+        """Return our name of a parameter in the original's checkpoints, or None if this network does not have it.
+
+        Args:
+            name: name in the checkpoint, without the prefix ``model.``.
         """
         if name == "coords":  # the pixels' coordinates, which the original saves with the weights
             return None

@@ -112,8 +112,10 @@ class PIDNet(BranchedNetwork):
                 Term(2, 20.0, BoundaryLoss()), Term((0, 2), 1.0, near_boundaries)]
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the authors' checkpoints (without the prefix ``model.``), or None if this
-        network does not have it.
+        """Return our name of a parameter in the authors' checkpoints, or None if this network does not have it.
+
+        Args:
+            name: name in the checkpoint, without the prefix ``model.``.
         """
         if name.startswith(("sem_loss.", "bd_loss.", "linear.", "last_layer.")):  # criteria, ImageNet classifier
             return None

@@ -1,7 +1,8 @@
-"""SegFormer: simple and efficient design for semantic segmentation with transformers. Xie, Wang, Yu, Anandkumar,
-Alvarez & Luo, NeurIPS 2021.
+"""SegFormer: simple and efficient design for semantic segmentation with transformers.
 
 A hierarchical transformer without position embeddings, and a decoder of linear layers.
+
+Source: Xie, Wang, Yu, Anandkumar, Alvarez & Luo, NeurIPS 2021.
 """
 from __future__ import annotations
 
@@ -84,8 +85,9 @@ class SegFormer(SegModel):
         return (resize(F, logits, x, align_corners=False),)
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the authors' or Hugging Face's checkpoints, or None if this network does
-        not have it.
+        """Return our name of a parameter in SegFormer's checkpoints, or None if this network does not have it.
+
+        The checkpoints are the authors' or Hugging Face's.
         """
         if name.startswith("decode_head.conv_seg."):  # an unused layer of a base class
             return None

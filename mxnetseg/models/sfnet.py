@@ -87,8 +87,9 @@ class SFNet(SegModel):
         return [Term(0, 1.0, pixel_loss), *(Term(i + 1, aux_weight, pixel_loss) for i in range(heads))]
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the port's or the authors' (SFSegNets) checkpoints, or None if this network
-        does not have it.
+        """Return our name of a parameter in SFNet's checkpoints, or None if this network does not have it.
+
+        The checkpoints are the authors' (SFSegNets) or the port's.
         """
         for theirs, ours in _NAMES:
             name = re.sub(theirs, ours, name)

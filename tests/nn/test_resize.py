@@ -80,8 +80,9 @@ def test_equals_the_definition(size, to, align_corners):
 @both_alignments
 @sizes
 def test_equals_the_operator(size, to, align_corners):
-    """A single output sample is excluded: the operator takes the first input sample, while OpenCV and this resize take
-    the middle if corners are not aligned.
+    """A single output sample is excluded if corners are not aligned.
+
+    The operator then takes the first input sample, while OpenCV and this resize take the middle.
     """
     if not align_corners:
         to = tuple(max(n, 2) for n in to)

@@ -62,8 +62,9 @@ def test_deformable_convolution_starts_as_an_ordinary_one():
 
 
 def test_deformable_convolution_has_the_gradient_of_its_values():
-    """Compare the derivative along a direction of all parameters and the input with a central difference of the values
-    of MXNet's operator, which has no gradient on a CPU.
+    """Compare a directional derivative with a central difference of the values of MXNet's operator.
+
+    The direction spans all parameters and the input. The operator itself has no gradient on a CPU.
     """
     ours, reference = layer(8, 2, operator=False), layer(8, 2, operator=True)
     x, probe = normal(7, 1, 8, 4, 5), normal(8, 1, 16, 4, 5)

@@ -65,9 +65,7 @@ class Backbone(HybridBlock):
         raise ConfigError(f"{type(self).__name__} has no counterpart in GluonCV", received=name)
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter of the PyTorch classifier (timm's names), or None if this backbone does not
-        have it.
-        """
+        """Return our name of a parameter of timm's classifier, or None if this backbone does not have it."""
         if name.startswith(("fc.", "classifier.", "head.")):
             return None
         return gluon_name(self._collect_params_with_prefix(), name)

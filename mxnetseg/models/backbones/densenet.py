@@ -76,9 +76,7 @@ class DenseNet(Backbone):
         return f"{section_name}.{int(index) - _CUTS[section]}.{rest}" if section < 5 else None
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter of timm's or torchvision's classifier, or None if this backbone does not
-        have it.
-        """
+        """Return our name of a parameter of timm or torchvision, or None if this backbone does not have it."""
         stem, _, last = name.rpartition(".")
         if last == "num_batches_tracked" or stem == "classifier":
             return None

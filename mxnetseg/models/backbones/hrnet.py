@@ -167,8 +167,10 @@ class HRNetV2(Backbone):
         return _run(getattr(self, f"stage{n + 1}{suffix}"), maps)
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in HRNet's checkpoints (without prefix), or None if this backbone does
-        not have it.
+        """Return our name of a parameter in HRNet's checkpoints, or None if this backbone does not have it.
+
+        Args:
+            name: name in the checkpoint, without prefix.
         """
         stem, _, last = name.rpartition(".")
         if last == "num_batches_tracked" or stem.startswith(_CLASSIFIER):

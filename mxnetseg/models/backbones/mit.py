@@ -66,8 +66,10 @@ class MixTransformer(Backbone):
         return features
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter in the authors', Hugging Face's or mmsegmentation's files, or None if this
-        backbone does not have it. :meth:`convert` separates the tensors that these files join.
+        """Return our name of a parameter in SegFormer's files, or None if this backbone does not have it.
+
+        The files are the authors', Hugging Face's or mmsegmentation's. :meth:`convert` separates the tensors that they
+        join.
         """
         if name.startswith(("head.", "classifier.")):
             return None

@@ -80,9 +80,7 @@ class MobileNetV2(MobileNet):
                          gluoncv_name=f"mobilenetv2_{multiplier}", timm_names=timm)
 
     def from_pytorch(self, name: str) -> str | None:
-        """Return our name of a parameter of timm's or torchvision's classifier, or None if this backbone does not
-        have it.
-        """
+        """Return our name of a parameter of timm or torchvision, or None if this backbone does not have it."""
         stem, _, last = name.rpartition(".")
         found = re.match(r"features\.(\d+)\.conv\.([\d.]+)$", stem)
         if found:  # torchvision's name; the first unit has no expansion

@@ -83,8 +83,11 @@ _ORIGINS = {
 
 
 class Source(NamedTuple):
-    """A place that may have weights: how messages call it, and what fetches a file of right checksum or raises one
-    of ``_BROKEN``.
+    """A place that may have weights.
+
+    Attributes:
+        where: its name in messages.
+        fetch: returns a file with the right checksum, or raises one of ``_BROKEN``.
     """
 
     where: str

@@ -46,8 +46,9 @@ def keys(depth, deep):
 
 
 def reference(tensors, x, depth, deep, stages):
-    """Return the four maps, with mmsegmentation's BasicBlock, whose first convolution alone is dilated, and with its
-    contracted dilation.
+    """Return the four feature maps of mmsegmentation's ResNet.
+
+    Only the first convolution of its BasicBlock is dilated, and its dilation is contracted.
     """
     def layer(y, convolution, norm, stride=1, dilation=1):
         weight = mx.nd.array(tensors[f"backbone.{convolution}.weight"])
