@@ -1,4 +1,4 @@
-"""``mxnetseg convert``: other people's weights as a checkpoint of ours."""
+"""``mxnetseg convert``: convert weights of another project to a checkpoint."""
 from __future__ import annotations
 
 import os
@@ -10,25 +10,27 @@ from typing import Any
 
 from .common import add_set_argument, whole_number
 
-_PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network that have a configuration key of their own
+_PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network with their own configuration key
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("source", type=Path, metavar="SRC",
-                        help="weight file: .pth, .safetensors, .params or .npz; nothing in it is executed")
-    parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file; its .json goes "
-                        "beside it")
+                        help="weight file: .pth, .safetensors, .params or .npz; no code in it is executed")
+    parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file, with a .json "
+                        "file of the same name")
     parser.add_argument("--model", "--network", required=True, metavar="NAME",
                         help="network (`mxnetseg models` lists them)")
-    parser.add_argument("--backbone", help="feature extractor (default: what fits)")
-    parser.add_argument("--nclass", type=whole_number(), metavar="N", help="classes (default: as many as the file has)")
+    parser.add_argument("--backbone", help="feature extractor (default: the one that fits)")
+    parser.add_argument("--nclass", type=whole_number(), metavar="N",
+                        help="number of classes (default: the number in the file)")
     parser.add_argument("--from", dest="form", default="auto", metavar="FORM",
-                        help="whose names the file has: own, mxnetseg, gluoncv, pytorch (the original), mmseg; "
-                             "default: auto, what fits best")
-    parser.add_argument("--data", help="data set that the weights were trained on, for the classes' names and colours")
+                        help="project whose parameter names the file uses: own, mxnetseg, gluoncv, pytorch (the "
+                             "original) or mmseg (default: auto, the one that fits best)")
+    parser.add_argument("--data", help="data set that the weights were trained on; it gives the classes names and "
+                        "colours")
     add_set_argument(parser, "any configuration key: --set model.options.width=18, --set model.output_stride=16")
-    parser.add_argument("--force", action="store_true", help="replace DST if it is there")
+    parser.add_argument("--force", action="store_true", help="replace DST if it exists")
 
 
 def run(args: Namespace) -> int:
@@ -61,47 +63,47 @@ def run(args: Namespace) -> int:
     net = get_model(**record, norm="bn")
     set_parameters(net, guess.tensors, where=args.source)
     if not all_finite(net):
-        raise CheckpointError("the file holds values that are no numbers (NaN) or infinite", where=args.source,
-                              fix="take another checkpoint of that run")
+        raise CheckpointError("the weights contain NaN or infinite values", where=args.source,
+                              fix="convert another checkpoint of the same training run")
     _write(Checkpoint(target), net, {
         "model": record, "data": data, "normalisation": {"mean": list(net.mean), "std": list(net.std)},
         "protocol": {"splits": {"train": config.data.train_split, "val": config.data.val_split}}, "metrics": {},
         "source": {"file": args.source.name, "form": guess.form}, "config": config.to_dict()})
-    print(f"source      {args.source}: {len(tensors)} tensors, with the names of {FORMS[guess.form]} ({guess.form})\n"
+    print(f"source      {args.source}: {len(tensors)} tensors, named as in {FORMS[guess.form]} ({guess.form})\n"
           f"network     {_described(name, net.backbone_name, record)}\n"
           f"checkpoint  {target}: all {len(guess.tensors)} parameters set")
     if not args.data:
-        print("note        without --data the classes have no names, and `mxnetseg eval` refuses to score them")
+        print("note        the classes have no names, so `mxnetseg eval` does not score them; --data gives names")
     return 0
 
 
 def _target(args: Namespace) -> Path:
-    """The ``.params`` file to write.
+    """Return the ``.params`` file to write.
 
     Raises:
-        UsageError: it is there and ``--force`` is not, or it cannot be written.
+        UsageError: the file exists and ``--force`` is not given, or the file cannot be written.
     """
     from ..errors import UsageError
 
     target = args.target if args.target.suffix == ".params" else args.target.with_name(args.target.name + ".params")
     if args.target.is_dir() or args.target.name in ("", ".", ".."):
         raise UsageError("a file cannot be written where a folder is", where=args.target,
-                         fix=f"name a file in it: {args.target / f'{args.model}.params'}")
+                         fix=f"name a file in this folder: {args.target / f'{args.model}.params'}")
     if args.source.exists() and target.exists() and args.source.samefile(target):
-        raise UsageError("the source would be overwritten", where=target, fix="give DST another name")
+        raise UsageError("the source file would be overwritten", where=target, fix="choose another name for DST")
     there = [p for p in (target, target.with_suffix(".json")) if p.exists()]
     if there and not args.force:
-        raise UsageError("the checkpoint to write is there already", where=there[0],
+        raise UsageError("the checkpoint to write exists already", where=there[0],
                          fix="choose another name, or replace it with --force")
     folder = next(p for p in target.absolute().parents if p.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError("no checkpoint can be written there", where=folder,
+        raise UsageError("no checkpoint can be written to this folder", where=folder,
                          fix="check the folder's permissions, or choose another folder")
     return target
 
 
 def _known(config, changes: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the network that the user named."""
+    """Return the arguments of the network that the user set."""
     named = {key: getattr(config.model, key) for key in _PLAIN if f"model.{key}" in changes}
     return {key: value for key, value in {**config.model.options, **named}.items() if value is not None}
 
@@ -116,10 +118,10 @@ def _described(model: str, backbone: str, record) -> str:
 
 
 def _data(args: Namespace, config, nclass: int) -> dict[str, Any]:
-    """The sidecar's section on the classes.
+    """Return the sidecar's section on the classes.
 
     Raises:
-        ConfigError: ``--data`` has another number of them.
+        ConfigError: the data set of ``--data`` and the weights differ in their number of classes.
     """
     from ..data import get_dataset, get_dataset_class
     from ..data.base import IGNORE
@@ -134,28 +136,28 @@ def _data(args: Namespace, config, nclass: int) -> dict[str, Any]:
         of_class = get_dataset_class(args.data)
     except UnknownNameError:
         of_class = None
-    if of_class is not None and of_class.classes:  # known without its files
+    if of_class is not None and of_class.classes:  # its classes are known without its files
         described = object.__new__(of_class)
     else:
         described = get_dataset(args.data, split=config.data.val_split, root=config.data.root)
     if len(described.classes) != nclass:
-        raise ConfigError("the data set has another number of classes than the weights", where="--data",
+        raise ConfigError("the data set and the weights differ in their number of classes", where="--data",
                           received=f"{args.data}: {len(described.classes)}; {args.source.name}: {nclass}",
-                          fix="name the data set that they were trained on, or leave --data out")
+                          fix="name the data set that the weights were trained on, or omit --data")
     return described.info()
 
 
 def _write(checkpoint, net, record: dict[str, Any]) -> None:
-    """Write the checkpoint: the whole of it, or nothing."""
+    """Write the complete checkpoint, or nothing if that fails."""
     from ..errors import UsageError
 
     stale = checkpoint.path.with_suffix(".state")
     try:
         checkpoint.write(net, record)
         with suppress(FileNotFoundError):
-            stale.unlink()  # of the checkpoint that was replaced
+            stale.unlink()  # it belongs to the checkpoint that was replaced
     except OSError as error:
-        raise UsageError("the checkpoint cannot be written there", where=checkpoint.path, received=error.strerror,
+        raise UsageError("the checkpoint cannot be written", where=checkpoint.path, received=error.strerror,
                          fix="check the folder's permissions, or choose another folder") from None
     finally:
         with suppress(OSError):
@@ -163,7 +165,7 @@ def _write(checkpoint, net, record: dict[str, Any]) -> None:
 
 
 def _misfit(args: Namespace, name: str, tensors, guess):
-    """The error for weights that are not this network's: how they differ, and what they may be instead."""
+    """Return the error for weights that do not fit: the differences, and the settings or network that may fit."""
     from ..errors import CheckpointError
     from ..models.weights.foreign import FORMS, recognise
 
@@ -173,14 +175,14 @@ def _misfit(args: Namespace, name: str, tensors, guess):
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
     shown: list[str] = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
     more = [f"... and {len(guess.problems) - 8} more"] if len(guess.problems) > 8 else []
-    form = f"read as {FORMS[guess.form]} ({guess.form}), {guess.fit:.0%} fits"
+    form = f"read with the names of {FORMS[guess.form]} ({guess.form}): {guess.fit:.0%} fits"
     free = recognise(tensors, name) if args.backbone or args.nclass or args.overrides or args.form != "auto" else guess
     if not free.problems:
-        fix = f"it fits as: mxnetseg convert {_command(args, name, free)}"
+        fix = f"these options fit: mxnetseg convert {_command(args, name, free)}"
     else:
         other = _other_network(tensors, free.fit, name) if free.fit < 0.9 else None
-        fix = f"it looks rather like {other}: --model {other}" if other else \
-            "check --model, and its options (--set model.options...); `mxnetseg config --describe` explains them"
+        fix = f"the file fits {other} better: --model {other}" if other else \
+            "check --model and the network's options (--set model.options...), see `mxnetseg config --describe`"
     return CheckpointError("the weights do not fit this network", where=args.source,
                            received="\n".join([form, counts, *shown, *more]), fix=fix)
 
@@ -196,7 +198,7 @@ def _command(args: Namespace, name: str, guess) -> str:
 
 
 def _other_network(tensors, share: float, name: str) -> str | None:
-    """The network that fits better in its plain form, if there is one."""
+    """Return the network that fits best with its default structure, or None if none fits better than ``share``."""
     from ..models import list_models
     from ..models.weights.foreign import recognise
 

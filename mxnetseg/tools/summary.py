@@ -1,4 +1,4 @@
-"""``mxnetseg summary``: what a network has and costs, where it comes from and what was published for it."""
+"""``mxnetseg summary``: show the size and cost of a network, its paper and published scores."""
 from __future__ import annotations
 
 import argparse
@@ -12,32 +12,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="network (`mxnetseg models` lists them)")
     parser.add_argument("--backbone", help="feature extractor (default: the network's own)")
-    parser.add_argument("--nclass", type=whole_number(), default=19, metavar="N", help="classes (default: %(default)s)")
+    parser.add_argument("--nclass", type=whole_number(), default=19, metavar="N",
+                        help="number of classes (default: %(default)s)")
     parser.add_argument("--output-stride", type=whole_number(), metavar="N",
-                        help="8, 16 or 32, where the network has a choice")
-    parser.add_argument("--aux", action="store_true", help="with the auxiliary heads that only training needs")
-    add_set_argument(parser, "an argument that only this network takes: --set width=18, or as in a configuration, "
+                        help="8, 16 or 32, if the network offers a choice")
+    parser.add_argument("--aux", action="store_true", help="include the auxiliary heads, which only training needs")
+    add_set_argument(parser, "an option of this network: --set width=18, or as in a configuration, "
                      "--set model.options.width=18")
     parser.add_argument("--size", type=whole_number(32), nargs="+", default=[512], metavar="PIXELS",
-                        help="height and width of the image that multiply-adds are counted for, or its side "
-                        "(default: 512)")
+                        help="height and width of the image, or its side if it is square, for which to count "
+                        "multiply-adds (default: 512)")
     parser.add_argument("--depth", type=whole_number(), default=1, metavar="N",
-                        help="levels of children (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+                        help="levels of child blocks to list (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the summary; 0."""
+    """Print the summary; return 0."""
     facts = summarise(args)
     print(json.dumps(facts, indent=1) if args.json else "\n".join(_lines(facts)))
     return 0
 
 
 def summarise(args: argparse.Namespace) -> dict[str, Any]:
-    """All that the command says, as plain values.
+    """Return the facts that the command prints, as plain values for JSON.
 
     Raises:
-        UsageError: no such network, backbone or option, or a size that is none.
+        UsageError: the network, backbone or option is unknown, or ``--size`` has more than two numbers.
     """
     from ..config.loader import parse_override
     from ..errors import UsageError
@@ -46,8 +47,8 @@ def summarise(args: argparse.Namespace) -> dict[str, Any]:
     from ..models._published import PAPERS, results
 
     if len(args.size) > 2:
-        raise UsageError("--size takes one number or two", where="--size", received=" ".join(map(str, args.size)),
-                         fix="a side, or height and width: --size 512, --size 1024 2048")
+        raise UsageError("--size takes one or two numbers", where="--size", received=" ".join(map(str, args.size)),
+                         fix="give a side, or height and width: --size 512, --size 1024 2048")
     options = {key.removeprefix("model.").removeprefix("options."): value
                for key, value in map(parse_override, args.overrides)}
     net = build_model(args.model, nclass=args.nclass, backbone=args.backbone, output_stride=args.output_stride,
@@ -84,17 +85,18 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"stride        {facts['output_stride']}",
         f"parameters    {_mega(parameters['all'])}: {_mega(parameters['trainable'])} trained, "
         f"{_mega(parameters['not_trained'])} running statistics and constants; "
-        f"{_mega(parameters['backbone'])} backbone, {_mega(parameters['heads'])} the rest",
+        f"{_mega(parameters['backbone'])} backbone, {_mega(parameters['heads'])} decoder and heads",
         f"multiply-adds {_giga(macs['layers'])} at {height} x {width}: {_giga(macs['backbone'])} backbone, "
-        f"{_giga(macs['heads'])} the rest ({macs['layers'] / 2 ** 30:.2f} x 2^30)",
-        f"besides       {_giga(macs['attention'])} in products of maps (attention), {_giga(macs['resampling'])} in "
-        f"resizing; in mmcv's way of counting {_giga(macs['mmcv'])}",
+        f"{_giga(macs['heads'])} decoder and heads ({macs['layers'] / 2 ** 30:.2f} x 2^30)",
+        f"not counted   {_giga(macs['attention'])} in products of feature maps (attention), "
+        f"{_giga(macs['resampling'])} in resizing",
+        f"mmcv's count  {_giga(macs['mmcv'])}",
     ]
     published = [Result(**row) for row in facts["published"]]
     for i, result in enumerate(published):
         lines.append(("published     " if i == 0 else " " * 14) + f"mIoU {result}")
     if not published:
-        lines.append("published     no figure known here")
+        lines.append("published     no figure known")
     rows = facts["children"]
     wide = max(len("child"), *(len(row["name"]) for row in rows))
     lines += ["", f"{'child':<{wide}}  {'parameters':>11}  {'multiply-adds':>13}"]
