@@ -1,6 +1,6 @@
-"""Papers and published results of the networks, in one place.
+"""The paper of each network, and the figures that were published for it.
 
-None of the results was reached with this package: they are published, not reproduced.
+None of the figures was obtained with this package: they are "published", never "reproduced".
 """
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Paper(NamedTuple):
-    """Source of a network. ``link`` is on arXiv if the paper is there, else its DOI or home page."""
+    """A network's source. ``link`` is on arXiv if the paper is there, otherwise its DOI or home page."""
 
     title: str
     authors: str
@@ -23,21 +23,21 @@ class Paper(NamedTuple):
     @property
     def url(self) -> str:
         """Address of the paper's page."""
-        kind, _, name = self.link.partition(":")
-        return {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}.get(kind, f"{kind}:") + name
+        scheme, _, name = self.link.partition(":")
+        return {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}.get(scheme, f"{scheme}:") + name
 
 
 class Result(NamedTuple):
     """One published row, in percent.
 
     Attributes:
-        data, split: what it was scored on.
-        by: who published it: MXNetSeg, the paper, its authors' repository, or a port.
-        backbone: and anything else that distinguishes this row.
-        miou, miou_ms: with one scale, and with several scales and flips.
-        pa, pa_ms: pixel accuracy.
-        output_stride: of the backbone, where several are usual.
-        config: the name the run was published under.
+        data, split: the images it was evaluated on.
+        by: its publisher: MXNetSeg, the paper, its authors' repository, or a port.
+        backbone: with all else that distinguishes this row from others.
+        miou, miou_ms: mean IoU with one scale, and with several scales and flips.
+        pa, pa_ms: pixel accuracy, likewise.
+        output_stride: output stride of the backbone, if several are common.
+        config: name under which the run was published.
     """
 
     data: str
@@ -52,7 +52,7 @@ class Result(NamedTuple):
     config: str | None = None
 
     def __str__(self) -> str:
-        """In a line: ``71.6 (74.7 with scales and flip), Cityscapes val, ResNet-18 /32, by MXNetSeg``."""
+        """Return one line: ``71.6 (74.7 with scales and flip), Cityscapes val, ResNet-18 /32, by MXNetSeg``."""
         scores = f"{self.miou}" if self.miou is not None else ""
         if self.miou_ms is not None:
             scores += f" ({self.miou_ms} with scales and flip)" if scores else f"{self.miou_ms} with scales and flip"
@@ -189,5 +189,5 @@ RESULTS: dict[str, list[Result]] = {
 
 
 def results(name: str) -> list[Result]:
-    """Return the published results of a network by its canonical name; the list may be empty."""
+    """Return the published results of a network, given its canonical name; the list may be empty."""
     return RESULTS.get(name, [])

@@ -1,4 +1,4 @@
-"""``mxnetseg convert``: convert weights of another project to a checkpoint."""
+"""``mxnetseg convert``: write a checkpoint from a weight file of another project."""
 from __future__ import annotations
 
 import os
@@ -10,27 +10,26 @@ from typing import Any
 
 from .common import add_set_argument, whole_number
 
-_PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network with their own configuration key
+_PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network that have their own configuration key
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("source", type=Path, metavar="SRC",
-                        help="weight file: .pth, .safetensors, .params or .npz; no code in it is executed")
-    parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file, with a .json "
-                        "file of the same name")
+                        help="weight file: .pth, .safetensors, .params or .npz; nothing in it is executed")
+    parser.add_argument("target", type=Path, metavar="DST", help="checkpoint to write: a .params file; its .json goes "
+                        "beside it")
     parser.add_argument("--model", "--network", required=True, metavar="NAME",
                         help="network (`mxnetseg models` lists them)")
     parser.add_argument("--backbone", help="feature extractor (default: the one that fits)")
     parser.add_argument("--nclass", type=whole_number(), metavar="N",
-                        help="number of classes (default: the number in the file)")
+                        help="number of classes (default: that of the file)")
     parser.add_argument("--from", dest="form", default="auto", metavar="FORM",
-                        help="project whose parameter names the file uses: own, mxnetseg, gluoncv, pytorch (the "
-                             "original) or mmseg (default: auto, the one that fits best)")
-    parser.add_argument("--data", help="data set that the weights were trained on; it gives the classes names and "
-                        "colours")
+                        help="naming of the parameters: own, mxnetseg, gluoncv, pytorch (the original), mmseg "
+                        "(default: auto, the one that fits best)")
+    parser.add_argument("--data", help="data set that the weights were trained on, for the classes' names and colours")
     add_set_argument(parser, "any configuration key: --set model.options.width=18, --set model.output_stride=16")
-    parser.add_argument("--force", action="store_true", help="replace DST if it exists")
+    parser.add_argument("--force", action="store_true", help="replace DST if it is there")
 
 
 def run(args: Namespace) -> int:
@@ -56,24 +55,27 @@ def run(args: Namespace) -> int:
     guess = recognise(tensors, name, form=args.form, nclass=args.nclass, **known)
     if guess.problems:
         raise _misfit(args, name, tensors, guess)
+
     config = config.replace({f"model.{key}" if key in _PLAIN else f"model.options.{key}": _plain(value)
                              for key, value in {"aux": False, **guess.arguments}.items()})
     data = _data(args, config, guess.nclass)
+
     record = model_record(config.model, guess.nclass)
     net = get_model(**record, norm="bn")
     set_parameters(net, guess.tensors, where=args.source)
     if not all_finite(net):
-        raise CheckpointError("the weights contain NaN or infinite values", where=args.source,
-                              fix="convert another checkpoint of the same training run")
+        raise CheckpointError("the file holds values that are no numbers (NaN) or infinite", where=args.source,
+                              fix="use another checkpoint of that run")
+
     _write(Checkpoint(target), net, {
         "model": record, "data": data, "normalisation": {"mean": list(net.mean), "std": list(net.std)},
         "protocol": {"splits": {"train": config.data.train_split, "val": config.data.val_split}}, "metrics": {},
         "source": {"file": args.source.name, "form": guess.form}, "config": config.to_dict()})
-    print(f"source      {args.source}: {len(tensors)} tensors, named as in {FORMS[guess.form]} ({guess.form})\n"
+    print(f"source      {args.source}: {len(tensors)} tensors, with the names of {FORMS[guess.form]} ({guess.form})\n"
           f"network     {_described(name, net.backbone_name, record)}\n"
           f"checkpoint  {target}: all {len(guess.tensors)} parameters set")
     if not args.data:
-        print("note        the classes have no names, so `mxnetseg eval` does not score them; --data gives names")
+        print("note        without --data the classes have no names, and `mxnetseg eval` refuses to score them")
     return 0
 
 
@@ -81,31 +83,33 @@ def _target(args: Namespace) -> Path:
     """Return the ``.params`` file to write.
 
     Raises:
-        UsageError: the file exists and ``--force`` is not given, or the file cannot be written.
+        UsageError: it exists and ``--force`` was not given, or it cannot be written.
     """
     from ..errors import UsageError
 
     target = args.target if args.target.suffix == ".params" else args.target.with_name(args.target.name + ".params")
     if args.target.is_dir() or args.target.name in ("", ".", ".."):
         raise UsageError("a file cannot be written where a folder is", where=args.target,
-                         fix=f"name a file in this folder: {args.target / f'{args.model}.params'}")
+                         fix=f"name a file in it: {args.target / f'{args.model}.params'}")
     if args.source.exists() and target.exists() and args.source.samefile(target):
-        raise UsageError("the source file would be overwritten", where=target, fix="choose another name for DST")
-    there = [p for p in (target, target.with_suffix(".json")) if p.exists()]
-    if there and not args.force:
-        raise UsageError("the checkpoint to write exists already", where=there[0],
+        raise UsageError("the source would be overwritten", where=target, fix="give DST another name")
+
+    existing = [p for p in (target, target.with_suffix(".json")) if p.exists()]
+    if existing and not args.force:
+        raise UsageError("the checkpoint to write exists already", where=existing[0],
                          fix="choose another name, or replace it with --force")
+
     folder = next(p for p in target.absolute().parents if p.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError("no checkpoint can be written to this folder", where=folder,
+        raise UsageError("no checkpoint can be written there", where=folder,
                          fix="check the folder's permissions, or choose another folder")
     return target
 
 
 def _known(config, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the network that the user set."""
-    named = {key: getattr(config.model, key) for key in _PLAIN if f"model.{key}" in changes}
-    return {key: value for key, value in {**config.model.options, **named}.items() if value is not None}
+    """Return the arguments of the network that the user gave."""
+    given = {key: getattr(config.model, key) for key in _PLAIN if f"model.{key}" in changes}
+    return {key: value for key, value in {**config.model.options, **given}.items() if value is not None}
 
 
 def _plain(value):
@@ -121,7 +125,7 @@ def _data(args: Namespace, config, nclass: int) -> dict[str, Any]:
     """Return the sidecar's section on the classes.
 
     Raises:
-        ConfigError: the data set of ``--data`` and the weights differ in their number of classes.
+        ConfigError: the data set of ``--data`` has another number of classes.
     """
     from ..data import get_dataset, get_dataset_class
     from ..data.base import IGNORE
@@ -132,32 +136,34 @@ def _data(args: Namespace, config, nclass: int) -> dict[str, Any]:
         classes = [f"class {i}" for i in range(nclass)]
         return {"name": "unknown", "classes": classes, "palette": class_palette(classes).tolist(), "ignore": IGNORE,
                 "raw_ids": None}
+
     try:
-        of_class = get_dataset_class(args.data)
+        dataset_class = get_dataset_class(args.data)
     except UnknownNameError:
-        of_class = None
-    if of_class is not None and of_class.classes:  # its classes are known without its files
-        described = object.__new__(of_class)
+        dataset_class = None
+    if dataset_class is not None and dataset_class.classes:  # known without the files of the data set
+        described = object.__new__(dataset_class)
     else:
         described = get_dataset(args.data, split=config.data.val_split, root=config.data.root)
+
     if len(described.classes) != nclass:
-        raise ConfigError("the data set and the weights differ in their number of classes", where="--data",
+        raise ConfigError("the data set has another number of classes than the weights", where="--data",
                           received=f"{args.data}: {len(described.classes)}; {args.source.name}: {nclass}",
-                          fix="name the data set that the weights were trained on, or omit --data")
+                          fix="name the data set that the weights were trained on, or leave --data out")
     return described.info()
 
 
 def _write(checkpoint, net, record: dict[str, Any]) -> None:
-    """Write the complete checkpoint, or nothing if that fails."""
+    """Write the complete checkpoint, or nothing."""
     from ..errors import UsageError
 
     stale = checkpoint.path.with_suffix(".state")
     try:
         checkpoint.write(net, record)
         with suppress(FileNotFoundError):
-            stale.unlink()  # it belongs to the checkpoint that was replaced
+            stale.unlink()  # training state of the replaced checkpoint
     except OSError as error:
-        raise UsageError("the checkpoint cannot be written", where=checkpoint.path, received=error.strerror,
+        raise UsageError("the checkpoint cannot be written there", where=checkpoint.path, received=error.strerror,
                          fix="check the folder's permissions, or choose another folder") from None
     finally:
         with suppress(OSError):
@@ -165,26 +171,27 @@ def _write(checkpoint, net, record: dict[str, Any]) -> None:
 
 
 def _misfit(args: Namespace, name: str, tensors, guess):
-    """Return the error for weights that do not fit: the differences, and the settings or network that may fit."""
+    """Return the error for weights of another network: how they differ, and which network they may belong to."""
     from ..errors import CheckpointError
     from ..models.weights.foreign import FORMS, recognise
 
-    kinds = {"missing in the file": 0, "not in this network": 0, "of another shape": 0}
+    counts = {"missing in the file": 0, "not in this network": 0, "of another shape": 0}
     for problem in guess.problems:
-        kinds[problem.reason if problem.reason in kinds else "of another shape"] += 1
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-    shown: list[str] = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
+        counts[problem.reason if problem.reason in counts else "of another shape"] += 1
+    summary = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    shown = [f"{p.name}: {p.reason}" for p in guess.problems[:8]]
     more = [f"... and {len(guess.problems) - 8} more"] if len(guess.problems) > 8 else []
-    form = f"read with the names of {FORMS[guess.form]} ({guess.form}): {guess.fit:.0%} fits"
+    naming = f"read as {FORMS[guess.form]} ({guess.form}), {guess.fit:.0%} fits"
+
     free = recognise(tensors, name) if args.backbone or args.nclass or args.overrides or args.form != "auto" else guess
     if not free.problems:
-        fix = f"these options fit: mxnetseg convert {_command(args, name, free)}"
+        fix = f"it fits as: mxnetseg convert {_command(args, name, free)}"
     else:
         other = _other_network(tensors, free.fit, name) if free.fit < 0.9 else None
-        fix = f"the file fits {other} better: --model {other}" if other else \
-            "check --model and the network's options (--set model.options...), see `mxnetseg config --describe`"
+        fix = f"it looks rather like {other}: --model {other}" if other else \
+            "check --model, and its options (--set model.options...); `mxnetseg config --describe` explains them"
     return CheckpointError("the weights do not fit this network", where=args.source,
-                           received="\n".join([form, counts, *shown, *more]), fix=fix)
+                           received="\n".join([naming, summary, *shown, *more]), fix=fix)
 
 
 def _command(args: Namespace, name: str, guess) -> str:
@@ -197,8 +204,8 @@ def _command(args: Namespace, name: str, guess) -> str:
     return shlex.join(words)
 
 
-def _other_network(tensors, share: float, name: str) -> str | None:
-    """Return the network that fits best with its default structure, or None if none fits better than ``share``."""
+def _other_network(tensors, fit: float, name: str) -> str | None:
+    """Return the network whose default structure fits better than ``fit``; None if there is none."""
     from ..models import list_models
     from ..models.weights.foreign import recognise
 
@@ -206,6 +213,6 @@ def _other_network(tensors, share: float, name: str) -> str | None:
     for other in list_models():
         if other != name:
             guess = recognise(tensors, other, thorough=False)
-            if guess.fit > share:
-                best, share = other, guess.fit
+            if guess.fit > fit:
+                best, fit = other, guess.fit
     return best

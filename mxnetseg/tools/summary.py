@@ -98,9 +98,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     if not published:
         lines.append("published     no figure known")
     rows = facts["children"]
-    wide = max(len("child"), *(len(row["name"]) for row in rows))
-    lines += ["", f"{'child':<{wide}}  {'parameters':>11}  {'multiply-adds':>13}"]
-    lines += [f"{row['name']:<{wide}}  {_mega(row['parameters']):>11}  {_giga(row['macs']):>13}" for row in rows]
+    longest = max(len("child"), *(len(row["name"]) for row in rows))
+    lines += ["", f"{'child':<{longest}}  {'parameters':>11}  {'multiply-adds':>13}"]
+    lines += [f"{row['name']:<{longest}}  {_mega(row['parameters']):>11}  {_giga(row['macs']):>13}" for row in rows]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Damaged files of every kind that is read: an error of ours or a result, in bounded memory and time."""
+"""Damaged files of every format: an MXNetSegError or a result, in bounded memory and time."""
 import json
 import os
 import subprocess
@@ -12,9 +12,9 @@ TARGETS = ["sidecar", "config", "params", "pth", "images", "coco", "labelme"]
 
 
 def fuzz(target, folder, first, count, timeout):
-    inner = folder / "inner"  # what is written beside it has left its folder
-    inner.mkdir()
-    done = subprocess.run([sys.executable, str(HELPERS / "fuzz.py"), target, str(first), str(count), str(inner)],
+    work = folder / "work"  # a file beside it was written outside the given folder
+    work.mkdir()
+    done = subprocess.run([sys.executable, str(HELPERS / "fuzz.py"), target, str(first), str(count), str(work)],
                           capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])})
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"

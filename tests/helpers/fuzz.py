@@ -1,6 +1,6 @@
 """Read damaged files in a process of bounded memory and time: ``python fuzz.py TARGET FIRST COUNT FOLDER``.
 
-Each seed gives one damaged file. It may be read, or refused with an error of ours of bounded length. All else is
+Each seed gives one damaged file. It may be read, or refused with an MXNetSegError of bounded length. Everything else is
 printed as ``seed: what happened``, and the exit status is then 1.
 """
 from __future__ import annotations
@@ -185,8 +185,8 @@ def labelme(folder: Path):
     shapes = [("cat", "polygon", [[1, 1], [9, 1], [9, 9]]), ("dog", "rectangle", [[2, 3], [12, 9]]),
               ("dog", "circle", [[9, 9], [9, 12]]), ("cat", "linestrip", [[1, 1], [5, 5], [9, 2]])]
     sound = {"version": "5.2.1", "flags": {}, "imagePath": "a.png", "imageData": None, "imageHeight": 20,
-             "imageWidth": 30, "shapes": [{"label": label, "shape_type": kind, "points": points, "group_id": None,
-                                           "flags": {}} for label, kind, points in shapes]}
+             "imageWidth": 30, "shapes": [{"label": label, "shape_type": shape_type, "points": points, "group_id": None,
+                                           "flags": {}} for label, shape_type, points in shapes]}
 
     def read(data: bytes) -> None:
         (source / "a.json").write_bytes(data)
@@ -222,7 +222,7 @@ def main(target: str, first: int, count: int, folder: Path) -> int:
             message = str(error)
             message.encode("utf-8", "surrogateescape")
             problem = f"a message of {len(message)} characters" if len(message) > LONGEST else None
-            problem = "our error hides a lack of memory" if "MemoryError" in message else problem
+            problem = "an MXNetSegError hides a lack of memory" if "MemoryError" in message else problem
             outcomes["refused"] += 1
             if problem:
                 failures += 1

@@ -1,4 +1,4 @@
-"""The golden data of networks that were published in PyTorch: tests/golden/README.md."""
+"""Golden data of networks that were published in PyTorch: tests/golden/README.md."""
 import gzip
 import hashlib
 import json
@@ -14,12 +14,12 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "pytorch"
 
 
 def read(name):
-    """The case of that name: a dictionary."""
+    """Return a case by name: a dictionary."""
     return json.loads(gzip.decompress((GOLDEN / f"{name}.json.gz").read_bytes()))
 
 
 def weights(case):
-    """The golden rule: a tensor's values from its name in the original."""
+    """Return name in the original -> values, which the golden rule draws from the name."""
     low, high = case["norm_weight_range"]
     drawn = {}
     for key, shape in case["keys"]:
@@ -44,7 +44,7 @@ def weights(case):
 
 
 def build(case, model, **arguments):
-    """The network with the golden weights, which take the way of its ``from_pytorch``."""
+    """Return the network with the golden weights, which are renamed by its ``from_pytorch``."""
     net = get_model(model, nclass=case["classes"], **arguments)
     tensors = {net.from_pytorch(key): mx.nd.array(value) for key, value in weights(case).items()}
     assert all(net.from_pytorch(key) is None for key, _ in case["keys"] if key.endswith("num_batches_tracked"))
@@ -55,14 +55,20 @@ def build(case, model, **arguments):
     return net
 
 
-def picture(case):
-    """The input."""
+def input_image(case):
+    """Return the input."""
     drawn = np.random.RandomState(7).normal(size=(case["N"], 3, case["H"], case["W"]))
     return mx.nd.array(drawn.astype("float32"))
 
 
 def assert_golden(name, case, got):
-    """``got``: name of an output -> the whole array, before the last resize."""
+    """Compare outputs with a golden file.
+
+    Args:
+        name: of the file.
+        case: of the outputs.
+        got: name of an output -> the whole array, before the last resize.
+    """
     golden = np.load(GOLDEN / f"{name}.npz")
     for key, array in got.items():
         entry = case["outputs"][key]
@@ -73,14 +79,14 @@ def assert_golden(name, case, got):
         error = np.abs(part - golden[key]).max()
         print(f"{name} {key}: {error:.2e} (allowed {tolerance:.2e})")
         assert error <= tolerance
-        # the golden file holds a part; these speak for the whole
+        # the golden file holds a part; these statistics cover the whole
         assert abs(np.abs(array).max() - entry["max_abs"]) <= tolerance
         assert abs(array.mean() - entry["mean"]) <= tolerance
         assert abs(array.std() - entry["std"]) <= tolerance
 
 
 def _stored(parts):
-    """The part of an output that its golden file holds, as an index."""
+    """Return the index of the part of an output that its golden file holds."""
     cuts = {axis: slice(offset, None, step) for axis, (offset, step) in parts.items()}
     if "channel" in cuts:
         return (slice(None), cuts["channel"], cuts["y"], cuts["x"])

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints written without PyTorch, opcode by opcode, the sound ones and the hostile ones."""
+"""Write PyTorch checkpoints without PyTorch, opcode by opcode, sound ones and hostile ones."""
 import struct
 import zipfile
 from collections import OrderedDict
@@ -28,11 +28,11 @@ class Global(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """Numbers that tensors share. ``kind``: its class in PyTorch; ``numel``: as the pickle states it."""
+    """Numbers that tensors share. ``storage_class``: PyTorch's; ``numel``: their number according to the pickle."""
 
     key: str
     array: np.ndarray
-    kind: str = None
+    storage_class: str = None
     numel: int = None
 
 
@@ -45,20 +45,20 @@ class Tensor(NamedTuple):
     offset: int = 0
 
 
-def tensor(key, array, kind=None):
-    """A tensor with a storage of its own."""
+def tensor(key, array, storage_class=None):
+    """Return a tensor with its own storage."""
     array = np.array(array, order="C")  # keeps 0 dimensions
     strides = [s // array.itemsize for s in array.strides]
-    return Tensor(Storage(key, array.reshape(-1), kind), array.shape, tuple(strides))
+    return Tensor(Storage(key, array.reshape(-1), storage_class), array.shape, tuple(strides))
 
 
 def state_dict(arrays):
-    """Name -> array as a state dictionary of tensors."""
+    """Return arrays by name as a state dictionary of tensors."""
     return OrderedDict((name, tensor(str(i), array)) for i, (name, array) in enumerate(arrays.items()))
 
 
 def dumps(value, storages, *, legacy=False):
-    """One pickle, protocol 2; what storages it refers to is added to ``storages``: key -> array."""
+    """Return one pickle, protocol 2, and add the storages it refers to to ``storages``: key -> array."""
     out = [b"\x80\x02"]
 
     def save(v):
@@ -81,9 +81,9 @@ def dumps(value, storages, *, legacy=False):
                 out.append(b"b")
         elif isinstance(v, Storage):
             storages[v.key] = v.array
-            kind = v.kind or STORAGES[v.array.dtype.str[1:]]
+            storage_class = v.storage_class or STORAGES[v.array.dtype.str[1:]]
             numel = v.array.size if v.numel is None else v.numel
-            save(("storage", Global("torch", kind), v.key, "cpu", numel, *([None] if legacy else [])))
+            save(("storage", Global("torch", storage_class), v.key, "cpu", numel, *([None] if legacy else [])))
             out.append(b"Q")
         elif isinstance(v, Tensor):
             save(Call("torch._utils", "_rebuild_tensor_v2", (
@@ -115,7 +115,7 @@ def dumps(value, storages, *, legacy=False):
 
 
 def write_zip(path, value, *, byteorder="little", root="archive", compress=False, leave_out=()):
-    """PyTorch 1.6 and later. ``leave_out``: entries below the root that are not written."""
+    """Write the format of PyTorch 1.6 and later. ``leave_out``: entries below the root that are not written."""
     storages = {}
     entries = {"data.pkl": dumps(value, storages), "byteorder": byteorder.encode(), "version": b"3\n"}
     order = {"little": "<", "big": ">"}.get(byteorder, "<")
@@ -129,7 +129,7 @@ def write_zip(path, value, *, byteorder="little", root="archive", compress=False
 
 
 def write_stream(path, value, *, magic=0x1950A86A20F9469CFC6C, protocol=1001, sizes=()):
-    """Before PyTorch 1.6. ``sizes``: key -> another length than the storage has."""
+    """Write the format before PyTorch 1.6. ``sizes``: key -> another length than the storage has."""
     storages = {}
     body = dumps(value, storages, legacy=True)
     with open(path, "wb") as file:

@@ -5,7 +5,7 @@ First on logits drawn from a seed, then on the networks' outputs with the golden
 import mxnet as mx
 import numpy as np
 import pytest
-from pytorch_cases import GOLDEN, build, picture, read
+from pytorch_cases import GOLDEN, build, input_image, read
 
 from mxnetseg.losses import Blend, CrossEntropy, LovaszSoftmax, Mining, MixedLoss, Term, global_backward, global_value
 from mxnetseg.losses.boundary import BoundaryLoss, balanced_logistic
@@ -182,7 +182,7 @@ def check(got, wanted):
 def test_sfnet_declares(name, backbone):
     case = read(name)
     net = build(case, "sfnet", backbone=backbone, aux="dsn" in name)
-    outputs = [case["losses"]["logit_scale"] * y for y in net(picture(case))]
+    outputs = [case["losses"]["logit_scale"] * y for y in net(input_image(case))]
     for golden, label in labels_of(name, case):
         for entry in golden["ohem"]:
             mining = Mining.of("mmseg", thresh=entry["thresh"], min_kept=entry["min_kept_per_image"])
@@ -199,7 +199,7 @@ def test_flattenet_declares(name):
     case = read(f"flattenet_{name}")
     aux_bins = (1, 2, 4, 8) if name.startswith("ppm_r101_c21") else (1, 2, 3, 6)
     net = build(case, "flattenet", context={"ppm": "ppm", "att": "attention"}[name[:3]], aux_bins=aux_bins)
-    outputs = [case["losses"]["logit_scale"] * y for y in net(picture(case))]
+    outputs = [case["losses"]["logit_scale"] * y for y in net(input_image(case))]
     for golden, label in labels_of(f"flattenet_{name}", case):
         check(declared(net, outputs, label)[0], golden["ce_mean"])
         for entry in golden["ohem"]:
@@ -212,7 +212,7 @@ def test_flattenet_declares(name):
 def test_hrnet_declares(name, width):
     case = read(name)
     net = build(case, "hrnet", width=width)
-    outputs = [case["losses"]["logit_scale"] * y for y in net(picture(case))]
+    outputs = [case["losses"]["logit_scale"] * y for y in net(input_image(case))]
     for golden, label in labels_of(name, case):
         check(declared(net, outputs, label, class_weights=CITYSCAPES)[0], golden["ce_class_weighted"])
         for entry in golden["ohem"]:
@@ -226,7 +226,7 @@ def test_hrnet_declares(name, width):
 def test_ovenet_declares(name, width):
     case = read(name)
     net = build(case, "ovenet", width=width, refinements=2 if name.endswith("it2") else 0)
-    outputs = net(picture(case))
+    outputs = net(input_image(case))
     outputs = [case["losses"]["logit_scale"] * y for y in outputs[:3]] + list(outputs[3:])
     # rounding decides which pixel is the nearest to an offset's target: up to two may differ
     odds = outputs[4].asnumpy()
@@ -256,7 +256,7 @@ def test_acfnet_declares():
     for name in names:
         case = read(name)
         scale = case["losses"]["logit_scale"]
-        final, coarse, aux = (y * scale[key] for y, key in zip(net(picture(case))[1:], ("final", "coarse", "aux")))
+        final, coarse, aux = (y * scale[key] for y, key in zip(net(input_image(case))[1:], ("final", "coarse", "aux")))
         outputs = (final + coarse, final, coarse, aux)
         for golden, label in labels_of(name, case):
             for entry in golden["ohem"]:

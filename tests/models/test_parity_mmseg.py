@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from pytorch_cases import GOLDEN, assert_golden, picture, read, weights
+from pytorch_cases import GOLDEN, assert_golden, input_image, read, weights
 
 from mxnetseg.models import MODELS, get_model
 from mxnetseg.models.weights.foreign import renamed
@@ -76,7 +76,7 @@ def test_parity(name, monkeypatch):
     name = f"mmseg_{name}"
     case = read(name)
     net = build(case, model, arguments)
-    outputs = dict(zip(names, before_last_resize(monkeypatch, net, picture(case))))
+    outputs = dict(zip(names, before_last_resize(monkeypatch, net, input_image(case))))
     assert outputs.keys() == case["outputs"].keys()
     assert_golden(name, case, outputs)
 
@@ -87,7 +87,7 @@ def test_odd_sizes(name, monkeypatch):
     """Compare the outputs at 65 x 97 pixels, where halves are rounded, and maps are resized twice."""
     model, arguments, names = CASES[f"{name}_c19_64x96"]
     net = build(read(f"mmseg_{name}_c19_64x96"), model, arguments)
-    outputs = dict(zip(names, before_last_resize(monkeypatch, net, picture({"N": 1, "H": 65, "W": 97}))))
+    outputs = dict(zip(names, before_last_resize(monkeypatch, net, input_image({"N": 1, "H": 65, "W": 97}))))
     with np.load(GOLDEN / "mmseg_odd_65x97.npz") as golden:
         wanted = {key.split("/")[1]: golden[key] for key in golden.files if key.startswith(f"{name}/")}
     assert wanted

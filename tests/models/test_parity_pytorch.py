@@ -5,7 +5,7 @@ The weights have the originals' names, and are converted by ``from_pytorch``.
 import mxnet as mx
 import numpy as np
 import pytest
-from pytorch_cases import assert_golden, build, picture, read
+from pytorch_cases import assert_golden, build, input_image, read
 
 
 def before_resize(monkeypatch, module, net, case):
@@ -13,7 +13,7 @@ def before_resize(monkeypatch, module, net, case):
     plain = module.resize
     monkeypatch.setattr(module, "resize", lambda F, y, like, **how: (
         y if like.shape[2:] == (case["H"], case["W"]) else plain(F, y, like, **how)))
-    return net(picture(case))
+    return net(input_image(case))
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -58,7 +58,7 @@ def test_hrnet(name, width, monkeypatch):
 def test_ovenet(name, width, refinements):
     case = read(name)
     net = build(case, "ovenet", width=width, refinements=refinements)
-    outputs = net.details(mx.nd, net.backbone(picture(case)))
+    outputs = net.details(mx.nd, net.backbone(input_image(case)))
     assert_golden(name, case, dict(zip(["s_i", "offset", "s_s", "s_f", "confidence"], outputs)))
 
 
@@ -73,7 +73,7 @@ def test_flattenet(context, size, aux_bins, monkeypatch):
     name = f"flattenet_{context}_r101_{size}"
     case = read(name)
     net = build(case, "flattenet", context={"ppm": "ppm", "att": "attention"}[context], aux_bins=aux_bins)
-    c3, c4 = net.backbone(picture(case))[-2:]
+    c3, c4 = net.backbone(input_image(case))[-2:]
     logits, = before_resize(monkeypatch, flattenet, net, case)
     assert_golden(name, case, {"logits": logits, "head": net.head(c4), "aux_head": net.second_head(c3)})
 
@@ -102,7 +102,7 @@ def test_ddrnet(name, variant, monkeypatch):
     from mxnetseg.models import ddrnet
     case = read(name)
     net = build(case, "ddrnet", variant=variant, aux=True)
-    assert_golden(name, case, {"high3": net.backbone(picture(case))[0]})
+    assert_golden(name, case, {"high3": net.backbone(input_image(case))[0]})
     assert_golden(name, case, dict(zip(("logits", "aux"), before_resize(monkeypatch, ddrnet, net, case))))
 
 
@@ -113,11 +113,11 @@ def test_ddrnet(name, variant, monkeypatch):
 def test_pidnet(name, variant, form, end):
     case = read(name)
     net = build(case, "pidnet", variant=variant, form=form, aux=True)
-    p3, d4, fused = net.backbone(picture(case))
+    p3, d4, fused = net.backbone(input_image(case))
     seen = {}
     for key, head in (("logits", net.final_layer), ("aux_p" + end, net.seghead_p), ("boundary" + end, net.seghead_d)):
         head.register_forward_hook(lambda block, inputs, output, key=key: seen.update({key: output}))
-    net(picture(case))
+    net(input_image(case))
     assert_golden(name, case, {"p3": p3, "d4": d4, "bag": fused, **seen})
 
 
@@ -130,6 +130,6 @@ def test_segformer(name, variant, form):
     net = build(case, "segformer", variant=variant, form=form)
     end, seen = "_1e-6" if form == "paper" else "", {}
     net.head.register_forward_hook(lambda block, inputs, output: seen.update({"logits" + end: output}))
-    taps = net.backbone(picture(case))
-    net(picture(case))
+    taps = net.backbone(input_image(case))
+    net(input_image(case))
     assert_golden(name, case, {**seen, **{f"stage{i}{end}": tap for i, tap in enumerate(taps, 1)}})

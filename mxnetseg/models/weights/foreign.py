@@ -137,12 +137,12 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
         raise UnknownNameError(f"form of weights for {MODELS.resolve(model)}:", form, forms)
     built: dict[str, object] = {}
 
-    def built_with(one: str, **tried) -> Guess:
-        tried = {**network.foreign_options.get(one, {}), **tried, **arguments}
+    def built_with(tried_form: str, **tried) -> Guess:
+        tried = {**network.foreign_options.get(tried_form, {}), **tried, **arguments}
         key = repr(sorted(tried.items()))
         if key not in built:
             built[key] = build_model(model, nclass=_PROBE, **tried)
-        return _fit(tensors, built[key], one, nclass, tried)
+        return _fit(tensors, built[key], tried_form, nclass, tried)
 
     def improved(best: Guess) -> Guess:
         for axis in _axes(model, best, arguments):
@@ -164,7 +164,7 @@ def recognise(tensors: Mapping[str, np.ndarray], model: str, *, form: str = "aut
         return best
 
     # with a wrong backbone, the right form may fit less well than another one
-    guesses = sorted((built_with(one) for one in (forms if form == "auto" else [form])), key=lambda guess: -guess.fit)
+    guesses = sorted((built_with(f) for f in (forms if form == "auto" else [form])), key=lambda guess: -guess.fit)
     best = guesses[0]
     for guess in guesses if thorough else ():
         if guess.fit and (guess is best or best.fit < _SURE):

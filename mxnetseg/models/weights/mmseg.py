@@ -1,15 +1,16 @@
-"""mmsegmentation's forms of networks that MXNetSeg has too, and the names in its checkpoints.
+"""Variants and parameter names of the networks that mmsegmentation and MXNetSeg share.
 
-MXNetSeg's forms are the defaults here; ``variant='mmseg'`` builds what mmsegmentation 1.x trains with its standard
-settings. Every network's docstring says what differs. Common to all: bilinear resizing aligns the edges of the grids,
-not the corner samples, and heads are a quarter as wide as the map they read (512 channels on a ResNet-50, and 256 for
-the auxiliary head). Its ResNets are GluonCV's v1c (``backbone='resnet50_v1c'``; ``'resnet18_v1c'`` for ``r18-d8``), or
-plain ones (``'resnet50_v1b'``, ``'resnet18'`` for ``r18b-d8``).
+The default variant of these networks is MXNetSeg's; ``variant='mmseg'`` builds what mmsegmentation 1.x trains with its
+standard settings. Each network's docstring lists the differences. Common to all: bilinear resizing aligns the edges of
+the grids, not the corner samples, and heads have a quarter of the channels of their input (512 on a ResNet-50, and 256
+for the auxiliary head). mmsegmentation's ResNets are GluonCV's v1c (``backbone='resnet50_v1c'``; ``'resnet18_v1c'``
+for ``r18-d8``), or plain ones (``'resnet50_v1b'``, ``'resnet18'`` for ``r18b-d8``).
 """
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from ..backbones import BACKBONES
 from ..backbones.resnet import is_basic
 from .pytorch import gluon_name
 
-# what several of its networks have: ResNets with a deep stem, FCN heads, context modules
+if TYPE_CHECKING:
+    from .._base import SegModel
+
+# shared by several of its networks: ResNets with a deep stem, FCN heads, context modules
 _COMMON = {
     r"^(?:decode_head|backbone)\.psp_modules\.(\d)\.1\.": lambda found: f"ppm.conv{int(found[1]) + 1}.",
     r"^decode_head\.aspp_modules\.": "aspp.branches.", r"^decode_head\.image_pool\.1\.": "aspp.branches.4.conv1x1.",
@@ -31,7 +35,7 @@ _COMMON = {
 
 
 def is_mmseg(network: str, variant: str, *, other: str = "mxnetseg") -> bool:
-    """Return whether ``variant`` is ``'mmseg'`` and not the ``other`` one.
+    """Return True for the variant ``'mmseg'``, False for the ``other`` one.
 
     Raises:
         UnknownNameError: it is neither; the message names ``network``.
@@ -46,24 +50,24 @@ def backbone_options(backbone: str, mmseg: bool) -> dict[str, bool]:
     return {"dilate_first_only": True} if mmseg and is_basic(BACKBONES.resolve(backbone)) else {}
 
 
-def mmseg_name(net, name: str, own: Mapping[str, str] | None = None) -> str | None:
-    """Return our name of a tensor in mmsegmentation's checkpoints; None for one that is not used.
+def mmseg_name(net: SegModel, name: str, own: Mapping[str, str] | None = None) -> str | None:
+    """Return the name here of a tensor in mmsegmentation's checkpoints; None for one that is not used.
 
     Args:
         net: the network.
-        name: theirs.
-        own: regular expressions -> replacements, one after the other, before those that most networks share.
+        name: mmsegmentation's name.
+        own: regular expression -> replacement of this network, applied in order before the common ones.
     """
-    for pattern, ours in [*(own or {}).items(), *_COMMON.items()]:
-        name = re.sub(pattern, ours, name)
+    for pattern, replacement in [*(own or {}).items(), *_COMMON.items()]:
+        name = re.sub(pattern, replacement, name)
     return gluon_name(net.named_parameters(), name)
 
 
-def mean_last(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The image's mean as the last branch of ASPP: what its projection reads is its first in mmsegmentation."""
+def mean_last(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Move the input channels of ASPP's image pooling from the first place, as in mmsegmentation, to the last."""
     tensors = dict(tensors)
     projection = tensors.get("decode_head.bottleneck.conv.weight")
     if projection is not None and "decode_head.image_pool.1.conv.weight" in tensors:
-        width = tensors["decode_head.image_pool.1.conv.weight"].shape[0]
-        tensors["decode_head.bottleneck.conv.weight"] = np.roll(projection, -width, axis=1)
+        channels = tensors["decode_head.image_pool.1.conv.weight"].shape[0]
+        tensors["decode_head.bottleneck.conv.weight"] = np.roll(projection, -channels, axis=1)
     return tensors

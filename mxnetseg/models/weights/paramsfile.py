@@ -162,9 +162,9 @@ class _Parser:
     def _count(self, what: str, least: int) -> int:
         """Read a number of things that take ``least`` bytes each or more."""
         count, = self._numbers("Q")
-        left = self.size - self.place
-        if count > left // least:
-            self._damaged(f"it announces {count:,} {what}; {left:,} bytes are left")
+        rest = self.size - self.place
+        if count > rest // least:
+            self._damaged(f"it announces {count:,} {what}; {rest:,} bytes are left")
         if count > _MOST_ARRAYS:
             raise CheckpointError("the file holds too many arrays", where=self.path,
                                   received=f"{count:,}; {_MOST_ARRAYS:,} are read at most",
@@ -172,8 +172,8 @@ class _Parser:
         return count
 
     def _numbers(self, codes: str) -> tuple[int, ...]:
-        form = struct.Struct("<" + codes)
-        return form.unpack(self._take(form.size))
+        numbers = struct.Struct("<" + codes)
+        return numbers.unpack(self._take(numbers.size))
 
     def _take(self, count: int) -> bytes:
         if count > self.size - self.place:

@@ -3,22 +3,22 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-# how Gluon's norms call what PyTorch's call weight and bias
+# PyTorch's name of a norm's parameter -> Gluon's
 OF_NORMS = {"weight": "gamma", "bias": "beta"}
 
 
 def gluon_name(parameters: Container[str], name: str) -> str | None:
-    """A name that differs from ours by the last word at most, as ours.
+    """Return the name here of a parameter whose PyTorch name differs at most in the last word.
 
     >>> gluon_name({"bn1.gamma"}, "bn1.weight")
     'bn1.gamma'
 
     Args:
-        parameters: our names; they tell norms from convolutions.
-        name: of PyTorch.
+        parameters: names of the network's parameters, which distinguish norms from convolutions.
+        name: PyTorch's name.
 
     Returns:
-        Our name; None for a norm's counter of batches, which Gluon does not have.
+        the name here; None for a norm's counter of batches, which Gluon does not have.
     """
     stem, _, last = name.rpartition(".")
     if last == "num_batches_tracked":

@@ -73,15 +73,15 @@ def _safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
 def _place(name: str, entry: Any) -> tuple[int, int]:
     """Return first byte and end of a tensor, which its type and shape must fill."""
     first, last = entry["data_offsets"]
-    shape, kind = entry["shape"], entry["dtype"]
-    if kind not in _SAFETENSORS:
-        raise ValueError(f"{short(name)} is of type {short(kind)}")
+    shape, dtype = entry["shape"], entry["dtype"]
+    if dtype not in _SAFETENSORS:
+        raise ValueError(f"{short(name)} is of type {short(dtype)}")
     if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"{short(name)} has the shape {short(shape)}")
     if not all(type(n) is int and 0 <= n < 1 << 63 for n in (first, last, *shape)):
         raise ValueError(f"{short(name)} has a size or place that is no whole number >= 0: {short(entry)}")
-    if last - first != math.prod(shape) * np.dtype(_SAFETENSORS[kind]).itemsize:
-        raise ValueError(f"{short(name)} of type {kind} and shape {short(shape)} does not take {last - first:,} bytes")
+    if last - first != math.prod(shape) * np.dtype(_SAFETENSORS[dtype]).itemsize:
+        raise ValueError(f"{short(name)} of type {dtype} and shape {short(shape)} does not take {last - first:,} bytes")
     return first, last
 
 

@@ -1,11 +1,11 @@
 """Exports in COCO's format, with layouts and damage of real exports."""
-import copy
 import json
 import logging
 import os
 
 import numpy as np
 import pytest
+from mutations import dump, mutate_json
 from PIL import Image
 
 from mxnetseg.data import get_dataset
@@ -325,39 +325,9 @@ def test_parent_folders_inside_the_source_are_followed(tmp_path, export):
 
 # ---- random damage
 
-def _elements(value, path=()):
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, below in items:
-        yield from _elements(below, (*path, key))
-
-
 STRANGE = (None, True, -1, 0, 3, 7.5, 10 ** 9, 10 ** 400, 1e308, float("nan"), float("inf"), "", "x", "7", "\ud800",
            "../../x.jpg", "/etc/passwd", [], {}, [[]], [None], [1, 2, 3], {"size": [40, 64], "counts": "04o"},
            {"size": [10 ** 9, 10 ** 9], "counts": [10 ** 18]}, {"size": [40, 64], "counts": [2560]}, [[1, 2] * 500])
-
-
-def _damaged(content, rng):
-    """Change one to three elements of a file: another value, none, twice, or two in each other's place."""
-    content = copy.deepcopy(content)
-    for _ in range(rng.integers(1, 4)):
-        paths = [path for path in _elements(content) if path]
-        if not paths:
-            break
-        *above, key = paths[rng.integers(len(paths))]
-        place = content
-        for step in above:
-            place = place[step]
-        kind = rng.integers(4)
-        if kind == 0 and isinstance(place, dict):
-            del place[key]
-        elif kind == 1 and isinstance(place, list):
-            place.insert(key, copy.deepcopy(place[key]))
-        elif kind == 2 and isinstance(place[key], (int, float)) and not isinstance(place[key], bool):
-            place[key] = [-place[key], place[key] * 1e6, place[key] + 0.5, str(place[key])][rng.integers(4)]
-        else:
-            place[key] = copy.deepcopy(STRANGE[rng.integers(len(STRANGE))])
-    return content
 
 
 def _try_damaged(source, target, kind, seeds):
@@ -366,7 +336,7 @@ def _try_damaged(source, target, kind, seeds):
     path = next(source.rglob("*val*.json"))
     sound = json.loads(path.read_text())
     for seed in seeds:
-        path.write_text(json.dumps(_damaged(sound, np.random.default_rng(seed))))
+        path.write_bytes(dump(mutate_json(sound, seed, STRANGE)))
         try:
             prepare(kind, source, target / str(seed), workers=1, **({"boxes": "fill"} if kind == "coco-json" else {}))
             counts[True] += 1

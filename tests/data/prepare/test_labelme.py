@@ -1,13 +1,12 @@
 """JSON files of labelme, AnyLabeling and X-AnyLabeling, valid and damaged."""
 import base64
-import copy
 import json
-import random
 import unicodedata
 from io import BytesIO
 
 import numpy as np
 import pytest
+from mutations import dump, mutate_bytes, mutate_json
 from PIL import Image
 
 from mxnetseg.data import get_dataset
@@ -302,45 +301,10 @@ ODD = [None, True, False, 0, -1, 5, 1e308, float("nan"), float("inf"), 10 ** 30,
        {"points": []}, ["x"] * 50, "mask", "circle", "rectangle", "polygon", "rotation"]
 
 
-def elements(node, path=()):
-    """Paths of all elements of a JSON tree."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        yield (*path, key)
-        yield from elements(value, (*path, key))
-
-
-def mutated(original, rng):
-    """Return JSON bytes with one to three mistakes in them."""
-    tree = copy.deepcopy(original)
-    for _ in range(rng.randint(1, 3)):
-        paths = list(elements(tree))
-        if not paths:
-            break
-        *above, key = rng.choice(paths)
-        parent = tree
-        for step in above:
-            parent = parent[step]
-        action = rng.randrange(5)
-        if action == 0:
-            del parent[key]
-        elif action == 1:
-            parent[key] = [copy.deepcopy(parent[key])]
-        elif action == 2:
-            *above, other = rng.choice(paths)
-            node = tree
-            for step in above:
-                node = node[step]
-            parent[key] = copy.deepcopy(node[other])
-        else:
-            parent[key] = copy.deepcopy(rng.choice(ODD))
-    data = json.dumps(tree).encode()
-    if rng.random() < 0.15:
-        cut = rng.randrange(len(data) + 1)
-        data = data[:cut] if rng.random() < 0.5 else data[:cut] + bytes([rng.randrange(256)]) + data[cut + 1:]
-    if rng.random() < 0.02:
-        data = b"[" * rng.choice((900, 990, 100_000)) + data
-    return data
+def mutated(original, seed):
+    """Return the bytes of a damaged JSON file; in every seventh, bytes are damaged too."""
+    data = dump(mutate_json(original, seed, ODD))
+    return data if seed % 7 else mutate_bytes(data, seed)
 
 
 def check_mutations(tmp_path, write_image, seeds):
@@ -355,7 +319,7 @@ def check_mutations(tmp_path, write_image, seeds):
         shape("cat", "mask", (3, 3), (7, 7), mask=part), imageData=image_text(np.zeros((*SIZE, 3), np.uint8)))
     outcomes = {True: 0, False: 0}
     for seed in seeds:
-        (source / "a.json").write_bytes(mutated(original, random.Random(seed)))
+        (source / "a.json").write_bytes(mutated(original, seed))
         try:
             prepare("labelme", source, tmp_path / "yard" / "out", force=True, workers=1)
             outcomes[True] += 1

@@ -1,7 +1,7 @@
 """Features of backbones against those of timm's classifiers, with weights converted as ImageNet weights are."""
 import mxnet as mx
 import pytest
-from pytorch_cases import assert_golden, picture, read, weights
+from pytorch_cases import assert_golden, input_image, read, weights
 
 from mxnetseg.models.backbones import get_backbone
 from mxnetseg.models.backbones.hrnet import HRNetV2
@@ -17,7 +17,7 @@ QUICK = ("resnet18-tv_in1k_64x96", "resnet18-tv_in1k_97x129", "resnet18-tv_in1k_
 def load(backbone, case):
     """Return the backbone with the case's weights."""
     backbone.initialize()
-    backbone(picture(case))  # infers the shapes
+    backbone(input_image(case))  # infers the shapes
     set_parameters(backbone, backbone.convert(weights(case), pytorch=True), where=case["name"])
     return backbone
 
@@ -42,7 +42,7 @@ def test_resnets(name, backbone, stride):
     case = read(f"timm_{name}")
     net = load(get_backbone(backbone, output_stride=stride), case)
     assert case["model"] in net.timm_names
-    assert_golden(f"timm_{name}", case, dict(zip(LAYERS, net(picture(case)))))
+    assert_golden(f"timm_{name}", case, dict(zip(LAYERS, net(input_image(case)))))
 
 
 @cases(("mobilenetv2_100-ra_in1k_64x96", "mobilenet_v2_1_0", 32),
@@ -51,7 +51,7 @@ def test_mobilenets(name, backbone, stride):
     case = read(f"timm_{name}")
     net = load(get_backbone(backbone, output_stride=stride), case)
     assert case["model"] in net.timm_names
-    assert_golden(f"timm_{name}", case, dict(zip(MOBILE, net(picture(case)))))
+    assert_golden(f"timm_{name}", case, dict(zip(MOBILE, net(input_image(case)))))
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_densenet():
     case = read("timm_densenet121-tv_in1k_64x96")
     net = load(get_backbone("densenet121"), case)
     names = ["features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"]
-    assert_golden(case["name"], case, dict(zip(names, net(picture(case)))))
+    assert_golden(case["name"], case, dict(zip(names, net(input_image(case)))))
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_hrnets_for_classification(name, arguments):
     case = read(name)
     net = load(HRNetV2(nearest=True, **arguments), case)
     assert net.timm_names == (case["model"],)
-    assert_golden(name, case, dict(zip(BRANCHES, net(picture(case)))))
+    assert_golden(name, case, dict(zip(BRANCHES, net(input_image(case)))))
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_tensorflows_xception():
 
     for block, third, name in ((net.block1, 6, 0), (net.block2, 6, 1), (net.block3, 7, 2), (net.block20, 7, 19)):
         watch(block, third, name)
-    seen["blocks.20"] = net(picture(case))[-1]
+    seen["blocks.20"] = net(input_image(case))[-1]
     assert len(seen) == 5
     assert_golden(case["name"], case, seen)
 
@@ -101,7 +101,7 @@ def test_vision_transformer_with_its_class_token():
         # the class token comes first in timm
         blocks[number].register_forward_hook(lambda _, inputs, tokens, name=f"blocks.{number}": seen.__setitem__(
             name, mx.nd.concat(tokens[:, -1:], tokens[:, :-1], dim=1)))
-    taps = net(picture(case))
+    taps = net(input_image(case))
     assert_golden(case["name"], case, seen)
     for tap, tokens in zip(taps, seen.values()):
         grid = tokens[:, 1:].reshape((1, 4, 6, -1)).transpose((0, 3, 1, 2))

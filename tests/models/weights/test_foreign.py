@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytorch_cases import GOLDEN, assert_golden, picture, read, weights
+from pytorch_cases import GOLDEN, assert_golden, input_image, read, weights
 from torch_files import Call, state_dict, tensor, write_stream, write_zip
 
 from mxnetseg.errors import CheckpointError, ConfigError, UnknownNameError
@@ -220,7 +220,7 @@ def test_there_and_back_again(name, case, arguments, prefix, tmp_path):
     assert {key: guess.arguments[key] for key in arguments} == arguments
     again = get_model(name, nclass=guess.nclass, **guess.arguments)
     assert load_foreign(again, path) == "pytorch"
-    x = picture(case)
+    x = input_image(case)
     for one, other in zip(net(x), again(x)):
         assert np.array_equal(one.asnumpy(), other.asnumpy())
 
@@ -238,7 +238,7 @@ def test_sfnet_by_its_authors(name, aux, tmp_path):
     assert guess.problems == [] and guess.arguments.get("aux", False) is aux
     net = get_model("sfnet", nclass=guess.nclass, **guess.arguments)
     load_foreign(net, path)
-    assert_golden(name, case, {"logits_full_size": net(picture(case))[0]})
+    assert_golden(name, case, {"logits_full_size": net(input_image(case))[0]})
 
 
 def test_the_bias_before_a_norm_is_in_its_mean():

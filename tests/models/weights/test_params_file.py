@@ -1,6 +1,5 @@
 """MXNet's .params files: the index agrees with MXNet, and no damage costs memory or another error than ours."""
 import os
-import random
 import struct
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import tracemalloc
 import mxnet as mx
 import numpy as np
 import pytest
+from mutations import mutate_bytes
 
 from mxnetseg.errors import CheckpointError
 from mxnetseg.models.weights.loading import load_arrays, read_params
@@ -208,24 +208,10 @@ def test_an_unreadable_file_is_refused(write, monkeypatch):
 # ---- mutations -----------------------------------------------------------------------------------
 
 
-def mutated(data, seed):
-    """One to four changes: bytes, fields of extreme numbers, cuts, repeats."""
-    changed, generator = bytearray(data), random.Random(seed)
-    for _ in range(generator.randint(1, 4)):
-        at = generator.randrange(len(changed) + 1)
-        kind = generator.randrange(5)
-        if kind == 0:
-            changed[at:at + 1] = bytes([generator.randrange(256)])
-        elif kind == 1:
-            extreme = generator.choice([0, 1, 2, -1, -2, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, (1 << 63) - 1])
-            changed[at:at + 8] = (extreme % (1 << 64)).to_bytes(8, "little")
-        elif kind == 2:
-            del changed[at:at + generator.randint(1, 40)]
-        elif kind == 3:
-            changed[at:at] = changed[at:at + generator.randint(1, 40)]
-        else:
-            changed[at:at + 4] = generator.choice([0, 1, V1, V2, V3, 0xFFFFFFFF]).to_bytes(4, "little")
-    return bytes(changed)
+# extreme numbers, and the marks of arrays
+ODD = [*((number % (1 << 64)).to_bytes(8, "little")
+         for number in (0, 1, 2, -1, -2, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, (1 << 63) - 1)),
+       *(number.to_bytes(4, "little") for number in (0, 1, V1, V2, V3, 0xFFFFFFFF))]
 
 
 def original(folder):
@@ -240,7 +226,7 @@ def test_a_mutated_file_is_refused_or_read_and_what_the_check_accepts_mxnet_read
     path = write(data)
     tracemalloc.start()
     for seed in range(600):
-        path.write_bytes(mutated(data, seed))
+        path.write_bytes(mutate_bytes(data, seed, ODD))
         try:
             index = check_params_file(path)
         except CheckpointError as error:
@@ -265,7 +251,7 @@ def test_a_process_with_little_memory_reads_hostile_files(tmp_path):
     data = original(tmp_path)
     for seed in range(300):
         paths.append(tmp_path / f"m{seed}.params")
-        paths[-1].write_bytes(mutated(data, seed))
+        paths[-1].write_bytes(mutate_bytes(data, seed, ODD))
     code = """
 import resource, sys
 from pathlib import Path
