@@ -16,7 +16,7 @@ from mxnetseg.models import list_models, model_arguments
 from mxnetseg.nn.attention import ChannelAttention, PositionAttention
 from mxnetseg.nn.norm import GroupNorm32, LayerNorm
 from mxnetseg.nn.pool import pool_by
-from mxnetseg.nn.precision import as_type_of, wide
+from mxnetseg.nn.precision import as_type_of, to_float32
 from mxnetseg.nn.resize import nearest, resize
 from mxnetseg.nn.warp import DeformableConv3x3, warp
 
@@ -126,7 +126,7 @@ class TestLayers:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_float32_and_float64_are_not_converted(self, dtype):
         x = random(2, 3).astype(dtype)
-        assert wide(mx.nd, x) is x and as_type_of(mx.nd, x, x) is x
+        assert to_float32(mx.nd, x) is x and as_type_of(mx.nd, x, x) is x
 
     def test_an_exported_graph_has_no_casts(self, tmp_path):
         class Half(nn.HybridBlock):
