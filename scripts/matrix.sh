@@ -12,6 +12,11 @@ failed=0 tried=0
 for entry in "$@"; do
     python=${entry%%:*} numpy=
     [ "$entry" = "$python" ] || numpy=${entry#*:}
+    command -v "$python" >/dev/null || {  # a Python of pyenv that is not on the PATH
+        for found in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"${python#python}".*/bin/python; do
+            [ -x "$found" ] && python=$found
+        done
+    }
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || {
         echo "$python: not found, skipped"
         continue
