@@ -12,7 +12,7 @@ failed=0 tried=0
 for entry in "$@"; do
     python=${entry%%:*} numpy=
     [ "$entry" = "$python" ] || numpy=${entry#*:}
-    command -v "$python" >/dev/null || {  # a Python of pyenv that is not on the PATH
+    "$python" -c "" 2>/dev/null || {  # a Python of pyenv that is not active
         for found in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"${python#python}".*/bin/python; do
             [ -x "$found" ] && python=$found
         done
