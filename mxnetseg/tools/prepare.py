@@ -18,12 +18,12 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="names of the classes, one a line, for your own data (default: SRC/classes.txt)")
     parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: ignore objects with a box but no "
                         "outline, or fill their boxes (default: refuse them)")
+    parser.add_argument("--force", action="store_true",
+                        help="make all files again, even files that were edited or that no preparation made")
     parser.add_argument("--ids", metavar="VALUE:ID,...", help="masks of ids: class id of each value, 255 to ignore it, "
                         "such as 1:0,2:1,0:255")
     parser.add_argument("--reduce-zero-label", action="store_true",
                         help="masks of ids: ignore the value 0 and subtract one from the others")
-    parser.add_argument("--force", action="store_true",
-                        help="make all files again, even files that were edited or that no preparation made")
     parser.add_argument("--workers", type=whole_number(), metavar="N",
                         help="number of threads (default: one for each core)")
     add_timeout_argument(parser)

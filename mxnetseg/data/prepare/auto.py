@@ -68,8 +68,11 @@ def recognise(source: PathLike) -> Recognised:
             f"the source fits {len(found)} formats", where=source.absolute(),
             received="\n".join(f"{name}: {evidence}" for name, evidence in found),
             fix="choose one:\n" + "\n".join(f"mxnetseg prepare {name} {source} DST" for name, _ in found))
-    hint = "\nimages/ and masks/ are there: if the masks hold class ids, the folder needs no conversion: " \
-           f"mxnetseg check-data {source}" if all((source / part).is_dir() for part in ("images", "masks")) else ""
+    hint = ""
+    if all((source / part).is_dir() for part in ("images", "masks")):
+        hint = "\nimages/ and masks/ are there: if the masks hold class ids, the folder needs no conversion: " \
+               f"mxnetseg check-data {source}\n" \
+               f"to change the ids: mxnetseg prepare colours {source} DST --ids VALUE:ID,..."
     raise DataNotFoundError(
         "no preparation recognises the source", where=source.absolute(),
         received="\n".join([_contents(source), *(f"{name}: {error.what}: {error.where}" for name, error in problems)]),

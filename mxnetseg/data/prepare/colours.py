@@ -51,7 +51,9 @@ class Colours(Preparation):
             return f"{len(paired)} masks in {root / 'masks'}, and a colour of each class in {file}"
         if image_mode(masks[paired[0]]) == "RGB":
             return f"{len(paired)} masks in {root / 'masks'}, in RGB"
-        return None
+        some = [masks[name] for name in paired[::-(-len(paired) // _MASKS_CHECKED_FIRST)]]
+        values = {int(value) for path in some for value in np.unique(read_mask(path))}
+        return f"{len(paired)} masks in {root / 'masks'}, of 0 and 255" if values == {0, 255} else None
 
     def jobs(self) -> list[Job]:
         root = self.find("images", "masks", what="images and masks")

@@ -572,6 +572,15 @@ def test_the_command_prints_what_it_recognised(cvat, tmp_path, capsys):
     assert f"mxnetseg prepare cvat-masks {source} {tmp_path / 'out'}\n" in out and "6 files made" in out
 
 
+def test_auto_recognises_masks_of_0_and_255_in_a_folder(painted, tmp_path, ids, text):
+    text(painted / "classes.txt", "ground", "cat")
+    for name in "ab":
+        save(ids(2) * 255, painted / "masks" / f"{name}.png")
+    assert recognise(painted) == ("colours", f"2 masks in {painted / 'masks'}, of 0 and 255")
+    prepare("auto", painted, tmp_path / "out", ids="0:0,255:1")
+    assert set(np.unique(png(tmp_path / "out" / "masks" / "a.png"))) == {0, 1}
+
+
 def test_auto_passes_options_on(paired, tmp_path, capsys):
     source, masks = paired
     assert main(["prepare", "auto", str(source), str(tmp_path / "out"), "--ids", "0:2,1:1,2:0", "--quiet"]) == 0
