@@ -23,6 +23,10 @@ _AS_8_BIT = "map its values to class ids and save them as 8-bit grey:\n" \
             "Image.fromarray(ids.astype(numpy.uint8)).save('mask.png')"
 
 
+class AmbiguousMask(DataError):
+    """Error for a mask whose values and colours mean different classes."""
+
+
 def read_mask(path: PathLike, *, colors: np.ndarray | None = None, by_color: bool = False) -> np.ndarray:
     """Read the label ids of a mask: uint8 (H, W), as the file holds them.
 
@@ -254,7 +258,7 @@ def _ids(values: np.ndarray, table: np.ndarray, path: PathLike, colors: np.ndarr
         return values
     readings = "\n".join(f"value {v} (#{_pack(table[v]):06x}, {counts[v]} pixels): {_name(by_value[v])} by its value, "
                          f"{_name(by_shade[v])} by its colour" for v in differ[:8])
-    raise DataError(
+    raise AmbiguousMask(
         "a mask can be read in two ways: by its values, and by the colours that a viewer shows for them", where=path,
         received=readings,
         fix="to read all masks by their values, remove the colours from classes.txt;\n"

@@ -20,6 +20,10 @@ def add_arguments(parser: ArgumentParser) -> None:
                         "outline, or fill their boxes (default: refuse them)")
     parser.add_argument("--force", action="store_true",
                         help="make all files again, even files that were edited or that no preparation made")
+    parser.add_argument("--ids", metavar="VALUE:ID,...", help="masks of ids: class id of each value, 255 to ignore it, "
+                        "such as 1:0,2:1,0:255")
+    parser.add_argument("--reduce-zero-label", action="store_true",
+                        help="masks of ids: ignore the value 0 and subtract one from the others")
     parser.add_argument("--workers", type=whole_number(), metavar="N",
                         help="number of threads (default: one for each core)")
     add_timeout_argument(parser)
@@ -28,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Convert and audit. Return 0 if the result can be used for training, else 1."""
-    from ..data.prepare import PREPARATIONS, prepare
+    from ..data.prepare import PREPARATIONS, prepare, recognise
     from ..errors import UsageError
     from .check_data import report
 
@@ -39,8 +43,13 @@ def run(args: Namespace) -> int:
     if args.source is None or args.target is None:
         raise UsageError("prepare needs a source and a target", received=args.name, fix=_explain(name))
 
+    if name == "auto":
+        name, evidence = recognise(args.source)
+        print(f"recognised {name}: {evidence}\nthe same as: mxnetseg prepare {name} {args.source} {args.target}")
+
     done = prepare(name, args.source, args.target, classes=args.classes, force=args.force, workers=args.workers,
-                   boxes=args.boxes, timeout=args.timeout, progress=progress_bar(name, args.quiet))
+                   boxes=args.boxes, ids=args.ids, reduce_zero_label=args.reduce_zero_label, timeout=args.timeout,
+                   progress=progress_bar(name, args.quiet))
     left_out = f", {done.left_out} left out" if done.left_out else ""
     print(f"{done.made} files made, {done.kept} up to date{left_out}")
     if done.remade:

@@ -6,7 +6,8 @@ have changed, and an interrupted run resumes.
 """
 from __future__ import annotations
 
+from .auto import Recognised, recognise
 from .base import Preparation, Prepared, prepare
 from .registry import PREPARATIONS
 
-__all__ = ["PREPARATIONS", "Preparation", "Prepared", "prepare"]
+__all__ = ["PREPARATIONS", "Preparation", "Prepared", "Recognised", "prepare", "recognise"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -23,7 +23,7 @@ from ..parallel import TIMEOUT, ProgressCallback, in_parallel, no_progress
 from .registry import PREPARATIONS
 from .stamp import STAMP, Stamp, fingerprint
 
-__all__ = ["Job", "Preparation", "Prepared", "STAMP", "files_by_name", "fingerprint", "place", "prepare",
+__all__ = ["Job", "Preparation", "Prepared", "STAMP", "files_by_name", "fingerprint", "folders", "place", "prepare",
            "read_json", "write_png", "write_text"]
 
 _SEARCH_DEPTH = 4  # levels of folders below the source that are searched for its parts
@@ -114,6 +114,19 @@ class Preparation:
         """Return the name and the root of the data set to audit at the end."""
         return self.dataset, self.target
 
+    @classmethod
+    def recognises(cls, src: Path) -> str | None:
+        """Return the evidence, in one line, that a source is of this format; None if it is not, or if in doubt.
+
+        ``mxnetseg prepare auto`` asks all preparations that override this method. It reads as little as possible.
+        """
+        return None
+
+    @classmethod
+    def chosen_for(cls, src: Path) -> str | None:
+        """Return the name of the preparation that converts a source instead of this one, or None."""
+        return None
+
     # ---- helpers for subclasses ----------------------------------------------------------------
 
     def find(self, *parts: str, what: str, optional: bool = False) -> Path | None:
@@ -127,7 +140,7 @@ class Preparation:
         Raises:
             DataNotFoundError: there is no such folder.
         """
-        for folder in _folders(self.source, _SEARCH_DEPTH):
+        for folder in folders(self.source, _SEARCH_DEPTH):
             if all((folder / part).exists() for part in parts):
                 return folder
         if optional:
@@ -161,7 +174,8 @@ class Preparation:
 
 
 def prepare(name: str, source: PathLike, target: PathLike, *, classes: PathLike | None = None, force: bool = False,
-            boxes: str | None = None, workers: int | None = None, timeout: float = TIMEOUT,
+            boxes: str | None = None, ids: Mapping[int, int] | str | None = None, reduce_zero_label: bool = False,
+            workers: int | None = None, timeout: float = TIMEOUT,
             progress: ProgressCallback | None = None) -> Prepared:
     """Convert a source to the layout that its data set reads, and audit the result.
 
@@ -176,6 +190,9 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: PathLike 
         classes: file with the classes, for a preparation with this option.
         force: make all files again, even files that were edited.
         boxes: ``'ignore'`` or ``'fill'`` objects with a box but no outline, for a preparation with this option.
+        ids: class id of each value in masks of ids, such as ``{1: 0, 2: 1, 0: 255}`` or ``'1:0,2:1,0:255'``, for a
+            preparation with this option.
+        reduce_zero_label: ignore the value 0 and subtract one from the others, for a preparation with this option.
         workers: number of threads; default one for each core.
         timeout: seconds to wait for one file.
         progress: wraps a stream of items: ``progress(items, count)``.
@@ -192,13 +209,18 @@ def prepare(name: str, source: PathLike, target: PathLike, *, classes: PathLike 
     source, target = expand(source), expand(target)
     options: dict[str, Any] = {} if classes is None else {"classes": Path(classes)}
     options.update({} if boxes is None else {"boxes": boxes})
-    for option in options:
-        if option not in preparation_class.options:
-            raise UsageError(f"the preparation {name!r} takes no {option}", received=options[option],
-                             fix=f"leave out --{option}")
+    options.update({} if ids is None else {"ids": ids})
+    options.update({"reduce_zero_label": True} if reduce_zero_label else {})
     if not source.exists():
         raise DataNotFoundError("there is no such source", where=source.absolute(),
                                 fix=f"give a SRC that holds {preparation_class.needs}")
+    chosen = preparation_class.chosen_for(source)
+    if chosen:
+        preparation_class, name = PREPARATIONS.get(chosen), chosen
+    for option in options:
+        if option not in preparation_class.options:
+            raise UsageError(f"the preparation {name!r} takes no {option}", received=options[option],
+                             fix=f"leave out --{option.replace('_', '-')}")
     if preparation_class.takes_all_files and source.resolve() in (target.resolve(), *target.resolve().parents):
         raise UsageError("the target is inside the source, so its files would be converted as well",
                          where=target.absolute(), fix="choose a DST outside SRC")
@@ -276,7 +298,7 @@ def _run(job: Job) -> None:
                         fix="check the source file of this name, then run again; files made so far are kept") from error
 
 
-def _folders(top: Path, depth: int) -> Iterator[Path]:
+def folders(top: Path, depth: int) -> Iterator[Path]:
     """Yield ``top`` and the folders below it, nearest first."""
     level = [top] if top.is_dir() else []
     for _ in range(depth):

@@ -16,6 +16,7 @@ from ..listing import nfc
 from ..splits import group_of, split_of
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .cocofile import PARTS, Annotation, CocoFile, CocoImage, parse
+from .evidence import json_outlines
 from .shapes import polygon, segment
 
 _BACKGROUND = ("background", "_background_")
@@ -57,6 +58,11 @@ class COCOJson(Preparation):
         if boxes not in (None, "ignore", "fill"):
             raise UsageError("boxes must be 'ignore' or 'fill'", received=boxes, fix="--boxes ignore, or --boxes fill")
         self.boxes, self.folder = boxes, source if source.is_dir() else source.parent
+
+    @classmethod
+    def recognises(cls, src: Path) -> str | None:
+        found = [file.path for file in json_outlines(src) if all(file.types.get(part) == "list" for part in PARTS)]
+        return f"{found[0].name} has the lists {', '.join(PARTS)}" if found else None
 
     def jobs(self) -> list[Job]:
         files = self._read()

@@ -12,6 +12,7 @@ from ...files import atomic_write
 from ..base import IGNORE, IMAGE_SUFFIXES, list_files
 from ..listing import nfc
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
+from .evidence import json_outlines
 from .labelmefile import LabelmeFile, is_labelme, parse, unpack
 
 _BACKGROUND, _UNDERLINED, _IGNORED = "background", "_background_", "__ignore__"
@@ -36,6 +37,12 @@ class Labelme(Preparation):
     makes = "folder data: images/, masks/NAME.png and classes.txt"
     options = ("classes",)
     takes_all_files = True
+
+    @classmethod
+    def recognises(cls, src: Path) -> str | None:
+        found = [file.path for file in json_outlines(src) if file.types.get("shapes") == "list"
+                 and file.types.get("imagePath") == "str" and {"imageHeight", "imageWidth"} <= file.types.keys()]
+        return f"{found[0].name} has shapes, imagePath and imageHeight" if found else None
 
     def jobs(self) -> list[Job]:
         self._images = {nfc(path.relative_to(self.source).as_posix()): path
