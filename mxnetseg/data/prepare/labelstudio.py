@@ -111,7 +111,7 @@ class LabelStudio(OutlinePreparation):
 
         regions: list[Region] = []
         size: tuple[int, int] | None = None
-        done = set()
+        shapes: dict[str, dict] = {}
         for i, result in enumerate(results):
             place, value, key = f"{where}[{i}]", result.get("value"), result.get("id")
             if result.get("type") in _NO_AREA:
@@ -120,9 +120,11 @@ class LabelStudio(OutlinePreparation):
                 continue
             if not isinstance(value, dict) or not {"points", "rle", "width", "radiusX"} & value.keys():
                 continue  # choices, ratings, texts and relations
-            if isinstance(key, str) and key in done:
+            shape = {name: entry for name, entry in value.items() if name not in _LABELS}
+            if isinstance(key, str) and shapes.setdefault(key, shape) is not shape:
+                if shapes[key] != shape:
+                    raise check.error(f"{place}.id", "a different id from the regions before", key)
                 continue
-            done.add(key if isinstance(key, str) else place)
 
             label = labels.get(key) if isinstance(key, str) else _label(check, f"{place}.value", value)
             if label is None:

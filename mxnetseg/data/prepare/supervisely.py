@@ -13,7 +13,6 @@ from PIL import Image
 
 from ...errors import DataError, MXNetSegError, reason
 from ..base import list_files
-from ..headers import pixel_limit
 from ..listing import nfc
 from ..splits import split_of
 from .base import read_json
@@ -158,8 +157,11 @@ def draw_bitmap(data: list, height: int, width: int, where: str) -> np.ndarray:
         if unpacker.unconsumed_tail or not unpacker.eof:
             raise ValueError(f"it ends too early, or unpacks to more than {_MOST_BYTES} bytes")
         with Image.open(BytesIO(png), formats=("PNG",)) as image:
-            if image.width * image.height > pixel_limit():
-                raise ValueError(f"{image.width} x {image.height} pixels")
+            w, h = image.size
+            if left < 0 or top < 0 or left + w > width or top + h > height:  # checked before it is decoded
+                raise DataError("a bitmap extends beyond its image", where=where,
+                                received=f"{w} x {h} pixels at ({left}, {top}); image {width} x {height}",
+                                fix="correct the object in Supervisely and export again")
             if "A" in image.mode or "transparency" in image.info:
                 part = np.array(image.convert("RGBA"))[..., 3] > 0
             elif image.mode in ("1", "L", "P"):
@@ -170,11 +172,6 @@ def draw_bitmap(data: list, height: int, width: int, where: str) -> np.ndarray:
         raise DataError("expected a PNG image, compressed by zlib, as base64 text", where=where, received=reason(error),
                         fix="export the project again, or draw the object again") from error
 
-    h, w = part.shape
-    if left < 0 or top < 0 or left + w > width or top + h > height:
-        raise DataError("a bitmap extends beyond its image", where=where,
-                        received=f"{w} x {h} pixels at ({left}, {top}); image {width} x {height}",
-                        fix="correct the object in Supervisely and export again")
     inside = np.zeros((height, width), bool)
     inside[top:top + h, left:left + w] = part
     return inside

@@ -43,8 +43,8 @@ def document(images, labels=("cat", "dog"), kind="task"):
                        "</label>" for name in labels)
     body = "".join(f'  <image id="{i}" {attributes} width="{WIDTH}" height="{HEIGHT}">\n    ' + "\n    ".join(elements)
                    + "\n  </image>\n" for i, (attributes, elements) in enumerate(images))
-    return (f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta><{kind}><id>3</id>'
-            f"<name>pets</name><labels>{declared}</labels></{kind}><dumped>2026-01-01</dumped></meta>\n{body}"
+    return (f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta><{kind}>'
+            f"<id>3</id><name>pets</name><labels>{declared}</labels></{kind}><dumped>2026-01-01</dumped></meta>\n{body}"
             "</annotations>\n")
 
 
@@ -103,8 +103,7 @@ def test_masks(convert, rng, first):
     assert np.array_equal(mask, np.where(pixels, 2, expected((1, 0, 0, 10, 10))))
 
 
-def test_runs_of_the_documentation(convert):
-    """The example of docs.cvat.ai: a mask of 5 x 2 pixels, its runs row by row."""
+def test_a_run_continues_in_the_next_row(convert):
     mask = convert('<mask label="cat" rle="3, 4, 3" left="1" top="2" width="5" height="2" z_order="0"></mask>')
     wanted = expected((1, 4, 2, 6, 3), (1, 1, 3, 3, 4))
     assert np.array_equal(mask, wanted)
@@ -137,7 +136,7 @@ def test_elements_without_area_are_left_out(convert, caplog):
     mask = convert('<polyline label="cat" points="1,1;5,5" z_order="0"></polyline>', square("dog", 2, 2, 8, 8),
                    '<points label="cat" points="1,1" z_order="0"></points>', '<tag label="cat" source="manual"></tag>')
     assert np.array_equal(mask, expected((2, 2, 2, 8, 8)))
-    assert "left out, elements <polyline> without an area: 1: annotations.xml, line 7" in caplog.text
+    assert "left out, elements <polyline> without an area: 1: annotations.xml, line 6" in caplog.text
     assert "elements <tag>" in caplog.text
 
 
@@ -169,11 +168,12 @@ def test_an_image_without_regions_is_background_and_given_classes_count(convert,
 
 
 @pytest.mark.parametrize("element, words", [
-    ('<polygon label="cat" points="1,1;2,2" z_order="0"/>', "line 7, <polygon> points: expected at least 3 points"),
+    ('<polygon label="cat" points="1,1;2,2" z_order="0"/>', "line 6, <polygon> points: expected at least 3 points"),
     ('<polygon label="cat" points="1,1;2;3,3" z_order="0"/>', r"points\[1\]: expected x,y"),
     ('<polygon label="cat" points="1,1;2,inf;3,3"/>', r"points\[1\]: expected a number"),
     ('<polygon label="cat" points="1,1;2,x;3,3"/>', r"points\[1\]: expected a number"),
-    ('<polygon label="cat"/>', "points: expected a text"), ('<polygon points="1,1;2,2;3,3"/>', "label: expected a class"),
+    ('<polygon label="cat"/>', "points: expected a text"),
+    ('<polygon points="1,1;2,2;3,3"/>', "label: expected a class"),
     ('<polygon label="bird" points="1,1;2,2;3,3"/>', "a label that <labels> of the file declares"),
     ('<polygon label="cat" points="1,1;2,2;3,3" z_order="up"/>', "z_order"),
     ('<mask label="cat" rle="3, 4" left="1" top="2" width="5" height="2"/>', "rle: expected runs of 5 x 2 pixels"),
@@ -259,7 +259,8 @@ def test_mutated_files(source, tmp_path, caplog):
 def test_odd_attributes(source, tmp_path, attribute, damage, caplog):
     caplog.set_level(logging.CRITICAL)
     content = document([('name="a.png"', [
-        square("cat", 4, 4, 12, 12), '<mask label="cat" rle="0, 10" left="1" top="2" width="5" height="2" z_order="0"/>',
+        square("cat", 4, 4, 12, 12),
+        '<mask label="cat" rle="0, 10" left="1" top="2" width="5" height="2" z_order="0"/>',
         '<ellipse label="cat" cx="12" cy="10" rx="8" ry="3" rotation="9" z_order="0"></ellipse>'])])
     before, _, after = content.rpartition(f' {attribute}="')
     (source / "annotations.xml").write_text(f'{before} {attribute}="{damage}"{after.partition(chr(34))[2]}', "utf-8")

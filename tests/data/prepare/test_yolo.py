@@ -44,7 +44,7 @@ def names(target):
 
 @pytest.fixture
 def roboflow(tmp_path, write_image, text):
-    """Export of Roboflow: train/, valid/ and test/ with images/ and labels/; data.yaml with paths beginning with ../."""
+    """Export of Roboflow: train/, valid/ and test/ with images/ and labels/; data.yaml with paths like ../train."""
     source = tmp_path / "pets-3"
     for folder, stems in (("train", ["a.rf.1", "b.rf.1"]), ("valid", ["c.rf.1"]), ("test", ["d.rf.1"])):
         for stem in stems:
@@ -143,7 +143,8 @@ def test_a_classes_txt_of_another_tool_is_not_read(ultralytics, tmp_path, text):
     assert get_dataset(str(tmp_path / "out")).classes[0] == "background"
     text(tmp_path / "mine.txt", "owl", "dog", "cat")
     prepare("yolo", ultralytics, tmp_path / "out", classes=tmp_path / "mine.txt")
-    assert np.array_equal(read(tmp_path / "out" / "masks" / "val" / "c.png"), expected((2, 4, 4, 20, 14), uncovered=IGNORE))
+    wanted = expected((2, 4, 4, 20, 14), uncovered=IGNORE)
+    assert np.array_equal(read(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
 
 
 def test_only_train_is_not_kept_as_a_split(ultralytics, tmp_path, text):
