@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from ...errors import DataError, short
 from ..headers import HIGHEST_LIMIT
@@ -76,6 +76,16 @@ class Checker:
             raise self.error(where, f"a whole number from {least} to {most}", value)
         return int(value)
 
+    def parsed_all(self, values: list[str], where: Callable[[int], str]) -> list[float]:
+        """Return numbers that are given as text; ``where(i)`` is the position of the i-th."""
+        try:
+            numbers = [float(value) for value in values]
+            if all(-MOST_PIXELS <= number <= MOST_PIXELS for number in numbers) and "_" not in "".join(values):
+                return numbers
+        except ValueError:
+            pass
+        return [self.parsed(value, where(i)) for i, value in enumerate(values)]
+
     def points(self, value: Any, where: str, *, least: int = 3) -> list[list[float]]:
         """Return the points ``[[x, y], ...]`` of an outline."""
         points = self.array(value, where)
@@ -84,6 +94,7 @@ class Checker:
         for i, point in enumerate(points):
             if not isinstance(point, list) or len(point) != 2:
                 raise self.error(f"{where}[{i}]", "two numbers", point)
-            for value in point:
-                self.number(value, f"{where}[{i}]")
+            if not all(type(value) in (int, float) and -MOST_PIXELS <= value <= MOST_PIXELS for value in point):
+                for value in point:
+                    self.number(value, f"{where}[{i}]")
         return [[float(x), float(y)] for x, y in points]

@@ -118,9 +118,8 @@ class CVATXml(OutlinePreparation):
             regions.append((order, region))
         regions.sort(key=lambda pair: pair[0])
 
-        path = self.find_image(name, check.path, image.where, split=split)
-        if path is None and subset:
-            path = self.find_image(f"{subset}/{name}", check.path, image.where)
+        path = self.find_image(f"{subset}/{name}", check.path, image.where) if subset else None
+        path = path or self.find_image(name, check.path, image.where, split=split)
         if path is None:
             return None
         split = split or self.split_of(path, check.path)
@@ -137,12 +136,13 @@ def _region(check: Checker, element: _Element) -> Region:
     degrees = check.parsed(given.get("rotation", "0"), f"{where} rotation")
     if element.tag == "polygon":
         text = check.text(given.get("points"), f"{where} points")
-        points = []
-        for i, pair in enumerate(text.strip().strip(";").split(";")):
-            x, comma, y = pair.partition(",")
-            if not comma:
-                raise check.error(f"{where} points[{i}]", "x,y", pair)
-            points.append([check.parsed(value, f"{where} points[{i}]") for value in (x, y)])
+        pairs = text.strip().strip(";").split(";")
+        values = [value for pair in pairs for value in pair.split(",")]
+        if any(pair.count(",") != 1 for pair in pairs):
+            i = next(i for i, pair in enumerate(pairs) if pair.count(",") != 1)
+            raise check.error(f"{where} points[{i}]", "x,y", pairs[i])
+        coordinates = check.parsed_all(values, lambda i: f"{where} points[{i // 2}]")
+        points = [list(point) for point in zip(coordinates[::2], coordinates[1::2])]
         return Region(where, label, draw_rings, [check.points(points, f"{where} points")])
     if element.tag == "box":
         left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
@@ -153,8 +153,11 @@ def _region(check: Checker, element: _Element) -> Region:
     if element.tag == "mask":
         window = [check.whole(given.get(key), f"{where} {key}", least=-10 ** 6) for key in ("left", "top")]
         size = [check.whole(given.get(key), f"{where} {key}", least=1) for key in ("width", "height")]
-        runs = [check.whole(run.strip(), f"{where} rle[{i}]") for i, run in enumerate(
-            check.text(given.get("rle"), f"{where} rle").strip().strip(",").split(","))]
+        texts = [run.strip() for run in check.text(given.get("rle"), f"{where} rle").strip().strip(",").split(",")]
+        for i, run in enumerate(texts):
+            if not run.isascii() or not run.isdecimal() or len(run) > 10:
+                raise check.error(f"{where} rle[{i}]", "a whole number of pixels", run)
+        runs = [int(run) for run in texts]
         if sum(runs) != size[0] * size[1]:
             raise check.error(f"{where} rle", f"runs of {size[0]} x {size[1]} pixels in all", sum(runs))
         return Region(where, label, draw_runs, [*window, *size, runs])

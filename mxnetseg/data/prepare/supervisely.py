@@ -76,7 +76,7 @@ class Supervisely(OutlinePreparation):
             if len(found) != 1:
                 missing.append(self.short(file))
                 continue
-            items.append(Item(found[0], split_of(file.parent.parent.relative_to(self.folder)), regions, file, size))
+            items.append(Item(found[0], split_of(file.parent.parent.relative_to(project)), regions, file, size))
         if missing:
             raise DataError(f"{len(missing)} of {len(missing) + len(items)} annotation files have no image in img/, or "
                             "several", where=project, received="\n".join(missing[:3]),

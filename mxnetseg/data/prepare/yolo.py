@@ -153,7 +153,7 @@ class Yolo(OutlinePreparation):
             if len(values) != 4 and (len(values) < 6 or len(values) % 2):
                 raise check.error(where, "a class id and an even number of fractions: x and y of at least 3 corners",
                                   line[:100])
-            numbers = [check.parsed(value, f"{where}, number {i}") for i, value in enumerate(values, 2)]
+            numbers = check.parsed_all(values, lambda i, where=where: f"{where}, number {i + 2}")
             if not all(-_TOLERANCE <= value <= 1 + _TOLERANCE for value in numbers):
                 wrong = next(v for v in numbers if not -_TOLERANCE <= v <= 1 + _TOLERANCE)
                 raise check.error(where, "fractions of the image's size, from 0 to 1", wrong,

@@ -152,6 +152,18 @@ def test_a_project_with_subsets(tmp_path, write_image):
     assert np.array_equal(read(target / "masks" / "val" / "frame_0.png"), expected((2, 2, 2, 8, 8)))
 
 
+def test_subsets_that_are_no_splits(tmp_path, write_image):
+    source, target = tmp_path / "project", tmp_path / "out"
+    for subset in ("day", "night"):
+        write_image(source / "images" / subset / "frame_0.png")
+    (source / "annotations.xml").write_text(document(
+        [('name="frame_0.png" subset="day"', [square("cat", 2, 2, 8, 8)]),
+         ('name="frame_0.png" subset="night"', [square("dog", 2, 2, 8, 8)])], kind="project"))
+    prepare("cvat-xml", source, target)
+    assert names(target) == ["day/frame_0.png", "night/frame_0.png"]
+    assert np.array_equal(read(target / "masks" / "night" / "frame_0.png"), expected((2, 2, 2, 8, 8)))
+
+
 def test_one_file_for_each_split(tmp_path, write_image):
     source, target = tmp_path / "tasks", tmp_path / "out"
     for split in ("train", "val"):
@@ -177,7 +189,7 @@ def test_an_image_without_regions_is_background_and_given_classes_count(convert,
     ('<polygon label="bird" points="1,1;2,2;3,3"/>', "a label that <labels> of the file declares"),
     ('<polygon label="cat" points="1,1;2,2;3,3" z_order="up"/>', "z_order"),
     ('<mask label="cat" rle="3, 4" left="1" top="2" width="5" height="2"/>', "rle: expected runs of 5 x 2 pixels"),
-    ('<mask label="cat" rle="3, -4, 11" left="1" top="2" width="5" height="2"/>', r"rle\[1\]: expected a whole number"),
+    ('<mask label="cat" rle="3, -4, 11" left="1" top="2" width="5" height="2"/>', r"rle\[1\]: expected a whole"),
     ('<mask label="cat" rle="10" left="1" top="2" width="5" height="0"/>', "height: expected a whole number"),
     ('<mask label="cat" rle="0, 10" left="30" top="2" width="5" height="2"/>', "extends beyond its image"),
     ('<mask label="cat" rle="0, 10" left="-1" top="2" width="5" height="2"/>', "extends beyond its image"),
