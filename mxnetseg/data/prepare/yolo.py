@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,7 @@ class Yolo(OutlinePreparation):
         if "nc" in content and check.whole(content["nc"], "nc") != len(names):
             raise check.error("nc", f"{len(names)}, the number of names", content["nc"])
 
-        root = content.get("path")  # often a folder of another machine, which Ultralytics does not need either
-        self._root = root if isinstance(root, str) and re.fullmatch(r"[^/~\\:\0][^:\0]{,999}", root) else "."
+        self._root = self._read_root(check, content.get("path"))
         items = []
         for key, split in _SPLITS.items():
             for image in self._images_of(check, key, content.get(key)):
@@ -91,6 +89,21 @@ class Yolo(OutlinePreparation):
                             received=f"{len(self.left_out)} images without labels/NAME.txt",
                             fix="put labels/NAME.txt beside the folder images/ with NAME.jpg")
         return items
+
+    def _read_root(self, check: Checker, value: Any) -> str:
+        """Return the key ``path`` relative to data.yaml; ``.`` if there is no such folder, as on another computer.
+
+        Raises:
+            DataError: the folder exists, but is outside the source.
+        """
+        base = self._yaml.parent
+        if not isinstance(value, str) or "\0" in value or len(value) > 1000 or not (base / value).is_dir():
+            return "."
+        inside = os.path.relpath(os.path.realpath(base / value), os.path.realpath(self.folder))
+        if inside.split(os.sep)[0] == "..":
+            raise check.error("path", f"a folder below {self.folder.absolute()}", value,
+                              "give this folder as SRC, with data.yaml in it, or correct or remove 'path'")
+        return os.path.relpath(inside, base.relative_to(self.folder))
 
     # ---- images ---------------------------------------------------------------------------------
 

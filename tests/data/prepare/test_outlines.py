@@ -68,6 +68,15 @@ def test_a_second_run_makes_only_what_changed(export, tmp_path, name):
     assert np.array_equal(mask_of(target), test_yolo.expected((1, 4, 4, 10, 14)))
 
 
+@pytest.mark.parametrize("name, file", zip(FORMATS, ("data.yaml", "annotations.xml", "export.json", "meta.json")))
+def test_the_file_as_source(export, tmp_path, name, file):
+    source = export(name)
+    (source / f"other-{file}").write_bytes(b"damaged")
+    assert prepare(name, source / file, tmp_path / "out").made == 4
+    assert np.array_equal(mask_of(tmp_path / "out"), SQUARE)
+    assert PREPARATIONS.get(name).recognises(source / file)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_command(export, tmp_path, name, capsys):
     source = export(name)

@@ -101,6 +101,22 @@ def test_a_path_below_the_folder_of_data_yaml(ultralytics, tmp_path, text):
                                        (("train", "a"), ("train", "b"), ("val", "c"))]
 
 
+@pytest.mark.parametrize("form", ["absolute", "relative"])
+def test_a_path_in_or_out_of_the_source(ultralytics, tmp_path, text, write_image, form):
+    lines = "train: images/train", "val: images/val", "names: [cat, dog, owl]"
+    inside = str(ultralytics) if form == "absolute" else ".."
+    text(ultralytics / "config" / "data.yaml", f"path: {inside}", *lines)
+    (ultralytics / "data.yaml").unlink()
+    prepare("yolo", ultralytics, tmp_path / "out")
+    assert names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
+
+    write_image(tmp_path / "elsewhere" / "images" / "train" / "a.png")
+    outside = str(tmp_path / "elsewhere") if form == "absolute" else "../../elsewhere"
+    text(ultralytics / "config" / "data.yaml", f"path: {outside}", *lines)
+    with pytest.raises(DataError, match="path: expected a folder below"):
+        prepare("yolo", ultralytics, tmp_path / "out")
+
+
 @pytest.mark.parametrize("prefix", ["images/", "./images/", "data/images/"])
 def test_list_files(ultralytics, tmp_path, text, prefix):
     text(ultralytics / "train.txt", f"{prefix}train/a.png", "", f"{prefix}train/b.png")
