@@ -16,8 +16,9 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="folder to write; files are kept unless their sources or the classes have changed")
     parser.add_argument("--classes", type=Path, metavar="FILE",
                         help="names of the classes, one a line, for your own data (default: SRC/classes.txt)")
-    parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json: ignore objects with a box but no "
-                        "outline, or fill their boxes (default: refuse them)")
+    parser.add_argument("--boxes", choices=("ignore", "fill"), help="coco-json, yolo, cvat-xml, "
+                        "label-studio, supervisely: ignore objects with a box but no outline, or fill their boxes "
+                        "(default: refuse them)")
     parser.add_argument("--force", action="store_true",
                         help="make all files again, even files that were edited or that no preparation made")
     parser.add_argument("--ids", metavar="VALUE:ID,...", help="masks of ids: class id of each value, 255 to ignore it, "
