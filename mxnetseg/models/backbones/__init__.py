@@ -25,7 +25,8 @@ BACKBONES = Registry("backbone", {
        for layers in (14, 26, 50, 101, 200, 269)},
     **{name: f"mxnetseg.models.backbones.ecaresnet:{name}" for name in ("ecaresnet50", "ecaresnet101",
                                                                             "ecaresnet50_v1d", "ecaresnet101_v1d")},
-    "efficientnet_lite0": "mxnetseg.models.backbones.efficientnet:EfficientNetLite0",
+    **{f"efficientnet_lite{size}": f"mxnetseg.models.backbones.efficientnet:efficientnet_lite{size}"
+       for size in range(3)},
     **{name: f"mxnetseg.models.backbones.eprnet:{name}" for name in ("eprnet", "eprnet_light")},
     **{f"mit_b{size}": f"mxnetseg.models.backbones.mit:mit_b{size}" for size in range(6)},
     **{name: f"mxnetseg.models.backbones.vit:{name}"

