@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from mxnet.gluon import nn
 
+from ..errors import ConfigError
 from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import PPM
 from ..nn.fusion import LateralFusion
@@ -21,13 +22,15 @@ class SwiftNet(SegModel):
 
     x: (N, 3, H, W) -> (logits (N, nclass, H, W),), with ``aux`` followed by the auxiliary logits.
 
-    As in MXNetSeg: pooling grids of 1, 2, 3 and 6 cells a side, a ladder of 256 channels (128 in the paper), a 3x3
-    convolution in the head, and no boundary-aware loss.
+    As in MXNetSeg: pooling grids of 1, 2, 3 and 6 cells a side, a ladder of 256 channels, a 3x3 convolution in the
+    head, and no boundary-aware loss.
 
     Args:
         nclass: number of classes.
         backbone: any with four taps; ``'resnet18'`` in the paper.
         output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
+        decoder_channels: channels of the ladder and of the head, there at most 256: 256 as in MXNetSeg, 128 in the
+            paper.
         aux: an auxiliary head on the second-to-last tap.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
@@ -36,18 +39,23 @@ class SwiftNet(SegModel):
     mxnetseg_prefixes = {"head.ppool.": "ppm.", "head.seg_head.": "head.", "head.": ""}
     needs_batch = 2  # the pyramid pooling normalises a 1 x 1 map
 
-    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32, aux: bool = False,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
+    def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32,
+                 decoder_channels: int = 256, aux: bool = False, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Mapping | None = None):
+        if not isinstance(decoder_channels, int) or decoder_channels < 1:
+            raise ConfigError("decoder_channels must be an integer >= 1", where="model.options.decoder_channels",
+                              received=repr(decoder_channels), fix="256, as in MXNetSeg, or 128, as in the paper")
+
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c1, c2, c3, c4 = four_taps(self.backbone, backbone)
         with self.name_scope():
             self.ppm = PPM(c4.channels, **norm)
-            self.conv_c4 = ConvModule2d(256, 1, in_channels=self.ppm.out_channels, **norm)
-            self.fusion_c3 = LateralFusion(256, in_channels=c3.channels, **norm)
-            self.fusion_c2 = LateralFusion(256, in_channels=c2.channels, **norm)
-            self.fusion_c1 = LateralFusion(256, in_channels=c1.channels, **norm)
-            self.head = FCNHead(nclass, 256, **norm)
+            self.conv_c4 = ConvModule2d(decoder_channels, 1, in_channels=self.ppm.out_channels, **norm)
+            self.fusion_c3 = LateralFusion(decoder_channels, in_channels=c3.channels, **norm)
+            self.fusion_c2 = LateralFusion(decoder_channels, in_channels=c2.channels, **norm)
+            self.fusion_c1 = LateralFusion(decoder_channels, in_channels=c1.channels, **norm)
+            self.head = FCNHead(nclass, decoder_channels, **norm)
             self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
 
     def hybrid_forward(self, F, x):

@@ -33,6 +33,36 @@ def test_a_ladder_over_four_taps_refuses_three(name):
     assert "xception39, which has 3" in str(caught.value)
 
 
+def swiftnet_parameters(taps, channels, nclass):
+    """Return the trainable parameters of SwiftNet's decoder, counted layer by layer."""
+    c1, c2, c3, c4 = taps
+
+    def conv(before, after, kernel=1):
+        return kernel * kernel * before * after + 2 * after  # with gamma and beta of the norm
+    pyramid = 4 * conv(c4, c4 // 4)
+    ladder = conv(c4 + 4 * (c4 // 4), channels) + sum(conv(c, channels) + conv(channels, channels, 3)
+                                                      for c in (c1, c2, c3))
+    head = conv(channels, min(channels, 256), 3) + min(channels, 256) * nclass + nclass
+    return pyramid + ladder + head
+
+
+@pytest.mark.parametrize("arguments, channels", [({}, 256), ({"decoder_channels": 128}, 128),
+                                                 ({"decoder_channels": 320}, 320)])
+def test_channels_of_swiftnets_decoder(arguments, channels):
+    net = get_model("swiftnet", backbone="resnet18", nclass=11, **arguments)
+    backbone = {p.name for p in net.backbone.collect_params().values()}
+    counted = sum(p.data().size for p in net.collect_params().values()
+                  if p.name not in backbone and p.grad_req != "null")
+    assert counted == swiftnet_parameters([64, 128, 256, 512], channels, 11)
+    assert net(mx.nd.zeros((1, 3, 33, 65)))[0].shape == (1, 11, 33, 65)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 128.0, "128"])
+def test_channels_of_swiftnets_decoder_are_checked(wrong):
+    with pytest.raises(ConfigError, match="decoder_channels must be an integer >= 1"):
+        get_model("swiftnet", decoder_channels=wrong)
+
+
 def test_the_paper_variant_of_gffnet_fuses_the_unfused_taps():
     """Compared with section 3.2 in NumPy, on maps of equal size."""
     random = np.random.RandomState(0)
