@@ -21,7 +21,8 @@ from ..errors import ConfigError
 SKIP_VARIABLE = "MXNETSEG_SKIP_PASSES"
 # the names that SKIP_VARIABLE takes
 SWITCHES = ("activations", "even-channels", "early-casts", "onednn-fusion",
-            "idle-operators", "pooling", "winograd", "dilated", "constants", "dense-products", "dilated-training")
+            "idle-operators", "pooling", "winograd", "dilated", "constants", "dense-products", "dilated-training",
+            "aligned-training")
 
 GraphType = TypeVar("GraphType")
 

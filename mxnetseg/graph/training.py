@@ -8,6 +8,7 @@ from typing import Callable
 
 import mxnet as mx
 
+from .aligned import align_channels_in_training, misaligned_convolutions
 from .dilated import skip_padding_in_training, widely_dilated_nodes
 from .graph import Graph
 from .half_precision import convert_symbol
@@ -34,7 +35,8 @@ class TrainingPass:
 
 
 TRAINING_PASSES: Sequence[TrainingPass] = (
-    TrainingPass("dilated-training", widely_dilated_nodes, skip_padding_in_training),)
+    TrainingPass("dilated-training", widely_dilated_nodes, skip_padding_in_training),
+    TrainingPass("aligned-training", misaligned_convolutions, align_channels_in_training))
 
 
 def has_shape_passes(symbol: mx.sym.Symbol) -> bool:
