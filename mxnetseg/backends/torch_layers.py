@@ -184,11 +184,13 @@ class BatchNorm(nn.Module):
         x = data if self.axis == 1 else data.movedim(self.axis, 1)
         weight = None if self.fix_gamma else gamma
         if self.training and not self.use_global_stats:
-            kept = self.momentum * running_var
-            x = F.batch_norm(x, running_mean, running_var, weight, beta, True, 1 - self.momentum, self.eps)
+            mean, var = running_mean.clone(), running_var.clone()  # the backward pass keeps these
+            x = F.batch_norm(x, mean, var, weight, beta, True, 1 - self.momentum, self.eps)
             n = x.numel() // x.shape[1]
             with torch.no_grad():  # PyTorch added n / (n - 1) of the variance
-                running_var.copy_(kept + (running_var - kept) * ((n - 1) / n))
+                kept = self.momentum * running_var
+                running_mean.copy_(mean)
+                running_var.copy_(kept + (var - kept) * ((n - 1) / n))
         else:
             x = F.batch_norm(x, running_mean, running_var, weight, beta, False, 0.0, self.eps)
         return x if self.axis == 1 else x.movedim(1, self.axis)
@@ -279,10 +281,9 @@ def softmax(data, *, function, axis=-1, temperature=None, dtype=None, use_length
 
 
 @operator("SoftmaxActivation")
-@recorded
 def softmax_activation(data, *, mode="instance"):
-    """Return softmax over the channels (``channel``), or over all of an image (``instance``)."""
-    return F.softmax(data, 1) if mode == "channel" else F.softmax(data.flatten(1), 1).reshape(data.shape)
+    """Return softmax over the channels (``channel``) or over the last axis (``instance``)."""
+    return F.softmax(data, 1 if mode == "channel" else -1)
 
 
 @operator("SoftmaxOutput", "Softmax", ignored=frozenset({1}))

@@ -125,7 +125,7 @@ def _enter_unary() -> None:
 
 def _unary(function):
     def apply(data):
-        """Compute a function of each element."""
+        """Compute a function of each element. ``make_loss`` passes the gradient through; MXNet replaces it by 1."""
         return function(data)
     return apply
 
