@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import _compat  # noqa: F401  (must run before anything imports mxnet)
 
 if TYPE_CHECKING:
+    from .backends.torch_graph import to_torch
     from .config import Config, list_configs, load_config
     from .data import get_dataset, list_datasets
     from .engine.predictor import Prediction, Predictor
@@ -37,6 +38,7 @@ __all__ = [
     "list_datasets",
     "list_models",
     "load_config",
+    "to_torch",
 ]
 
 # public name -> module that defines it; a test compares this table with the imports for type checkers above
@@ -52,6 +54,7 @@ _MODULES = {
     "list_datasets": "mxnetseg.data",
     "list_models": "mxnetseg.models",
     "load_config": "mxnetseg.config",
+    "to_torch": "mxnetseg.backends.torch_graph",
 }
 
 if not TYPE_CHECKING:  # otherwise a type checker would accept every name

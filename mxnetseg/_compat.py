@@ -7,6 +7,8 @@
 * Its oneDNN does not use the matrix unit of recent Intel processors by default. It is enabled.
 * Memory of freed arrays goes back to the system, and the next array is slow. It is kept.
 * A line is written to stderr whenever a graph is fused. It is switched off.
+* GluonCV refuses to be imported beside a PyTorch of version 2 or later, which only its PyTorch networks need. Its check
+  is answered as if PyTorch were absent, and GluonCV leaves these networks out.
 
 All of this happens when mxnet is imported, by any module, and not when mxnetseg is imported. So ``mxnetseg --help``
 loads no CUDA library, and ``mxnetseg doctor`` starts even if NumPy is missing or broken.
@@ -17,6 +19,7 @@ import os
 import sys
 import warnings
 from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
@@ -109,10 +112,10 @@ def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 class BeforeMXNet(MetaPathFinder):
-    """Import hook that finds no module, but prepares the process when mxnet is about to be imported."""
+    """Import hook that prepares the process when mxnet is about to be imported, and changes a check of GluonCV."""
 
     def find_spec(self, fullname, path=None, target=None):
-        """Prepare if ``fullname`` is mxnet. Return None, so that the other finders look for the module."""
+        """Prepare if ``fullname`` is mxnet. Return None, except for GluonCV's check: the other finders look for it."""
         if fullname == "mxnet":
             from ._cuda import use_gpu_build
             from ._memory import keep_freed_memory
@@ -124,7 +127,27 @@ class BeforeMXNet(MetaPathFinder):
             use_amx()
             os.environ.setdefault("OMP_NUM_THREADS", str(count_cores()))
             os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
+        elif fullname == "gluoncv.check":
+            return _without_pytorch(fullname, path)
         return None
+
+
+def _without_pytorch(fullname, path):
+    """Return the spec of GluonCV's checks, whose check of PyTorch's version reports that PyTorch is absent."""
+    spec = PathFinder.find_spec(fullname, path)
+    if spec is not None and spec.loader is not None:
+        execute = spec.loader.exec_module
+
+        def execute_and_replace(module):
+            execute(module)
+            module._require_pytorch_version = _absent
+
+        spec.loader.exec_module = execute_and_replace
+    return spec
+
+
+def _absent(*args, **kwargs):
+    raise ImportError("mxnetseg uses GluonCV without PyTorch")
 
 
 def install_hook() -> None:

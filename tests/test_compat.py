@@ -30,6 +30,13 @@ def test_the_old_names_of_numpy_are_back_once_mxnet_is_imported(first):
     assert done.returncode == 0, done.stderr
 
 
+def test_gluoncv_is_importable_beside_a_new_pytorch(tmp_path):
+    (tmp_path / "torch.py").write_text("__version__ = '2.13.0'\n")
+    done = python("import mxnetseg, gluoncv, torch; print(torch.__file__, gluoncv.model_zoo.get_resnet is not None)",
+                  tmp_path)
+    assert done.stdout.split() == [str(tmp_path / "torch.py"), "True"], done.stderr
+
+
 @pytest.fixture
 def bare():
     """NumPy without its old names, as a version 2 has it."""

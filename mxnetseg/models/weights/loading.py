@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mxnet as mx
 
 from ...errors import CheckpointError
-from .paramsfile import check_params_file
+from ...graph.params_file import check_params_file
 
 
 class Skipped(NamedTuple):

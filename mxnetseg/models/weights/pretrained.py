@@ -4,8 +4,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ...graph.params_file import MAGIC
 from .imagenet import find_weights
-from .paramsfile import MAGIC
 from .tensors import read_tensors, set_parameters
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...errors import CheckpointError, short
 from ...files import open_regular
+from ...graph.params_file import MAGIC
 from .loading import assign, read_params
-from .paramsfile import MAGIC
 from .tensorfiles import read_npz, read_safetensors
 from .torchfile import read_torch
 

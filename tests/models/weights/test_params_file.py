@@ -12,7 +12,7 @@ from mutations import mutate_bytes
 
 from mxnetseg.errors import CheckpointError
 from mxnetseg.models.weights.loading import load_arrays, read_params
-from mxnetseg.models.weights.paramsfile import check_params_file
+from mxnetseg.graph.params_file import check_params_file
 from mxnetseg.models.weights.tensors import read_tensors
 
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -168,7 +168,7 @@ def test_hostile_files_are_refused_by_what_is_wrong(write, name):
 
 
 def test_too_many_small_arrays_are_refused(write, monkeypatch):
-    monkeypatch.setattr("mxnetseg.models.weights.paramsfile._MOST_ARRAYS", 3)
+    monkeypatch.setattr("mxnetseg.graph.params_file._MOST_ARRAYS", 3)
     assert len(check_params_file(write(file_of([array()] * 3))).tensors) == 3
     refused(write(file_of([array()] * 4)), "too many arrays", "3 are read at most")
 

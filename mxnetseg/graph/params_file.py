@@ -1,8 +1,8 @@
-"""Structure of MXNet's ``.params`` files, read in plain Python.
+"""MXNet's ``.params`` files, read and written with NumPy and without MXNet.
 
 ``mx.nd.load`` believes what a file says: 24 bytes that announce 2^28 arrays make it allocate 9 GB, and other damage
 ends the process. Here every count, length and shape is compared with the size of the file before anything of that size
-is allocated, and no number of a tensor is read.
+is allocated. :func:`check_params_file` reads no number of a tensor, :func:`read_arrays` reads all.
 
 All fields are little-endian::
 
@@ -20,10 +20,13 @@ V3 differs from V2 by its meaning alone: NumPy's shapes, where () is a scalar. M
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import IO, NamedTuple, NoReturn
 
-from ...errors import CheckpointError, short
-from ...files import PathLike, open_regular
+import numpy as np
+
+from ..errors import CheckpointError, short
+from ..files import PathLike, atomic_write, open_regular
 
 MAGIC = (0x112).to_bytes(8, "little")  # how every file begins
 
@@ -72,6 +75,68 @@ def check_params_file(path: PathLike) -> Index:
     """
     with open_regular(path, "the weight file", CheckpointError) as file:
         return _Parser(file, path).index()
+
+
+def read_arrays(path: PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays of a ``.params`` file by name, as they are stored; bfloat16 is converted to float32.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or damaged, or its arrays have no names.
+    """
+    with open_regular(path, "the weight file", CheckpointError) as file:
+        tensors = _Parser(file, path).index().tensors
+        arrays = {}
+        for tensor in tensors:
+            if not tensor.name:
+                raise CheckpointError("the arrays of the file have no names", where=path,
+                                      received=f"{len(tensors)} arrays",
+                                      fix="save them with names: mx.nd.save(PATH, {name: array, ...})")
+            stored = np.dtype("u2" if tensor.dtype == "bfloat16" else tensor.dtype).newbyteorder("<")
+            size = stored.itemsize * int(np.prod(tensor.shape, dtype=object))  # the parser compared it with the file
+            file.seek(tensor.offset)
+            data = file.read(size)
+            if len(data) != size:  # it was cut since it was checked
+                raise CheckpointError("the file is damaged or no MXNet parameter file", where=path,
+                                      received=f"array {short(tensor.name)}: the file ends there",
+                                      fix="copy or download it again")
+            array = np.frombuffer(data, stored).reshape(tensor.shape)
+            if tensor.dtype == "bfloat16":  # the upper half of a float32
+                array = (array.astype("u4") << 16).view("f4")
+            arrays[tensor.name] = array.astype(array.dtype.newbyteorder("="))
+    return arrays
+
+
+def write_arrays(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a ``.params`` file that ``mx.nd.load`` reads (version V2 of the format).
+
+    Args:
+        path: the file to write.
+        arrays: name -> array of at least one dimension.
+
+    Raises:
+        CheckpointError: an array or a name that the format does not have.
+    """
+    codes = {name: code for code, (name, _) in _TYPES.items() if name != "bfloat16"}
+    parts = [MAGIC, struct.pack("<QQ", 0, len(arrays))]
+    for name, value in arrays.items():
+        array = np.asarray(value)
+        if array.dtype.name not in codes or array.ndim == 0 or array.size == 0:
+            raise CheckpointError("an array cannot be written to a .params file", where=f"{path}: {short(name)}",
+                                  received=f"{array.dtype.name} of shape {array.shape}",
+                                  fix=f"an array that is not empty, of at least one dimension and of a type of "
+                                      f"{', '.join(codes)}")
+        parts += [struct.pack(f"<Iii{array.ndim}q", _V2, 0, array.ndim, *array.shape),
+                  struct.pack("<iii", 1, 0, codes[array.dtype.name]),  # 1: a CPU
+                  array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()]
+    parts.append(struct.pack("<Q", len(arrays)))
+    for name in arrays:
+        encoded = name.encode("utf-8")
+        if not 0 < len(encoded) <= _LONGEST_NAME or "\0" in name:
+            raise CheckpointError("a name cannot be written to a .params file", where=path, received=short(name),
+                                  fix=f"a name of 1 to {_LONGEST_NAME} bytes without zero bytes")
+        parts += [struct.pack("<Q", len(encoded)), encoded]
+    with atomic_write(path) as stream:
+        stream.writelines(parts)
 
 
 class _Parser:

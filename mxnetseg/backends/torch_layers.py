@@ -1,0 +1,296 @@
+"""MXNet's layers in PyTorch: convolution, pooling, norms, dropout, resizing, softmax."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .operators import operator, unsupported
+from .torch_ops import DTYPES, recorded
+
+_LAYOUTS = (None, "None", "NCW", "NCHW", "NCDHW")
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def _filled(value, rank: int, default: int) -> tuple[int, ...]:
+    return tuple(value) if value else (default,) * rank
+
+
+def _check_layout(name: str, layout, rank: int) -> None:
+    if layout not in _LAYOUTS or rank not in (1, 2, 3):
+        raise unsupported(name, f"layout={layout} with {rank} dimensions", "channels first, 1 to 3 dimensions")
+
+
+@operator("Convolution", "Convolution_v1")
+def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), num_filter, num_group=1,
+                workspace=1024, no_bias=False, cudnn_tune=None, cudnn_off=False, layout=None):
+    """Convolve (N, C, ...) with (num_filter, C / num_group, ...)."""
+    rank = len(kernel)
+    _check_layout("Convolution", layout, rank)
+    return _CONVOLUTIONS[rank](data, weight, None if no_bias else bias, _filled(stride, rank, 1), _filled(pad, rank, 0),
+                               _filled(dilate, rank, 1), num_group)
+
+
+@operator("Deconvolution")
+def deconvolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), adj=(), target_shape=(),
+                  num_filter, num_group=1, workspace=512, no_bias=True, cudnn_tune=None, cudnn_off=False, layout=None):
+    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default."""
+    rank = len(kernel)
+    _check_layout("Deconvolution", layout, rank)
+    if any(target_shape):
+        raise unsupported("Deconvolution", f"target_shape={target_shape}", "pad and adj")
+    return _TRANSPOSED[rank](data, weight, None if no_bias else bias, _filled(stride, rank, 1), _filled(pad, rank, 0),
+                             _filled(adj, rank, 0), num_group, _filled(dilate, rank, 1))
+
+
+@operator("FullyConnected")
+def fully_connected(data, weight, bias=None, *, num_hidden=0, no_bias=False, flatten=True):
+    """Multiply by weight^T; with ``flatten``, after all axes but the first were joined."""
+    return F.linear(data.flatten(1) if flatten else data, weight, None if no_bias else bias)
+
+
+# ---- pooling and resizing -------------------------------------------------------------------
+
+@operator("Pooling", "Pooling_v1")
+def pooling(data, *, kernel=(), pool_type="max", global_pool=False, cudnn_off=False, pooling_convention="valid",
+            stride=(), pad=(), p_value=None, count_include_pad=True, layout=None):
+    """Pool by max, avg, sum or lp. ``full`` rounds the output's size up, ``valid`` down.
+
+    avg divides by the window's size, without the padding if ``count_include_pad`` is False.
+    """
+    if global_pool:
+        return global_pooling(data, pool_type=pool_type, p_value=p_value)
+    rank = len(kernel)
+    _check_layout("Pooling", layout, rank)
+    stride, pad = _filled(stride, rank, 1), _filled(pad, rank, 0)
+    ceil = pooling_convention == "full"
+    if pooling_convention not in ("valid", "full"):
+        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full")
+    # PyTorch refuses the first, and drops windows that lie in the padding, which MXNet does not
+    if any(2 * p > k or (ceil and p and p + s > k) for k, s, p in zip(kernel, stride, pad)):
+        raise unsupported("Pooling", f"kernel={kernel}, stride={stride}, pad={pad}, {pooling_convention}",
+                          "a padding of at most half the kernel")
+
+    if pool_type == "max":
+        return getattr(F, f"max_pool{rank}d")(data, kernel, stride, pad, 1, ceil)
+    average = getattr(F, f"avg_pool{rank}d")
+    if pool_type == "avg":
+        return average(data, kernel, stride, pad, ceil, count_include_pad)
+    if pool_type == "sum" and rank > 1:
+        return average(data, kernel, stride, pad, ceil, divisor_override=1)
+    if pool_type == "lp" and rank > 1 and p_value == 2:
+        return average(data * data, kernel, stride, pad, ceil, divisor_override=1).sqrt()
+    raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value=2")
+
+
+@recorded
+def global_pooling(data, *, pool_type="max", p_value=None):
+    """Pool each map to one number: (N, C, 1, ...)."""
+    axes = tuple(range(2, data.dim()))
+    if pool_type == "lp":
+        return torch.linalg.vector_norm(data, p_value, axes, keepdim=True)
+    functions = {"max": torch.amax, "avg": torch.mean, "sum": torch.sum}
+    if pool_type not in functions:
+        raise unsupported("Pooling", f"pool_type={pool_type}", ", ".join([*functions, "lp"]))
+    return functions[pool_type](data, axes, keepdim=True)
+
+
+@operator("_contrib_AdaptiveAvgPooling2D")
+def adaptive_avg_pooling(data, *, output_size=()):
+    """Average over a grid of windows: (N, C, height, width), one number is both."""
+    return F.adaptive_avg_pool2d(data, (tuple(output_size) or (1,)) * (2 if len(output_size) < 2 else 1))
+
+
+@operator("_contrib_BilinearResize2D")
+@recorded
+def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_width=None, mode="size",
+                    align_corners=True):
+    """Resize (N, C, H, W) bilinearly; corners are aligned by default.
+
+    The mode gives the size: ``size`` (height and width, or the scales), ``like`` (of a second tensor, which gets no
+    gradient), ``odd_scale`` (scales; an odd size n becomes (n - 1) scale + 1), ``to_even_down``, ``to_even_up``,
+    ``to_odd_down``, ``to_odd_up`` (the next even or odd number).
+    """
+    h, w = data.shape[2:]
+    if mode == "like":
+        size = like[0].shape[2:]
+    elif mode == "size":
+        size = (int(h * scale_height) if scale_height is not None else height,
+                int(w * scale_width) if scale_width is not None else width)
+    elif mode == "odd_scale":
+        size = tuple(int(n * scale) if n % 2 == 0 else int((n - 1) * scale) + 1
+                     for n, scale in ((h, scale_height), (w, scale_width)))
+    else:
+        steps = {"to_even_down": (0, -1), "to_even_up": (0, 1), "to_odd_down": (1, -1), "to_odd_up": (1, 1)}
+        if mode not in steps:
+            raise unsupported("_contrib_BilinearResize2D", f"mode={mode}", f"size, like, odd_scale, {', '.join(steps)}")
+        rest, step = steps[mode]
+        size = tuple(n if n % 2 == rest else n + step for n in (h, w))
+    return F.interpolate(data, tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+@operator("UpSampling")
+@recorded
+def upsampling(*inputs, scale, num_filter=0, sample_type="", multi_input_mode="concat", num_args=1, workspace=512):
+    """Enlarge by a whole factor.
+
+    ``nearest`` enlarges each input to the size of the first one times ``scale`` and concatenates or adds them;
+    ``bilinear`` is a transposed convolution, channel by channel, with the weight that is the second input.
+    """
+    if sample_type == "bilinear":
+        data, weight = inputs
+        kernel, pad = 2 * scale - scale % 2, -(-(scale - 1) // 2)
+        return F.conv_transpose2d(data, weight, None, scale, pad, 2 * pad + scale - kernel, data.shape[1])
+    h, w = (n * scale for n in inputs[0].shape[2:])
+    maps = [x.repeat_interleave(h // x.shape[2], 2).repeat_interleave(w // x.shape[3], 3) for x in inputs]
+    return sum(maps[1:], maps[0]) if multi_input_mode == "sum" else torch.cat(maps, 1)
+
+
+@operator("BilinearSampler")
+def bilinear_sampler(data, grid, *, cudnn_off=False):
+    """Sample bilinearly at the positions (x, y) in the two channels of the grid (N, 2, H, W).
+
+    -1 and 1 are the centres of the corner pixels, and zeros lie outside.
+    """
+    return F.grid_sample(data, grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+# ---- norms ----------------------------------------------------------------------------------
+
+@operator("BatchNorm", "BatchNorm_v1")
+@operator("_contrib_SyncBatchNorm")
+class BatchNorm(nn.Module):
+    """Normalise each channel, with the statistics of the batch in training and the running statistics otherwise.
+
+    ``fix_gamma``, True by default, replaces gamma by 1. The running statistics keep ``momentum`` of their value; they
+    receive the variance divided by n, unlike PyTorch's. ``use_global_stats`` never uses the batch. The layer owns its
+    parameters, or is called with them if they have names of another kind.
+    """
+
+    NAMES = ("gamma", "beta", "running_mean", "running_var")
+
+    def __init__(self, *, eps=1e-3, momentum=0.9, fix_gamma=True, use_global_stats=False, output_mean_var=False,
+                 axis=1, cudnn_off=False, min_calib_range=None, max_calib_range=None, ndev=1, key=""):
+        super().__init__()
+        if output_mean_var:
+            raise unsupported("BatchNorm", "output_mean_var=True", "output_mean_var=False")
+        self.eps, self.momentum, self.axis = eps, momentum, axis
+        self.fix_gamma, self.use_global_stats = fix_gamma, use_global_stats
+
+    def forward(self, data, *parameters):
+        """Return the normalised data; update the running statistics in training."""
+        gamma, beta, running_mean, running_var = parameters or [getattr(self, name) for name in self.NAMES]
+        x = data if self.axis == 1 else data.movedim(self.axis, 1)
+        weight = None if self.fix_gamma else gamma
+        if self.training and not self.use_global_stats:
+            mean, var = running_mean.clone(), running_var.clone()  # the backward pass keeps these
+            x = F.batch_norm(x, mean, var, weight, beta, True, 1 - self.momentum, self.eps)
+            n = x.numel() // x.shape[1]
+            with torch.no_grad():  # PyTorch added n / (n - 1) of the variance
+                kept = self.momentum * running_var
+                running_mean.copy_(mean)
+                running_var.copy_(kept + (var - kept) * ((n - 1) / n))
+        else:
+            x = F.batch_norm(x, running_mean, running_var, weight, beta, False, 0.0, self.eps)
+        return x if self.axis == 1 else x.movedim(1, self.axis)
+
+    def extra_repr(self) -> str:
+        return (f"eps={self.eps}, momentum={self.momentum}, fix_gamma={self.fix_gamma}, "
+                f"use_global_stats={self.use_global_stats}")
+
+
+@operator("Dropout")
+class Dropout(nn.Module):
+    """Set elements to 0 with probability ``p`` in training (``mode='always'``: ever) and divide the others by 1 - p.
+
+    All elements along ``axes`` share one decision.
+    """
+
+    def __init__(self, *, p=0.5, mode="training", axes=(), cudnn_off=False):
+        super().__init__()
+        if mode not in ("training", "always"):
+            raise unsupported("Dropout", f"mode={mode}", "training, always")
+        self.p, self.mode, self.axes = p, mode, tuple(axes)
+
+    def forward(self, data):
+        """Return the data, in training with zeros."""
+        if not (self.training or self.mode == "always"):
+            return data
+        shape = [1 if axis in self.axes else n for axis, n in enumerate(data.shape)]
+        return data * F.dropout(data.new_ones(shape), self.p, True)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, mode={self.mode}, axes={self.axes}"
+
+
+@operator("LayerNorm")
+@recorded
+def layer_norm(data, gamma, beta, *, axis=-1, eps=1e-5, output_mean_var=False):
+    """Normalise along one axis, then scale and shift along it."""
+    if output_mean_var:
+        raise unsupported("LayerNorm", "output_mean_var=True", "output_mean_var=False")
+    x = data.movedim(axis, -1)
+    return F.layer_norm(x, gamma.shape, gamma, beta, eps).movedim(-1, axis)
+
+
+@operator("GroupNorm")
+@recorded
+def group_norm(data, gamma, beta, *, num_groups=1, eps=1e-5, output_mean_var=False):
+    """Normalise each group of channels; MXNet 1.9.1 has one gamma and beta per group, not per channel."""
+    if output_mean_var:
+        raise unsupported("GroupNorm", "output_mean_var=True", "output_mean_var=False")
+    repeats = data.shape[1] // gamma.shape[0]
+    return F.group_norm(data, num_groups, gamma.repeat_interleave(repeats), beta.repeat_interleave(repeats), eps)
+
+
+@operator("InstanceNorm")
+def instance_norm(data, gamma, beta, *, eps=1e-3):
+    """Normalise each map of each image."""
+    return F.instance_norm(data, weight=gamma, bias=beta, eps=eps)
+
+
+@operator("L2Normalization")
+@recorded
+def l2_normalization(data, *, eps=1e-10, mode="instance"):
+    """Divide by sqrt(sum of squares + eps), summed over an image, the channels or the positions."""
+    axes = {"instance": tuple(range(1, data.dim())), "channel": (1,), "spatial": tuple(range(2, data.dim()))}
+    if mode not in axes:
+        raise unsupported("L2Normalization", f"mode={mode}", ", ".join(axes))
+    return data / (data.square().sum(axes[mode], keepdim=True) + eps).sqrt()
+
+
+@operator("LRN")
+def lrn(data, *, nsize, alpha=1e-4, beta=0.75, knorm=2.0):
+    """Divide by (knorm + alpha / nsize sum of squares over nsize channels)^beta."""
+    return F.local_response_norm(data, nsize, alpha, beta, knorm)
+
+
+# ---- softmax --------------------------------------------------------------------------------
+
+@operator("softmax", function="softmax")
+@operator("log_softmax", function="log_softmax")
+@operator("softmin", function="softmin")
+def softmax(data, *, function, axis=-1, temperature=None, dtype=None, use_length=False):
+    """Return softmax, its logarithm, or softmax of the negative, along an axis, of ``data / temperature``."""
+    if use_length:
+        raise unsupported(function, "use_length=True", "use_length=False")
+    data = data if temperature in (None, 1) else data / temperature
+    result = getattr(F, function)(data, axis)
+    return result if dtype is None else result.to(DTYPES[dtype])
+
+
+@operator("SoftmaxActivation")
+def softmax_activation(data, *, mode="instance"):
+    """Return softmax over the channels (``channel``) or over the last axis (``instance``)."""
+    return F.softmax(data, 1 if mode == "channel" else -1)
+
+
+@operator("SoftmaxOutput", "Softmax", ignored=frozenset({1}))
+@recorded
+def softmax_output(data, *, grad_scale=1.0, ignore_label=-1.0, multi_output=False, use_ignore=False,
+                   preserve_shape=False, normalization="null", out_grad=False, smooth_alpha=0.0):
+    """Return softmax. MXNet's backward is that of the cross-entropy with the label; here it is that of softmax."""
+    if multi_output:
+        return F.softmax(data, 1)
+    return F.softmax(data, -1) if preserve_shape else F.softmax(data.flatten(1), 1).reshape(data.shape)
