@@ -11,8 +11,8 @@ import pytest
 from mutations import mutate_bytes
 
 from mxnetseg.errors import CheckpointError
-from mxnetseg.models.weights.loading import load_arrays, read_params
 from mxnetseg.graph.params_file import check_params_file
+from mxnetseg.models.weights.loading import load_arrays, read_params
 from mxnetseg.models.weights.tensors import read_tensors
 
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
