@@ -105,7 +105,7 @@ class UnknownNameError(UsageError):
         close = nearest(name, known)
         fix = "did you mean " + " or ".join(map(repr, close)) + "? " if close else ""
         if listed_by and len(known) > _LISTED:
-            fix += f"`{listed_by}` lists all {len(known)}"
+            fix += f"`{listed_by}` lists all"
         else:
             fix += textwrap.fill(f"known: {', '.join(known)}", 110, break_long_words=False, break_on_hyphens=False)
         super().__init__(f"unknown {noun} {short(name)}", where=where, fix=fix)
