@@ -79,8 +79,9 @@ def start(code, *arguments, **options):
 
 def test_ctrl_c_does_not_wait_for_a_hanging_reader():
     process = start("""
-        import threading
+        import signal, threading
         from mxnetseg.data.parallel import in_parallel
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         def work(i):
             print("reading", flush=True)
             threading.Event().wait(600)
