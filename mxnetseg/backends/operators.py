@@ -39,7 +39,8 @@ def operator(*names: str, ignored: frozenset[int] = frozenset(), **preset: objec
     """Return a decorator that enters a function into :data:`OPERATORS` under MXNet's names of the operator."""
     def enter(function):
         for name in names:
-            assert name not in OPERATORS, name
+            if name in OPERATORS:
+                raise ValueError(f"the operator {name} is entered twice")
             OPERATORS[name] = Operator(function, preset, ignored)
         return function
     return enter

@@ -57,23 +57,20 @@ class _Quantizer:
 
     def best(self):
         """Return (symbol, arguments, auxiliaries, names of the layers kept in float32)."""
-        kept: list[str] = []
-        quantized = self._convert(kept)
-        agreement = self._agreement(quantized)
+        kept, quantized, agreement = self._with_float32([])
         if agreement < AGREEMENT:
             groups = self._by_harm()
             # The fewest groups that suffice, by bisection: more groups in float32 do not change more classes.
             enough, too_few = len(groups), 0
+            found = None
             while enough - too_few > 1:
                 middle = (enough + too_few) // 2
-                kept = sum(groups[:middle], [])
-                if self._agreement(self._convert(kept)) >= AGREEMENT:
-                    enough = middle
+                tried = self._with_float32(groups[:middle])
+                if tried[-1] >= AGREEMENT:
+                    enough, found = middle, tried
                 else:
                     too_few = middle
-            kept = sum(groups[:enough], [])
-            quantized = self._convert(kept)
-            agreement = self._agreement(quantized)
+            kept, quantized, agreement = found or self._with_float32(groups)
 
         log.info("int8: %.2f %% of the calibration pixels keep their class; %d of %d layers in float32",
                  100 * agreement, len(kept), len(self._layers))
@@ -104,6 +101,12 @@ class _Quantizer:
             symbol, self._arguments, self._auxiliaries, self._ranges, calib_mode="naive", quantized_dtype="auto",
             logger=None)
         return symbol.get_backend_symbol(_ONEDNN_FOR_INT8), arguments, auxiliaries
+
+    def _with_float32(self, groups: list[list[str]]) -> tuple[list[str], _Weighted, float]:
+        """Return the layers of some groups, the graph with these layers in float32, and its agreement."""
+        kept = [name for group in groups for name in group]
+        quantized = self._convert(kept)
+        return kept, quantized, self._agreement(quantized)
 
     def _agreement(self, quantized: _Weighted) -> float:
         """Return the fraction of the calibration images' pixels that keep their class."""

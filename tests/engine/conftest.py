@@ -90,12 +90,6 @@ def images_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pictures(images_folder):
-    """Return ``images_folder`` under its former name."""
-    return images_folder
-
-
-@pytest.fixture(scope="session")
 def configure(images_folder):
     """Function that returns a configuration of the toy: ``configure({'train.epochs': 2}, data=folder)``."""
     def make(changes=(), *, data=None):

@@ -162,6 +162,11 @@ class Preparation:
         file = self.find_classes_file()
         return read_classes(file)[0] if file else None
 
+    def write_classes(self, lines: Iterable[str]) -> None:
+        """Add classes.txt: the lines of :meth:`find_classes_file`, or ``lines`` without such a file."""
+        given = self.find_classes_file()
+        self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines() if given else lines)
+
     def write_list(self, name: str, lines: Iterable[str]) -> None:
         """Add a list with one entry a line, to be written below the target."""
         self.texts[name] = "".join(f"{line}\n" for line in lines)

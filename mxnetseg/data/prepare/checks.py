@@ -1,16 +1,14 @@
 """Checks of single elements of an annotation file, whose errors name the file and the element."""
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Any, Callable
 
 from ...errors import DataError, short
 from ..headers import HIGHEST_LIMIT
-from ..listing import nfc
+from .exports import as_class_name
 
 MOST_PIXELS = 1e6  # a larger coordinate is a mistake
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, line separators
 
 
 class Checker:
@@ -46,8 +44,8 @@ class Checker:
 
     def name(self, value: Any, where: str) -> str:
         """Return the name of a class, which must fit on one line of classes.txt."""
-        name = nfc(value).strip() if isinstance(value, str) else ""
-        if not name or "#" in name or any(unicodedata.category(character) in _UNPRINTABLE for character in name):
+        name = as_class_name(value) if isinstance(value, str) else None
+        if name is None:
             raise self.error(where, "a class name: not empty, on one line, without '#'", value, "rename this class")
         return name
 

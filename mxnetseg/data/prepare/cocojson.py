@@ -10,18 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...errors import DataError, UsageError
+from ...errors import DataError
 from ..base import IGNORE, IMAGE_SUFFIXES, list_files
 from ..listing import nfc
-from ..splits import group_of, split_of
+from ..splits import split_of
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .cocofile import PARTS, Annotation, CocoFile, CocoImage, parse
 from .evidence import json_outlines
+from .exports import SHOWN, check_boxes, check_boxes_option, merge_lone_split, some, warn_of_copies
 from .shapes import polygon, segment
 
 _BACKGROUND = ("background", "_background_")
 _MAX_CLASSES = 255
-_SHOWN = 3
 _log = logging.getLogger(__name__)
 
 
@@ -55,9 +55,7 @@ class COCOJson(Preparation):
 
     def __init__(self, source: Path, target: Path, *, classes: Path | None = None, boxes: str | None = None):
         super().__init__(source, target, classes=classes)
-        if boxes not in (None, "ignore", "fill"):
-            raise UsageError("boxes must be 'ignore' or 'fill'", received=boxes, fix="--boxes ignore, or --boxes fill")
-        self.boxes, self.folder = boxes, source if source.is_dir() else source.parent
+        self.boxes, self.folder = check_boxes_option(boxes), source if source.is_dir() else source.parent
 
     @classmethod
     def recognises(cls, src: Path) -> str | None:
@@ -83,8 +81,7 @@ class COCOJson(Preparation):
                 for job in (self._image(item, name), self._mask(item, name))]
 
     def finish(self) -> None:
-        given = self.find_classes_file()
-        self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines() if given else self.classes)
+        self.write_classes(self.classes)
 
     # ---- files and classes ----------------------------------------------------------------------
 
@@ -101,7 +98,7 @@ class COCOJson(Preparation):
             raise self.source_error("a JSON file with images, annotations and categories")
         if others:
             _log.warning("%d JSON files without images, annotations and categories are left out: %s", len(others),
-                         _some(others))
+                         some(others))
         for file in files:
             for warning in file.warnings:
                 _log.warning("%s", warning)
@@ -123,7 +120,7 @@ class COCOJson(Preparation):
         left_out = [name for name in names if name in groups]
         if left_out and len(left_out) < len(names):
             _log.info("not made a class, since it is a supercategory and no annotation uses it: %s",
-                      _some(left_out))
+                      some(left_out))
             names = [name for name in names if name not in groups]
         return (_BACKGROUND[0], *dict.fromkeys(name for name in names if name not in _BACKGROUND))
 
@@ -142,20 +139,10 @@ class COCOJson(Preparation):
     def _check_boxes(self, files: list[CocoFile]) -> None:
         boxes_only = [(file, a) for file in files for found in file.annotations.values() for a in found
                       if a.outline is None]
-        if not boxes_only:
-            return
-
         count = sum(len(found) for file in files for found in file.annotations.values())
-        if self.boxes is None:
-            file, first = boxes_only[0]
-            raise DataError(
-                f"{len(boxes_only)} of {count} objects have a box but no outline, so their pixels are unknown",
-                where=file.path, received=f"{first.where}: bbox {list(first.box)} and no segmentation",
-                fix="draw their outlines and export again; or choose how to use their boxes:\n"
-                    "--boxes ignore  ignore the pixels of the box (255), except in outlined objects\n"
-                    "--boxes fill    give all pixels of the box its class")
-        _log.warning("%d of %d objects have a box but no outline: %s", len(boxes_only), count,
-                     "their boxes are ignored" if self.boxes == "ignore" else "their boxes are filled")
+        file, first = boxes_only[0] if boxes_only else (None, None)
+        check_boxes(self.boxes, len(boxes_only), count, where=file and file.path,
+                    received=first and f"{first.where}: bbox {list(first.box)} and no segmentation")
 
     # ---- images and splits ----------------------------------------------------------------------
 
@@ -223,7 +210,7 @@ class COCOJson(Preparation):
             found = [path for path in found if split_of(os.path.dirname(path)) == split] or found
         if len(found) > 1:
             raise DataError("several images have the name in an annotation file", where=file.path,
-                            received="\n".join([name, *found[:_SHOWN]]), fix="put the right one beside the JSON file")
+                            received="\n".join([name, *found[:SHOWN]]), fix="put the right one beside the JSON file")
         return found[0] if found else None
 
     def _merge_lone_split(self, items: list[_Item]) -> list[_Item]:
@@ -232,16 +219,9 @@ class COCOJson(Preparation):
         Raises:
             DataError: only some of the images have a split.
         """
-        splits = {item.split for item in items}
-        if None in splits and len(splits) > 1:
-            without = next(item for item in items if item.split is None)
-            with_split = next(item for item in items if item.split is not None)
-            raise DataError(
-                "some images belong to a split and others to none",
-                where=f"{without.file.path}\n{with_split.file.path}",
-                received=f"{without.image.path}: no split\n{with_split.image.path}: {with_split.split}",
-                fix="name every JSON file, or its folder, after its split: train, val (or valid) or test")
-        return [item._replace(split=None) for item in items] if splits == {"train"} else items
+        return merge_lone_split(
+            items, name=lambda item: item.image.path, where=lambda *two: "\n".join(str(item.file.path) for item in two),
+            fix="name every JSON file, or its folder, after its split: train, val (or valid) or test")
 
     def _names(self, items: list[_Item]) -> list[str]:
         """Return the names below images/ and masks/: the folder of the split, and the name in the JSON file."""
@@ -263,26 +243,19 @@ class COCOJson(Preparation):
                 title = f"split {split}" if split else \
                     "no split, since no name means val or test; a tenth will be held out for validation"
                 _log.info("%s: %d images: %s", title, sum(counts.values()),
-                          _some([f"{count} of {name}" for name, count in counts.items()]))
+                          some([f"{count} of {name}" for name, count in counts.items()]))
 
-        groups: dict[str, set] = defaultdict(set)
-        for item in items:
-            if ".rf." in item.path.name:
-                groups[group_of(item.path.name)].add(item.split)
-        shared = sorted(group for group, splits in groups.items() if len(splits) > 1)
-        if shared:
-            _log.warning("%d photos have augmented copies in several splits, judged by equal names before '.rf.': %s; "
-                         "scores would be too high", len(shared), _some(shared))
+        warn_of_copies((item.path.name, item.split) for item in items)
 
         used = {item.path.relative_to(self.folder).as_posix() for item in items}
         unused = sorted(path for paths in self._images.values() for path in paths if path not in used)
         if unused and self.source.is_dir():
-            _log.warning("%d images are in no annotation file and are left out: %s", len(unused), _some(unused))
+            _log.warning("%d images are in no annotation file and are left out: %s", len(unused), some(unused))
 
     def _namesakes(self, name: str) -> str:
         """Describe images of this name in other folders, for messages."""
         found = self._images.get(nfc(name.rpartition("/")[2]), [])
-        return f"; only {_some(found)}" if found else ""
+        return f"; only {some(found)}" if found else ""
 
     def _short(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -339,7 +312,3 @@ def _check_size(item: _Item) -> None:
         raise DataError("the size of an image differs from its annotation file", where=item.path,
                         received=f"{size[0]} x {size[1]}; {item.file.path}: {item.image.width} x {item.image.height}",
                         fix="restore the image in the size that was annotated, or export the annotations again")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)])

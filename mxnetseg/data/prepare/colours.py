@@ -84,7 +84,7 @@ class Colours(Preparation):
         return [job for name in paired for job in (self._image(name, images[name]), self._mask(name, masks[name]))]
 
     def finish(self) -> None:
-        self.write_list("classes.txt", self.find_classes_file().read_text(encoding="utf-8-sig").splitlines())
+        self.write_classes(self.classes)
         self.copy_lists()
 
     def _image(self, name: str, path: Path) -> Job:

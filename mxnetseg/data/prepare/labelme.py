@@ -64,8 +64,7 @@ class Labelme(Preparation):
         return jobs
 
     def finish(self) -> None:
-        given = self.find_classes_file()
-        self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines() if given else self.classes)
+        self.write_classes(self.classes)
         self.copy_lists()
 
     def _choose_classes(self, files: list[LabelmeFile]) -> None:

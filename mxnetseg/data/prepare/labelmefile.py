@@ -4,7 +4,6 @@ from __future__ import annotations
 import base64
 import math
 import reprlib
-import unicodedata
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from ..listing import nfc
 from .base import fingerprint
+from .exports import as_class_name
 from .shapes import circle, polygon
 
 _KEYS = ("shapes", "imagePath", "imageData", "imageHeight", "imageWidth")
@@ -23,7 +22,6 @@ _MAX_PIXELS = 2 ** 30
 _POINT_COUNTS = {  # shape_type -> possible numbers of points of a finished shape, for types with an area
     "polygon": range(3, 10 ** 6), "rectangle": (2, 4), "circle": (2,), "mask": (1, 2),
     "oriented_rectangle": (4,), "rotation": (4,), "quadrilateral": (4,)}  # rotated boxes of labelme and X-AnyLabeling
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, line separators
 _FIX = "correct it in the tool that wrote the file and save it again, or remove the file"
 
 
@@ -163,8 +161,8 @@ def _label(path: Path, where: str, label: Any) -> str:
     """Return a label as a class name, which must fit on one line of classes.txt."""
     if not isinstance(label, str):
         raise _wrong(path, where, "a text", label)
-    name = nfc(label).strip()
-    if not name or "#" in name or any(unicodedata.category(character) in _UNPRINTABLE for character in name):
+    name = as_class_name(label)
+    if name is None:
         raise _wrong(path, where, "a class name: not empty, on one line, without #", label)
     return name
 

@@ -13,12 +13,12 @@ from ...errors import DataError, UsageError
 from ..base import IGNORE, IMAGE_SUFFIXES, list_files
 from ..headers import open_image, pixel_limit
 from ..listing import nfc
-from ..splits import group_of, split_of
+from ..splits import split_of
 from .base import Job, Preparation, fingerprint, place, write_png
+from .exports import SHOWN, check_boxes, check_boxes_option, merge_lone_split, some, warn_of_copies
 
 _BACKGROUND = ("background", "_background_")
 _MAX_CLASSES = 255
-_SHOWN = 3
 _FOLDERS_OF_TOOLS = ("images", "img", "data")  # they say nothing about an image
 _EXIF_ORIENTATION = 0x0112
 _log = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ class OutlinePreparation(Preparation):
 
     def __init__(self, source: Path, target: Path, *, classes: Path | None = None, boxes: str | None = None):
         super().__init__(source, target, classes=classes)
-        if boxes not in (None, "ignore", "fill"):
-            raise UsageError("boxes must be 'ignore' or 'fill'", received=boxes, fix="--boxes ignore, or --boxes fill")
-        self.boxes, self.folder = boxes, source if source.is_dir() else source.parent
+        self.boxes, self.folder = check_boxes_option(boxes), source if source.is_dir() else source.parent
         if self.folder.resolve() in (target.resolve(), *target.resolve().parents):
             raise UsageError("the target is inside the source, so its files would be converted as well",
                              where=target.absolute(), fix=f"choose a DST outside {self.folder.absolute()}")
@@ -117,8 +115,7 @@ class OutlinePreparation(Preparation):
         return [job for item, name in zip(items, names) for job in (self._image(item, name), self._mask(item, name))]
 
     def finish(self) -> None:
-        given = self.find_classes_file()
-        self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines() if given else self.classes)
+        self.write_classes(self.classes)
 
     # ---- helpers for subclasses -----------------------------------------------------------------
 
@@ -161,7 +158,7 @@ class OutlinePreparation(Preparation):
             found = [candidate for candidate in found if split_of(candidate.rpartition("/")[0]) == split] or found
         if len(found) > 1:
             raise DataError("several images have the name in the annotations", where=f"{file}, {where}",
-                            received="\n".join([path, *found[:_SHOWN]]), fix="put the right one beside the annotations")
+                            received="\n".join([path, *found[:SHOWN]]), fix="put the right one beside the annotations")
         return self.images[found[0]] if found else None
 
     def split_of(self, image: Path, file: Path) -> str | None:
@@ -181,7 +178,7 @@ class OutlinePreparation(Preparation):
 
     def missing_images(self, missing: list[str], count: int, file: Path) -> DataError:
         """Return the error for annotations whose images are missing."""
-        return DataError(f"{len(missing)} of {count} images are missing", where=file, received=_some(missing),
+        return DataError(f"{len(missing)} of {count} images are missing", where=file, received=some(missing),
                          fix=f"put the images below {self.folder}, under these names")
 
     def _by_name(self) -> dict[str, list[str]]:
@@ -208,23 +205,13 @@ class OutlinePreparation(Preparation):
             for region in item.regions:
                 if region.label not in self._ids:
                     raise DataError("a label has no class", where=f"{item.file}, {region.where}", received=region.label,
-                                    fix=f"add it to {self.find_classes_file()}, which has {_some(list(self.classes))}")
+                                    fix=f"add it to {self.find_classes_file()}, which has {some(list(self.classes))}")
 
     def _check_boxes(self, items: list[Item]) -> None:
         boxes = [(item, region) for item in items for region in item.regions if region.is_box]
-        if not boxes:
-            return
-        count = sum(len(item.regions) for item in items)
-        if self.boxes is None:
-            item, first = boxes[0]
-            raise DataError(
-                f"{len(boxes)} of {count} objects have a box but no outline, so their pixels are unknown",
-                where=item.file, received=f"{first.where}: a box of {first.label!r}",
-                fix="draw their outlines and export again; or choose how to use their boxes:\n"
-                    "--boxes ignore  ignore the pixels of the box (255), except in outlined objects\n"
-                    "--boxes fill    give all pixels of the box its class")
-        _log.warning("%d of %d objects have a box but no outline: %s", len(boxes), count,
-                     "their boxes are ignored" if self.boxes == "ignore" else "their boxes are filled")
+        item, first = boxes[0] if boxes else (None, None)
+        check_boxes(self.boxes, len(boxes), sum(len(item.regions) for item in items), where=item and item.file,
+                    received=first and f"{first.where}: a box of {first.label!r}")
 
     def _merge_lone_split(self, items: list[Item]) -> list[Item]:
         """Drop the split if all images are in train.
@@ -240,16 +227,10 @@ class OutlinePreparation(Preparation):
                                 received=f"{self.short(item.path)}: {other.split or 'no split'} and "
                                          f"{item.split or 'no split'}", fix="keep its annotations in one place only")
 
-        splits = {item.split for item in items}
-        if None in splits and len(splits) > 1:
-            without = next(item for item in items if item.split is None)
-            with_split = next(item for item in items if item.split is not None)
-            raise DataError("some images belong to a split and others to none",
-                            where=f"{without.file}\n{with_split.file}",
-                            received=f"{self.short(without.path)}: no split\n"
-                                     f"{self.short(with_split.path)}: {with_split.split}",
-                            fix="put every image into one of the splits train, val (or valid) and test, or none")
-        return [item._replace(split=None) for item in items] if splits == {"train"} else items
+        return merge_lone_split(
+            items, name=lambda item: self.short(item.path),
+            where=lambda *two: "\n".join(str(item.file) for item in two),
+            fix="put every image into one of the splits train, val (or valid) and test, or none")
 
     def _names(self, items: list[Item]) -> list[str]:
         """Return the names below images/ and masks/: split, folders below the source, name."""
@@ -270,14 +251,7 @@ class OutlinePreparation(Preparation):
             _log.info("%s: %d images", f"split {split}" if split else
                       "no split, so a tenth will be held out for validation", count)
 
-        groups: dict[str, set] = defaultdict(set)
-        for item in items:
-            if ".rf." in item.path.name:
-                groups[group_of(item.path.name)].add(item.split)
-        shared = sorted(group for group, splits in groups.items() if len(splits) > 1)
-        if shared:
-            _log.warning("%d photos have augmented copies in several splits, judged by equal names before '.rf.': %s; "
-                         "scores would be too high", len(shared), _some(shared))
+        warn_of_copies((item.path.name, item.split) for item in items)
 
         used = {item.path for item in items}
         reasons: dict[str, list[str]] = defaultdict(list)
@@ -289,7 +263,7 @@ class OutlinePreparation(Preparation):
         for reason, places in reasons.items():
             if places:
                 self.notes.append(f"left out, {reason}: {len(places)}")
-                _log.warning("%s: %s", self.notes[-1], _some(places))
+                _log.warning("%s: %s", self.notes[-1], some(places))
 
     # ---- outputs --------------------------------------------------------------------------------
 
@@ -348,7 +322,3 @@ def shown_size(path: Path) -> tuple[int, int]:
         raise DataError("an image is larger than the limit on its pixels", where=path, received=f"{width} x {height}",
                         fix="cut it into tiles, or scale it down, before it is annotated")
     return (height, width) if rotated else (width, height)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)])

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -16,12 +15,11 @@ from PIL import Image
 from ...errors import DataError
 from ..base import IMAGE_SUFFIXES, MASK_SUFFIXES, list_files, read_list
 from ..listing import is_plain, nfc
-from ..splits import group_of, split_of
+from ..splits import split_of
 from .base import Job, Preparation, files_by_name, fingerprint, place, write_png
+from .exports import as_class_name, merge_lone_split, some, warn_of_copies
 
 _MASKS_CHECKED_FIRST = 16  # masks that are read before anything is written
-_SHOWN = 3
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, line separators
 _log = logging.getLogger(__name__)
 
 
@@ -75,16 +73,12 @@ class MaskPairs(Preparation):
         masks = [pair.mask for pair in pairs if pair.mask]
         if not masks:
             raise self.source_error("an image with a mask")
-        self._report_copies(pairs)
+        warn_of_copies((pair.image.name, pair.split) for pair in pairs)
         self.check_masks(masks)
         return [job for name, pair in self._names(pairs).items() for job in self._jobs_of(name, pair)]
 
     def finish(self) -> None:
-        given = self.find_classes_file()
-        if given:
-            self.write_list("classes.txt", given.read_text(encoding="utf-8-sig").splitlines())
-        else:
-            self.write_list("classes.txt", coloured_lines(self.classes, self.colours))
+        self.write_classes(coloured_lines(self.classes, self.colours))
 
     def leave_out(self, description: str, names: Iterable[str]) -> None:
         """Note and log what is left out, if there is any."""
@@ -96,19 +90,16 @@ class MaskPairs(Preparation):
     # ---- splits and names -----------------------------------------------------------------------
 
     def _merge_lone_split(self, pairs: list[MaskedImage]) -> list[MaskedImage]:
+        merged = merge_lone_split(
+            pairs, name=lambda pair: pair.image, where=lambda *two: self.source.absolute(),
+            fix="move each image into a folder of its split: train, val (or valid) or test")
         splits = {pair.split for pair in pairs}
-        if None in splits and len(splits) > 1:
-            without, with_split = (next(pair for pair in pairs if (pair.split is None) == missing)
-                                   for missing in (True, False))
-            raise DataError("some images belong to a split and others to none", where=self.source.absolute(),
-                            received=f"{without.image}: no split\n{with_split.image}: {with_split.split}",
-                            fix="move each image into a folder of its split: train, val (or valid) or test")
         if "test" in splits and "val" not in splits:
             raise DataError("the images have a test split, but none for validation", where=self.source.absolute(),
                             received=", ".join(f"{count} in {split}" for split, count in
                                                Counter(pair.split for pair in pairs).items()),
                             fix="rename the test folder or list to val, or move some images to val")
-        return [pair._replace(split=None) for pair in pairs] if splits == {"train"} else pairs
+        return merged
 
     def _with_masks(self, pairs: list[MaskedImage]) -> list[MaskedImage]:
         keeps_test = not any(pair.mask for pair in pairs if pair.split == "test")
@@ -128,16 +119,6 @@ class MaskPairs(Preparation):
                                 fix="rename one of them")
             found[name] = pair
         return found
-
-    def _report_copies(self, pairs: list[MaskedImage]) -> None:
-        splits: dict[str, set[str | None]] = {}
-        for pair in pairs:
-            if ".rf." in pair.image.name:
-                splits.setdefault(group_of(pair.image.name), set()).add(pair.split)
-        shared = sorted(group for group, found in splits.items() if len(found) > 1)
-        if shared:
-            _log.warning("%d photos have augmented copies in several splits, judged by equal names before '.rf.': %s; "
-                         "scores would be too high", len(shared), some(shared))
 
     # ---- outputs --------------------------------------------------------------------------------
 
@@ -247,8 +228,8 @@ def class_name(text: str, where: object) -> str:
     Raises:
         DataError: it does not.
     """
-    name = nfc(text).strip()
-    if not name or "#" in name or any(unicodedata.category(letter) in _UNPRINTABLE for letter in name):
+    name = as_class_name(text)
+    if name is None:
         raise DataError("the name of a class is empty, or has a '#' or a control character", where=where,
                         received=repr(text[:80]), fix="rename the class in the tool and export again")
     return name
@@ -261,8 +242,3 @@ def image_mode(path: Path) -> str:
             return image.mode
     except Exception:  # Pillow raises OSError, SyntaxError, ValueError, ...
         return ""
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names for a message."""
-    return ", ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)])
