@@ -8,6 +8,7 @@ import inspect
 import mxnet as mx
 import numpy as np
 import pytest
+from small_networks import SMALL
 
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.graph.inference_graph import compile_for_inference
@@ -15,9 +16,6 @@ from mxnetseg.models import MODELS, get_model, list_models
 from mxnetseg.nn.blocks import InputStep
 
 QUICK = ("fcn", "fastscnn", "ladderdensenet")
-# model -> arguments that make the network small
-SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
-         "ovenet": {"width": 18}, "upernet": {"channels": 64}, "setr": {"backbone": "vit_reduced"}}
 # sides of many residues by 32: the smallest, primes, one below and one above powers of two
 SIZES = [(33, 50), (47, 97), (65, 95), (127, 36), (109, 75), (64, 81)]
 

@@ -2,6 +2,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from small_networks import SMALL
 
 from mxnetseg.config import load_config
 from mxnetseg.data import get_dataset
@@ -10,9 +11,6 @@ from mxnetseg.engine.trainer import Trainer
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import get_model, list_models
 from mxnetseg.nn.blocks import InputStep
-
-SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
-         "ovenet": {"width": 18}, "upernet": {"channels": 64}, "setr": {"backbone": "vit_reduced"}}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "pidnet" else pytest.mark.slow)

@@ -10,6 +10,7 @@ import socket
 import mxnet as mx
 import numpy as np
 import pytest
+from small_networks import SMALL
 
 from mxnetseg.config import load_config
 from mxnetseg.config.loader import list_configs
@@ -21,10 +22,6 @@ from mxnetseg.models.weights.loading import assign, read_params
 
 NCLASS = 5
 
-# model -> the arguments of a small network, if the general rule in subjects() is not enough
-SMALL = {"flattenet": {"backbone": "resnet50"}, "hrnet": {"width": 18}, "ocrnet": {"width": 18, "channels": 64},
-         "ovenet": {"width": 18}, "upernet": {"channels": 64},
-         "setr": {"backbone": "vit_reduced"}}
 # model -> the arguments of further variants to test
 MORE = {"acfnet": [{"form": "pytorch", "backbone": "ecaresnet50"}],
         **{name: [{"variant": "mmseg", "backbone": "resnet18"}]

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from PIL import Image
+from prepared import expected_mask, mask_names, read_mask, run_damaged
 
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
@@ -48,22 +48,6 @@ def document(images, labels=("cat", "dog"), kind="task"):
             "</annotations>\n")
 
 
-def expected(*boxes, uncovered=0):
-    mask = np.full(SIZE, uncovered, np.uint8)
-    for value, left, top, right, bottom in boxes:
-        mask[top:bottom, left:right] = value
-    return mask
-
-
-def read(path):
-    with Image.open(path) as image:
-        return np.array(image)
-
-
-def names(target):
-    return sorted(path.relative_to(target / "masks").as_posix() for path in (target / "masks").rglob("*.png"))
-
-
 @pytest.fixture
 def source(tmp_path, write_image):
     write_image(tmp_path / "cvat" / "images" / "a.png")
@@ -76,20 +60,20 @@ def convert(source, tmp_path):
     def run(*elements, boxes=None, **more):
         (source / "annotations.xml").write_text(document([('name="a.png"', elements)], **more), encoding="utf-8")
         prepare("cvat-xml", source, tmp_path / "out", force=True, boxes=boxes)
-        return read(tmp_path / "out" / "masks" / "a.png")
+        return read_mask(tmp_path / "out" / "masks" / "a.png")
     return run
 
 
 def test_polygons(convert, tmp_path):
     mask = convert(polygon("dog", [(2, 2), (12, 2), (12, 12), (8, 12), (8, 6), (2, 6)]))
-    assert np.array_equal(mask, expected((2, 2, 2, 12, 6), (2, 8, 6, 12, 12)))
+    assert np.array_equal(mask, expected_mask((2, 2, 2, 12, 6), (2, 8, 6, 12, 12)))
     assert get_dataset(str(tmp_path / "out")).classes == ("background", "cat", "dog")
 
 
 def test_a_higher_z_order_is_on_top_and_later_regions_among_equals(convert):
     mask = convert(square("dog", 4, 4, 12, 12, z=1), square("cat", 8, 8, 20, 20), square("dog", 16, 16, 24, 22),
                    square("cat", 2, 2, 6, 6, z=-1))
-    wanted = expected((1, 2, 2, 6, 6), (1, 8, 8, 20, 20), (2, 16, 16, 24, 22), (2, 4, 4, 12, 12))
+    wanted = expected_mask((1, 2, 2, 6, 6), (1, 8, 8, 20, 20), (2, 16, 16, 24, 22), (2, 4, 4, 12, 12))
     assert np.array_equal(mask, wanted)
 
 
@@ -100,12 +84,12 @@ def test_masks(convert, rng, first):
     pixels[5, 7] = first
     pixels[5, 8] = pixels[10, 7] = pixels[7, 19] = True
     mask = convert(square("cat", 0, 0, 10, 10), mask_element("dog", pixels))
-    assert np.array_equal(mask, np.where(pixels, 2, expected((1, 0, 0, 10, 10))))
+    assert np.array_equal(mask, np.where(pixels, 2, expected_mask((1, 0, 0, 10, 10))))
 
 
 def test_a_run_continues_in_the_next_row(convert):
     mask = convert('<mask label="cat" rle="3, 4, 3" left="1" top="2" width="5" height="2" z_order="0"></mask>')
-    wanted = expected((1, 4, 2, 6, 3), (1, 1, 3, 3, 4))
+    wanted = expected_mask((1, 4, 2, 6, 3), (1, 1, 3, 3, 4))
     assert np.array_equal(mask, wanted)
 
 
@@ -122,12 +106,12 @@ def test_boxes(convert, boxes, inside):
         convert(square("dog", 8, 8, 12, 12, z=4), box)
     assert error.value.received == "line 8, <box>: a box of 'cat'" and "--boxes fill" in error.value.fix
     mask = convert(square("dog", 8, 8, 12, 12, z=4), box, boxes=boxes)
-    assert np.array_equal(mask, expected((inside, 4, 4, 20, 14), (2, 8, 8, 12, 12)))
+    assert np.array_equal(mask, expected_mask((inside, 4, 4, 20, 14), (2, 8, 8, 12, 12)))
 
 
 def test_a_rotated_box(convert):
     mask = convert('<box label="cat" xtl="4" ytl="8" xbr="20" ybr="12" rotation="90" z_order="0"></box>', boxes="fill")
-    assert np.array_equal(mask, expected((1, 10, 2, 14, 18)))
+    assert np.array_equal(mask, expected_mask((1, 10, 2, 14, 18)))
     mask = convert('<box label="cat" xtl="8" ytl="8" xbr="16" ybr="9" rotation="45" z_order="0"></box>', boxes="fill")
     assert mask[10, 14] == 1 and mask[6, 9] == 1 and mask[6, 14] == 0  # clockwise: the right end goes down
 
@@ -135,33 +119,23 @@ def test_a_rotated_box(convert):
 def test_elements_without_area_are_left_out(convert, caplog):
     mask = convert('<polyline label="cat" points="1,1;5,5" z_order="0"></polyline>', square("dog", 2, 2, 8, 8),
                    '<points label="cat" points="1,1" z_order="0"></points>', '<tag label="cat" source="manual"></tag>')
-    assert np.array_equal(mask, expected((2, 2, 2, 8, 8)))
+    assert np.array_equal(mask, expected_mask((2, 2, 2, 8, 8)))
     assert "left out, elements <polyline> without an area: 1: annotations.xml, line 6" in caplog.text
     assert "elements <tag>" in caplog.text
 
 
-def test_a_project_with_subsets(tmp_path, write_image):
+@pytest.mark.parametrize("subsets, folders", [(("Train", "Validation"), ("train", "val")),
+                                              (("day", "night"), ("day", "night"))])
+def test_a_project_with_subsets_that_mean_splits_or_not(tmp_path, write_image, subsets, folders):
     source, target = tmp_path / "project", tmp_path / "out"
-    for subset in ("Train", "Validation"):
+    for subset in subsets:
         write_image(source / "images" / subset / "frame_0.png")
     (source / "annotations.xml").write_text(document(
-        [('name="frame_0.png" subset="Train" task_id="1"', [square("cat", 2, 2, 8, 8)]),
-         ('name="frame_0.png" subset="Validation" task_id="2"', [square("dog", 2, 2, 8, 8)])], kind="project"))
+        [(f'name="frame_0.png" subset="{subset}" task_id="{i}"', [square(label, 2, 2, 8, 8)])
+         for i, (subset, label) in enumerate(zip(subsets, ("cat", "dog")))], kind="project"))
     prepare("cvat-xml", source, target)
-    assert names(target) == ["train/frame_0.png", "val/frame_0.png"]
-    assert np.array_equal(read(target / "masks" / "val" / "frame_0.png"), expected((2, 2, 2, 8, 8)))
-
-
-def test_subsets_that_are_no_splits(tmp_path, write_image):
-    source, target = tmp_path / "project", tmp_path / "out"
-    for subset in ("day", "night"):
-        write_image(source / "images" / subset / "frame_0.png")
-    (source / "annotations.xml").write_text(document(
-        [('name="frame_0.png" subset="day"', [square("cat", 2, 2, 8, 8)]),
-         ('name="frame_0.png" subset="night"', [square("dog", 2, 2, 8, 8)])], kind="project"))
-    prepare("cvat-xml", source, target)
-    assert names(target) == ["day/frame_0.png", "night/frame_0.png"]
-    assert np.array_equal(read(target / "masks" / "night" / "frame_0.png"), expected((2, 2, 2, 8, 8)))
+    assert mask_names(target) == [f"{folder}/frame_0.png" for folder in folders]
+    assert np.array_equal(read_mask(target / "masks" / folders[1] / "frame_0.png"), expected_mask((2, 2, 2, 8, 8)))
 
 
 def test_one_file_for_each_split(tmp_path, write_image):
@@ -170,13 +144,13 @@ def test_one_file_for_each_split(tmp_path, write_image):
         write_image(source / split / "images" / "frame_0.png")
         (source / split / "annotations.xml").write_text(document([('name="frame_0.png"', [square("cat", 2, 2, 8, 8)])]))
     prepare("cvat-xml", source, target)
-    assert names(target) == ["train/frame_0.png", "val/frame_0.png"]
+    assert mask_names(target) == ["train/frame_0.png", "val/frame_0.png"]
 
 
 def test_an_image_without_regions_is_background_and_given_classes_count(convert, source, text):
     assert not convert().any()
     text(source / "classes.txt", "dog", "cat")
-    assert np.array_equal(convert(square("cat", 2, 2, 8, 8)), expected((1, 2, 2, 8, 8), uncovered=IGNORE))
+    assert np.array_equal(convert(square("cat", 2, 2, 8, 8)), expected_mask((1, 2, 2, 8, 8), uncovered=IGNORE))
 
 
 @pytest.mark.parametrize("element, words", [
@@ -252,17 +226,12 @@ def test_mutated_files(source, tmp_path, caplog):
     original = document([('name="a.png"', [
         square("cat", 4, 4, 12, 12), mask_element("dog", pixels, z=2), '<polyline label="cat" points="1,1;2,2"/>',
         '<ellipse label="cat" cx="12" cy="10" rx="8" ry="3" rotation="9" z_order="0"></ellipse>'])]).encode()
-    outcomes = {True: 0, False: 0}
-    for seed in range(300):
+
+    def run(seed):
         (source / "annotations.xml").write_bytes(mutate_bytes(original, seed))
-        try:
-            CVATXml.recognises(source)
-            prepare("cvat-xml", source, tmp_path / "out", force=True, workers=1)
-            outcomes[True] += 1
-        except MXNetSegError as error:
-            str(error).encode()
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 5, outcomes
+        CVATXml.recognises(source)
+        prepare("cvat-xml", source, tmp_path / "out", force=True, workers=1)
+    run_damaged(run, 300, MXNetSegError, least=5)
     assert {path.name for path in tmp_path.iterdir()} <= {"cvat", "out"}
 
 

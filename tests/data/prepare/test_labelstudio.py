@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from PIL import Image
+from prepared import expected_mask, read_mask, run_damaged
 
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
@@ -76,18 +76,6 @@ def task(*results, image="/data/upload/1/0a1b2c3d-a.png", **more):
             "meta": {}, **more}
 
 
-def expected(*boxes, uncovered=0):
-    mask = np.full(SIZE, uncovered, np.uint8)
-    for value, left, top, right, bottom in boxes:
-        mask[top:bottom, left:right] = value
-    return mask
-
-
-def read(path):
-    with Image.open(path) as image:
-        return np.array(image)
-
-
 @pytest.fixture
 def source(tmp_path, write_image):
     write_image(tmp_path / "studio" / "images" / "a.png")
@@ -100,7 +88,7 @@ def convert(source, tmp_path):
     def run(*tasks, boxes=None):
         (source / "export.json").write_text(json.dumps(list(tasks)))
         prepare("label-studio", source, tmp_path / "out", force=True, boxes=boxes)
-        return read(tmp_path / "out" / "masks" / "a.png")
+        return read_mask(tmp_path / "out" / "masks" / "a.png")
     return run
 
 
@@ -138,14 +126,14 @@ def test_brush_and_polygon(convert, rng, tmp_path):
     alpha[0, :2] = 127, 128  # edges of strokes are smooth
     mask = convert(task(square("dog", 4, 4, 20, 14), brush("cat", alpha)))
     assert get_dataset(str(tmp_path / "out")).classes == ("background", "cat", "dog")
-    assert np.array_equal(mask, np.where(alpha >= 128, 1, expected((2, 4, 4, 20, 14))))
+    assert np.array_equal(mask, np.where(alpha >= 128, 1, expected_mask((2, 4, 4, 20, 14))))
 
 
 # ---- regions
 
 def test_later_regions_are_on_top(convert):
     mask = convert(task(square("cat", 8, 8, 12, 12), square("dog", 4, 4, 20, 14), square("cat", 0, 0, 6, 6)))
-    assert np.array_equal(mask, expected((2, 4, 4, 20, 14), (1, 0, 0, 6, 6)))
+    assert np.array_equal(mask, expected_mask((2, 4, 4, 20, 14), (1, 0, 0, 6, 6)))
 
 
 def test_an_ellipse(convert):
@@ -161,12 +149,12 @@ def test_boxes(convert, boxes, inside):
     with pytest.raises(DataError, match="1 of 2 objects have a box but no outline"):
         convert(task(box, square("dog", 8, 8, 12, 12)))
     mask = convert(task(box, square("dog", 8, 8, 12, 12)), boxes=boxes)
-    assert np.array_equal(mask, expected((inside, 4, 3, 20, 15), (2, 8, 8, 12, 12)))
+    assert np.array_equal(mask, expected_mask((inside, 4, 3, 20, 15), (2, 8, 8, 12, 12)))
 
 
 def test_a_box_is_rotated_around_its_first_corner(convert):
     box = result("rectanglelabels", {"x": 50, "y": 25, "width": 25, "height": 25, "rotation": 90}, "cat")
-    assert np.array_equal(convert(task(box), boxes="fill"), expected((1, 10, 6, 16, 14)))
+    assert np.array_equal(convert(task(box), boxes="fill"), expected_mask((1, 10, 6, 16, 14)))
 
 
 def test_a_region_and_its_label_in_two_results(convert):
@@ -175,7 +163,7 @@ def test_a_region_and_its_label_in_two_results(convert):
     value = {key: shape["value"][key] for key in ("points", "closed")}
     mask = convert(task({**shape, "type": "polygon", "value": value},
                         {**shape, "type": "labels", "value": {**value, "labels": ["cat"]}}))
-    assert np.array_equal(mask, expected((1, 4, 4, 20, 14)))
+    assert np.array_equal(mask, expected_mask((1, 4, 4, 20, 14)))
 
 
 def test_two_regions_with_one_id_are_refused(convert):
@@ -190,7 +178,7 @@ def test_results_without_area(convert, caplog):
         result("keypointlabels", {"x": 1, "y": 1, "width": 1}, "dog"),
         {**square("dog", 0, 0, 4, 4), "value": {"points": [[0, 0], [9, 0]], "closed": False,
                                                 "polygonlabels": ["dog"]}}))
-    assert np.array_equal(mask, expected((1, 4, 4, 20, 14)))
+    assert np.array_equal(mask, expected_mask((1, 4, 4, 20, 14)))
     assert "key points and vectors, which have no area: 1: export.json, [0].annotations[0].result[3]" in caplog.text
     assert "polygons that are not closed: 1" in caplog.text
 
@@ -206,11 +194,11 @@ def test_tasks_without_and_with_several_annotations(convert, source, write_image
         convert(both, empty)
     assert "ground truth" in error.value.fix
     both["annotations"][1]["ground_truth"] = True
-    assert np.array_equal(convert(both, empty), expected((1, 0, 0, 9, 9)))
+    assert np.array_equal(convert(both, empty), expected_mask((1, 0, 0, 9, 9)))
     assert "left out, tasks without an annotation: 1: export.json, [1]" in caplog.text
     del both["annotations"][1]["ground_truth"]
     both["annotations"][1]["was_cancelled"] = True
-    assert np.array_equal(convert(both), expected((1, 4, 4, 20, 14)))
+    assert np.array_equal(convert(both), expected_mask((1, 4, 4, 20, 14)))
 
 
 @pytest.mark.parametrize("image", [
@@ -220,7 +208,7 @@ def test_tasks_without_and_with_several_annotations(convert, source, write_image
 ])
 def test_the_image_is_found(convert, image):
     assert np.array_equal(convert(task(square("cat", 4, 4, 20, 14), image=image, file_upload=None)),
-                          expected((1, 4, 4, 20, 14)))
+                          expected_mask((1, 4, 4, 20, 14)))
 
 
 def test_splits_and_older_exports(tmp_path, write_image, text):
@@ -231,7 +219,7 @@ def test_splits_and_older_exports(tmp_path, write_image, text):
         text(source / f"{split}.json", [{**{k: v for k, v in old.items() if k != "annotations"},
                                          "completions": old["annotations"]}])
     prepare("label-studio", source, target)
-    assert np.array_equal(read(target / "masks" / "val" / "val-1.png"), expected((1, 4, 4, 20, 14)))
+    assert np.array_equal(read_mask(target / "masks" / "val" / "val-1.png"), expected_mask((1, 4, 4, 20, 14)))
     assert (target / "masks" / "train" / "train-1.png").is_file()
 
 
@@ -297,28 +285,16 @@ def test_mutated_files(source, tmp_path, caplog):
     alpha[3:9, 5:20] = 255
     original = [task(square("dog", 4, 4, 20, 14), brush("cat", alpha), result(
         "ellipselabels", {"x": 50, "y": 50, "radiusX": 25, "radiusY": 12.5, "rotation": 9}, "cat"))]
-    outcomes = {True: 0, False: 0}
-    for seed in range(300):
+
+    def run(seed):
         content = mutate_bytes(dump(original), seed) if seed % 5 == 0 else dump(mutate_json(original, seed))
         (source / "export.json").write_bytes(content)
-        try:
-            LabelStudio.recognises(source)
-            prepare("label-studio", source, tmp_path / "out", force=True, workers=1)
-            outcomes[True] += 1
-        except MXNetSegError as error:
-            str(error).encode()
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 20, outcomes
+        LabelStudio.recognises(source)
+        prepare("label-studio", source, tmp_path / "out", force=True, workers=1)
+    run_damaged(run, 300, MXNetSegError, least=20)
     assert {path.name for path in tmp_path.iterdir()} <= {"studio", "out"}
 
 
 def test_mutated_strokes():
     data = bytes(GOLDEN[1][1])
-    outcomes = {True: 0, False: 0}
-    for seed in range(400):
-        try:
-            draw_brush(mutate_bytes(data, seed), 6, 9, "")
-            outcomes[True] += 1
-        except DataError:
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 20, outcomes
+    run_damaged(lambda seed: draw_brush(mutate_bytes(data, seed), 6, 9, ""), 400, DataError, least=20)

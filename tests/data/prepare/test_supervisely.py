@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from prepared import expected_mask, mask_names, read_mask, run_damaged
 
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
@@ -67,22 +67,6 @@ def annotation(*objects, **more):
     return {"description": "", "tags": [], "size": {"height": HEIGHT, "width": WIDTH}, "objects": list(objects), **more}
 
 
-def expected(*boxes, uncovered=0):
-    mask = np.full(SIZE, uncovered, np.uint8)
-    for value, left, top, right, bottom in boxes:
-        mask[top:bottom, left:right] = value
-    return mask
-
-
-def read(path):
-    with Image.open(path) as image:
-        return np.array(image)
-
-
-def names(target):
-    return sorted(path.relative_to(target / "masks").as_posix() for path in (target / "masks").rglob("*.png"))
-
-
 @pytest.fixture
 def source(tmp_path, write_image, text):
     write_image(tmp_path / "zoo" / "ds0" / "img" / "a.png")
@@ -98,14 +82,14 @@ def convert(source, tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(annotation(*objects, **more)))
         prepare("supervisely", source, tmp_path / "out", force=True, boxes=boxes)
-        return read(tmp_path / "out" / "masks" / "ds0" / "a.png")
+        return read_mask(tmp_path / "out" / "masks" / "ds0" / "a.png")
     return run
 
 
 def test_polygons_with_holes_and_later_objects_on_top(convert, tmp_path):
     mask = convert(polygon("dog", corners(2, 2, 12, 12), corners(4, 4, 6, 6), corners(8, 8, 10, 10)),
                    polygon("cat", corners(10, 2, 20, 5)))
-    wanted = expected((2, 2, 2, 12, 12), (0, 4, 4, 6, 6), (0, 8, 8, 10, 10), (1, 10, 2, 20, 5))
+    wanted = expected_mask((2, 2, 2, 12, 12), (0, 4, 4, 6, 6), (0, 8, 8, 10, 10), (1, 10, 2, 20, 5))
     assert np.array_equal(mask, wanted)
     assert get_dataset(str(tmp_path / "out")).classes == ("background", "cat", "dog")
 
@@ -121,7 +105,7 @@ def test_the_bitmap_of_the_documentation():
 def test_bitmaps(convert, rng, kind):
     pixels = rng.random((6, 13)) < 0.5
     mask = convert(polygon("cat", corners(0, 0, 20, 20)), bitmap("dog", pixels, 7, 5, kind))
-    wanted = expected((1, 0, 0, 20, 20))
+    wanted = expected_mask((1, 0, 0, 20, 20))
     wanted[5:11, 7:20][pixels] = 2
     assert np.array_equal(mask, wanted)
 
@@ -132,7 +116,7 @@ def test_the_first_exports(source, tmp_path, text):
     del shape["geometryType"]
     text(source / "ds0" / "ann" / "a.json", annotation(shape))
     prepare("supervisely", source, tmp_path / "out")
-    assert np.array_equal(read(tmp_path / "out" / "masks" / "ds0" / "a.png"), expected((1, 2, 2, 12, 12)))
+    assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "ds0" / "a.png"), expected_mask((1, 2, 2, 12, 12)))
 
 
 def test_data_sets_are_splits(tmp_path, write_image, text):
@@ -142,10 +126,10 @@ def test_data_sets_are_splits(tmp_path, write_image, text):
         write_image(source / split / "img" / "a.jpg")
         text(source / split / "ann" / "a.jpg.json", annotation(polygon("dog", corners(2, 2, 12, 12))))
     prepare("supervisely", source.parent, target)
-    assert names(target) == ["train/zoo/a.png", "val/zoo/a.png"]
-    assert np.array_equal(read(target / "masks" / "val" / "zoo" / "a.png"), expected((2, 2, 2, 12, 12)))
+    assert mask_names(target) == ["train/zoo/a.png", "val/zoo/a.png"]
+    assert np.array_equal(read_mask(target / "masks" / "val" / "zoo" / "a.png"), expected_mask((2, 2, 2, 12, 12)))
     prepare("supervisely", source, target, force=True)
-    assert names(target) == ["train/a.png", "val/a.png"]
+    assert mask_names(target) == ["train/a.png", "val/a.png"]
 
 
 @pytest.mark.parametrize("boxes, inside", [("fill", 1), ("ignore", IGNORE)])
@@ -154,13 +138,13 @@ def test_boxes(convert, boxes, inside):
     with pytest.raises(DataError, match="1 of 2 objects have a box but no outline") as error:
         convert(*objects)
     assert error.value.received == "objects[0]: a box of 'cat'"
-    assert np.array_equal(convert(*objects, boxes=boxes), expected((inside, 4, 4, 20, 14), (2, 8, 8, 12, 12)))
+    assert np.array_equal(convert(*objects, boxes=boxes), expected_mask((inside, 4, 4, 20, 14), (2, 8, 8, 12, 12)))
 
 
 def test_objects_without_area_and_images_without_annotations(convert, source, write_image, caplog):
     write_image(source / "ds0" / "img" / "b.png")
     mask = convert(polygon("cat", [(1, 1), (5, 5)], geometryType="line"), polygon("cat", corners(2, 2, 12, 12)))
-    assert np.array_equal(mask, expected((1, 2, 2, 12, 12)))
+    assert np.array_equal(mask, expected_mask((1, 2, 2, 12, 12)))
     assert "left out, objects of the type line, which has no area: 1: ds0/ann/a.png.json, objects[0]" in caplog.text
     assert "left out, images without annotations: 1: ds0/img/b.png" in caplog.text
 
@@ -237,29 +221,20 @@ def test_mutated_files(source, tmp_path, caplog):
     file.parent.mkdir()
     original = annotation(polygon("dog", corners(2, 2, 12, 12), corners(4, 4, 6, 6)),
                           bitmap("cat", np.ones((3, 4)), 2, 3), polygon("cat", [(1, 1), (5, 5)], geometryType="line"))
-    outcomes = {True: 0, False: 0}
-    for seed in range(300):
+
+    def run(seed):
         file.write_bytes(mutate_bytes(dump(original), seed) if seed % 5 == 0 else dump(mutate_json(original, seed)))
         (source / "meta.json").write_bytes(dump(mutate_json(META, seed) if seed % 3 == 0 else META))
-        try:
-            Supervisely.recognises(source)
-            prepare("supervisely", source, tmp_path / "out", force=True, workers=1)
-            outcomes[True] += 1
-        except MXNetSegError as error:
-            str(error).encode()
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 20, outcomes
+        Supervisely.recognises(source)
+        prepare("supervisely", source, tmp_path / "out", force=True, workers=1)
+    run_damaged(run, 300, MXNetSegError, least=20)
     assert {path.name for path in tmp_path.iterdir()} <= {"zoo", "out"}
 
 
 def test_mutated_bitmaps():
     data = png(np.ones((5, 5)), "palette")
-    outcomes = {True: 0, False: 0}
-    for seed in range(300):
+
+    def run(seed):
         mutated = mutate_bytes(zlib.compress(data), seed) if seed % 2 else zlib.compress(mutate_bytes(data, seed))
-        try:
-            assert draw_bitmap([0, 0, base64.b64encode(mutated).decode()], 5, 5, "").shape == (5, 5)
-            outcomes[True] += 1
-        except DataError:
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 5, outcomes
+        assert draw_bitmap([0, 0, base64.b64encode(mutated).decode()], 5, 5, "").shape == (5, 5)
+    run_damaged(run, 300, DataError, least=5)

@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image
+from prepared import expected_mask, mask_names, read_mask, run_damaged
 
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
@@ -24,22 +25,6 @@ def polygon_line(class_id, *points):
 
 def square(class_id, left, top, right, bottom):
     return polygon_line(class_id, (left, top), (right, top), (right, bottom), (left, bottom))
-
-
-def expected(*boxes, uncovered=0):
-    mask = np.full(SIZE, uncovered, np.uint8)
-    for value, left, top, right, bottom in boxes:
-        mask[top:bottom, left:right] = value
-    return mask
-
-
-def read(path):
-    with Image.open(path) as image:
-        return np.array(image)
-
-
-def names(target):
-    return sorted(path.relative_to(target / "masks").as_posix() for path in (target / "masks").rglob("*.png"))
 
 
 @pytest.fixture
@@ -71,23 +56,23 @@ def ultralytics(tmp_path, write_image, text):
 def test_roboflow(roboflow, tmp_path):
     target = tmp_path / "out"
     assert prepare("yolo", roboflow, target).audit.passed
-    assert names(target) == ["test/d.rf.1.png", "train/a.rf.1.png", "train/b.rf.1.png", "val/c.rf.1.png"]
+    assert mask_names(target) == ["test/d.rf.1.png", "train/a.rf.1.png", "train/b.rf.1.png", "val/c.rf.1.png"]
     assert get_dataset(str(target)).classes == ("background", "cat", "no")
-    wanted = expected((1, 4, 4, 20, 14), (2, 8, 8, 12, 12))  # the small region is on top, although it comes first
-    assert np.array_equal(read(target / "masks" / "train" / "a.rf.1.png"), wanted)
+    wanted = expected_mask((1, 4, 4, 20, 14), (2, 8, 8, 12, 12))  # the small region is on top, although it comes first
+    assert np.array_equal(read_mask(target / "masks" / "train" / "a.rf.1.png"), wanted)
 
 
 def test_ultralytics(ultralytics, tmp_path):
     target = tmp_path / "out"
     prepare("yolo", ultralytics, target)
-    assert names(target) == ["train/a.png", "train/b.png", "val/c.png"]
+    assert mask_names(target) == ["train/a.png", "train/b.png", "val/c.png"]
     assert get_dataset(str(target)).classes == ("background", "cat", "dog", "owl")
-    assert np.array_equal(read(target / "masks" / "val" / "c.png"), expected((1, 4, 4, 20, 14)))
+    assert np.array_equal(read_mask(target / "masks" / "val" / "c.png"), expected_mask((1, 4, 4, 20, 14)))
 
 
 def test_the_file_data_yaml_as_source(ultralytics, tmp_path):
     prepare("yolo", ultralytics / "data.yaml", tmp_path / "out")
-    assert names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
+    assert mask_names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
 
 
 def test_a_path_below_the_folder_of_data_yaml(ultralytics, tmp_path, text):
@@ -97,7 +82,7 @@ def test_a_path_below_the_folder_of_data_yaml(ultralytics, tmp_path, text):
     (source / "shapes" / "data.yaml").unlink()
     text(source / "data.yaml", "path: shapes", "train: images/train", "val: images/val", "names: [cat, dog, owl]")
     prepare("yolo", source, tmp_path / "out")
-    assert names(tmp_path / "out") == [f"{split}/shapes/{n}.png" for split, n in
+    assert mask_names(tmp_path / "out") == [f"{split}/shapes/{n}.png" for split, n in
                                        (("train", "a"), ("train", "b"), ("val", "c"))]
 
 
@@ -108,7 +93,7 @@ def test_a_path_in_or_out_of_the_source(ultralytics, tmp_path, text, write_image
     text(ultralytics / "config" / "data.yaml", f"path: {inside}", *lines)
     (ultralytics / "data.yaml").unlink()
     prepare("yolo", ultralytics, tmp_path / "out")
-    assert names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
+    assert mask_names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
 
     write_image(tmp_path / "elsewhere" / "images" / "train" / "a.png")
     outside = str(tmp_path / "elsewhere") if form == "absolute" else "../../elsewhere"
@@ -123,15 +108,15 @@ def test_list_files(ultralytics, tmp_path, text, prefix):
     text(ultralytics / "val.txt", f"{prefix}val/c.png")
     text(ultralytics / "data.yaml", "path: .", "train: train.txt", "val: [val.txt]", "names: {0: cat}")
     prepare("yolo", ultralytics, tmp_path / "out")
-    assert names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
+    assert mask_names(tmp_path / "out") == ["train/a.png", "train/b.png", "val/c.png"]
 
 
 def test_a_concave_polygon_is_exact(ultralytics, tmp_path, text):
     text(ultralytics / "labels" / "val" / "c.txt",
          polygon_line(2, (2, 2), (12, 2), (12, 12), (8, 12), (8, 6), (2, 6)))
     prepare("yolo", ultralytics, tmp_path / "out")
-    wanted = expected((3, 2, 2, 12, 6), (3, 8, 6, 12, 12))
-    assert np.array_equal(read(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
+    wanted = expected_mask((3, 2, 2, 12, 6), (3, 8, 6, 12, 12))
+    assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
 
 
 def test_an_image_rotated_by_exif_is_annotated_as_it_is_shown(ultralytics, tmp_path, rng):
@@ -141,15 +126,15 @@ def test_an_image_rotated_by_exif_is_annotated_as_it_is_shown(ultralytics, tmp_p
     (ultralytics / "images" / "val" / "c.png").unlink()
     image.save(ultralytics / "images" / "val" / "c.jpg", exif=exif)
     assert prepare("yolo", ultralytics, tmp_path / "out").audit.passed
-    assert np.array_equal(read(tmp_path / "out" / "masks" / "val" / "c.png"), expected((1, 4, 4, 20, 14)))
+    assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "val" / "c.png"), expected_mask((1, 4, 4, 20, 14)))
 
 
 def test_empty_and_missing_files_of_labels(ultralytics, tmp_path, text, caplog):
     text(ultralytics / "labels" / "train" / "a.txt")
     (ultralytics / "labels" / "train" / "b.txt").unlink()
     result = prepare("yolo", ultralytics, tmp_path / "out")
-    assert names(tmp_path / "out") == ["train/a.png", "val/c.png"]
-    assert not read(tmp_path / "out" / "masks" / "train" / "a.png").any()
+    assert mask_names(tmp_path / "out") == ["train/a.png", "val/c.png"]
+    assert not read_mask(tmp_path / "out" / "masks" / "train" / "a.png").any()
     assert "left out, images without a file of labels: 1" in result.notes and "images/train/b.png" in caplog.text
 
 
@@ -159,14 +144,14 @@ def test_a_classes_txt_of_another_tool_is_not_read(ultralytics, tmp_path, text):
     assert get_dataset(str(tmp_path / "out")).classes[0] == "background"
     text(tmp_path / "mine.txt", "owl", "dog", "cat")
     prepare("yolo", ultralytics, tmp_path / "out", classes=tmp_path / "mine.txt")
-    wanted = expected((2, 4, 4, 20, 14), uncovered=IGNORE)
-    assert np.array_equal(read(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
+    wanted = expected_mask((2, 4, 4, 20, 14), uncovered=IGNORE)
+    assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
 
 
 def test_only_train_is_not_kept_as_a_split(ultralytics, tmp_path, text):
     text(ultralytics / "data.yaml", "train: images/train", "names: [cat]")
     prepare("yolo", ultralytics, tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.png", "b.png"]
+    assert mask_names(tmp_path / "out") == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize("boxes, inside", [("fill", 1), ("ignore", IGNORE)])
@@ -177,8 +162,8 @@ def test_boxes(ultralytics, tmp_path, text, boxes, inside):
         prepare("yolo", ultralytics, tmp_path / "out")
     assert error.value.where == ultralytics / "labels" / "val" / "c.txt" and "line 1" in error.value.received
     prepare("yolo", ultralytics, tmp_path / "out", boxes=boxes)
-    wanted = expected((inside, 4, 4, 20, 14), (2, 8, 8, 12, 12))
-    assert np.array_equal(read(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
+    wanted = expected_mask((inside, 4, 4, 20, 14), (2, 8, 8, 12, 12))
+    assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "val" / "c.png"), wanted)
 
 
 @pytest.mark.parametrize("line, words", [
@@ -245,15 +230,10 @@ def test_it_recognises_its_format_only(roboflow, ultralytics, tmp_path, text):
 def test_mutated_files(ultralytics, tmp_path, text, file, caplog):
     caplog.set_level(logging.CRITICAL)
     original = (ultralytics / file).read_bytes()
-    outcomes = {True: 0, False: 0}
-    for seed in range(120):
+
+    def run(seed):
         (ultralytics / file).write_bytes(mutate_bytes(original, seed))
-        try:
-            Yolo.recognises(ultralytics)
-            prepare("yolo", ultralytics, tmp_path / "out", force=True, workers=1)
-            outcomes[True] += 1
-        except MXNetSegError as error:
-            str(error).encode()
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 5, outcomes
+        Yolo.recognises(ultralytics)
+        prepare("yolo", ultralytics, tmp_path / "out", force=True, workers=1)
+    run_damaged(run, 120, MXNetSegError, least=5)
     assert {path.name for path in tmp_path.iterdir()} <= {"shapes", "out"}
