@@ -4,10 +4,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from prepared import SIZE
 
 from mxnetseg.data.base import voc_palette
-
-SIZE = 24, 32  # height, width
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from prepared import expected_mask
 
 from mxnetseg.data.prepare import PREPARATIONS, prepare
 from mxnetseg.data.prepare.drawing import draw_rings, rotated_box
@@ -15,7 +16,7 @@ from .conftest import SIZE
 
 FORMATS = ("yolo", "cvat-xml", "label-studio", "supervisely")
 CORNERS = [(4, 4), (20, 4), (20, 14), (4, 14)]
-SQUARE = test_yolo.expected((1, 4, 4, 20, 14))
+SQUARE = expected_mask((1, 4, 4, 20, 14))
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_second_run_makes_only_what_changed(export, tmp_path, name):
     assert (second.made, second.kept) == (0, 4)
     third = prepare(name, export(name, right=10), target)
     assert (third.made, third.kept, len(third.remade)) == (1, 3, 1)
-    assert np.array_equal(mask_of(target), test_yolo.expected((1, 4, 4, 10, 14)))
+    assert np.array_equal(mask_of(target), expected_mask((1, 4, 4, 10, 14)))
 
 
 @pytest.mark.parametrize("name, file", zip(FORMATS, ("data.yaml", "annotations.xml", "export.json", "meta.json")))
