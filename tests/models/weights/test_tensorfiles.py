@@ -76,7 +76,8 @@ def npy(shape, dtype="<f4", data=b"", fortran=False):
     (npy((-2,), data=bytes(8)), "is not 8 bytes"),
     (npy((1,) * 70, data=bytes(4)), "ValueError"),
     (npy((1,), "|O", b"\x80\x04N."), "not numbers"),
-    (npy((1,), "<U1000000000", bytes(4)), "not numbers"),
+    # NumPy 2.4 refuses the type itself
+    (npy((1,), "<U1000000000", bytes(4)), ("not numbers", "not a valid dtype")),
     (npy((1,), "<M8[s]", bytes(8)), "not numbers"),
     (b"\x93NUMPY\x02\x00" + b"\xff" * 4, "no array of numbers"),
     (b"hello", "ValueError"),
@@ -94,7 +95,8 @@ def test_hostile_npz(tmp_path, content, words):
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert words in caught.value.received, caught.value
+    words = words if isinstance(words, tuple) else (words,)
+    assert any(text in caught.value.received for text in words), caught.value
     assert len(str(caught.value)) < 600 + len(str(path)) and peak < 8 << 20
 
 
