@@ -7,8 +7,8 @@ import mxnet as mx
 import pytest
 from sidecars import Net, sections
 
+from mxnetseg import _description
 from mxnetseg.data import DATASETS, get_dataset_class
-from mxnetseg.engine import sidecar as sidecars
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
 from mxnetseg.engine.runs import newest
 from mxnetseg.errors import CheckpointError, ConfigError, EnvironmentProblem
@@ -137,7 +137,7 @@ def test_a_checkpoint_older_than_the_record_of_its_images_is_read(write):
 
 def test_only_the_first_bytes_of_a_huge_file_are_read(write, monkeypatch):
     checkpoint = write()
-    monkeypatch.setattr(sidecars, "_MOST_BYTES", 100)
+    monkeypatch.setattr(_description, "MOST_BYTES", 100)
     with pytest.raises(CheckpointError, match="damaged") as error:
         checkpoint.read_sidecar()
     assert "more than 100 bytes" in error.value.received
@@ -184,7 +184,7 @@ def test_the_record_of_each_data_set_is_accepted(name):
         pytest.skip("its folder defines the classes")
     dataset = object.__new__(dataset_class)  # without files
     info = json.loads(json.dumps(dataset.info()))
-    assert sidecars._data(info) == len(dataset_class.classes)
+    assert _description.check_data(info) == len(dataset_class.classes)
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
