@@ -1,7 +1,7 @@
-"""The table of MXNet's operators, and the reader of their arguments.
+"""The tables of functions that compute MXNet's operators elsewhere, and the reader of their arguments.
 
-An operator is a function of tensors (positional) and arguments (keywords). Its keywords are the names that MXNet
-writes, its defaults are MXNet's, and an argument that it does not have is an error: no argument is ignored silently.
+A function takes tensors (positional) and the operator's arguments (keywords) that :mod:`.signatures` declares. An
+argument that an operator does not have is an error: no argument is ignored silently.
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, short
+from .signatures import REQUIRED, SIGNATURES
 
 
 class Operator(NamedTuple):
@@ -31,6 +32,51 @@ class Operator(NamedTuple):
     def is_module(self) -> bool:
         return inspect.isclass(self.function)
 
+
+class OperatorTable(dict[str, Operator]):
+    """The functions of one target by MXNet's names of the operators."""
+
+    def operator(self, *names: str, **preset: object) -> Callable:
+        """Return a decorator that enters a function for operators.
+
+        Args:
+            names: the first name of each operator, as :mod:`.signatures` declares it.
+            preset: arguments that the name of the operator fixes.
+
+        Raises:
+            ValueError: the function does not take the declared arguments.
+        """
+        def enter(function):
+            keywords = {key for key, parameter in inspect.signature(function).parameters.items()
+                        if parameter.kind is parameter.KEYWORD_ONLY}
+            for name in names:
+                signature = SIGNATURES[name]
+                if name in self or keywords != signature.needed | set(preset):
+                    raise ValueError(f"the operator {name} is entered twice, or {function} has other arguments than "
+                                     f"{sorted(signature.needed)}")
+                for alias, declared in SIGNATURES.items():
+                    if declared is signature:
+                        self[alias] = Operator(function, preset, signature.ignored)
+            return function
+        return enter
+
+    def arguments_of(self, name: str, texts: Mapping[str, str], where: str) -> dict[str, object]:
+        """Return the arguments for a function of the table as Python values, defaults included.
+
+        Args:
+            name: a key of the table.
+            texts: the arguments as MXNet writes them: ``{"kernel": "(3, 3)", "no_bias": "True"}``.
+            where: the node, for messages.
+
+        Raises:
+            CheckpointError: an argument that the operator does not have, or a value of the wrong type.
+        """
+        signature = SIGNATURES[name]
+        values = _read_arguments(name, texts, signature.arguments, where)
+        return {**{key: value for key, value in values.items() if key not in signature.hints}, **self[name].preset}
+
+
+ONNX = OperatorTable()
 
 OPERATORS: dict[str, Operator] = {}
 
@@ -58,15 +104,20 @@ def arguments_of(name: str, texts: Mapping[str, str], where: str) -> dict[str, o
         CheckpointError: an argument that the operator does not have, or a value of the wrong type.
     """
     entry = OPERATORS[name]
-    known = {key: parameter for key, parameter in inspect.signature(entry.function).parameters.items()
+    known = {key: REQUIRED if parameter.default is parameter.empty else parameter.default
+             for key, parameter in inspect.signature(entry.function).parameters.items()
              if parameter.kind is parameter.KEYWORD_ONLY and key not in entry.preset}
-    values: dict[str, object] = dict(entry.preset)
+    return {**_read_arguments(name, texts, known, where), **entry.preset}
+
+
+def _read_arguments(name: str, texts: Mapping[str, str], known: Mapping[str, object], where: str) -> dict[str, object]:
+    values = dict(known)
     for key, text in texts.items():
         if key not in known:
             raise CheckpointError(f"an argument of the operator {name} is not supported", where=where,
                                   received=f"{key}={short(text)}", fix=f"supported: {', '.join(known) or 'none'}")
-        values[key] = _value(text, known[key].default, f"{where}, argument {key}")
-    missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in values]
+        values[key] = _value(text, known[key], f"{where}, argument {key}")
+    missing = [key for key, value in values.items() if value is REQUIRED]
     if missing:
         raise CheckpointError(f"the operator {name} lacks arguments", where=where, received=f"no {', '.join(missing)}",
                               fix="export the network again")

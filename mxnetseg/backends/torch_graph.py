@@ -1,31 +1,20 @@
 """Networks and exported symbols as modules of PyTorch."""
 from __future__ import annotations
 
-import logging
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CheckpointError, EnvironmentProblem, UsageError, short
+from ..errors import CheckpointError, EnvironmentProblem
 from ..files import PathLike
-from ..graph.params_file import read_arrays
-from ..graph.symbol_file import SymbolGraph, SymbolNode, parse_symbol, read_symbol
+from ..graph.symbol_file import SymbolNode
 from .operators import OPERATORS, arguments_of
+from .walk import SEVERAL_OUTPUTS, CheckedGraph, Value, read_source
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger(__name__)
-
-_LISTED = 20  # names in a message
-# inputs of an operator whose values change in training without a gradient
-_STATISTICS = {"BatchNorm": (3, 4), "BatchNorm_v1": (3, 4), "_contrib_SyncBatchNorm": (3, 4)}
-_SEVERAL_OUTPUTS = ("SliceChannel", "split", "_split_v2")
-# operators whose weight begins with this argument
-_FILTERS = {"Convolution": "num_filter", "Convolution_v1": "num_filter", "FullyConnected": "num_hidden"}
 
 
 def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
@@ -67,30 +56,7 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     # they fill the table of operators, and they import torch
     from . import torch_layers, torch_shapes  # noqa: F401
 
-    if hasattr(source, "_collect_params_with_prefix"):
-        if params is not None:
-            raise UsageError("a network has its own parameters", where="to_torch", received="params",
-                             fix="leave params out, or give a symbol")
-        graph, values = _trace(source, inputs)
-    else:
-        graph, values = _symbol(source), _arrays(source, params)
-    return _Builder(graph, values, inputs).module()
-
-
-class _Value(NamedTuple):
-    """A parameter of the graph.
-
-    Attributes:
-        array: its values.
-        name: its name in the module.
-        is_trained: it gets gradients.
-        is_buffer: it is no parameter, but a constant or a running statistic.
-    """
-
-    array: np.ndarray
-    name: str
-    is_trained: bool = True
-    is_buffer: bool = False
+    return _Builder(*read_source(source, params, inputs, "to_torch"), inputs, OPERATORS, arguments_of).module()
 
 
 def _require_torch() -> None:
@@ -101,69 +67,10 @@ def _require_torch() -> None:
                                  fix="pip install 'torch>=2.2', or pip install 'mxnetseg[torch]'") from None
 
 
-# ---- where graph and values come from -------------------------------------------------------
-
-def _trace(network: Any, inputs: Sequence[str]) -> tuple[SymbolGraph, dict[str, _Value]]:
-    """Return the graph of a Gluon network and its parameters by their names in that graph."""
-    import mxnet as mx
-
-    outputs = network(*map(mx.sym.var, inputs))
-    symbol = mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs
-    values = {}
-    # a shared parameter has several structural names, of which the module has the first
-    for name, parameter in network._collect_params_with_prefix().items():
-        if parameter.name in values:
-            continue
-        try:
-            data = parameter.data(parameter.list_ctx()[0])
-        except (RuntimeError, mx.gluon.parameter.DeferredInitializationError):
-            raise CheckpointError("a parameter of the network has no value", where=name,
-                                  fix="net.initialize(), then call the network once") from None
-        data = data.astype("float32") if "bfloat16" in str(data.dtype) else data
-        values[parameter.name] = _Value(data.asnumpy(), name, parameter.grad_req != "null",
-                                        isinstance(parameter, mx.gluon.Constant))
-    return parse_symbol(symbol.tojson(), where=f"the graph of {type(network).__name__}"), values
-
-
-def _symbol(source: Any) -> SymbolGraph:
-    if isinstance(source, SymbolGraph):
-        return source
-    if hasattr(source, "tojson"):
-        return parse_symbol(source.tojson())
-    if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return read_symbol(source)
-    raise UsageError("to_torch converts networks and symbols", received=short(source),
-                     fix="a network of get_model, a Gluon block, or the path of a -symbol.json file")
-
-
-def _arrays(source: Any, params: PathLike | Mapping[str, Any] | None) -> dict[str, _Value]:
-    if params is None:
-        raise UsageError("a symbol needs its parameters", where="to_torch", received=f"params of {short(source)}: None",
-                         fix="to_torch('net-symbol.json', 'net-0000.params')")
-    arrays = params if isinstance(params, Mapping) else read_arrays(params)
-    values: dict[str, _Value] = {}
-    for key, array in arrays.items():
-        name = key.split(":", 1)[1] if key.startswith(("arg:", "aux:")) else key
-        if name in values:
-            raise CheckpointError("two arrays have one name", where=short(name),
-                                  received="as a parameter (arg:) and as a statistic (aux:)", fix="delete one of them")
-        array = array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
-        values[name] = _Value(array, name, is_buffer=key.startswith("aux:"))
-    return values
-
-
 # ---- the module -----------------------------------------------------------------------------
 
-class _Builder:
+class _Builder(CheckedGraph):
     """Builds the module of one graph."""
-
-    def __init__(self, graph: SymbolGraph, values: Mapping[str, _Value], inputs: Sequence[str]):
-        self.graph, self.values, self.inputs = graph, values, tuple(inputs)
-        self.needed = self._needed()
-        self.statistics = self._statistics()
-        self.readers = Counter(i for number in self.needed for i, _ in graph.nodes[number].inputs)
-        self.check_operators()
-        self.check_variables()
 
     def module(self) -> torch.nn.Module:
         """Return the module."""
@@ -198,10 +105,10 @@ class _Builder:
         if node.is_variable and number not in self.results:
             value = self._register(number)
             self.results[number] = fx.Proxy(self.recorded.get_attr(value.name), self.tracer)
-        if node.op in _SEVERAL_OUTPUTS:
+        if node.op in SEVERAL_OUTPUTS:
             return self.results[number][k]
         if k:
-            raise CheckpointError("an output of an operator cannot be converted", where=self._where(node),
+            raise CheckpointError("an output of an operator cannot be converted", where=self.where(node),
                                   received=f"output {k}", fix="a graph that uses the first output only")
         return self.results[number]
 
@@ -210,9 +117,8 @@ class _Builder:
         from torch import fx
 
         operator = OPERATORS[node.op]
-        arguments = arguments_of(node.op, node.arguments, self._where(node))
-        inputs = [entry for position, entry in enumerate(node.inputs) if position not in operator.ignored]
-        try:
+
+        def record(arguments, inputs):
             if not operator.is_module:
                 return operator.function(*map(self._tensor, inputs), **arguments)
             layer = operator.function(**arguments)
@@ -229,12 +135,7 @@ class _Builder:
                 _place(self.root, path, layer)
             tensors = tuple(self._tensor(entry).node for entry in inputs)
             return fx.Proxy(self.recorded.call_module(path, tensors), self.tracer)
-        except CheckpointError as error:
-            raise CheckpointError(error.what, where=error.where or self._where(node), received=error.received,
-                                  fix=error.fix) from None
-        except TypeError as error:  # the number of inputs
-            raise CheckpointError("an operator has the wrong inputs", where=self._where(node),
-                                  received=f"{len(inputs)} inputs; {error}", fix="export the network again") from None
+        return self.call(node, record)
 
     def _path_of_layer(self, entries: Sequence[tuple[int, int]]) -> str:
         """Return the path that the parameters of a layer share, if they are its own under the layer's names."""
@@ -248,7 +149,7 @@ class _Builder:
         path = paths.pop()
         return path if all(self.readers[i] == 1 for i, _ in entries) else ""
 
-    def _register(self, number: int) -> _Value:
+    def _register(self, number: int) -> Value:
         """Place a parameter in the module under its name, in nested modules for the parts of the name."""
         import torch
 
@@ -262,87 +163,6 @@ class _Builder:
         else:
             owner.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=value.is_trained))
         return value
-
-    def _where(self, node: SymbolNode) -> str:
-        return f"{self.graph.where}: {node.op} {short(node.name)}"
-
-    def _statistics(self) -> set[int]:
-        """Return the numbers of the variables that are running statistics."""
-        return {node.inputs[position][0] for node in self.graph.nodes
-                for position in _STATISTICS.get(node.op, ()) if position < len(node.inputs)}
-
-    def _needed(self) -> set[int]:
-        """Return the numbers of the nodes on which the outputs depend."""
-        needed: set[int] = set()
-        waiting = [i for i, _ in self.graph.heads]
-        while waiting:
-            number = waiting.pop()
-            if number in needed:
-                continue
-            needed.add(number)
-            node = self.graph.nodes[number]
-            ignored = OPERATORS[node.op].ignored if node.op in OPERATORS else ()
-            waiting += [i for position, (i, _) in enumerate(node.inputs) if position not in ignored]
-        return needed
-
-    def check_operators(self) -> None:
-        """Raise one error that lists every unknown operator."""
-        unknown = Counter(node.op for number, node in enumerate(self.graph.nodes)
-                          if number in self.needed and not node.is_variable and node.op not in OPERATORS)
-        if unknown:
-            raise CheckpointError("the graph has operators that cannot be converted", where=self.graph.where,
-                                  received=", ".join(f"{op} ({n}x)" for op, n in unknown.most_common()),
-                                  fix="replace these layers; mxnetseg/backends/ lists the operators that are converted")
-
-    def check_variables(self) -> None:
-        """Raise an error if inputs or parameters are missing, or have shapes that their layers do not have."""
-        nodes = self.graph.nodes
-        variables = {nodes[number].name for number in self.needed if nodes[number].is_variable}
-        absent = [name for name in self.inputs if name not in variables]
-        if absent or not self.inputs:
-            free = sorted(variables - set(self.values))
-            raise CheckpointError("the graph does not have these inputs", where=self.graph.where,
-                                  received=_listed(absent) or "no names",
-                                  fix=f"inputs={tuple(free[:_LISTED])!r}" if free else "check which file this is")
-        missing = sorted(variables - set(self.values) - set(self.inputs))
-        unused = sorted(set(self.values) - variables)
-        if missing:
-            found = f"; the file has {len(unused)} others: {_listed(unused)}" if unused else ""
-            raise CheckpointError("parameters of the graph are missing", where=self.graph.where,
-                                  received=f"{len(missing)} missing: {_listed(missing)}{found}",
-                                  fix="the .params file that was exported together with this symbol; or, if these are "
-                                      "inputs, inputs=(...) with their names")
-        if unused:
-            log.info("%s: %d parameters are not used: %s", self.graph.where, len(unused), _listed(unused))
-
-        for number in sorted(self.needed):
-            node = nodes[number]
-            expected = self._expected(node)
-            for position, wanted in expected.items():
-                if position >= len(node.inputs):
-                    continue
-                value = self.values.get(nodes[node.inputs[position][0]].name)
-                if value is None or not nodes[node.inputs[position][0]].is_variable:
-                    continue
-                shape = value.array.shape
-                if len(shape) != len(wanted) or any(w is not None and n != w for n, w in zip(shape, wanted)):
-                    raise CheckpointError("a parameter has the wrong shape", where=f"{node.op} {short(node.name)}",
-                                          received=f"{short(value.name)} of shape {shape}; the graph has "
-                                                   f"{tuple('any' if w is None else w for w in wanted)}",
-                                          fix="the .params file that was exported together with this symbol")
-
-    def _expected(self, node: SymbolNode) -> dict[int, tuple[int | None, ...]]:
-        """Return the shapes of a node's inputs, by position, as far as its arguments give them; None: any size."""
-        if node.op in _STATISTICS:
-            gamma = self.values.get(self.graph.nodes[node.inputs[1][0]].name) if len(node.inputs) == 5 else None
-            return {} if gamma is None else {i: (gamma.array.size,) for i in (1, 2, 3, 4)}
-        if node.op in _FILTERS:
-            arguments = arguments_of(node.op, node.arguments, f"{node.op} {short(node.name)}")
-            filters = arguments[_FILTERS[node.op]]
-            kernel: tuple[Any, ...] = arguments.get("kernel", (None,))  # type: ignore[assignment]
-            rest = (None, *kernel) if "kernel" in arguments else kernel
-            return {1: (filters, *rest), 2: (filters,)}
-        return {}
 
 
 # ---- places in the module -------------------------------------------------------------------
@@ -381,8 +201,3 @@ def _place(root: torch.nn.Module, path: str, layer: torch.nn.Module | None) -> t
 
 def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name)
-
-
-def _listed(names: Sequence[str]) -> str:
-    text = ", ".join(short(name) for name in names[:_LISTED])
-    return text + (f", ... ({len(names)} in all)" if len(names) > _LISTED else "")
