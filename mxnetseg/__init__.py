@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import _compat  # noqa: F401  (must run before anything imports mxnet)
 
 if TYPE_CHECKING:
+    from .backends.onnx_graph import to_onnx
     from .backends.torch_graph import to_torch
     from .config import Config, list_configs, load_config
     from .data import get_dataset, list_datasets
@@ -38,6 +39,7 @@ __all__ = [
     "list_datasets",
     "list_models",
     "load_config",
+    "to_onnx",
     "to_torch",
 ]
 
@@ -54,6 +56,7 @@ _MODULES = {
     "list_datasets": "mxnetseg.data",
     "list_models": "mxnetseg.models",
     "load_config": "mxnetseg.config",
+    "to_onnx": "mxnetseg.backends.onnx_graph",
     "to_torch": "mxnetseg.backends.torch_graph",
 }
 

@@ -4,11 +4,17 @@
 :mod:`.package`             a network as plain data, the record that describes it, and the formats of our own
 :mod:`.mxnet_trace`         the prediction of a Gluon network as plain data
 :mod:`.torch_graph`         ``to_torch``: a network or an exported symbol as a module of PyTorch
-:mod:`.operators`           the table of operators and the reader of their arguments
+:mod:`.onnx_graph`          ``to_onnx``: a network or an exported symbol as an ONNX model
+:mod:`.walk`                the graph and the parameters that a conversion starts from, checked
+:mod:`.signatures`          the operators of MXNet and their arguments
+:mod:`.operators`           the functions for the operators, and the reader of their arguments
+:mod:`.resizes`             resizes written as matrix products, as one operator
+:mod:`.onnx_writer`         the writer of an ONNX graph
 :mod:`.torch_ops`           operators by element: arithmetic, comparisons, activations, reductions, indexing
 :mod:`.torch_layers`        layers: convolution, pooling, norms, dropout, resizing, softmax
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
+:mod:`.onnx_ops`, ...       the same in three files for ONNX
 ==========================  =======================================================================================
 
-``torch`` is imported in the files whose names begin with ``torch_``, ``mxnet`` in those that begin with ``mxnet_``.
+``torch``, ``onnx`` and ``mxnet`` are imported only in the files whose names begin with them.
 """

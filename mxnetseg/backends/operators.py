@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, short
@@ -156,3 +156,60 @@ def unsupported(name: str, received: str, supported: str) -> CheckpointError:
     """Return the error for a value of an argument that an operator does not support."""
     return CheckpointError(f"a value of the operator {name} is not supported", received=received,
                            fix=f"supported: {supported}")
+
+
+# ---- what all targets compute when they convert ---------------------------------------------
+
+def reduced_axes(rank: int, axis: Any, exclude: bool) -> list[int]:
+    """Return the axes of a reduction: all by default, or with ``exclude`` all that ``axis`` does not name."""
+    if axis is None or axis == ():
+        return [] if exclude else list(range(rank))
+    axes = {i % rank for i in (axis if isinstance(axis, (tuple, list)) else [axis])}
+    return sorted(set(range(rank)) - axes if exclude else axes)
+
+
+def coded_shape(old: Sequence[Any], codes: Sequence[int], reverse: bool = False) -> list[Any]:
+    """Return the shape that MXNet's codes describe.
+
+    0 copies an axis, -1 is the rest, -2 copies all remaining axes, -3 joins two axes, -4 splits one axis into the two
+    sizes that follow, of which one may be -1. ``reverse`` reads both shapes from the right.
+
+    Args:
+        old: the sizes, numbers or objects that are multiplied and divided like them.
+        codes: the codes, and new sizes.
+        reverse: read from the right.
+    """
+    if reverse:
+        return _coded(list(old)[::-1], list(codes)[::-1], reverse=True)[::-1]
+    return _coded(list(old), list(codes))
+
+
+def _coded(old: list[Any], codes: list[int], reverse: bool = False) -> list[Any]:
+    new: list[Any] = []
+    at = i = 0
+    while i < len(codes):
+        code = codes[i]
+        if reverse and i + 2 < len(codes) and codes[i + 2] == -4:  # the sizes of -4 come first from the right
+            new += _split(old[at], codes[i], codes[i + 1])
+            at, i = at + 1, i + 2
+        elif code == -4:
+            new += _split(old[at], codes[i + 1], codes[i + 2])
+            at, i = at + 1, i + 2
+        elif code == -3:
+            new.append(old[at] * old[at + 1])
+            at += 2
+        elif code == -2:
+            new += old[at:]
+            at = len(old)
+        elif code == 0:
+            new.append(old[at])
+            at += 1
+        else:
+            new.append(code)
+            at += 1
+        i += 1
+    return new
+
+
+def _split(size: Any, first: int, second: int) -> list[Any]:
+    return [size // second if first == -1 else first, size // first if second == -1 else second]

@@ -99,6 +99,7 @@ _declare("Pooling", "Pooling_v1", kernel=(), pool_type="max", global_pool=False,
 _declare("_contrib_AdaptiveAvgPooling2D", output_size=())
 _declare("_contrib_BilinearResize2D", height=1, width=1, scale_height=None, scale_width=None, mode="size",
          align_corners=True)
+_declare("_mxnetseg_resize", kind="", factor=1)  # see resizes.py
 _declare("UpSampling", scale=REQUIRED, sample_type="", multi_input_mode="concat",
          hints={"num_filter": 0, "num_args": 1, "workspace": 512})
 _declare("BilinearSampler", hints={"cudnn_off": False})

@@ -159,7 +159,7 @@ class CheckedGraph:
         except CheckpointError as error:
             raise CheckpointError(error.what, where=error.where or self.where(node), received=error.received,
                                   fix=error.fix) from None
-        except TypeError as error:  # the number of inputs
+        except (TypeError, IndexError) as error:  # the number of inputs, or of their axes
             raise CheckpointError("an operator has the wrong inputs", where=self.where(node),
                                   received=f"{len(inputs)} inputs; {error}", fix="export the network again") from None
 

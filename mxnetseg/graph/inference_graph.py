@@ -7,9 +7,9 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from .._resize_marks import COLUMNS, RESIZE_MARK, ROWS
 from ..errors import ConfigError, UsageError
 from ..nn.blocks import InputStep
-from ..nn.resize import COLUMNS, RESIZE_MARK, ROWS
 from .blocks import block_with_values
 from .graph import Graph
 from .passes import run_passes

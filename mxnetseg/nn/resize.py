@@ -9,23 +9,34 @@ so it is written here as two matrix products,
 where ``pos(i)`` is the position of output sample ``i`` on the input's axis. The forward pass equals the operator to
 rounding, and the backward pass is two more products. All of it is computed in float32, in any network.
 
-The operators of the two products carry the attribute :data:`RESIZE_MARK`, by which :mod:`mxnetseg.graph` finds them.
+The operators of the two products carry the attribute ``RESIZE_MARK``, by which :mod:`mxnetseg.graph` finds them.
 MXNet's passes keep attributes of operators (casts to half precision, oneDNN's fusion, quantisation, saving as JSON),
 whereas names of operators depend on the block that calls, and the operators around a resize on the precision.
+
+:mod:`mxnetseg.backends.resizes` replaces the products by one operator. For it, the last product carries
+``RESIZE_KIND``, and the positions along the axes of the two maps are marked as SOURCE and TARGET.
 """
 from __future__ import annotations
 
 import mxnet as mx
 
+from .._resize_marks import ALIGN_CORNERS, COLUMNS, HALF_PIXEL, NEAREST, RESIZE_KIND, RESIZE_MARK, ROWS, SOURCE, TARGET
 from .precision import as_type_of, to_float32
-
-# attribute of a symbol's operators: ROWS or COLUMNS for the product along that axis, and for the transpose before it
-RESIZE_MARK, ROWS, COLUMNS = "__mxnetseg_resize__", "rows", "columns"
 
 
 def length(F, x, axis):
     """Return the length of ``x`` along ``axis`` as a tensor (1,) of its type, since a symbol has no shape."""
     return F.slice_axis(F.contrib.arange_like(x, axis=axis), axis=0, begin=-1, end=None) + 1
+
+
+def _positions(F, x, axis, mark):
+    """Return the positions 0, 1, 2, ... along an axis, marked as SOURCE or TARGET."""
+    with mx.AttrScope(**{RESIZE_MARK: mark}):
+        return F.contrib.arange_like(x, axis=axis)
+
+
+def _bilinear_kind(align_corners):
+    return ALIGN_CORNERS if align_corners else HALF_PIXEL
 
 
 def _bilinear_matrix(F, source, target, align_corners):
@@ -64,18 +75,23 @@ def resize(F, x, like, *, align_corners: bool):
     y, like = to_float32(F, x), to_float32(F, F.BlockGrad(like))
 
     def matrix(axis):
-        return _bilinear_matrix(F, F.contrib.arange_like(y, axis=axis), F.contrib.arange_like(like, axis=axis),
-                                align_corners)
-    return _multiply(F, x, y, matrix(2), matrix(3))
+        return _bilinear_matrix(F, _positions(F, y, axis, SOURCE), _positions(F, like, axis, TARGET), align_corners)
+    return _multiply(F, x, y, matrix(2), matrix(3), kind=_bilinear_kind(align_corners))
 
 
-def _multiply(F, x, y, rows, columns):
-    """Return R_h y R_w^T in the type of ``x``; ``y`` is ``x`` in float32, ``rows`` and ``columns`` are R_h^T, R_w^T."""
+def _multiply(F, x, y, rows, columns, *, kind):
+    """Return R_h y R_w^T in the type of ``x``.
+
+    Args:
+        y: ``x`` in float32.
+        rows, columns: R_h^T, R_w^T.
+        kind: the value of ``RESIZE_KIND``.
+    """
     # dot() contracts the last axis of y with the first axis of R^T. The height comes first, so that the map which is
     # transposed is small and the large result is written once.
     with mx.AttrScope(**{RESIZE_MARK: ROWS}):
         y = F.dot(transpose_hw(F, y), rows)  # (N, C, W, H')
-    with mx.AttrScope(**{RESIZE_MARK: COLUMNS}):
+    with mx.AttrScope(**{RESIZE_MARK: COLUMNS, RESIZE_KIND: kind}):
         y = F.dot(transpose_hw(F, y), columns)  # (N, C, H', W')
     return as_type_of(F, y, x)
 
@@ -102,13 +118,13 @@ def nearest(F, x, like):
     Args: see :func:`resize`. x: (N, C, H, W), like: (N', C', H', W') -> (N, C, H', W').
     """
     y, like = to_float32(F, x), to_float32(F, F.BlockGrad(like))
-    return _multiply(F, x, y, *(_nearest_matrix(F, y, like, axis) for axis in (2, 3)))
+    return _multiply(F, x, y, *(_nearest_matrix(F, y, like, axis) for axis in (2, 3)), kind=NEAREST)
 
 
 def _nearest_matrix(F, x, like, axis):
     """Return the matrix (in, out) of one axis that is 1 where an output sample is a copy of the input's."""
-    source, target = F.contrib.arange_like(x, axis=axis), F.contrib.arange_like(like, axis=axis)
-    position = F.broadcast_div(F.broadcast_mul(target, length(F, x, axis)), length(F, like, axis))
+    source, target = _positions(F, x, axis, SOURCE), _positions(F, like, axis, TARGET)
+    position = F.broadcast_div(F.broadcast_mul(target, length(F, source, 0)), length(F, target, 0))
     return F.BlockGrad(F.broadcast_equal(F.expand_dims(source, 1), F.expand_dims(F.floor(position), 0)))
 
 
@@ -132,11 +148,11 @@ def enlarge(F, x, factor: int, *, align_corners: bool, then=None):
     y = to_float32(F, x)
     matrices = []
     for axis in (2, 3):
-        source = F.contrib.arange_like(y, axis=axis)
+        source = _positions(F, y, axis, SOURCE)
         enlarged = F.contrib.arange_like(F.concat(*[source] * factor, dim=0), axis=0)
         matrix = _bilinear_matrix(F, source, enlarged, align_corners)
         if then is not None:
-            last = F.contrib.arange_like(to_float32(F, F.BlockGrad(then)), axis=axis)
+            last = _positions(F, to_float32(F, F.BlockGrad(then)), axis, TARGET)
             matrix = F.dot(matrix, _bilinear_matrix(F, enlarged, last, align_corners))
         matrices.append(matrix)
-    return _multiply(F, x, y, *matrices)
+    return _multiply(F, x, y, *matrices, kind=f"{_bilinear_kind(align_corners)}*{factor}")
