@@ -18,7 +18,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from mxnetseg.engine.optimizers import make_trainer
+from mxnetseg.backends.mxnet_optimizers import make_trainer
 from mxnetseg.graph import int8
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.graph.shape_cache import ShapeCache
@@ -101,8 +101,8 @@ def _training(net, task):
         step, label = mxnetseg_step(net, task["batch"]), label.astype("float32")
         return lambda: step(x, label)
 
+    from mxnetseg.backends.mxnet_step import Step, TrainingGraph
     from mxnetseg.config.schema import Optimizer
-    from mxnetseg.engine.step import Step, TrainingGraph
 
     loss = net.loss()
     loss.initialize()

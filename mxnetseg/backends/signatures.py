@@ -71,6 +71,7 @@ _declare("hard_sigmoid", alpha=0.2, beta=0.5)
 _declare("clip", a_min=0.0, a_max=0.0)
 _declare("smooth_l1", scalar=1.0)
 _declare("Cast", "cast", "amp_cast", dtype="")
+_declare("amp_multicast", num_outputs=REQUIRED, cast_narrow=False)
 _declare("where")
 
 # ---- reductions, products, indexing ---------------------------------------------------------

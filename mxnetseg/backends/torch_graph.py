@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
-             inputs: Sequence[str] = ("data",)) -> torch.nn.Module:
+             inputs: Sequence[str] = ("data",), casts: bool = False) -> torch.nn.Module:
     """Return a network or an exported symbol of MXNet as a module of PyTorch.
 
     The module computes the same as MXNet at any size that the graph accepts, and can be trained: ``train()`` and
@@ -31,6 +31,8 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
             ``mx.sym.Symbol``.
         params: for a symbol: its ``.params`` file, or its arrays by name. Prefixes ``arg:`` and ``aux:`` are removed.
         inputs: names of the symbol's inputs, in the order of the module's arguments.
+        casts: of a network: keep the casts of the parts that stay in float32 when it runs under ``torch.autocast``.
+            Without them, positions along an axis are not exact in half precision.
 
     Returns:
         a module in ``eval()`` mode, of one tensor (N, 3, H, W) for a network of this library, that returns a tensor, or
@@ -56,7 +58,8 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     # they fill the table of operators, and they import torch
     from . import torch_layers, torch_shapes  # noqa: F401
 
-    return _Builder(*read_source(source, params, inputs, "to_torch"), inputs, OPERATORS, arguments_of).module()
+    graph, values = read_source(source, params, inputs, "to_torch", casts=casts)
+    return _Builder(graph, values, inputs, OPERATORS, arguments_of).module()
 
 
 def _require_torch() -> None:
@@ -141,7 +144,7 @@ class _Builder(CheckedGraph):
         """Return the path that the parameters of a layer share, if they are its own under the layer's names."""
         from .torch_layers import BatchNorm
 
-        names = [_free_name(self.values[node.name].name) for node in (self.graph.nodes[i] for i, _ in entries)
+        names = [free_name(self.values[node.name].name) for node in (self.graph.nodes[i] for i, _ in entries)
                  if node.is_variable and node.name in self.values]
         paths = {name.rpartition(".")[0] for name in names}
         if tuple(name.rpartition(".")[2] for name in names) != BatchNorm.NAMES or len(paths) != 1:
@@ -154,7 +157,7 @@ class _Builder(CheckedGraph):
         import torch
 
         value = self.values[self.graph.nodes[number].name]
-        value = value._replace(name=_free_name(value.name))
+        value = value._replace(name=free_name(value.name))
         path, _, name = value.name.rpartition(".")
         owner = _place(self.root, path, None)
         tensor = torch.from_numpy(np.array(value.array))
@@ -167,7 +170,7 @@ class _Builder(CheckedGraph):
 
 # ---- places in the module -------------------------------------------------------------------
 
-def _free_name(name: str) -> str:
+def free_name(name: str) -> str:
     """Return a name in which ``_`` follows each part that PyTorch's modules use themselves: ``half_.conv.weight``."""
     from torch import fx
 

@@ -182,6 +182,15 @@ def cast(data, *, dtype=""):
     return data.to(DTYPES[dtype])
 
 
+@operator("amp_multicast")
+def amp_multicast(data, like, *, num_outputs, cast_narrow):
+    """Convert the first input, the only one that can be used, to the type of the second, which is as narrow."""
+    if num_outputs != 2 or not cast_narrow:
+        raise unsupported("amp_multicast", f"num_outputs={num_outputs}, cast_narrow={cast_narrow}",
+                          "two inputs, cast_narrow=True")
+    return data.type_as(like)
+
+
 @operator("where")
 def where(condition, x, y):
     """Take ``x`` where ``condition`` is not 0, otherwise ``y``."""

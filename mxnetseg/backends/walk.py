@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,12 +42,12 @@ class Value(NamedTuple):
 
 # ---- where graph and values come from -------------------------------------------------------
 
-def read_source(source: Any, params: PathLike | Mapping[str, Any] | None, inputs: Sequence[str], target: str
-                ) -> tuple[SymbolGraph, dict[str, Value]]:
+def read_source(source: Any, params: PathLike | Mapping[str, Any] | None, inputs: Sequence[str], target: str, *,
+                casts: bool = False) -> tuple[SymbolGraph, dict[str, Value]]:
     """Return the graph to convert, and its parameters by their names in the graph.
 
     Args:
-        source, params, inputs: see :func:`.torch_graph.to_torch`.
+        source, params, inputs, casts: see :func:`.torch_graph.to_torch`.
         target: the function of the user, for messages.
 
     Raises:
@@ -58,16 +58,15 @@ def read_source(source: Any, params: PathLike | Mapping[str, Any] | None, inputs
         if params is not None:
             raise UsageError("a network has its own parameters", where=target, received="params",
                              fix="leave params out, or give a symbol")
-        return _trace(source, inputs)
+        return _trace(source, inputs, casts)
     return _symbol(source, target), _arrays(source, params, target)
 
 
-def _trace(network: Any, inputs: Sequence[str]) -> tuple[SymbolGraph, dict[str, Value]]:
+def _trace(network: Any, inputs: Sequence[str], casts: bool) -> tuple[SymbolGraph, dict[str, Value]]:
     """Return the graph of a Gluon network and its parameters by their names in that graph."""
     import mxnet as mx
 
-    outputs = network(*map(mx.sym.var, inputs))
-    symbol = mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs
+    symbol = mx.sym.Group(list(_leaves(network(*map(mx.sym.var, inputs)))))
     values = {}
     # a shared parameter has several structural names, of which the first counts
     for name, parameter in network._collect_params_with_prefix().items():
@@ -81,7 +80,29 @@ def _trace(network: Any, inputs: Sequence[str]) -> tuple[SymbolGraph, dict[str, 
         data = data.astype("float32") if "bfloat16" in str(data.dtype) else data
         values[parameter.name] = Value(data.asnumpy(), name, parameter.grad_req != "null",
                                        isinstance(parameter, mx.gluon.Constant))
-    return parse_symbol(symbol.tojson(), where=f"the graph of {type(network).__name__}"), values
+    graph = parse_symbol(symbol.tojson(remove_amp_cast=not casts), where=f"the graph of {type(network).__name__}")
+    return _types_from_maps(graph), values
+
+
+def _leaves(outputs: Any) -> Iterator[Any]:
+    """Yield the symbols of nested outputs."""
+    if isinstance(outputs, (list, tuple)):
+        for output in outputs:
+            yield from _leaves(output)
+    else:
+        yield outputs
+
+
+def _types_from_maps(graph: SymbolGraph) -> SymbolGraph:
+    """Let a cast to the type of a map (``nn.precision.as_type_of``) read the map, not a copied element of it."""
+    nodes = list(graph.nodes)
+    for number, node in enumerate(nodes):
+        if node.op == "amp_multicast":
+            data, like = node.inputs
+            while nodes[like[0]].op in ("slice_axis", "Reshape", "BlockGrad"):
+                like = nodes[like[0]].inputs[0]
+            nodes[number] = node._replace(inputs=(data, like))
+    return graph._replace(nodes=tuple(nodes))
 
 
 def _symbol(source: Any, target: str) -> SymbolGraph:

@@ -158,6 +158,8 @@ class Train(Section):
     precision: str = option(
         "float32", "precision of convolutions; auto is a fast one of the device",
         choices=TRAINING_PRECISIONS)
+    compile: bool = option(False, "compile the training step; for the backend torch only")
+    deterministic: bool = option(False, "use only operators that repeat their results on GPUs, which is slower")
     val_every: int = option(
         1, "epochs from one validation to the next; 0 validates only at the end", unit="epochs", low=0)
     save_every: int = option(1, "epochs from one write of the last checkpoint to the next", unit="epochs", low=1)

@@ -33,8 +33,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mxnet as mx
+import numpy as np
 
 from .. import __version__
+from ..backends.mxnet_parallel import are_finite
 from ..config.schema import Model
 from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, nearest, reason
 from ..files import atomic_write, expand, no_file, sha256, sha256_of, sweep
@@ -48,7 +50,6 @@ log = logging.getLogger(__name__)
 BEST = "_best"
 SIDECAR = ".json"
 _CHECKSUM = "sha256"  # key of the sidecar's own checksum
-_MOST_ARRAYS = 200  # that multi_all_finite() takes; given more, it writes beyond its own memory
 # A reader that a writer overtakes starts again: at most so often, and so often while the sidecar stays the same. The
 # writer renames files within milliseconds, so files that still do not fit an unchanged sidecar are damaged.
 _ATTEMPTS, _ATTEMPTS_SAME = 100, 4
@@ -144,7 +145,7 @@ class Checkpoint:
 
     # ---- writing ------------------------------------------------------------------------------
 
-    def write(self, net, record: Mapping[str, Any], state: Mapping[str, mx.nd.NDArray] | None = None) -> None:
+    def write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None = None) -> None:
         """Write parameters, state (if given) and sidecar; afterwards the disk holds the new set, or the old one.
 
         Args:
@@ -163,7 +164,7 @@ class Checkpoint:
                                      fix="check the folder's permissions and the disk, or choose another folder "
                                          "(--weights DIR)") from error
 
-    def _write(self, net, record: Mapping[str, Any], state: Mapping[str, mx.nd.NDArray] | None) -> None:
+    def _write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.has_sidecar():  # after a crash its contents may be in the .new files, which are overwritten below
             with suppress(CheckpointError):
@@ -172,7 +173,7 @@ class Checkpoint:
         # All contexts hold the same parameters, unless batch norm is unsynchronised: the first one's are written.
         contents = {PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
         if state is not None:
-            contents[STATE] = dict(state)
+            contents[STATE] = {name: mx.nd.array(array, dtype=array.dtype) for name, array in state.items()}
 
         try:
             files = {}
@@ -351,12 +352,6 @@ class Checkpoint:
 def all_finite(net) -> bool:
     """Return whether no parameter of ``net`` is NaN or infinite."""
     return are_finite([p.list_data()[0] for p in net.named_parameters().values()])
-
-
-def are_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
-    """Return whether no number in ``arrays``, all on one device, is NaN or infinite."""
-    groups = [arrays[i:i + _MOST_ARRAYS] for i in range(0, len(arrays), _MOST_ARRAYS)]
-    return all(bool(mx.nd.multi_all_finite(*group, num_arrays=len(group)).asnumpy().all()) for group in groups)
 
 
 def _identity(status: os.stat_result) -> tuple:

@@ -1,4 +1,4 @@
-"""Devices: the contexts that ``--ctx`` names, and the transfer of arrays to them."""
+"""Devices: the contexts that ``--ctx`` names."""
 from __future__ import annotations
 
 import ctypes
@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 
 import mxnet as mx
-import numpy as np
 from mxnet.base import _LIB, check_call
 
 from .._compat import count_cores
@@ -117,6 +116,19 @@ def _no_code_for(index: int) -> str | None:
     return "GPU {} is of compute capability {}.{}, which MXNet 1.9.1 has no code for".format(index, *capability)
 
 
+def gpu_problem(wanted: Sequence[str | int] | None = None) -> str | None:
+    """Return the reason why MXNet cannot compute on the GPUs that ``--ctx`` names, None if it can.
+
+    Args:
+        wanted: the values of ``--ctx``, which name GPUs; None: GPU 0.
+    """
+    present = mx.context.num_gpus()
+    if not present:
+        return f"MXNet {mx.__version__} finds no GPU here"
+    indices = [_parse(str(text), present).device_id for text in wanted or [0]]
+    return next(filter(None, map(_no_code_for, indices)), None)
+
+
 def _parse(text: str, present: int) -> mx.Context:
     match = re.fullmatch(r"(?:(cpu|gpu)[:(]?)?(\d*)\)?", text.strip().lower())
     if not match or not (match[1] or match[2]):
@@ -129,13 +141,3 @@ def _parse(text: str, present: int) -> mx.Context:
         have = "GPU 0 is" if present == 1 else f"GPUs 0 to {present - 1} are"
         raise DeviceError(f"GPU {index} is not there", where="--ctx", received=text, fix=f"{have} present")
     return mx.gpu(index)
-
-
-def to_device(array: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
-    """Return ``array`` on a device, without a change of its type.
-
-    On the first CPU context the result shares the memory of ``array``, which must not be written to afterwards.
-    """
-    if context == mx.cpu(0):
-        return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
-    return mx.nd.array(array, ctx=context, dtype=array.dtype)

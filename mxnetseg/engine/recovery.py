@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import mxnet as mx
-
 from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, TrainingDiverged
 from ..files import sweep
 from .checkpoint import Checkpoint
@@ -31,15 +29,14 @@ def until_error(items: Iterable[T], failures: list[Exception]) -> Iterator[T]:
         failures.append(error)
 
 
-def save_before_raising(error: Exception, save: Callable[[], None], last: Checkpoint,
-                        contexts: Sequence[mx.Context]) -> MXNetSegError:
+def save_before_raising(error: Exception, save: Callable[[], None], last: Checkpoint, options: str) -> MXNetSegError:
     """Save the state of a run that an error of its data ends; return the error with the way to resume in its fix.
 
     Args:
         error: the error of the data.
         save: writes ``last``.
         last: the run's last checkpoint, which may not exist yet.
-        contexts: the run's devices.
+        options: those that choose the run's devices and backend.
     """
     if not isinstance(error, MXNetSegError):
         error = EnvironmentProblem("the data cannot be read", where=getattr(error, "filename", None),
@@ -51,15 +48,14 @@ def save_before_raising(error: Exception, save: Callable[[], None], last: Checkp
     except (MXNetSegError, OSError) as problem:
         advice.append(f"the state could not be saved: {problem}")
     if last.has_sidecar():
-        advice.append(f"when the data can be read again, resume: {resume_command(last.path, contexts)}")
+        advice.append(f"when the data can be read again, resume: {resume_command(last.path, options)}")
     error.fix = "\n".join(advice) or None
     return error
 
 
-def resume_command(path: Path, contexts: Sequence[mx.Context]) -> str:
-    """Return the command that resumes a run on the same devices."""
-    devices = " ".join("cpu" if c.device_type == "cpu" else str(c.device_id) for c in contexts)
-    return f"mxnetseg train --resume {shlex.quote(str(path))} --ctx {devices}"
+def resume_command(path: Path, options: str) -> str:
+    """Return the command that resumes a run with some options."""
+    return f"mxnetseg train --resume {shlex.quote(str(path))} {options}"
 
 
 def divergence(what: str, *, epoch: int, rate: float, checkpoints: Sequence[Checkpoint],

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,30 @@ class Result:
 def step_seed(seed: int, step: int) -> int:
     """Return a 31-bit random seed for one step of a run with ``seed``."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0] >> 1)
+
+
+def backends_of(sidecar: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a sidecar's record of which backend computed which epochs; older runs were trained in MXNet."""
+    progress = sidecar["progress"]
+    last = progress["epoch"] + (progress["batch"] > 0)
+    return sidecar.get("backends") or ([{"backend": "mxnet", "first_epoch": 1, "last_epoch": last}] if last else [])
+
+
+def extend_backends(earlier: Sequence[Mapping[str, Any]], backend: str, *, first: int,
+                    last: int) -> list[dict[str, Any]]:
+    """Return a sidecar's record of which backend computed which epochs, with the epochs of this process.
+
+    An epoch that was interrupted and resumed in another backend belongs to both.
+
+    Args:
+        earlier: the record so far.
+        backend: the name of this process's backend.
+        first, last: the numbers of its epochs, from 1.
+    """
+    record = [dict(entry) for entry in earlier]
+    if record and record[-1]["backend"] == backend:
+        first = record.pop()["first_epoch"]
+    return [*record, {"backend": backend, "first_epoch": first, "last_epoch": last}]
 
 
 def describe_data(net, config: Config, train_set: SegDataset, val_set: SegDataset | None) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 
+from ..backends.mxnet_step import Step
 from ..config.schema import Config
 from ..data import get_dataset
 from ..data.base import SegDataset
@@ -18,7 +21,6 @@ from ..losses import Mining
 from ..models.weights.loading import assign
 from .checkpoint import Checkpoint, take_normalisation
 from .runs import new_stem
-from .step import Step
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +89,20 @@ def check_batch(config: Config, net, devices: int) -> None:
                           fix="a larger --batch-size, or --set model.norm=gn")
 
 
-def make_step(config: Config, net, contexts: list[mx.Context]) -> Step:
-    """Return the network with its input step and loss, all of it initialised on ``contexts``."""
+def make_step(config: Config, net, contexts: list[mx.Context], devices: int) -> Step:
+    """Return the network with its input step and loss, all of it initialised on ``contexts``.
+
+    Args:
+        config: the configuration.
+        net: the network.
+        contexts: where it is initialised.
+        devices: number of devices that each batch is split across.
+    """
     section = config.loss
     mining = None
     if section.ohem:
         mining = Mining.of(section.ohem.form, thresh=section.ohem.thresh, min_kept=section.ohem.min_kept)
-        mining = mining.with_quota(len(contexts) * config.train.accumulate)
+        mining = mining.with_quota(devices * config.train.accumulate)
 
     loss = net.loss(aux_weight=section.aux_weight, class_weights=section.class_weights,
                     label_smoothing=section.label_smoothing, mining=mining, ce=section.ce, focal=section.focal,
@@ -124,13 +133,14 @@ def new_checkpoint(folder: Path, net, train_set: SegDataset) -> Checkpoint:
     return Checkpoint(folder / f"{stem}.params")
 
 
-def describe(config: Config, net, train_set: SegDataset, contexts: list[mx.Context], precision: str, *,
-             first_epoch: int, steps_per_epoch: int, checkpoint: Checkpoint) -> str:
+def describe(config: Config, net, train_set: SegDataset, devices: Sequence[Any], precision: str, *, first_epoch: int,
+             steps_per_epoch: int, checkpoint: Checkpoint, backend: str) -> str:
     """Return one line on what will be trained, on what and for how long."""
     parameters = sum(int(np.prod(p.shape)) for p in net.named_parameters().values())
     return (f"{net.model_name} on {net.backbone_name}, {parameters / 1e6:.2f} M parameters; "
             f"{train_set.name} {config.data.train_split}: {len(train_set)} images, {train_set.nclass} classes; "
-            f"batch {config.train.batch_size} on {', '.join(map(str, contexts))} in {precision}; "
+            f"batch {config.train.batch_size} on {', '.join(map(str, devices))} in {precision} "
+            f"({backend}); "
             f"epochs {first_epoch} to {config.train.epochs}, {_count(steps_per_epoch, 'step')} each; "
             f"checkpoints {checkpoint.path}")
 

@@ -154,6 +154,12 @@ def _position(sidecar: Mapping[str, Any]) -> None:
     require(epoch is None or is_whole(epoch) and epoch >= 0, "progress.best_epoch", "an integer >= 0 or null", epoch)
     _only(progress, ("epoch", "batch", "best", "best_epoch", "loss_sum", "seconds"), "progress")
 
+    for i in range(len(_list(sidecar, "backends", "")) if sidecar.get("backends") is not None else 0):
+        entry = _element(sidecar["backends"], i, "backends", lambda value: isinstance(value, dict), "an object")
+        _text(entry, "backend", f"backends[{i}]")
+        first = _whole_number(entry, "first_epoch", 1, 1 << 31, f"backends[{i}]")
+        _whole_number(entry, "last_epoch", first, 1 << 31, f"backends[{i}]")
+
     if sidecar.get("loss_scale") is not None:
         scale = get_section(sidecar, "loss_scale")
         value = scale.get("value")

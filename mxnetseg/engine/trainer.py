@@ -12,36 +12,41 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd
 
 from ..backends.mxnet_runtime import MXNetRuntime
+from ..backends.training import TRAINING_BACKENDS, TrainingBackend
 from ..config.schema import Config
 from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch
 from ..errors import MXNetSegError, TrainingDiverged
 from ..graph.inference_graph import compile_for_inference
-from ..losses import global_backward
 from ..metrics import Scores
 from ..models import get_model
 from ..models.weights.loading import assign
 from . import setup
+from .training_choice import options_of, training_precision
 from .bars import epoch_bar, postfix, validation_bar
-from .checkpoint import BEST, Checkpoint, LoadedCheckpoint, all_finite, are_finite, model_record, take_normalisation
+from .checkpoint import BEST, Checkpoint, LoadedCheckpoint, all_finite, model_record, take_normalisation
 from .evaluator import evaluate
 from .inference import Protocol, Segmenter
 from .interrupt import Interrupt
 from .lock import RunLock
 from .loggers import RunLog, Wandb
-from .optimizers import get_states, make_trainer, set_states
 from .pace import Pace
-from .parallel import DeviceBatches, split_batch
-from .precision import choose_precision
 from .recovery import clear_leftovers, divergence, save_before_raising, until_error
-from .run_state import Result, RunState, check_resumable, describe_data, report_resumption, step_seed
+from .run_state import (
+    Result,
+    RunState,
+    backends_of,
+    check_resumable,
+    describe_data,
+    extend_backends,
+    report_resumption,
+    step_seed,
+)
 from .runs import find_checkpoint
 from .scaling import LossScale
 from .schedules import LearningRate
-from .step import Divisors, TrainingGraph
 from .watch import LabelWatch, warn_of_one_class
 
 log = logging.getLogger(__name__)
@@ -54,7 +59,9 @@ class Trainer:
 
     Args:
         config: the resolved configuration.
-        contexts: data-parallel devices; each batch is split evenly across them.
+        devices: data-parallel devices, in the backend's terms (MXNet: contexts); each batch is split evenly across
+            them. :func:`~.training_choice.choose_training` returns them.
+        backend: name of the library that computes the steps, see :mod:`mxnetseg.backends.training`.
         folder: folder of all checkpoints, ``weights/``; those of this run go to ``folder/<model>/``.
         wandb: name of the run on wandb, None to train without wandb.
         resume: the checkpoint to resume from.
@@ -66,10 +73,10 @@ class Trainer:
             another process is training the run to resume.
     """
 
-    def __init__(self, config: Config, contexts: Sequence[mx.Context], *, folder: Path = Path("weights"),
-                 wandb: str | None = None, resume: Checkpoint | None = None, validate: bool = True,
-                 quiet: bool = False):
-        self.config, self.contexts = config, list(contexts)
+    def __init__(self, config: Config, devices: Sequence[Any], *, backend: str = "mxnet",
+                 folder: Path = Path("weights"), wandb: str | None = None, resume: Checkpoint | None = None,
+                 validate: bool = True, quiet: bool = False):
+        self.config, self.devices, self._backend_name = config, list(devices), TRAINING_BACKENDS.resolve(backend)
         self._hides_bars = quiet or not sys.stderr.isatty()  # in a log file a bar is only noise
         self._cleanup = ExitStack()
         try:
@@ -77,7 +84,7 @@ class Trainer:
                 self._cleanup.callback(RunLock(resume.path).release)
             loaded = resume.read(state=True) if resume is not None else None
             self._open_data(validate)
-            self._build(Path(folder), loaded)
+            self._build(Path(folder), resume, loaded)
             self._open_checkpoints(Path(folder), resume, loaded)
             self._open_logs(wandb, loaded)
         except BaseException:
@@ -94,31 +101,33 @@ class Trainer:
         config = self.config
         self.train_set = setup.open_training_set(config)
         self.val_set = setup.open_validation_set(config, self.train_set) if validate else None
-        self.loader = setup.make_loader(config, self.train_set, len(self.contexts))
+        self.loader = setup.make_loader(config, self.train_set, len(self.devices))
         refuse_unlabelled(self.train_set, timeout=config.data.timeout)
         self._labels = LabelWatch(self.train_set.classes, len(self.loader))
 
-    def _build(self, folder: Path, loaded: LoadedCheckpoint | None) -> None:
-        """Build the network, its training graph, the optimiser and the schedule."""
+    def _build(self, folder: Path, resume: Checkpoint | None, loaded: LoadedCheckpoint | None) -> None:
+        """Build the network with its first values, the backend that trains it, and the schedule."""
         config = self.config
+        make_backend = TRAINING_BACKENDS.get(self._backend_name)
+        self.contexts = self.devices if make_backend.trains_in_place else [mx.cpu()]  # where the network lies
+
         mx.random.seed(config.train.seed)
         self.model_record = model_record(config.model, self.train_set.nclass)
         self.net = get_model(**self.model_record, norm=config.model.norm, ctx=self.contexts,
                              pretrained_base=config.model.pretrained_base and loaded is None,
                              root=config.model.pretrained_path)
-        setup.check_batch(config, self.net, len(self.contexts))
+        setup.check_batch(config, self.net, len(self.devices))
         if loaded is not None:
+            check_resumable(loaded, resume, self.train_set, self.val_set, len(self.loader))
             take_normalisation(self.net, loaded.sidecar)
+            assign(self.net, loaded.params, where=resume.path)
         elif config.train.init_from:
             setup.load_initial_weights(self.net, find_checkpoint(config.train.init_from, folder))
 
-        self.precision, _ = choose_precision(config.train.precision, self.contexts, where="train.precision")
-        self._step = setup.make_step(config, self.net, self.contexts)
-        self._graph = TrainingGraph(self._step, self.contexts, self.precision)
-        self._divisors = Divisors(self._step) if config.train.accumulate > 1 else None
+        self.precision = training_precision(self._backend_name, config.train.precision, self.devices)
         self._scale = LossScale() if self.precision == "float16" else None
-
-        self.optimizer = make_trainer(self.net, config.optimizer, accumulate=config.train.accumulate > 1)
+        step = setup.make_step(config, self.net, self.contexts, len(self.devices))
+        self.backend: TrainingBackend = make_backend(step, config, self.devices, self.precision)
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
 
     def _open_checkpoints(self, folder: Path, resume: Checkpoint | None, loaded: LoadedCheckpoint | None) -> None:
@@ -126,6 +135,7 @@ class Trainer:
         self.run_state = RunState()
         self.scores: Scores | None = None
         self._resumed_metrics: dict[str, Any] | None = None  # of the last validation before the resumption
+        self._earlier_backends: list[dict[str, Any]] = []
 
         self.last = resume or setup.new_checkpoint(folder, self.net, self.train_set)
         self.best = Checkpoint(self.last.path.with_name(self.last.stem + BEST + ".params"))
@@ -162,9 +172,9 @@ class Trainer:
             TrainingDiverged: the loss is no longer finite. The last good checkpoint stays.
             MXNetSegError: data cannot be read. The state is saved first, and the error says how to resume.
         """
-        log.info("%s", setup.describe(self.config, self.net, self.train_set, self.contexts, self.precision,
+        log.info("%s", setup.describe(self.config, self.net, self.train_set, self.devices, self.precision,
                                 first_epoch=self.run_state.epoch + 1, steps_per_epoch=len(self.loader),
-                                checkpoint=self.last))
+                                checkpoint=self.last, backend=self._backend_name))
         with self._cleanup, Interrupt() as interrupt:
             while not self._is_finished() and interrupt.received is None:
                 self._train_epoch(interrupt)
@@ -180,7 +190,7 @@ class Trainer:
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """Train to the end of the current epoch, or until a signal arrives."""
         state, config = self.run_state, self.config
-        pending: deque[tuple[int, mx.nd.NDArray]] = deque()  # losses that have not been read
+        pending: deque[tuple[int, Any]] = deque()  # losses that have not been read
         failures: list[Exception] = []
         began, seconds_before = time.time(), state.seconds
 
@@ -191,12 +201,7 @@ class Trainer:
             try:
                 batch = next(on_devices, None)
                 while batch is not None and interrupt.received is None:
-                    step = self._steps_done()
-                    self.optimizer.set_learning_rate(self.rate(step))
-                    # dropout must not depend on earlier steps, so that a resumed run draws the same masks
-                    mx.random.seed(step_seed(config.train.seed, step))
-
-                    pending.append((step, self._backward(batch)))
+                    pending.append((self._steps_done(), self._backward(batch)))
                     batch = next(on_devices, None)  # read, and sent to the devices, while they compute
                     self._update()
 
@@ -212,8 +217,7 @@ class Trainer:
 
             while pending:
                 self._note_loss(*pending.popleft())
-            # Running statistics, which are validated and saved next, change without MXNet's engine knowing.
-            mx.nd.waitall()
+            self.backend.synchronise()  # the network is validated and saved next
 
         if failures:
             raise self._save_before_raising(failures[0])
@@ -232,46 +236,28 @@ class Trainer:
 
     # ---- one step -----------------------------------------------------------------------------------
 
-    def _to_devices(self, batch: Batch) -> list[DeviceBatches]:
-        """Send a global batch to the devices; return its micro-batches."""
+    def _to_devices(self, batch: Batch) -> Any:
+        """Send a global batch to the devices."""
         self._labels.note(batch.masks)
-        return split_batch(batch.images, batch.masks, self.contexts, self.config.train.accumulate)
+        return self.backend.send(batch.images, batch.masks)
 
-    def _backward(self, micro_batches: list[DeviceBatches]) -> mx.nd.NDArray:
-        """Compute the gradients of one global batch; return its loss, (1,), without waiting for it."""
-        if self._divisors is None:
-            return self._backward_micro_batch(micro_batches[0])
-
-        self.net.collect_params().zero_grad()
-        divisors = self._divisors([labels for device_batches in micro_batches for _, labels in device_batches])
-        return mx.nd.add_n(*[self._backward_micro_batch(device_batches, micro_batches=len(micro_batches),
-                                                        divisors=divisors) for device_batches in micro_batches])
-
-    def _backward_micro_batch(self, device_batches: DeviceBatches, *, micro_batches: int = 1,
-                              divisors: Sequence[mx.nd.NDArray | None] | None = None) -> mx.nd.NDArray:
-        with autograd.record():
-            loss_sums = self._graph(device_batches)
-        return global_backward(loss_sums, self._step.loss.weights, scale=self._scale.value if self._scale else 1.0,
-                               micro_batches=micro_batches, divisors=divisors)
+    def _backward(self, batch: Any) -> Any:
+        """Compute the gradients of one global batch; return its loss without waiting for it."""
+        # dropout must not depend on earlier steps, so that a resumed run draws the same masks
+        seed = step_seed(self.config.train.seed, self._steps_done())
+        return self.backend.backward(batch, seed=seed, loss_scale=self._scale.value if self._scale else 1.0)
 
     def _update(self) -> None:
         """Update the parameters; with loss scaling, only if all gradients are finite."""
-        self.optimizer.allreduce_grads()
-        if self._scale is None:
-            self.optimizer.update(1)
-            return
+        is_finite = self.backend.update(self._rate(), loss_scale=self._scale.value if self._scale else None)
+        if self._scale is not None:
+            self._scale.follow(is_finite)
+            if self._scale.lost:
+                raise self._diverged("the gradients are infinite however small the loss is scaled")
 
-        gradients = [p.list_grad()[0] for p in self.net.collect_params().values() if p.grad_req != "null"]
-        is_finite = are_finite(gradients)
-        if is_finite:
-            self.optimizer.update(self._scale.value)
-        self._scale.follow(is_finite)
-        if self._scale.lost:
-            raise self._diverged("the gradients are infinite however small the loss is scaled")
-
-    def _note_loss(self, step: int, loss: mx.nd.NDArray) -> None:
+    def _note_loss(self, step: int, loss: Any) -> None:
         """Read the loss of an earlier step, log it, and stop the run if it is not finite."""
-        value = float(loss.asnumpy()[0])
+        value = self.backend.read(loss)
         if not np.isfinite(value):
             raise self._diverged(f"the loss of step {step + 1} is {value}")
 
@@ -350,30 +336,39 @@ class Trainer:
             "progress": vars(self.run_state).copy(),
             "steps_per_epoch": len(self.loader),
             "loss_scale": vars(self._scale).copy() if self._scale else None,
+            "backends": self._backends(),
             "wandb": self._wandb_id,
             "config": self.config.to_dict(),
         }
 
+    def _backends(self) -> list[dict[str, Any]]:
+        """Return which backend computed which epochs."""
+        if self._steps_done() == self._first_step:
+            return self._earlier_backends
+        first, state = self._first_step // len(self.loader) + 1, self.run_state
+        return extend_backends(self._earlier_backends, self._backend_name, first=first,
+                               last=state.epoch + (state.batch > 0))
+
     def _save_last(self) -> None:
         self._refuse_if_not_finite()
-        self.last.write(self.net, self._record(), get_states(self.optimizer, self.net))
+        self.last.write(self.net, self._record(), self.backend.get_state())
 
     def _save_before_raising(self, error: Exception) -> MXNetSegError:
         def save():
             if self._steps_done() > self._first_step:
                 self._save_last()
-        return save_before_raising(error, save, self.last, self.contexts)
+        return save_before_raising(error, save, self.last, options_of(self._backend_name, self.devices))
 
     def _restore(self, loaded: LoadedCheckpoint) -> None:
-        """Restore parameters, optimiser and position from what the checkpoint ``self.last`` held."""
-        check_resumable(loaded, self.last, self.train_set, self.val_set, len(self.loader))
-        assign(self.net, loaded.params, where=self.last.path)
-        set_states(self.optimizer, self.net, loaded.state, self.contexts, where=self.last.path)
+        """Restore the optimiser and the position from the checkpoint; the network has its parameters already."""
+        state = {name: tensor.asnumpy() for name, tensor in loaded.state.items()}
+        self.backend.set_state(state, where=self.last.path)
 
         self.run_state = RunState(**loaded.sidecar["progress"])
         if self._scale and loaded.sidecar.get("loss_scale"):
             self._scale = LossScale(**loaded.sidecar["loss_scale"])
         self._resumed_metrics = loaded.sidecar["metrics"]
+        self._earlier_backends = backends_of(loaded.sidecar)
         report_resumption(loaded, self.last, self.run_state, self.rate)
 
     # ---- where the run stands -----------------------------------------------------------------------
@@ -381,13 +376,17 @@ class Trainer:
     def _steps_done(self) -> int:
         return self.run_state.steps_done(len(self.loader))
 
+    def _rate(self) -> float:
+        """Return the learning rate of the current step."""
+        return self.rate(self._steps_done())
+
     def _is_finished(self) -> bool:
         return self.run_state.epoch >= self.config.train.epochs
 
     def _postfix(self, steps_per_second: float | None) -> str:
         """Return the numbers of the progress bar, as far as they are known."""
         return postfix(
-            loss=self._latest_loss, rate=self.optimizer.learning_rate,
+            loss=self._latest_loss, rate=self._rate(),
             images_per_second=steps_per_second and steps_per_second * self.config.train.batch_size,
             seconds_remaining=self._pace.seconds_remaining())
 
@@ -396,5 +395,5 @@ class Trainer:
             raise self._diverged("a parameter is no longer finite")
 
     def _diverged(self, what: str) -> TrainingDiverged:
-        return divergence(what, epoch=self.run_state.epoch + 1, rate=self.optimizer.learning_rate,
+        return divergence(what, epoch=self.run_state.epoch + 1, rate=self._rate(),
                           checkpoints=(self.last, self.best), log_file=self.run_log.path)

@@ -101,7 +101,7 @@ def exchange(value: Any) -> list[Any]:
     if step is None:
         raise MXNetSegError(
             "synchronised batch norm on CPU contexts was run on one context alone",
-            fix="train through mxnetseg.engine.parallel.forward(net, inputs), or build the network "
+            fix="train through mxnetseg.backends.mxnet_parallel.forward(net, inputs), or build the network "
                 "with norm='bn'",
         )
     return step.exchange(_here.rank, value)

@@ -10,7 +10,8 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 # keys that a resumed run may change: they concern paths, threads and logs, not what is learned
-HARMLESS = ("data.root", "data.workers", "data.timeout", "model.pretrained_path", "train.log_every", "train.save_every")
+HARMLESS = ("data.root", "data.workers", "data.timeout", "model.pretrained_path", "train.log_every", "train.save_every",
+            "train.compile", "train.deterministic")
 _EPOCHS = "train.epochs"
 
 

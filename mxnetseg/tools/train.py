@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # option -> configuration key; --set reaches all other keys
 _SHORT = {"backbone": "model.backbone", "data": "data.name", "root": "data.root", "epochs": "train.epochs",
           "batch_size": "train.batch_size", "lr": "optimizer.lr", "wd": "optimizer.weight_decay",
-          "precision": "train.precision", "accumulate": "train.accumulate",
+          "precision": "train.precision", "accumulate": "train.accumulate", "compile": "train.compile",
           "crop": "data.crop_size", "base": "data.base_size", "seed": "train.seed", "workers": "data.workers",
           "log_interval": "train.log_every"}
 
@@ -39,6 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", help="data set (`mxnetseg datasets`), or folder:PATH, list:PATH")
     add_root_argument(parser)
     add_device_argument(parser)
+    parser.add_argument("--backend", choices=("auto", "mxnet", "torch"), default="auto",
+                        help="library that computes the training steps; auto: MXNet where it can compute on the "
+                        "devices, PyTorch where only that can (default: %(default)s)")
+    parser.add_argument("--compile", action="store_true", default=None,
+                        help="compile the training step (backend torch)")
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per step, over all devices together")
     parser.add_argument("--accumulate", type=int, metavar="N",
@@ -64,22 +69,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train; return 0, or 128 + the signal that stopped the training."""
-    from ..engine.contexts import resolve_contexts
+    from ..engine.training_choice import choose_training
     from ..engine.trainer import Trainer
     from .resume import finished
 
-    contexts = resolve_contexts(args.ctx)
-    config, resume = _configuration(args, len(contexts))
+    backend, devices = choose_training(args.backend, args.ctx)
+    config, resume = _configuration(args, len(devices))
     message = finished(resume, config) if resume is not None else None
     if message:
         print(message)
         return 0
 
-    trainer = Trainer(config, contexts, folder=args.weights, wandb=args.wandb, resume=resume,
+    trainer = Trainer(config, devices, backend=backend, folder=args.weights, wandb=args.wandb, resume=resume,
                       validate=not args.no_val, quiet=args.quiet)
     result = trainer.fit()
     if result.signal is not None:
         ctx = f" --ctx {' '.join(map(shlex.quote, args.ctx))}" if args.ctx else ""
+        ctx += f" --backend {args.backend}" if args.backend != "auto" else ""
         print(f"\nstopped by signal {result.signal}; the training state is saved. To resume:\n"
               f"  mxnetseg train --resume {shlex.quote(str(result.last.path))}{ctx}")
         return 128 + result.signal

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mxnetseg._compat import count_cores
+from mxnetseg.backends.mxnet_parallel import to_device
 from mxnetseg.engine import contexts
-from mxnetseg.engine.contexts import resolve_contexts, to_device
+from mxnetseg.engine.contexts import resolve_contexts
 from mxnetseg.errors import DeviceError
 
 

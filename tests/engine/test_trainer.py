@@ -30,8 +30,9 @@ def parameters(net):
     return {name: [value.asnumpy() for value in p.list_data()] for name, p in net.named_parameters().items()}
 
 
-def one_step(trainer, batch):
+def one_step(trainer, batch, step=0):
     """Make one update from one global batch; return its loss."""
+    trainer.run_state.batch = step
     loss = trainer._backward(trainer._to_devices(batch))
     trainer._update()
     return loss
@@ -123,14 +124,13 @@ class TestContexts:
         for step, batch in enumerate(b for epoch in range(3) for b in trainer.loader.epoch(epoch)):
             if step == 5:
                 break
-            trainer.optimizer.set_learning_rate(trainer.rate(step))
-            losses.append(one_step(trainer, batch).asscalar())
+            losses.append(one_step(trainer, batch, step).asscalar())
         return trainer, before, parameters(trainer.net), losses
 
     def compare(self, config, folder, tolerance):
         one, *first = self.five_steps(config, 1, folder)
         two, *second = self.five_steps(config, 2, folder)
-        assert two._graph.lockstep and not one._graph.lockstep
+        assert two.backend.graph.lockstep and not one.backend.graph.lockstep
         for name, (value,) in first[0].items():
             assert all((theirs == value).all() for theirs in second[0][name]), name
         moved = max(np.abs(first[1][name][0] - first[0][name][0]).max() for name in first[0])
@@ -172,7 +172,7 @@ class TestContexts:
 
     def test_unsynchronised_norms_need_no_lockstep(self, configure, tmp_path):
         trainer, *_ = self.five_steps(configure({"model.norm": "bn"}), 2, tmp_path)
-        assert not trainer._graph.lockstep
+        assert not trainer.backend.graph.lockstep
 
     def test_a_batch_that_cannot_be_split_is_refused_with_one_that_can(self, configure, tmp_path):
         with pytest.raises(ConfigError) as error:
@@ -541,8 +541,8 @@ def test_pixels_are_normalised_as_in_the_previous_run(how, configure, tmp_path, 
         second = Trainer(configure({"train.init_from": str(first.last.path)}), [mx.cpu()], folder=tmp_path / "more",
                          validate=False, quiet=True)
     assert second.net.mean == (0.5, 0.25, 0.125)
-    np.testing.assert_allclose(second._step.input.shift.data().asnumpy().reshape(-1),
-                               first._step.input.shift.data().asnumpy().reshape(-1))
+    np.testing.assert_allclose(second.backend._step.input.shift.data().asnumpy().reshape(-1),
+                               first.backend._step.input.shift.data().asnumpy().reshape(-1))
 
 
 class TestFineTuning:
@@ -588,12 +588,12 @@ class TestOptions:
             "optimizer.name": optimizer, "schedule.name": schedule, "schedule.warmup_epochs": 1 / 3,
             "schedule.step_epochs": [1], "train.epochs": 2, "train.batch_size": 6}), [mx.cpu()], folder=tmp_path,
             validate=False, quiet=True)
-        rates, original, start = [], trainer._backward, parameters(trainer.net)
+        rates, original, start = [], trainer._update, parameters(trainer.net)
 
-        def step(micro_batches):
-            rates.append(trainer.optimizer.learning_rate)
-            return original(micro_batches)
-        trainer._backward = step
+        def step():
+            original()
+            rates.append(trainer.backend.optimizer.learning_rate)
+        trainer._update = step
         trainer.fit()
         assert rates == [trainer.rate(0), trainer.rate(1)]
         assert rates[0] != rates[1]  # because of the warm-up at least

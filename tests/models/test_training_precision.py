@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from mxnetseg.engine.step import Step, TrainingGraph
+from mxnetseg.backends.mxnet_step import Step, TrainingGraph
 from mxnetseg.losses import global_backward
 
 from .test_life import build, label, parameter, subjects

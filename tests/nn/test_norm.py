@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mxnet import gluon, nd
 
-from mxnetseg.engine.parallel import forward, needs_lockstep
+from mxnetseg.backends.mxnet_parallel import forward, needs_lockstep
 from mxnetseg.errors import ConfigError, MXNetSegError
 from mxnetseg.nn.norm import NORMS, CrossContextBatchNorm, GroupNorm32, choose_norm
 

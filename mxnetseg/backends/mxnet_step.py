@@ -16,7 +16,7 @@ from ..graph.blocks import block_with_parameters, compile_outermost
 from ..graph.training import convert_training_graph, has_shape_passes, specialize_training_graph
 from ..losses import LossSum
 from ..nn.blocks import InputStep
-from .parallel import DeviceBatches, forward, needs_lockstep
+from .mxnet_parallel import DeviceBatches, forward, needs_lockstep
 
 # A graph planned for one shape shares more of its memory (up to a seventh less, FCN-R18) and prepares its operators
 # once. Another shape is planned anew, but all batches of a training have the same shape.

@@ -5,7 +5,7 @@ import pytest
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
-from mxnetseg.engine.parallel import forward, needs_lockstep, split_batch
+from mxnetseg.backends.mxnet_parallel import forward, needs_lockstep, split_batch
 from mxnetseg.graph.blocks import compile_outermost
 from mxnetseg.nn.norm import CrossContextBatchNorm
 

@@ -7,7 +7,7 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from mxnetseg.engine.step import Divisors, Step, TrainingGraph
+from mxnetseg.backends.mxnet_step import Divisors, Step, TrainingGraph
 from mxnetseg.errors import ConfigError
 from mxnetseg.graph import dilated
 from mxnetseg.losses import LossSum, Mining, global_backward

@@ -1,4 +1,4 @@
-"""Data parallelism: a batch split across devices, and the forward of one network on all of them."""
+"""Data parallelism in MXNet: a batch split across contexts, and the forward of one network on all of them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,10 +10,27 @@ from mxnet import autograd
 
 from ..nn.lockstep import lockstep
 from ..nn.norm import CrossContextBatchNorm
-from .contexts import to_device
 
 # one (images, labels) per device: uint8 (N, H, W, 3) and uint8 (N, H, W)
 DeviceBatches = list[tuple[mx.nd.NDArray, mx.nd.NDArray]]
+
+_MOST_ARRAYS = 200  # that multi_all_finite() takes; given more, it writes beyond its own memory
+
+
+def to_device(array: np.ndarray, context: mx.Context) -> mx.nd.NDArray:
+    """Return ``array`` on a device, without a change of its type.
+
+    On the first CPU context the result shares the memory of ``array``, which must not be written to afterwards.
+    """
+    if context == mx.cpu(0):
+        return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
+    return mx.nd.array(array, ctx=context, dtype=array.dtype)
+
+
+def are_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
+    """Return whether no number in ``arrays``, all on one device, is NaN or infinite."""
+    groups = [arrays[i:i + _MOST_ARRAYS] for i in range(0, len(arrays), _MOST_ARRAYS)]
+    return all(bool(mx.nd.multi_all_finite(*group, num_arrays=len(group)).asnumpy().all()) for group in groups)
 
 
 def split_batch(images: np.ndarray, labels: np.ndarray, contexts: Sequence[mx.Context],

@@ -1,15 +1,17 @@
-"""Optimisers: their settings for each parameter, and their state as named tensors."""
+"""MXNet's optimisers: their settings for each parameter, and their state as named tensors."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import mxnet as mx
+import numpy as np
 from mxnet import gluon
 
-from ..config.schema import Optimizer
-from ..errors import CheckpointError
+from .training import UPDATES, group_state, multipliers
 
-_NORM_OR_BIAS = ("gamma", "beta", "bias")
+if TYPE_CHECKING:
+    from ..config.schema import Optimizer
 
 
 @mx.optimizer.register
@@ -41,21 +43,16 @@ def _settings(config: Optimizer) -> tuple:
 def make_trainer(net, config: Optimizer, *, accumulate: bool = False) -> gluon.Trainer:
     """Return a Gluon trainer over all parameters of ``net``, whose gradients are already means: call ``step(1)``.
 
-    The learning rate outside ``net.backbone`` is multiplied by ``head_lr_mult``. Norm parameters and biases are not
-    decayed if ``decay_norm_and_bias`` is off.
-
     Args:
         net: the network, initialised.
         config: the section of the configuration.
         accumulate: gradients add up until ``zero_grad()``.
     """
-    for name, parameter in net.named_parameters().items():
-        if parameter.grad_req == "null":
-            continue
+    parameters = net.named_parameters()
+    for name, (rate, decay) in multipliers(net, config).items():
+        parameter = parameters[name]
         parameter.grad_req = "add" if accumulate else "write"
-        parameter.lr_mult = 1.0 if name.startswith("backbone.") else config.head_lr_mult
-        is_decayed = config.decay_norm_and_bias or name.rsplit(".", 1)[-1] not in _NORM_OR_BIAS
-        parameter.wd_mult = 1.0 if is_decayed else 0.0
+        parameter.lr_mult, parameter.wd_mult = rate, decay
 
     name, settings = _settings(config)
     # every context updates its copy from the summed gradient, so all optimiser states can be read and set here
@@ -69,65 +66,49 @@ def _names(trainer: gluon.Trainer, net) -> list[str]:
     return [by_identity.get(id(p), p.name) for p in trainer._params]
 
 
-_UPDATES = "#updates"  # no parameter has such a name
-
-
-def get_states(trainer: gluon.Trainer, net) -> dict[str, mx.nd.NDArray]:
+def get_states(trainer: gluon.Trainer, net) -> dict[str, np.ndarray]:
     """Return the optimiser's tensors, ``'<parameter>:<k>'``, and the number of its updates (Adam's t).
 
     All contexts hold the same tensors, so those of the first one are returned. MXNet's own ``save_states`` is a pickle,
     unsafe to read, that refers to parameters by number; names survive a change of their order.
     """
     names = _names(trainer, net)
-    tensors = {f"{names[index]}:{k}": tensor for index, state in trainer._updaters[0].states.items()
+    tensors = {f"{names[index]}:{k}": tensor.asnumpy() for index, state in trainer._updaters[0].states.items()
                for k, tensor in enumerate(_as_tuple(state))}
-    tensors[_UPDATES] = mx.nd.array([trainer._optimizer.num_update], dtype="int64")
+    tensors[UPDATES] = np.array([trainer._optimizer.num_update], dtype="int64")
     return tensors
 
 
-def set_states(trainer: gluon.Trainer, net, tensors: Mapping[str, mx.nd.NDArray],
-               contexts: Sequence[mx.Context], *, where: object) -> None:
+def set_states(trainer: gluon.Trainer, net, tensors: Mapping[str, np.ndarray], contexts: Sequence[mx.Context], *,
+               where: object) -> None:
     """Restore the tensors that :func:`get_states` returned, on every context.
 
     Raises:
         CheckpointError: the tensors belong to another network or optimiser.
     """
-    tensors = dict(tensors)
-    updates = int(tensors.pop(_UPDATES).asnumpy()[0])
-    if not updates:  # before the first update there is no state
-        return
-
-    optimizer = trainer._optimizer
-    by_name = {name: [] for name in _names(trainer, net)}
-    for key in sorted(tensors, key=lambda k: (k.rpartition(":")[0], int(k.rpartition(":")[2]))):
-        name = key.rpartition(":")[0]
-        if name not in by_name:
-            raise CheckpointError("the training state does not fit this network and optimiser", where=where,
-                                  received=f"{name} in the file, no such parameter here",
-                                  fix="resume with the network that the run was started with")
-        by_name[name].append(tensors[key])
+    optimizer, names = trainer._optimizer, _names(trainer, net)
+    trained = {index: names[index] for index, p in enumerate(trainer._params) if p.grad_req != "null"}
 
     for device, context in enumerate(contexts):
+        fresh = {index: optimizer.create_state_multi_precision(index, trainer._params[index].data(context))
+                 for index in trained}
+        shapes = {name: [] for name in names}
+        shapes.update({trained[index]: [slot.shape for slot in _as_tuple(state)] for index, state in fresh.items()})
+        updates, saved = group_state(tensors, shapes, where=where)
+        if not updates:
+            return
+
         updater = trainer._updaters[device]
-        for index, (name, parameter) in enumerate(zip(_names(trainer, net), trainer._params)):
-            if parameter.grad_req == "null":
-                continue
-            fresh = optimizer.create_state_multi_precision(index, parameter.data(context))
-            slots, saved = _as_tuple(fresh), by_name[name]
-            if [s.shape for s in slots] != [s.shape for s in saved]:
-                raise CheckpointError("the training state does not fit this network and optimiser", where=where,
-                                      received=f"{name}: {[s.shape for s in saved]} in the file, "
-                                               f"{[s.shape for s in slots]} here",
-                                      fix="resume with the optimiser that the run was started with")
-            for slot, tensor in zip(slots, saved):
-                slot[:] = tensor.as_in_context(context)
-            updater.states[index] = fresh
+        for index, state in fresh.items():
+            for slot, tensor in zip(_as_tuple(state), saved[trained[index]]):
+                slot[:] = tensor
+            updater.states[index] = state
             updater.states_synced[index] = True
 
         optimizer._set_current_context(context.device_id)
         for index in range(len(trainer._params)):
             optimizer._index_update_count[index] = updates
-    optimizer.num_update = optimizer.begin_num_update = updates
+        optimizer.num_update = optimizer.begin_num_update = updates
 
 
 def _as_tuple(state) -> tuple:

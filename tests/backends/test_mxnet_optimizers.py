@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
 
+from mxnetseg.backends.mxnet_optimizers import get_states, make_trainer, set_states
 from mxnetseg.config.schema import Optimizer
-from mxnetseg.engine.optimizers import get_states, make_trainer, set_states
 from mxnetseg.errors import CheckpointError
 
 NAMES = ("sgd", "nag", "adam", "adamw")
@@ -171,8 +171,8 @@ class TestState:
         trainer = make_trainer(net, options(name))
         for k in range(3):
             step(trainer, net, gradients(k, net), n)
-        mx.nd.save(str(tmp_path / "state"), get_states(trainer, net))
-        saved, state = values(net), mx.nd.load(str(tmp_path / "state"))
+        np.savez(tmp_path / "state.npz", **get_states(trainer, net))
+        saved, state = values(net), dict(np.load(tmp_path / "state.npz"))
 
         other = network(n, seed=1)
         for p_name, p in other.learned().items():
@@ -187,7 +187,7 @@ class TestState:
                 assert (values(other, context)[p_name] == value).all(), p_name
         first, second = get_states(trainer, net), get_states(resumed, other)
         assert first.keys() == second.keys()
-        assert all((first[k].asnumpy() == second[k].asnumpy()).all() for k in first)
+        assert all((first[k] == second[k]).all() for k in first)
 
     def test_from_one_context_to_two(self):
         one, two = network(1), network(2)
@@ -209,7 +209,7 @@ class TestState:
         step(trainer, net, gradients(1, net))
         state = get_states(trainer, net)
         assert set(state) == {f"{name}:{k}" for name in net.learned() for k in (0, 1)} | {"#updates"}
-        assert state["#updates"].asscalar() == 2
+        assert state["#updates"] == 2
 
     @pytest.mark.parametrize("saved, here", [("adam", "sgd"), ("sgd", "adamw")])
     def test_the_state_of_another_optimiser_is_refused(self, saved, here):
@@ -225,7 +225,7 @@ class TestState:
         trainer = make_trainer(net, options("sgd"))
         step(trainer, net, gradients(0, net))
         state = get_states(trainer, net)
-        state["head.weight:0"] = nd.zeros((3, 4))
+        state["head.weight:0"] = np.zeros((3, 4))
         with pytest.raises(CheckpointError, match="does not fit") as error:
             set_states(make_trainer(net, options("sgd")), net, state, contexts(1), where="a.state")
         assert "head.weight: [(3, 4)] in the file, [(2, 4)] here" in str(error.value)
@@ -235,7 +235,7 @@ class TestState:
         trainer = make_trainer(net, options("sgd"))
         step(trainer, net, gradients(0, net))
         state = get_states(trainer, net)
-        state["neck.weight:0"] = nd.zeros((3, 4))
+        state["neck.weight:0"] = np.zeros((3, 4))
         with pytest.raises(CheckpointError, match="does not fit") as error:
             set_states(make_trainer(net, options("sgd")), net, state, contexts(1), where="a.state")
         assert "neck.weight" in str(error.value)

@@ -1,0 +1,166 @@
+"""Training steps in PyTorch: the graph of MXNet's step, network and loss, as a module of PyTorch."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import fx
+
+from ..errors import ConfigError
+from .torch_graph import free_name, to_torch
+from .torch_optimizers import Updates
+from .training import TrainingBackend, multipliers
+
+if TYPE_CHECKING:
+    from ..config.schema import Config
+
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class MicroBatch(NamedTuple):
+    """Part of a batch on the device: images uint8 (N, H, W, 3), labels uint8 (N, H, W)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class TorchTraining(TrainingBackend):
+    """Training of a copy of the network in PyTorch, on one device.
+
+    Attributes:
+        module: images uint8 (N, H, W, 3), labels uint8 (N, H, W) -> sum, count, sum, count, ... of the loss's terms.
+        updates: its optimiser.
+    """
+
+    name = "torch"
+    trains_in_place = False
+
+    def __init__(self, step: Any, config: Config, devices: Sequence[torch.device], precision: str):
+        train = config.train
+        self._device, self._micro_batches, self._weights = devices[0], train.accumulate, step.loss.weights
+        self._half = _HALF.get(precision)
+        if train.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(train.deterministic)
+        torch.backends.cudnn.benchmark = not train.deterministic
+
+        self.module = to_torch(step, inputs=("images", "labels"), casts=self._half is not None).train()
+        self.module.to(self._device)
+        if self._device.type != "mps":
+            self.module.to(memory_format=torch.channels_last)
+        self._divisors = _label_divisors(self.module) if train.accumulate > 1 else None
+        self._forward: Callable[..., Sequence[torch.Tensor]] = self.module
+        if train.compile:
+            self._forward = torch.compile(self.module, dynamic=False)
+
+        self._network = step.net
+        self._tensors = self._tensors_by_name()
+        factors = multipliers(step.net, config.optimizer)
+        self.updates = Updates({name: tensor for name, tensor in self._tensors.items()
+                                if isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad}, factors,
+                               config.optimizer)
+
+    def _tensors_by_name(self) -> dict[str, torch.Tensor]:
+        """Return the parameters and running statistics by their names in the network; of several names, the last."""
+        here = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        first: dict[int, str] = {}
+        names: dict[str, str] = {}
+        for name, parameter in self._network.named_parameters().items():
+            names[first.setdefault(id(parameter), free_name(f"net.{name}"))] = name
+        return {name: here[own] for own, name in names.items() if own in here}
+
+    def send(self, images: np.ndarray, labels: np.ndarray) -> list[MicroBatch]:
+        def parts(array: np.ndarray) -> tuple[torch.Tensor, ...]:
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            if self._device.type == "cuda":
+                tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+            return tensor.to(self._device).chunk(self._micro_batches)
+        return [MicroBatch(*pair) for pair in zip(parts(images), parts(labels))]
+
+    def backward(self, batch: list[MicroBatch], *, seed: int, loss_scale: float = 1.0) -> torch.Tensor:
+        torch.manual_seed(seed)
+        self.updates.zero_grad()
+        divisors: Sequence[torch.Tensor | None] = [None] * len(self._weights)
+        if self._divisors is not None:
+            divisors = self._divisors(batch)
+        try:
+            losses = [self._backward_micro_batch(part, divisors, loss_scale) for part in batch]
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            raise ConfigError("an operator of this network has no deterministic form on this device",
+                              where="train.deterministic", received=str(error).splitlines()[0],
+                              fix="--set train.deterministic=false") from None
+        return torch.stack(losses).sum()
+
+    def _backward_micro_batch(self, part: MicroBatch, divisors: Sequence[torch.Tensor | None],
+                              loss_scale: float) -> torch.Tensor:
+        """Propagate one micro-batch back; return its part of the loss."""
+        with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
+            numbers = self._forward(*part)
+
+        sums, counts = numbers[::2], numbers[1::2]
+        with torch.no_grad():
+            # the divisor is 0 for a loss that is a sum, or without valid pixels; 1 takes its place
+            known = [count * self._micro_batches if divisor is None else divisor
+                     for count, divisor in zip(counts, divisors)]
+            per_unit = [weight / (divisor + (divisor == 0)) for weight, divisor in zip(self._weights, known)]
+            value = torch.stack([(total * unit).sum() for total, unit in zip(sums, per_unit)]).sum()
+        torch.autograd.backward(list(sums), [unit * loss_scale for unit in per_unit])
+        return value
+
+    def read(self, loss: torch.Tensor) -> float:
+        return float(loss)
+
+    def update(self, rate: float, *, loss_scale: float | None = None) -> bool:
+        if loss_scale is not None:
+            gradients = self.updates.gradients()
+            if not bool(torch.stack(torch._foreach_norm(gradients, float("inf"))).isfinite().all()):
+                return False
+            torch._foreach_mul_(gradients, 1 / loss_scale)
+        self.updates.step(rate)
+        return True
+
+    def synchronise(self) -> None:
+        parameters = self._network.named_parameters()
+        for name, tensor in self._tensors.items():
+            values = tensor.detach().cpu().contiguous().numpy()
+            for data in parameters[name].list_data():
+                data[:] = values
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return self.updates.get_state()
+
+    def set_state(self, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
+        self.updates.set_state(tensors, where=where)
+
+
+def _label_divisors(module: fx.GraphModule) -> Callable[[Sequence[MicroBatch]], list[torch.Tensor | None]]:
+    """Return a function of all micro-batches of a batch that gives the divisor of each term over the whole batch.
+
+    It is None for a term whose divisor depends on the network (mining).
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    outputs = graph.graph_copy(module.graph, copies)
+    counts = list(outputs)[1::2]
+    images = next(node for node in graph.nodes if node.op == "placeholder")
+    depends = {images}
+    for node in graph.nodes:
+        if depends.intersection(node.all_input_nodes):
+            depends.add(node)
+    known = [count not in depends for count in counts]
+    graph.output(tuple(count for count, is_known in zip(counts, known) if is_known))
+    divisors = fx.GraphModule(module, graph)
+    divisors.graph.eliminate_dead_code()
+    divisors.recompile()
+
+    def over_the_batch(batch: Sequence[MicroBatch]) -> list[torch.Tensor | None]:
+        with torch.no_grad():
+            sums = [torch.stack(parts).sum(0) for parts in zip(*[divisors(*part) for part in batch])]
+        found = iter(sums)
+        return [next(found) if is_known else None for is_known in known]
+    return over_the_batch

@@ -1,0 +1,165 @@
+"""The interface between the trainer and the library that computes its steps."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ..registry import Registry
+
+if TYPE_CHECKING:
+    from ..config.schema import Config, Optimizer
+
+TRAINING_BACKENDS = Registry("training backend", {
+    "mxnet": "mxnetseg.backends.mxnet_training:MXNetTraining",
+    "torch": "mxnetseg.backends.torch_training:TorchTraining",
+})
+
+UPDATES = "#updates"  # the tensor of a state that counts the updates; no parameter has such a name
+_NORM_OR_BIAS = ("gamma", "beta", "bias")
+
+
+class TrainingBackend(ABC):
+    """Computes the training steps of one network.
+
+    The trainer calls, for each step, :meth:`send`, :meth:`backward` and :meth:`update`, and reads the loss a few steps
+    later. None of these waits for a result, except for an update with a loss scale. The network of ``step`` holds the
+    values of the training only after :meth:`synchronise`.
+
+    Args:
+        step: the network with its input step and loss (:class:`~mxnetseg.backends.mxnet_step.Step`), initialised.
+        config: the configuration. The backend reads ``train``, ``optimizer`` and ``model.norm``.
+        devices: the devices, in the backend's terms.
+        precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
+
+    Attributes:
+        name: its name in :data:`TRAINING_BACKENDS`.
+        trains_in_place: the parameters that it trains are those of the network, on MXNet's contexts, which are its
+            devices. False: it trains a copy, and the network lies on the CPU.
+    """
+
+    name: ClassVar[str]
+    trains_in_place: ClassVar[bool]
+
+    @abstractmethod
+    def __init__(self, step: Any, config: Config, devices: Sequence[Any], precision: str):
+        ...
+
+    @abstractmethod
+    def send(self, images: np.ndarray, labels: np.ndarray) -> Any:
+        """Send a global batch to the devices.
+
+        Args:
+            images: uint8 (N, H, W, 3).
+            labels: uint8 (N, H, W).
+        """
+
+    @abstractmethod
+    def backward(self, batch: Any, *, seed: int, loss_scale: float = 1.0) -> Any:
+        """Compute the gradients of a global batch; return its loss for :meth:`read`, without the factor ``loss_scale``.
+
+        Each divisor of the loss is the sum over the whole batch, on all devices.
+
+        Args:
+            batch: the result of :meth:`send`.
+            seed: of the dropout. Equal seeds give equal masks, regardless of earlier steps.
+            loss_scale: factor of all gradients.
+        """
+
+    @abstractmethod
+    def read(self, loss: Any) -> float:
+        """Wait for a loss and return it."""
+
+    @abstractmethod
+    def update(self, rate: float, *, loss_scale: float | None = None) -> bool:
+        """Update the parameters; return whether all gradients were finite.
+
+        Args:
+            rate: the learning rate.
+            loss_scale: the factor of the gradients. If it is given, gradients that are not finite change nothing;
+                otherwise they are not looked at, and the result is True.
+        """
+
+    @abstractmethod
+    def synchronise(self) -> None:
+        """Wait for all steps, and write the parameters and running statistics to the network."""
+
+    @abstractmethod
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Return the optimiser's tensors, ``'<parameter>:<k>'``, as MXNet defines them, and the number of updates.
+
+        =============  ==============================================================================
+        sgd, nag       ``:0``, the momentum; it contains the learning rate and points downhill, so that an
+                       update of sgd adds it to the parameter; missing if ``optimizer.momentum`` is 0
+        adam, adamw    ``:0`` and ``:1``, the means of the gradients and of their squares
+        ``#updates``   (1,) int64, the number of updates
+        =============  ==============================================================================
+        """
+
+    @abstractmethod
+    def set_state(self, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
+        """Restore the tensors that :meth:`get_state` returned, in this backend or in another one.
+
+        Args:
+            tensors: the tensors.
+            where: their file, for messages.
+
+        Raises:
+            CheckpointError: the tensors belong to another network or optimiser.
+        """
+
+
+def multipliers(net: Any, config: Optimizer) -> dict[str, tuple[float, float]]:
+    """Return the factors of each trained parameter on the learning rate and on the weight decay.
+
+    The learning rate outside ``net.backbone`` is multiplied by ``head_lr_mult``. Norm parameters and biases are not
+    decayed if ``decay_norm_and_bias`` is off.
+
+    Args:
+        net: the network.
+        config: the section of the configuration.
+    """
+    factors = {}
+    for name, parameter in net.named_parameters().items():
+        if parameter.grad_req != "null":
+            is_decayed = config.decay_norm_and_bias or name.rsplit(".", 1)[-1] not in _NORM_OR_BIAS
+            factors[name] = (1.0 if name.startswith("backbone.") else config.head_lr_mult, float(is_decayed))
+    return factors
+
+
+def group_state(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[tuple[int, ...]]], *,
+                where: object) -> tuple[int, dict[str, list[np.ndarray]]]:
+    """Return the number of updates of a state, and its tensors by parameter.
+
+    Args:
+        tensors: the result of :meth:`TrainingBackend.get_state`.
+        shapes: the shapes of the tensors of each parameter that the optimiser trains.
+        where: their file, for messages.
+
+    Raises:
+        CheckpointError: the tensors belong to another network or optimiser.
+    """
+    tensors = dict(tensors)
+    updates = int(tensors.pop(UPDATES)[0])
+    grouped: dict[str, list[np.ndarray]] = {name: [] for name in shapes}
+    if not updates:  # before the first update there is no state
+        return 0, grouped
+
+    for key in sorted(tensors, key=lambda key: (key.rpartition(":")[0], int(key.rpartition(":")[2]))):
+        name = key.rpartition(":")[0]
+        if name not in grouped:
+            raise CheckpointError("the training state does not fit this network and optimiser", where=where,
+                                  received=f"{name} in the file, no such parameter here",
+                                  fix="resume with the network that the run was started with")
+        grouped[name].append(tensors[key])
+
+    for name, expected in shapes.items():
+        saved = [tensor.shape for tensor in grouped[name]]
+        if saved != list(expected):
+            raise CheckpointError("the training state does not fit this network and optimiser", where=where,
+                                  received=f"{name}: {saved} in the file, {list(expected)} here",
+                                  fix="resume with the optimiser that the run was started with")
+    return updates, grouped

@@ -1,0 +1,119 @@
+"""The choice of the library that trains: what ``--backend``, ``--ctx`` and ``train.precision`` mean together."""
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from .._cuda import DRIVER, can_load
+from ..backends.training import TRAINING_BACKENDS
+from ..errors import DeviceError, EnvironmentProblem
+from .contexts import gpu_problem, resolve_contexts
+from .precision import choose_precision
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+BACKENDS = (AUTO, *TRAINING_BACKENDS.names())
+
+
+class TrainingChoice(NamedTuple):
+    """A training backend and its devices.
+
+    Attributes:
+        name: its name in :data:`~mxnetseg.backends.training.TRAINING_BACKENDS`.
+        devices: the devices, in its terms.
+    """
+
+    name: str
+    devices: list[Any]
+
+
+class _Rules(NamedTuple):
+    """Rules for the devices of a backend.
+
+    Attributes:
+        find: the values of ``--ctx`` -> devices.
+        precision: (the value of ``train.precision``, devices) -> precision and reason.
+        option: device -> the value of ``--ctx`` that names it.
+    """
+
+    find: Callable[[Sequence[str | int] | None], list[Any]]
+    precision: Callable[[str, Sequence[Any]], tuple[str, str]]
+    option: Callable[[Any], str]
+
+
+def _mxnet_rules() -> _Rules:
+    return _Rules(resolve_contexts, lambda asked, devices: choose_precision(asked, devices, where="train.precision"),
+                  lambda context: "cpu" if context.device_type == "cpu" else str(context.device_id))
+
+
+def _torch_rules() -> _Rules:
+    if find_spec("torch") is None:
+        raise EnvironmentProblem("PyTorch is not installed", where="--backend torch",
+                                 fix="pip install 'torch>=2.2', or pip install 'mxnetseg[torch]'")
+    from ..backends import torch_devices
+
+    return _Rules(torch_devices.find_devices, torch_devices.choose_precision,
+                  lambda device: str(device.index) if device.type == "cuda" else device.type)
+
+
+_RULES: dict[str, Callable[[], _Rules]] = {"mxnet": _mxnet_rules, "torch": _torch_rules}
+
+
+def choose_training(requested: str = AUTO, ctx: Sequence[str | int] | None = None) -> TrainingChoice:
+    """Return the backend that ``--backend`` means, with the devices that ``--ctx`` names.
+
+    ``auto`` is MXNet, unless a GPU is asked for, or present and none is named, that MXNet cannot compute on and
+    PyTorch can. A log line gives the reason.
+
+    Args:
+        requested: ``'auto'``, ``'mxnet'`` or ``'torch'``.
+        ctx: the values of ``--ctx``.
+
+    Raises:
+        DeviceError: the backend does not have these devices.
+        EnvironmentProblem: the backend is not installed.
+        UnknownNameError: there is no such backend.
+    """
+    if requested != AUTO:
+        name = TRAINING_BACKENDS.resolve(requested)
+        return TrainingChoice(name, _RULES[name]().find(ctx))
+
+    problem = gpu_problem(ctx) if _asks_for_gpus(ctx) and _may_have_gpu() else None
+    if problem and find_spec("torch") is not None:
+        try:
+            devices = _torch_rules().find(ctx)
+        except DeviceError:
+            devices = []
+        if devices and devices[0].type != "cpu":
+            log.info("%s: training in PyTorch on %s", problem, ", ".join(map(str, devices)))
+            return TrainingChoice("torch", devices)
+    return TrainingChoice("mxnet", resolve_contexts(ctx))
+
+
+def training_precision(backend: str, requested: str, devices: Sequence[Any]) -> str:
+    """Return the precision that ``train.precision`` means for a backend on its devices.
+
+    Raises:
+        ConfigError: the devices cannot compute in it.
+    """
+    return _RULES[backend]().precision(requested, devices)[0]
+
+
+def options_of(backend: str, devices: Sequence[Any]) -> str:
+    """Return the options that choose a backend and its devices again."""
+    return f"--ctx {' '.join(map(_RULES[backend]().option, devices))} --backend {backend}"
+
+
+def _asks_for_gpus(ctx: Sequence[str | int] | None) -> bool:
+    return not ctx or not any(re.match("cpu", str(text).strip(), re.IGNORECASE) for text in ctx)
+
+
+def _may_have_gpu() -> bool:
+    """Return False if this machine certainly has no GPU, without importing PyTorch."""
+    return sys.platform == "darwin" or os.path.exists("/dev/kfd") or can_load(DRIVER)
