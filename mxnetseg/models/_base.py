@@ -42,7 +42,7 @@ class SegModel(HybridBlock):
         structures: sets of arguments of this network that change its parameters, such as the decoder's type.
             ``mxnetseg convert`` tries them, besides the backbones and ``aux``, if the user specifies none.
 
-    Weights of other libraries: :mod:`~mxnetseg.models.weights.foreign` reads the files and lists their formats. A
+    Weights of other libraries: :mod:`~mxnetseg.models._foreign` reads the files and lists their formats. A
     network reads a format, for example ``gluoncv``, if it has the method ``from_gluoncv(name)``, which returns our name
     of a tensor, or None for a tensor that this network does not use. The method accepts any string: it returns an
     unknown name as it is, or changed to one that no parameter has. :meth:`adapt_foreign` changes the tensors
@@ -136,7 +136,7 @@ class SegModel(HybridBlock):
         changes the tensors that it knows and ignores missing and unknown ones.
 
         Args:
-            form: the file's format, a key of :data:`mxnetseg.models.weights.foreign.FORMS`.
+            form: the file's format, a key of :data:`mxnetseg.models._foreign.FORMS`.
             tensors: name in the file -> tensor; not changed in place.
         """
         return tensors

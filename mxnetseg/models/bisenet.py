@@ -14,8 +14,8 @@ from ..nn.context import GlobalFlow
 from ..nn.fusion import AttentionRefinement, FeatureFusion
 from ..nn.resize import nearest, resize
 from ._base import SegModel, norm_options
+from ._mmseg import is_mmseg, mmseg_name
 from .backbones import get_backbone
-from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class SpatialPath(nn.HybridBlock):
@@ -86,7 +86,7 @@ class BiSeNet(SegModel):
         backbone: the context path; ``'xception39'`` or ``'resnet18'`` in the paper.
         output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
         variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
-            :mod:`mxnetseg.models.weights.mmseg`.
+            :mod:`mxnetseg.models._mmseg`.
         aux: classifiers on both taps (section 3.3 of the paper).
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 

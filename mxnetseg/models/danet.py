@@ -14,9 +14,9 @@ from ..nn.attention import ChannelAttention, PositionAttention
 from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._gluoncv import gluoncv_name
+from ._mmseg import backbone_options, is_mmseg, mmseg_name
 from .backbones import get_backbone
-from .weights.gluoncv import gluoncv_name
-from .weights.mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class DANet(SegModel):
@@ -36,7 +36,7 @@ class DANet(SegModel):
         backbone: both branches read its last tap, and have a quarter of its channels.
         output_stride: ratio of the input's size to the last tap's: 8 (the paper's), 16 or 32.
         variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
-            :mod:`mxnetseg.models.weights.mmseg`.
+            :mod:`mxnetseg.models._mmseg`.
         aux: a classifier on each branch.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 

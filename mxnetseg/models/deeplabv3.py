@@ -13,9 +13,9 @@ from ..nn.blocks import FCNHead, classifier
 from ..nn.context import ASPP
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._gluoncv import gluoncv_name
+from ._mmseg import backbone_options, is_mmseg, mean_last, mmseg_name
 from .backbones import get_backbone
-from .weights.gluoncv import gluoncv_name
-from .weights.mmseg import backbone_options, is_mmseg, mean_last, mmseg_name
 
 
 class DeepLabv3(SegModel):
@@ -35,7 +35,7 @@ class DeepLabv3(SegModel):
         output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
         rates: dilations of the ASPP's 3x3 convolutions, in pixels of the last tap; None: the variant's.
         variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
-            :mod:`mxnetseg.models.weights.mmseg`.
+            :mod:`mxnetseg.models._mmseg`.
         aux: an auxiliary head; the weight of its loss is ``loss.aux_weight`` of the configuration.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 

@@ -13,8 +13,8 @@ from ..nn.blocks import ConvModule2d, FCNHead, SeparableConv2d, classifier
 from ..nn.context import PPM
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._mmseg import mmseg_name
 from .backbones._base import Backbone, Tap
-from .weights.mmseg import mmseg_name
 
 
 class FastSCNN(SegModel):

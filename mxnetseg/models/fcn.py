@@ -12,9 +12,9 @@ from mxnet.gluon import nn
 from ..nn.blocks import FCNHead
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._gluoncv import gluoncv_name
+from ._mmseg import backbone_options, is_mmseg, mmseg_name
 from .backbones import get_backbone
-from .weights.gluoncv import gluoncv_name
-from .weights.mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class FCN(SegModel):
@@ -30,7 +30,7 @@ class FCN(SegModel):
         output_stride: ratio of the input's size to the last tap's: 8, 16 or 32.
         head_channels: channels inside the head, 512 in GluonCV on a ResNet-50; None: at most 256.
         variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
-            :mod:`mxnetseg.models.weights.mmseg`.
+            :mod:`mxnetseg.models._mmseg`.
         aux: an auxiliary head; the weight of its loss is ``loss.aux_weight`` of the configuration.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 

@@ -13,8 +13,8 @@ from mxnet.gluon import nn
 
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._mmseg import is_mmseg, mmseg_name
 from .backbones.hrnet import HRNetV2
-from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class HRNet(SegModel):

@@ -15,9 +15,9 @@ from ..nn.blocks import ConvModule2d, FCNHead
 from ..nn.context import PPM
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._mmseg import mmseg_name
 from .backbones import get_backbone
 from .backbones.resnet import ResNet
-from .weights.mmseg import mmseg_name
 
 
 class ICNet(SegModel):

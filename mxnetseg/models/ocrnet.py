@@ -12,9 +12,9 @@ from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.precision import as_type_of, to_float32
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._mmseg import mmseg_name
 from .backbones.hrnet import HRNetV2
 from .hrnet import concat_resized, in_backbone
-from .weights.mmseg import mmseg_name
 
 
 class OCRNet(SegModel):

@@ -12,9 +12,9 @@ from ..nn.blocks import FCNHead
 from ..nn.context import PPM
 from ..nn.resize import resize
 from ._base import SegModel, norm_options
+from ._gluoncv import gluoncv_name
+from ._mmseg import backbone_options, is_mmseg, mmseg_name
 from .backbones import get_backbone
-from .weights.gluoncv import gluoncv_name
-from .weights.mmseg import backbone_options, is_mmseg, mmseg_name
 
 
 class PSPNet(SegModel):
@@ -31,7 +31,7 @@ class PSPNet(SegModel):
         output_stride: ratio of the input's size to the last tap's: 8 (the paper's), 16 or 32.
         head_channels: channels inside the head, 512 in the paper and in GluonCV; None: 256.
         variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
-            :mod:`mxnetseg.models.weights.mmseg`.
+            :mod:`mxnetseg.models._mmseg`.
         aux: an auxiliary head; the weight of its loss is ``loss.aux_weight`` of the configuration, 0.4 in the paper.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 

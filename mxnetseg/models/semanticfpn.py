@@ -13,8 +13,8 @@ from ..nn.blocks import ConvModule2d, classifier
 from ..nn.fusion import LateralFusion
 from ..nn.resize import enlarge, nearest, resize
 from ._base import SegModel, four_taps, norm_options
+from ._mmseg import is_mmseg, mmseg_name
 from .backbones import get_backbone
-from .weights.mmseg import is_mmseg, mmseg_name
 
 
 class SemanticFPN(SegModel):
@@ -33,7 +33,7 @@ class SemanticFPN(SegModel):
         nclass: number of classes.
         backbone: any with four taps.
         variant: ``'mxnetseg'``, or ``'mmseg'`` as in mmsegmentation: see above and
-            :mod:`mxnetseg.models.weights.mmseg`.
+            :mod:`mxnetseg.models._mmseg`.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
 
     Raises:

@@ -16,8 +16,8 @@ from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.norm import LayerNorm
 from ..nn.resize import enlarge, resize
 from ._base import SegModel, norm_options
+from ._mmseg import mmseg_name
 from .backbones import BACKBONES, get_backbone
-from .weights.mmseg import mmseg_name
 
 # section 4.1: the layers, out of 24, that each decoder reads
 LAYERS = {"naive": (10, 15, 20, 24), "pup": (10, 15, 20, 24), "mla": (6, 12, 18, 24)}

@@ -12,9 +12,9 @@ from ..nn.blocks import ConvModule2d, FCNHead, classifier
 from ..nn.context import PPM
 from ..nn.resize import resize
 from ._base import SegModel, four_taps, norm_options
+from ._mmseg import mmseg_name
 from .backbones import get_backbone
 from .hrnet import concat_resized
-from .weights.mmseg import mmseg_name
 
 
 class UPerNet(SegModel):

@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
     from ..engine.checkpoint import Checkpoint, all_finite, model_record
     from ..errors import CheckpointError
     from ..models import MODELS, get_model
-    from ..models.weights.foreign import FORMS, recognise
+    from ..models._foreign import FORMS, recognise
     from ..models.weights.tensors import read_tensors, set_parameters
 
     name = MODELS.resolve(args.model)
@@ -173,7 +173,7 @@ def _write(checkpoint, net, record: dict[str, Any]) -> None:
 def _misfit(args: Namespace, name: str, tensors, guess):
     """Return the error for weights of another network: how they differ, and which network they may belong to."""
     from ..errors import CheckpointError
-    from ..models.weights.foreign import FORMS, recognise
+    from ..models._foreign import FORMS, recognise
 
     counts = {"missing in the file": 0, "not in this network": 0, "of another shape": 0}
     for problem in guess.problems:
@@ -207,7 +207,7 @@ def _command(args: Namespace, name: str, guess) -> str:
 def _other_network(tensors, fit: float, name: str) -> str | None:
     """Return the network whose default structure fits better than ``fit``; None if there is none."""
     from ..models import list_models
-    from ..models.weights.foreign import recognise
+    from ..models._foreign import recognise
 
     best = None
     for other in list_models():

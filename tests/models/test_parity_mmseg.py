@@ -9,7 +9,7 @@ import pytest
 from pytorch_cases import GOLDEN, assert_golden, input_image, read, weights
 
 from mxnetseg.models import MODELS, get_model
-from mxnetseg.models.weights.foreign import renamed
+from mxnetseg.models._foreign import renamed
 from mxnetseg.models.weights.tensors import set_parameters
 
 HEADS = ["decode_head", "auxiliary_head"]

@@ -15,7 +15,7 @@ from mxnetseg.config import Config
 from mxnetseg.config.loader import parse_override
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
 from mxnetseg.models import MODELS, get_model, model_arguments
-from mxnetseg.models.weights.foreign import FORMS
+from mxnetseg.models._foreign import FORMS
 from mxnetseg.tools.convert import add_arguments
 from mxnetseg.tools.main import Parser, main
 

@@ -1,1 +1,1 @@
-"""Weights in and out of networks: first values, ImageNet weights, and the files of other projects."""
+"""Weights in and out of networks: initial values, ImageNet weights, and the formats of weight files."""

@@ -6,8 +6,8 @@ from pytorch_cases import weights
 
 from mxnetseg.models import build_model, get_model
 from mxnetseg.models._cost import measure
+from mxnetseg.models._foreign import renamed
 from mxnetseg.models.backbones import get_backbone
-from mxnetseg.models.weights.foreign import renamed
 from mxnetseg.models.weights.tensors import set_parameters
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

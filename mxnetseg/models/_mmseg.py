@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import UnknownNameError
-from ..backbones import BACKBONES
-from ..backbones.resnet import is_basic
-from .pytorch import gluon_name
+from ..errors import UnknownNameError
+from .backbones import BACKBONES
+from .backbones.resnet import is_basic
+from .weights.pytorch import gluon_name
 
 if TYPE_CHECKING:
-    from .._base import SegModel
+    from ._base import SegModel
 
 # shared by several of its networks: ResNets with a deep stem, FCN heads, context modules
 _COMMON = {

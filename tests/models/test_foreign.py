@@ -13,7 +13,7 @@ from torch_files import Call, state_dict, tensor, write_stream, write_zip
 
 from mxnetseg.errors import CheckpointError, ConfigError, UnknownNameError
 from mxnetseg.models import MODELS, build_model, get_model
-from mxnetseg.models.weights.foreign import FORMS, forms_of, load_foreign, recognise, renamed
+from mxnetseg.models._foreign import FORMS, forms_of, load_foreign, recognise, renamed
 from mxnetseg.models.weights.tensorfiles import read_safetensors
 from mxnetseg.models.weights.tensors import read_tensors
 

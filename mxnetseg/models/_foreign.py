@@ -1,7 +1,8 @@
 """Weights of other projects: their parameter names, and the network that a file belongs to.
 
 A *naming* of parameters (``form``) belongs to a project. A network reads a form if it has a method ``from_FORM``: see
-:class:`~mxnetseg.models._base.SegModel`. Any form may come in any file format that :mod:`.tensors` reads.
+:class:`~mxnetseg.models._base.SegModel`. Any form may come in any file format that
+:mod:`~mxnetseg.models.weights.tensors` reads.
 """
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import UnknownNameError, UsageError
-from .. import MODELS, build_model, model_arguments
-from ..backbones import list_backbones
-from .loading import Skipped
-from .tensors import read_tensors, set_parameters
+from ..errors import UnknownNameError, UsageError
+from . import MODELS, build_model, model_arguments
+from .backbones import list_backbones
+from .weights.loading import Skipped
+from .weights.tensors import read_tensors, set_parameters
 
 # form -> the project whose files use it
 FORMS: dict[str, str] = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mxnetseg.models import get_model
-from mxnetseg.models.weights.foreign import recognise
+from mxnetseg.models._foreign import recognise
 
 BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._base import SegModel
+    from ._base import SegModel
 
 # beginning of a name in GluonCV -> here; shared by several of its networks
 _COMMON = (

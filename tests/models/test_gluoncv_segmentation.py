@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mxnetseg.models import MODELS, build_model, get_model
-from mxnetseg.models.weights.foreign import load_foreign, recognise
+from mxnetseg.models._foreign import load_foreign, recognise
 from mxnetseg.models.weights.tensors import read_tensors
 from mxnetseg.nn.resize import resize
 
