@@ -121,7 +121,7 @@ def check_normalisation(normalisation: Mapping[str, Any]) -> None:
 # ---- elements -------------------------------------------------------------------------------
 
 
-def get_section(parent: Mapping[str, Any], key: str, place: str = "") -> Mapping[str, Any]:
+def get_section(parent: Any, key: Any, place: str = "") -> Mapping[str, Any]:
     """Return an object; ``place`` is the path of its parent, for the message."""
     return _element(parent, key, place, lambda value: isinstance(value, dict), "an object")
 

@@ -15,6 +15,7 @@ from .._description import (
     Violation,
     check_data,
     check_normalisation,
+    get_list,
     get_section,
     get_text,
     get_whole,
@@ -154,11 +155,12 @@ def _position(sidecar: Mapping[str, Any]) -> None:
     require(epoch is None or is_whole(epoch) and epoch >= 0, "progress.best_epoch", "an integer >= 0 or null", epoch)
     _only(progress, ("epoch", "batch", "best", "best_epoch", "loss_sum", "seconds"), "progress")
 
-    for i in range(len(_list(sidecar, "backends", "")) if sidecar.get("backends") is not None else 0):
-        entry = _element(sidecar["backends"], i, "backends", lambda value: isinstance(value, dict), "an object")
-        _text(entry, "backend", f"backends[{i}]")
-        first = _whole_number(entry, "first_epoch", 1, 1 << 31, f"backends[{i}]")
-        _whole_number(entry, "last_epoch", first, 1 << 31, f"backends[{i}]")
+    entries = get_list(sidecar, "backends", "") if sidecar.get("backends") is not None else []
+    for i in range(len(entries)):
+        entry = get_section(entries, i, "backends")
+        get_text(entry, "backend", f"backends[{i}]")
+        first = get_whole(entry, "first_epoch", 1, 1 << 31, f"backends[{i}]")
+        get_whole(entry, "last_epoch", first, 1 << 31, f"backends[{i}]")
 
     if sidecar.get("loss_scale") is not None:
         scale = get_section(sidecar, "loss_scale")

@@ -24,7 +24,6 @@ from ..metrics import Scores
 from ..models import get_model
 from ..models.weights.loading import assign
 from . import setup
-from .training_choice import options_of, training_precision
 from .bars import epoch_bar, postfix, validation_bar
 from .checkpoint import BEST, Checkpoint, LoadedCheckpoint, all_finite, model_record, take_normalisation
 from .evaluator import evaluate
@@ -47,6 +46,7 @@ from .run_state import (
 from .runs import find_checkpoint
 from .scaling import LossScale
 from .schedules import LearningRate
+from .training_choice import options_of, training_precision
 from .watch import LabelWatch, warn_of_one_class
 
 log = logging.getLogger(__name__)

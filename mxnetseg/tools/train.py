@@ -69,8 +69,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train; return 0, or 128 + the signal that stopped the training."""
-    from ..engine.training_choice import choose_training
     from ..engine.trainer import Trainer
+    from ..engine.training_choice import choose_training
     from .resume import finished
 
     backend, devices = choose_training(args.backend, args.ctx)
