@@ -63,7 +63,7 @@ def to_onnx(source: Any, params: PathLike | Mapping[str, Any] | None = None, *, 
     """
     _require_onnx()
     # they fill the table of operators, and they import onnx
-    from . import onnx_layers, onnx_shapes  # noqa: F401
+    from . import onnx_indexing, onnx_layers, onnx_shapes  # noqa: F401
 
     for name, value, allowed in (("outputs", outputs, ("main", "all")),
                                  ("input_type", input_type, ("float32", "uint8"))):
@@ -237,7 +237,7 @@ class _Exporter(CheckedGraph):
                 w, *map(self._tensor, inputs), **arguments))
         written = {name for one in w.nodes[first:] for name in one.output}
         if not isinstance(result, list) and result.name in written:
-            w.rename(result, w.unique(node.name))
+            w.rename(result, w.unique(node.name), first)
         return result
 
     def _foldable(self) -> dict[int, int]:

@@ -32,14 +32,24 @@ def convolution(w, data, weight, bias=None, *, kernel, stride, dilate, pad, num_
 @ONNX.operator("Deconvolution")
 def deconvolution(w, data, weight, bias=None, *, kernel, stride, dilate, pad, adj, target_shape, num_filter, num_group,
                   no_bias, layout):
-    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default."""
+    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default.
+
+    ``target_shape`` gives the size instead: what is too much is cut off on both sides, one more at the beginning.
+    """
     rank = len(kernel)
     _check_layout("Deconvolution", layout, rank)
-    if any(target_shape):
-        raise unsupported("Deconvolution", f"target_shape={target_shape}", "pad and adj")
-    return w("ConvTranspose", data, weight, None if no_bias else bias, kernel_shape=kernel,
-             strides=_filled(stride, rank, 1), pads=_filled(pad, rank, 0) * 2, dilations=_filled(dilate, rank, 1),
-             output_padding=_filled(adj, rank, 0), group=num_group)
+    has_target = any(target_shape)
+    result = w("ConvTranspose", data, weight, None if no_bias else bias, kernel_shape=kernel,
+               strides=_filled(stride, rank, 1), dilations=_filled(dilate, rank, 1), group=num_group,
+               pads=[0] * 2 * rank if has_target else _filled(pad, rank, 0) * 2,
+               output_padding=[0] * rank if has_target else _filled(adj, rank, 0))
+    if not has_target:
+        return result
+    begins = [(n - target + 1) // 2 for n, target in zip(w.sizes(result)[2:], target_shape)]
+    if any(isinstance(n, int) and n < 0 for n in begins):
+        raise unsupported("Deconvolution", f"target_shape={target_shape}", "a size that the kernel and stride reach")
+    ends = [begin + target for begin, target in zip(begins, target_shape)]
+    return w("Slice", result, w.vector(*begins), w.vector(*ends), w.integers(*range(2, rank + 2)))
 
 
 @ONNX.operator("FullyConnected")
@@ -55,41 +65,58 @@ def fully_connected(w, data, weight, bias=None, *, num_hidden, no_bias, flatten)
 @ONNX.operator("Pooling")
 def pooling(w, data, *, kernel, pool_type, global_pool, pooling_convention, stride, pad, p_value, count_include_pad,
             layout):
-    """Pool by max, avg, sum or lp. ``full`` rounds the output's size up, ``valid`` down.
+    """Pool by max, avg, sum or lp.
 
-    avg divides by the window's size, without the padding if ``count_include_pad`` is False. A window of ``full`` may
-    reach beyond the padding, and that part of it never counts. ONNX's ``ceil_mode`` leaves this open, so the padding
-    after the last element is enlarged instead, by which ``full`` becomes ``valid``.
+    Of n elements, ``valid`` makes (n + 2 pad - kernel) / stride + 1, rounded down, ``full`` the same rounded up, and
+    ``same`` (n + 2 pad) / stride rounded up. ONNX rounds down, and more padding after the map makes up for the
+    difference. avg divides by the window's size, without that padding, and with ``count_include_pad=False`` without
+    any.
     """
     if global_pool:
         return _global_pooling(w, data, pool_type, p_value)
     rank = len(kernel)
     _check_layout("Pooling", layout, rank)
-    stride, pad = _filled(stride, rank, 1), _filled(pad, rank, 0)
-    if pooling_convention not in ("valid", "full"):
-        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full")
-    is_full = pooling_convention == "full"
-    if any(2 * p > k or (is_full and p + s > k) for k, s, p in zip(kernel, stride, pad)):
-        raise unsupported("Pooling", f"kernel={kernel}, stride={stride}, pad={pad}, {pooling_convention}",
-                          "a padding of at most half the kernel, and no window beyond the map")
+    if pooling_convention not in ("valid", "full", "same"):
+        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full, same")
+    stride, before = _filled(stride, rank, 1), _filled(pad, rank, 0)
+    more = {"valid": [0] * rank, "full": [s - 1 for s in stride], "same": [k - 1 for k in kernel]}[pooling_convention]
+    pads = [*before, *(p + extra for p, extra in zip(before, more))]
+    # so that each window holds an element of the map, as ONNX demands
+    is_usual = all(n < k for n, k in zip(pads, [*kernel] * 2))
 
-    after = [p + s - 1 if is_full else p for p, s in zip(pad, stride)]
-    arguments = {"kernel_shape": list(kernel), "strides": stride}
+    def pool(op, x, pads=None, **attributes):
+        return w(op, x, kernel_shape=list(kernel), strides=stride, pads=pads, **attributes)
+
     if pool_type == "max":
-        return w("MaxPool", data, pads=[*pad, *after], **arguments)
+        if is_usual:
+            return pool("MaxPool", data, pads)
+        return pool("MaxPool", _padded(w, data, pads, float(np.finfo(data.dtype).min)))
+    if pool_type == "avg" and is_usual and (not count_include_pad or not any(pads)):
+        return pool("AveragePool", data, pads, count_include_pad=0)
+    if pool_type == "avg" and is_usual and not any(more):
+        return pool("AveragePool", data, pads, count_include_pad=1)
+    if pool_type == "avg" and is_usual:
+        return pool("AveragePool", _padded(w, data, before * 2, 0.0), [0] * rank + more, count_include_pad=0)
+
+    def total(x, pads=pads):  # ONNX Runtime does not divide by the whole window where its padding is not symmetric
+        return w("Mul", pool("AveragePool", _padded(w, x, pads, 0.0)), w.number(float(np.prod(kernel)), x))
+
     if pool_type == "avg":
-        if is_full and count_include_pad and any(pad):
-            data = w("Pad", data, w.integers(0, 0, *pad, 0, 0, *pad), w.number(0, data))
-            pad, after = [0] * rank, [s - 1 for s in stride]
-        counts = count_include_pad and not is_full
-        return w("AveragePool", data, pads=[*pad, *after], count_include_pad=int(counts), **arguments)
-    window = w.number(float(np.prod(kernel)), data)
+        ones = w("Expand", w.number(1, data), w.vector(1, 1, *w.sizes(data)[2:]))
+        counts = total(_padded(w, ones, before * 2, 1.0), [0] * rank + more) if count_include_pad else total(ones)
+        return w("Div", total(data), w("Max", counts, w.number(1, data)))
     if pool_type == "sum":
-        return w("Mul", w("AveragePool", data, pads=[*pad, *after], count_include_pad=1, **arguments), window)
-    if pool_type == "lp" and p_value == 2:
-        squares = w("AveragePool", w("Mul", data, data), pads=[*pad, *after], count_include_pad=1, **arguments)
-        return w("Sqrt", w("Mul", squares, window))
-    raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value=2")
+        return total(data)
+    if pool_type == "lp" and p_value:
+        powers = w("Pow", w("Abs", data), w.number(p_value, data))
+        return w("Pow", total(powers), w.number(1 / p_value, data))
+    raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value")
+
+
+def _padded(w: Writer, x: Tensor, pads: list[int], value: float) -> Tensor:
+    """Pad all axes after the first two: first the numbers before them, then those after them."""
+    rank = len(pads) // 2
+    return w("Pad", x, w.integers(0, 0, *pads[:rank], 0, 0, *pads[rank:]), w.number(value, x)) if any(pads) else x
 
 
 def _global_pooling(w: Writer, data: Tensor, pool_type: str, p_value: int | None) -> Tensor:
@@ -124,9 +151,7 @@ def _averaging_matrix(w: Writer, n: Dim, m: int, like: Tensor) -> Tensor:
     cell, size, count = w.constant(np.arange(m, dtype=np.int64)), w.vector(n), w.integers(m)
     begin = w("Div", w("Mul", cell, size), count)
     end = w("Div", w("Add", w("Mul", w("Add", cell, w.integers(1)), size), w.integers(m - 1)), count)
-    begin, end = w.unsqueeze(begin, 1), w.unsqueeze(end, 1)
-    zero, one = (w.constant(np.array(i, np.int64)) for i in (0, 1))
-    pixel = w("Range", zero, w("Squeeze", size, w.integers(0)), one)
+    begin, end, pixel = w.unsqueeze(begin, 1), w.unsqueeze(end, 1), w.arange(n)
     is_inside = w("And", w("GreaterOrEqual", pixel, begin), w("Less", pixel, end))
     return w("Div", w.cast(is_inside, like.dtype), w.cast(w("Sub", end, begin), like.dtype))
 
@@ -142,6 +167,8 @@ def resize(w: Writer, data: Tensor, kind: str, size: list[Dim]) -> Tensor:
         kind: see :mod:`mxnetseg._resize_marks`.
         size: the height and the width.
     """
+    if size == list(data.shape[2:]):
+        return data
     if kind == NEAREST:
         return _nearest(w, data, size)
     result = w("Resize", data, None, None, w.vector(*w.sizes(data)[:2], *size), mode="linear",
@@ -154,10 +181,9 @@ def _nearest(w: Writer, data: Tensor, size: list[Dim]) -> Tensor:
 
     ONNX's ``Resize`` computes that quotient with a rounded scale, and runtimes differ where it is a whole number.
     """
-    zero, one = (w.constant(np.array(i, np.int64)) for i in (0, 1))
     for axis, m in ((2, size[0]), (3, size[1])):
-        position = w("Range", zero, w("Squeeze", w.vector(m), w.integers(0)), one)
-        data = w("Gather", data, w("Div", w("Mul", position, w.vector(w.sizes(data)[axis])), w.vector(m)), axis=axis)
+        n = w.sizes(data)[axis]
+        data = w("Gather", data, w("Div", w("Mul", w.arange(m), w.vector(n)), w.vector(m)), axis=axis)
     return data
 
 
@@ -196,7 +222,18 @@ def bilinear_resize(w, data, *like, height, width, scale_height, scale_width, mo
         size = [n + (n + rest) % 2 * step for n in old]
     else:
         raise unsupported("_contrib_BilinearResize2D", f"mode={mode}", f"size, like, odd_scale, {', '.join(steps)}")
+    if not align_corners:  # one row or column is the first one in MXNet, not the middle
+        data = _first_if_one(w, data, size)
     return resize(w, data, ALIGN_CORNERS if align_corners else HALF_PIXEL, size)
+
+
+def _first_if_one(w: Writer, data: Tensor, size: list[Dim]) -> Tensor:
+    """Cut a map to its first row or column where the size to which it will be resized has one."""
+    one, old = w.integers(1), w.sizes(data)[2:]
+    ends = [w.dim(w("Where", w("Equal", w.vector(m), one), one, w.vector(n))) for n, m in zip(old, size)]
+    if ends == old:
+        return data
+    return w("Slice", data, w.integers(0, 0), w.vector(*ends), w.integers(2, 3))
 
 
 def _scaled(w: Writer, n: Dim, scale: float) -> Dim:
@@ -338,9 +375,9 @@ def softmax_activation(w, data, *, mode):
 
 @ONNX.operator("SoftmaxOutput")
 def softmax_output(w, data, *, multi_output, preserve_shape):
-    """Return softmax; the label is not used."""
-    if multi_output:
-        return w("Softmax", data, axis=1)
-    if preserve_shape or data.rank == 2:
-        return w("Softmax", data, axis=-1)
-    return w.reshape(w("Softmax", w("Flatten", data, axis=1), axis=1), w.sizes(data))
+    """Return softmax over the channels (``multi_output``) or over the last axis; the label is not used."""
+    if not multi_output and not preserve_shape and data.rank != 2:
+        # over all axes but the first when it trains, over the last one in an inference on a CPU
+        raise unsupported("SoftmaxOutput", f"{data.rank} axes, whose meaning depends on MXNet's build",
+                          "multi_output=True, preserve_shape=True, or two axes")
+    return w("Softmax", data, axis=1 if multi_output else -1)

@@ -1,4 +1,4 @@
-"""MXNet's operators by element in ONNX: arithmetic, comparisons, activations, reductions, products, indexing.
+"""MXNet's operators by element in ONNX: arithmetic, comparisons, activations, reductions, products.
 
 Every function takes the writer, tensors (positional) and the operator's arguments (keywords), and returns the result.
 """
@@ -197,7 +197,9 @@ def cast(w, data, *, dtype):
 
 @ONNX.operator("where")
 def where(w, condition, x, y):
-    """Take ``x`` where ``condition`` is not 0, otherwise ``y``."""
+    """Take ``x`` where ``condition`` is not 0, otherwise ``y``; a vector of conditions decides row by row."""
+    if condition.rank == 1 < x.rank:
+        condition = w.unsqueeze(condition, *range(1, x.rank))
     return w("Where", w("Not", w("Equal", condition, w.number(0, condition))), x, y)
 
 
@@ -234,7 +236,7 @@ def arg_reduce(w, data, *, function, axis, keepdims):
     return w.cast(w(function, data, axis=axis, keepdims=int(keepdims)), np.float32)
 
 
-# ---- products and indexing ------------------------------------------------------------------
+# ---- products ------------------------------------------------------------------
 
 @ONNX.operator("dot")
 def dot(w, lhs, rhs, *, transpose_a, transpose_b):
@@ -262,47 +264,6 @@ def transposed(w: Writer, x: Tensor) -> Tensor:
 def batch_dot(w, lhs, rhs, *, transpose_a, transpose_b):
     """Multiply matrices, one pair for each index of the axes before the last two."""
     return w("MatMul", transposed(w, lhs) if transpose_a else lhs, transposed(w, rhs) if transpose_b else rhs)
-
-
-def _index(w, name, indices, size, mode):
-    """Return indices as int64, clipped or wrapped to a size."""
-    if mode not in ("clip", "wrap"):
-        raise unsupported(name, f"mode={mode}", "clip, wrap")
-    indices, size = w.cast(indices, np.int64), w.vector(size)
-    if mode == "wrap":
-        return w("Mod", indices, size)
-    return w("Max", w("Min", indices, w("Sub", size, w.integers(1))), w.integers(0))
-
-
-@ONNX.operator("pick")
-def pick(w, data, index, *, axis, keepdims, mode):
-    """Take one element along an axis for each index; an index outside is clipped (``clip``) or wrapped (``wrap``)."""
-    axis %= data.rank
-    if index.rank < data.rank:
-        index = w.unsqueeze(index, axis)
-    result = w("GatherElements", data, _index(w, "pick", index, w.sizes(data)[axis], mode), axis=axis)
-    return result if keepdims else w("Squeeze", result, w.integers(axis))
-
-
-@ONNX.operator("one_hot")
-def one_hot(w, indices, *, depth, on_value, off_value, dtype):
-    """Return ``on_value`` at each index and ``off_value`` elsewhere; an index outside has none."""
-    dtype = check_dtype("one_hot", dtype)
-    is_hot = w("Equal", w.unsqueeze(w.cast(indices, np.int64), -1), w.constant(np.arange(depth, dtype=np.int64)))
-    return w("Where", is_hot, w.constant(np.array(on_value, dtype)), w.constant(np.array(off_value, dtype)))
-
-
-@ONNX.operator("take")
-def take(w, a, indices, *, axis, mode):
-    """Take slices along an axis at the indices, which are clipped (``clip``) or wrapped (``wrap``)."""
-    axis %= a.rank
-    return w("Gather", a, _index(w, "take", indices, w.sizes(a)[axis], mode), axis=axis)
-
-
-@ONNX.operator("Embedding")
-def embedding(w, data, weight, *, input_dim, output_dim, dtype):
-    """Return the row of ``weight`` of each index; an index outside is clipped."""
-    return w("Gather", weight, _index(w, "Embedding", data, input_dim, "clip"), axis=0)
 
 
 _enter_binary()

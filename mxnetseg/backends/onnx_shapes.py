@@ -94,9 +94,7 @@ def arange_like(w, data, *, start, step, repeat, axis):
         raise unsupported("_contrib_arange_like", f"repeat={repeat}", "repeat=1")
     sizes = w.sizes(data)
     n = sizes[axis] if axis is not None else _product(sizes)
-    count = w("Squeeze", w.vector(n), w.integers(0))
-    zero, one = (w.constant(np.array(i, np.int64)) for i in (0, 1))
-    result = w.cast(w("Range", zero, count, one), data.dtype)
+    result = w.cast(w.arange(n), data.dtype)
     if step != 1:
         result = w("Mul", result, w.number(step, data))
     if start != 0:
@@ -148,9 +146,8 @@ def slice_like(w, data, shape_like, *, axes):
     return _sliced(w, data, axes, [0] * len(axes), [like[axis] for axis in axes])
 
 
-def _parts(w, name, data, axis, sizes, squeeze_axis):
-    parts = w("Split", data, w.integers(*sizes), axis=axis, outputs=len(sizes))
-    parts = [parts] if len(sizes) == 1 else parts
+def _squeezed(w: Writer, parts: Tensor | list[Tensor], axis: int, squeeze_axis: bool) -> list[Tensor]:
+    parts = parts if isinstance(parts, list) else [parts]
     return [w("Squeeze", part, w.integers(axis)) for part in parts] if squeeze_axis else parts
 
 
@@ -159,9 +156,10 @@ def slice_channel(w, data, *, num_outputs, axis, squeeze_axis):
     """Split an axis into equal parts; with ``squeeze_axis``, parts of size 1 lose the axis."""
     axis %= data.rank
     n = data.shape[axis]
-    if not isinstance(n, int) or n % num_outputs:
-        raise unsupported("SliceChannel", f"{n} channels in {num_outputs} parts", "equal parts of a known size")
-    return _parts(w, "SliceChannel", data, axis, [n // num_outputs] * num_outputs, squeeze_axis)
+    if isinstance(n, int) and n % num_outputs:
+        raise unsupported("SliceChannel", f"{n} channels in {num_outputs} parts", "equal parts")
+    parts = w("Split", data, axis=axis, num_outputs=num_outputs, outputs=num_outputs)
+    return _squeezed(w, parts, axis, squeeze_axis)
 
 
 @ONNX.operator("_split_v2")
@@ -172,7 +170,8 @@ def split_v2(w, data, *, indices, axis, squeeze_axis, sections):
     if not isinstance(n, int) or (sections and n % sections):
         raise unsupported("_split_v2", f"size {n} in {sections or len(indices)} parts", "equal parts of a known size")
     bounds = list(range(0, n + 1, n // sections)) if sections else [*indices, n]
-    return _parts(w, "_split_v2", data, axis, list(np.diff(bounds)), squeeze_axis)
+    parts = w("Split", data, w.integers(*np.diff(bounds)), axis=axis, outputs=len(bounds) - 1)
+    return _squeezed(w, parts, axis, squeeze_axis)
 
 
 @ONNX.operator("Crop")

@@ -156,9 +156,9 @@ class Writer:
         self._names[name] += 1
         return name if self._names[name] == 1 else self.unique(f"{name}_{self._names[name]}")
 
-    def rename(self, tensor: Tensor, name: str) -> None:
-        """Give a written tensor a name that no other has."""
-        for node in self.nodes:
+    def rename(self, tensor: Tensor, name: str, first: int = 0) -> None:
+        """Give a tensor, which the operators from number ``first`` on read or write, a name that no other has."""
+        for node in self.nodes[first:]:
             for names in (node.input, node.output):
                 for i, one in enumerate(names):
                     if one == tensor.name:
@@ -236,6 +236,11 @@ class Writer:
         if x.value is None:
             x.type = helper.make_tensor_type_proto(x.type.tensor_type.elem_type, shape)
         return x
+
+    def arange(self, count: Dim) -> Tensor:
+        """Return 0, 1, ..., count - 1 as int64."""
+        zero, one = (self.constant(np.array(i, np.int64)) for i in (0, 1))
+        return self("Range", zero, self("Squeeze", self.vector(count), self.integers(0)), one)
 
     def cast(self, x: Tensor, dtype: Any) -> Tensor:
         """Convert to another type."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, short
-from .signatures import REQUIRED, SIGNATURES
+from .signatures import REQUIRED, SIGNATURES, OrNone
 
 
 class Operator(NamedTuple):
@@ -111,12 +111,15 @@ def arguments_of(name: str, texts: Mapping[str, str], where: str) -> dict[str, o
 
 
 def _read_arguments(name: str, texts: Mapping[str, str], known: Mapping[str, object], where: str) -> dict[str, object]:
-    values = dict(known)
+    values = {key: default.default if isinstance(default, OrNone) else default for key, default in known.items()}
     for key, text in texts.items():
         if key not in known:
             raise CheckpointError(f"an argument of the operator {name} is not supported", where=where,
                                   received=f"{key}={short(text)}", fix=f"supported: {', '.join(known) or 'none'}")
-        values[key] = _value(text, known[key], f"{where}, argument {key}")
+        if not (isinstance(known[key], OrNone) and text == "None"):
+            values[key] = _value(text, values[key], f"{where}, argument {key}")
+        else:
+            values[key] = None
     missing = [key for key, value in values.items() if value is REQUIRED]
     if missing:
         raise CheckpointError(f"the operator {name} lacks arguments", where=where, received=f"no {', '.join(missing)}",
@@ -163,16 +166,17 @@ def unsupported(name: str, received: str, supported: str) -> CheckpointError:
 def reduced_axes(rank: int, axis: Any, exclude: bool) -> list[int]:
     """Return the axes of a reduction: all by default, or with ``exclude`` all that ``axis`` does not name."""
     if axis is None or axis == ():
-        return [] if exclude else list(range(rank))
+        return list(range(rank))
     axes = {i % rank for i in (axis if isinstance(axis, (tuple, list)) else [axis])}
     return sorted(set(range(rank)) - axes if exclude else axes)
 
 
 def coded_shape(old: Sequence[Any], codes: Sequence[int], reverse: bool = False) -> list[Any]:
-    """Return the shape that MXNet's codes describe.
+    """Return the shape that MXNet's codes describe; one size may be -1, the rest.
 
     0 copies an axis, -1 is the rest, -2 copies all remaining axes, -3 joins two axes, -4 splits one axis into the two
-    sizes that follow, of which one may be -1. ``reverse`` reads both shapes from the right.
+    sizes that follow, of which one may be -1. ``reverse`` reads both shapes from the right, so that -4 follows its
+    sizes. MXNet counts the codes, not the axes, to find the axis of -1: after a split the rest goes to a later axis.
 
     Args:
         old: the sizes, numbers or objects that are multiplied and divided like them.
@@ -180,20 +184,15 @@ def coded_shape(old: Sequence[Any], codes: Sequence[int], reverse: bool = False)
         reverse: read from the right.
     """
     if reverse:
-        return _coded(list(old)[::-1], list(codes)[::-1], reverse=True)[::-1]
-    return _coded(list(old), list(codes))
-
-
-def _coded(old: list[Any], codes: list[int], reverse: bool = False) -> list[Any]:
+        return coded_shape(old[::-1], codes[::-1])[::-1]
     new: list[Any] = []
     at = i = 0
+    rest = None
     while i < len(codes):
         code = codes[i]
-        if reverse and i + 2 < len(codes) and codes[i + 2] == -4:  # the sizes of -4 come first from the right
-            new += _split(old[at], codes[i], codes[i + 1])
-            at, i = at + 1, i + 2
-        elif code == -4:
-            new += _split(old[at], codes[i + 1], codes[i + 2])
+        if code == -4:
+            first, second = codes[i + 1:i + 3]
+            new += [old[at] // second if first == -1 else first, old[at] // first if second == -1 else second]
             at, i = at + 1, i + 2
         elif code == -3:
             new.append(old[at] * old[at + 1])
@@ -205,11 +204,12 @@ def _coded(old: list[Any], codes: list[int], reverse: bool = False) -> list[Any]
             new.append(old[at])
             at += 1
         else:
-            new.append(code)
+            rest = i if code == -1 else rest
+            new.append(1 if code == -1 else code)
             at += 1
         i += 1
+    if rest is not None:
+        if rest >= len(new):
+            raise unsupported("Reshape", f"shape={tuple(codes)}", "-1 before -4")
+        new[rest] = -1
     return new
-
-
-def _split(size: Any, first: int, second: int) -> list[Any]:
-    return [size // second if first == -1 else first, size // first if second == -1 else second]

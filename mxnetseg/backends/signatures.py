@@ -11,6 +11,12 @@ from typing import Any, NamedTuple
 REQUIRED = object()  # the default of an argument that has none
 
 
+class OrNone(NamedTuple):
+    """The default of an argument that may also be None."""
+
+    default: object
+
+
 class Signature(NamedTuple):
     """The declaration of an operator.
 
@@ -86,6 +92,17 @@ for _name in ("dot", "batch_dot"):
 _declare("pick", axis=-1, keepdims=False, mode="clip")
 _declare("one_hot", depth=REQUIRED, on_value=1.0, off_value=0.0, dtype="float32")
 _declare("take", axis=0, mode="clip")
+_declare("sort", axis=OrNone(-1), is_ascend=True)
+_declare("argsort", axis=OrNone(-1), is_ascend=True, dtype="float32")
+_declare("topk", axis=OrNone(-1), k=1, ret_typ="indices", is_ascend=False, dtype="float32")
+_declare("_np_cumsum", "cumsum", axis=None, dtype=None)
+_declare("gather_nd")
+_declare("batch_take")
+_declare("diag", k=0, axis1=0, axis2=1)
+_declare("_full", shape=(), value=REQUIRED, dtype="float32", hints={"ctx": ""})
+for _name in ("_zeros", "_ones"):
+    _declare(_name, shape=(), dtype="float32", hints={"ctx": ""})
+_declare("_arange", start=0.0, stop=None, step=1.0, repeat=1, infer_range=False, dtype="float32", hints={"ctx": ""})
 _declare("Embedding", input_dim=0, output_dim=0, dtype="float32", hints={"sparse_grad": False})
 
 # ---- layers ---------------------------------------------------------------------------------

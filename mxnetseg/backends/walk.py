@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _LISTED = 20  # names in a message
 # inputs of an operator whose values change in training without a gradient
 _STATISTICS = {"BatchNorm": (3, 4), "BatchNorm_v1": (3, 4), "_contrib_SyncBatchNorm": (3, 4)}
-SEVERAL_OUTPUTS = ("SliceChannel", "split", "_split_v2")
+SEVERAL_OUTPUTS = ("SliceChannel", "split", "_split_v2", "topk")
 # operators whose weight begins with this argument
 _FILTERS = {"Convolution": "num_filter", "Convolution_v1": "num_filter", "FullyConnected": "num_hidden"}
 
