@@ -1,7 +1,10 @@
 """Settings shared by all tests."""
+import ctypes
+import gc
 import os
 import random
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +19,30 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # no deadline: a busy machine must not make a test fail
 settings.register_profile("mxnetseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mxnetseg")
+
+
+_resident = 0  # bytes that this process held after the last release of memory
+_GROWTH = 2 ** 28  # bytes of growth that lead to a release
+_STATUS = Path("/proc/self/statm")  # only Linux has it, and only the C library of Linux keeps so much
+
+
+def pytest_runtest_logfinish():
+    """Return freed memory to the system, which the C library keeps otherwise: several GB after tests of networks.
+
+    Networks are freed only by the garbage collector, because blocks and parameters refer to each other.
+    """
+    global _resident
+    if "mxnet" in sys.modules and _STATUS.exists() and _bytes_held() > _resident + _GROWTH:
+        gc.collect()
+        sys.modules["mxnet"].nd.waitall()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
+        if trim is not None:
+            trim(0)
+        _resident = _bytes_held()
+
+
+def _bytes_held():
+    return int(_STATUS.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def pytest_runtest_setup(item):

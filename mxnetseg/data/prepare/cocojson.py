@@ -16,6 +16,7 @@ from ..listing import nfc
 from ..splits import split_of
 from .base import Job, Preparation, fingerprint, place, read_json, write_png
 from .cocofile import PARTS, Annotation, CocoFile, CocoImage, parse
+from .drawing import RegionPainter, box_corners
 from .evidence import json_outlines
 from .exports import SHOWN, check_boxes, check_boxes_option, merge_lone_split, some, warn_of_copies
 from .shapes import polygon, segment
@@ -281,24 +282,19 @@ class COCOJson(Preparation):
 
     def _paint(self, annotations: list[tuple[int, Annotation]], item: _Item) -> np.ndarray:
         height, width = item.image.height, item.image.width
-        mask = np.full((height, width), self._uncovered, np.uint8)
-        regions = []  # (number of pixels, class id, packed pixels)
+        painter = RegionPainter(height, width, self._uncovered)
         for class_id, annotation in annotations:
-            where = f"{item.file.path}: {annotation.where}"
             if annotation.outline is not None:
-                inside = segment(annotation.outline, height, width, where=where)
+                painter.add(class_id, segment(annotation.outline, height, width,
+                                              where=f"{item.file.path}: {annotation.where}"))
+                continue
+            left, top, w, h = annotation.box
+            inside = polygon(np.array(box_corners(left, top, left + w, top + h)), height, width)
+            if self.boxes == "ignore":
+                painter.ignore(inside)
             else:
-                left, top, w, h = annotation.box
-                corners = [(left, top), (left + w, top), (left + w, top + h), (left, top + h)]
-                inside = polygon(np.array(corners), height, width)
-                if self.boxes == "ignore":
-                    mask[inside] = IGNORE
-                    continue
-            regions.append((np.count_nonzero(inside), class_id, np.packbits(inside)))
-
-        for _, class_id, bits in sorted(regions, key=lambda region: -region[0]):
-            mask[np.unpackbits(bits, count=height * width).reshape(height, width).view(bool)] = class_id
-        return mask
+                painter.add(class_id, inside)
+        return painter.paint(small_on_top=True)
 
 
 def _check_size(item: _Item) -> None:

@@ -91,7 +91,7 @@ class LabelStudio(OutlinePreparation):
         results_where, results = annotation
         regions, size = self._regions(check, results_where, results)
 
-        names = _image_names(check, task)
+        names = image_names(check, f"{task.where}.data", task.content.get("data"), task.content.get("file_upload"))
         for name in names:
             path = self.find_image(name, check.path, task.where)
             if path is not None:
@@ -173,23 +173,28 @@ def _annotation(check: Checker, task: _Task) -> tuple[str, list] | None:
     return found[0][:2] if found else None
 
 
-def _image_names(check: Checker, task: _Task) -> list[str]:
+def image_names(check: Checker, where: str, data: Any, upload: Any = None) -> list[str]:
     """Return the names under which the image of a task may be found, the most exact first.
+
+    Args:
+        check: checks of the file.
+        where: position of ``data`` in the file, for messages.
+        data: fields of the task, one of which is the path of its image.
+        upload: name of the uploaded file, if the task has one.
 
     Raises:
         DataError: the task has no image, or several.
     """
-    data = check.dictionary(task.content.get("data"), f"{task.where}.data")
+    data = check.dictionary(data, where)
     paths = {}
     for key, value in data.items():
         path = _path_of(value) if isinstance(value, str) else ""
         if path.lower().endswith(IMAGE_SUFFIXES):
             paths[str(key)] = path
-    upload = task.content.get("file_upload")
     if isinstance(upload, str) and upload.lower().endswith(IMAGE_SUFFIXES):
         paths = {"file_upload": upload}
     if len(paths) != 1:
-        raise check.error(f"{task.where}.data", f"the path of one image, that ends in {', '.join(IMAGE_SUFFIXES)}",
+        raise check.error(where, f"the path of one image, that ends in {', '.join(IMAGE_SUFFIXES)}",
                           paths or data, "export tasks with one image each")
 
     path = next(iter(paths.values())).replace("\\", "/")

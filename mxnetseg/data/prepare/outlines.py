@@ -15,6 +15,7 @@ from ..headers import open_image, pixel_limit
 from ..listing import nfc
 from ..splits import split_of
 from .base import Job, Preparation, fingerprint, place, write_png
+from .drawing import RegionPainter
 from .exports import SHOWN, check_boxes, check_boxes_option, merge_lone_split, some, warn_of_copies
 
 _BACKGROUND = ("background", "_background_")
@@ -73,14 +74,16 @@ class OutlinePreparation(Preparation):
 
     Attributes:
         small_on_top: True if small regions are painted over large ones, False if later ones are painted over earlier.
+        overlap_fix: what to do about an overlap of two classes, if the format does not order them; then it is refused.
         labels: class names in the order of the export, set by :meth:`read`.
         left_out: (reason, position) of the elements that are not used, added by :meth:`read`.
     """
 
     makes = "folder data: images/, masks/NAME.png and classes.txt"
-    options = ("classes", "boxes")
+    options: tuple[str, ...] = ("classes", "boxes")
     takes_all_files = True
     small_on_top = False
+    overlap_fix = ""
 
     def __init__(self, source: Path, target: Path, *, classes: Path | None = None, boxes: str | None = None):
         super().__init__(source, target, classes=classes)
@@ -285,23 +288,19 @@ class OutlinePreparation(Preparation):
                             received=f"{width} x {height}; {item.file}: {item.size[0]} x {item.size[1]}",
                             fix="restore the image in the size that was annotated, or export the annotations again")
 
-        mask = np.full((height, width), self._uncovered, np.uint8)
-        regions = []  # (number of pixels, class id, packed pixels)
+        painter = RegionPainter(height, width, self._uncovered)
         for region in item.regions:
-            inside = region.draw(region.data, height, width, f"{item.file}, {region.where}")
-            count = int(np.count_nonzero(inside))
-            if not count:
-                _log.warning("%s, %s contains the centre of no pixel of its image", item.file, region.where)
+            where = f"{item.file}, {region.where}"
+            inside = region.draw(region.data, height, width, where)
+            if not inside.any():
+                _log.warning("%s contains the centre of no pixel of its image", where)
             if region.is_box and self.boxes == "ignore":
-                mask[inside] = IGNORE
+                painter.ignore(inside)
             else:
-                regions.append((count, self._ids[region.label], np.packbits(inside)))
-
-        if self.small_on_top:
-            regions.sort(key=lambda region: -region[0])
-        for _, class_id, bits in regions:
-            mask[np.unpackbits(bits, count=height * width).reshape(height, width).view(bool)] = class_id
-        return mask
+                painter.add(self._ids[region.label], inside, f"{region.label}: {where}")
+        if self.overlap_fix:
+            painter.refuse_overlaps(item.path, self.overlap_fix)
+        return painter.paint(small_on_top=self.small_on_top)
 
 
 def shown_size(path: Path) -> tuple[int, int]:

@@ -18,6 +18,7 @@ PREPARATIONS = Registry(
         "cvat-masks": "mxnetseg.data.prepare.cvatmasks:CVATMasks",
         "cvat-xml": "mxnetseg.data.prepare.cvatxml:CVATXml",
         "label-studio": "mxnetseg.data.prepare.labelstudio:LabelStudio",
+        "label-studio-masks": "mxnetseg.data.prepare.labelstudiomasks:LabelStudioMasks",
         "labelme": "mxnetseg.data.prepare.labelme:Labelme",
         "nyuv2": "mxnetseg.data.prepare.nyuv2:NYUv2Mat",
         "paired-masks": "mxnetseg.data.prepare.pairedmasks:PairedMasks",
