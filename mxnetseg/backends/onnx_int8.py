@@ -1,8 +1,8 @@
 """ONNX models in int8, with QuantizeLinear and DequantizeLinear (QDQ), which ONNX Runtime and OpenVINO compute.
 
-Convolutions, dense layers and residual sums read integers: weights of 7 bits and a sign with one scale for each output
-channel, activations of 8 bits with one scale. Activations below zero get the zero point 128, others 0, because these
-are the two that all engines compute without a correction. Results stay float32, unless another layer reads them, so the logits are not rounded.
+Convolutions, dense layers, sums and concatenations read integers: weights with one scale for each output channel,
+activations with one scale. A map with negative values has the zero point 128, others have 0, because engines compute
+these two without a correction. What no such layer reads stays float32, so the logits are not rounded.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ..errors import EnvironmentProblem, UsageError, short
-from ..graph.int8_search import Quantized, keep_classes
+from ..graph.int8_search import keep_classes
 
 if TYPE_CHECKING:
     import onnx
@@ -26,19 +26,19 @@ METADATA = "int8"  # key of a model's metadata: layers in float32, agreement, nu
 # operators that read integers if their second input is a constant, and those that read two maps
 _WEIGHTED, _SUMS = ("Conv", "Gemm", "MatMul"), ("Add", "Concat")
 _PASSING = ("MaxPool",)  # int8 goes through them
-_ZERO_POINT_TYPES = ("QuantizeLinear", "DequantizeLinear")
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 def quantize(model: onnx.ModelProto, images: Sequence[np.ndarray], *, mean: Sequence[float] | None = None,
-             std: Sequence[float] | None = None, reduce_range: bool = False) -> Quantized[onnx.ModelProto]:
+             std: Sequence[float] | None = None, reduce_range: bool = False) -> onnx.ModelProto:
     """Convert a float32 model to int8 such that nearly all pixels of the calibration images keep their class.
 
     The ranges of activations are those that occur on the images. Layers that cost accuracy stay in float32, see
     :func:`~mxnetseg.graph.int8_search.keep_classes`. ONNX Runtime computes the classes that are compared.
 
     Args:
-        model: of one input, normalised images (N, 3, H, W) or uint8 (N, H, W, 3), and one output, logits or a class
-            map; as :func:`.onnx_graph.to_onnx` writes it. It is not changed.
+        model: of one input, normalised images (N, 3, H, W) or uint8 (N, H, W, 3), whose first output is logits or a
+            class map; as :func:`.onnx_graph.to_onnx` writes it. It is not changed.
         images: some images of the kind that the network will see: RGB, uint8 (H, W, 3). For a model of fixed size
             they are resized.
         mean, std: normalisation, of pixels in [0, 1]; by default the model's metadata ``mean`` and ``std``. Not used
@@ -47,8 +47,9 @@ def quantize(model: onnx.ModelProto, images: Sequence[np.ndarray], *, mean: Sequ
             sums of int8 products overflow.
 
     Returns:
-        the model in int8, the names of its layers in float32, and the fraction of pixels that keep their class. The
-        model's metadata ``int8`` contains the last two as JSON.
+        the model in int8. Its metadata ``int8`` has as JSON the names of the layers in float32 (``float32_layers``),
+        the number of layers (``layers``), the fraction of the calibration images' pixels that keep their class
+        (``agreement``), and the number of images (``calibration_images``).
 
     Raises:
         UsageError: the model is not of float32 or has no layer to convert, or the images or the normalisation are
@@ -68,30 +69,30 @@ class _Quantizer:
         except ImportError as error:
             raise EnvironmentProblem("a package for int8 is not installed", where="quantize", received=error,
                                      fix="pip install 'mxnetseg[onnx]'") from None
-        if len(model.graph.input) != 1 or len(model.graph.output) != 1:
-            raise UsageError("only a model of one input and one output can be calibrated", where="quantize",
-                             received=f"{len(model.graph.input)} inputs, {len(model.graph.output)} outputs",
-                             fix="export the main output only")
+        if len(model.graph.input) != 1:
+            raise UsageError("only a model of one input can be calibrated", where="quantize",
+                             received=f"{len(model.graph.input)} inputs", fix="give a model that reads one image")
         self._reduce_range = reduce_range
         self._images = _checked(images)
         self._model = onnx.shape_inference.infer_shapes(model)
         for number, node in enumerate(self._model.graph.node):
             node.name = node.name or f"{node.op_type}_{number}"
         self._convert_input = _input_converter(self._model, mean, std)
+        self._outputs = len(self._model.graph.output)
         self._logits = self._add_logits()
         self._layers = self._find_layers()
         self._ranges = self._measure_ranges()
 
-    def best(self) -> Quantized[onnx.ModelProto]:
+    def best(self) -> onnx.ModelProto:
         exact = list(self._infer(self._model, len(self._images)))
         found = keep_classes(self._layers, self._convert, self._infer, exact)
-        if len(found.model.graph.output) > 1:
-            del found.model.graph.output[1:]
-        entry = found.model.metadata_props.add()
+        model = found.model
+        del model.graph.output[self._outputs:]
+        entry = model.metadata_props.add()
         entry.key, entry.value = METADATA, json.dumps(
             {"float32_layers": list(found.float32_layers), "layers": len(self._layers),
              "agreement": round(found.agreement, 5), "calibration_images": len(self._images)})
-        return found
+        return model
 
     def _add_logits(self) -> str:
         """Return the name of the logits, made an output of the model where it ends with a class map."""
@@ -109,9 +110,9 @@ class _Quantizer:
     def _find_layers(self) -> list[str]:
         """Return the names of the layers that int8 can compute, in the order of the graph."""
         graph = self._model.graph
-        if any(node.op_type in _ZERO_POINT_TYPES for node in graph.node):
+        if any(node.op_type in _QDQ for node in graph.node):
             raise UsageError("the model is quantised already", where="quantize",
-                             received=next(n.op_type for n in graph.node if n.op_type in _ZERO_POINT_TYPES),
+                             received=next(n.op_type for n in graph.node if n.op_type in _QDQ),
                              fix="give the float32 model")
         constants = {each.name for each in graph.initializer}
         floats = {info.name for info in (*graph.value_info, *graph.input, *graph.output)
@@ -226,13 +227,12 @@ def _input_converter(model: onnx.ModelProto, mean, std):
 
 
 def _statistic(given: Sequence[float] | None, text: str | None, key: str) -> np.ndarray:
-    if given is None:
-        try:
-            given = json.loads(text or "")
-        except ValueError:
-            given = None
-    values = np.array(given if given is not None else (), np.float32)
+    try:
+        values = np.array(json.loads(text or "") if given is None else given, np.float32)
+    except (TypeError, ValueError):
+        values = np.array([], np.float32)
     if values.shape != (3,) or not np.all(np.isfinite(values)) or (key == "std" and np.any(values <= 0)):
-        raise UsageError(f"the normalisation's {key} is not known", where="quantize", received=short(given),
+        raise UsageError(f"the normalisation's {key} is not known", where="quantize",
+                         received=short(text if given is None else given),
                          fix=f"{key}=(red, green, blue), of pixels in [0, 1], as the network was trained")
     return values
