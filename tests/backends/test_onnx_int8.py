@@ -196,3 +196,36 @@ def test_bad_input_is_refused(model, given, message):
 def test_a_normalisation_that_is_none_is_refused(std):
     with pytest.raises(UsageError, match="std is not known"):
         quantize(network(), images(), mean=MEAN, std=std)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_score_of_a_trained_network_stays(tmp_path):
+    """mIoU within 0.5 of float32, in both engines, on the sample's validation images."""
+    import mxnet as mx
+
+    from mxnetseg import to_onnx
+    from mxnetseg.config import load_config
+    from mxnetseg.data import get_dataset
+    from mxnetseg.engine.checkpoint import restore_network
+    from mxnetseg.engine.precision import calibration_images
+    from mxnetseg.engine.trainer import Trainer
+    from mxnetseg.metrics import ConfusionMatrix
+
+    openvino = pytest.importorskip("openvino")
+    config = load_config(model="fcn", overrides=["train.epochs=3", "train.val_every=3"])
+    net, _ = restore_network(Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True).fit().best, [mx.cpu()])
+    model = to_onnx(net, input_type="uint8")
+    quantized = quantize(model, calibration_images(get_dataset("sample", split="train")))
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(quantized.SerializeToString()), "CPU")
+    exact, int8 = (onnxruntime.InferenceSession(each.SerializeToString()) for each in (model, quantized))
+    dataset = get_dataset("sample", split="val")
+    matrices = [ConfusionMatrix(dataset.nclass) for _ in range(3)]
+    for sample in (dataset[i] for i in range(len(dataset))):
+        image = sample.image[None]
+        maps = [*(session.run(None, {"image": image})[0] for session in (exact, int8)), compiled(image)[0]]
+        for matrix, class_map in zip(matrices, maps):
+            matrix.update(class_map[0], sample.mask)
+    exact, *others = (100 * matrix.miou() for matrix in matrices)
+    assert exact > 20 and all(abs(other - exact) < 0.5 for other in others), (exact, others)
