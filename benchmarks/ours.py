@@ -19,7 +19,7 @@ import numpy as np
 from mxnet import autograd
 
 from mxnetseg.backends.mxnet_optimizers import make_trainer
-from mxnetseg.graph import int8
+from mxnetseg.graph import int8_search
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.graph.shape_cache import ShapeCache
 from mxnetseg.losses import global_backward
@@ -69,7 +69,7 @@ def _inference(net, task):
         net.hybridize()
         graph = net
     else:
-        int8.AGREEMENT = 0.0
+        int8_search.AGREEMENT = 0.0
         rng = np.random.RandomState(1)
         calibration = [rng.randint(0, 256, (*task["size"], 3)).astype("uint8") for _ in range(2)]
         compiled = compile_for_inference(net, [mx.cpu()], task["form"],

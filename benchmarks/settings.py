@@ -10,8 +10,11 @@ from mxnetseg._processor import multiplies_bfloat16
 NETWORKS = {"fcn": ("resnet18", 8), "bisenet": ("resnet18", 32), "pspnet": ("resnet50", 8),
             "deeplabv3plus": ("resnet50", 8), "ddrnet": (None, None), "pidnet": (None, None),
             "segformer": ("mit_b0", None)}
+# those of `mxnetseg benchmark --backends`
+COMPARED = ("fcn", "bisenet", "pspnet", "deeplabv3plus")
 TASKS = {
-    "infer": "inference", "train": "one training step",
+    "infer": "inference", "backends": "inference with each backend, precision by precision",
+    "train": "one training step",
     "epoch": "one training epoch of the whole program, with its loader",
     "devices": "the same with --ctx 0 1 2 3 and with --ctx cpu, without a GPU", "loader": "reading training images",
     "evaluate": "one image at six scales and flipped, from file to score",
@@ -33,6 +36,7 @@ class Setting:
         finalists: measure only the forms that were fastest when all were measured, for sizes that take long.
         kind: type of the image files.
         whole: precision in which images are evaluated in one piece; None: in windows, in all precisions.
+        precision: of all competitors, where backends are compared.
     """
 
     do: str
@@ -45,11 +49,13 @@ class Setting:
     finalists: bool = False
     kind: str = "png"
     whole: str | None = None
+    precision: str | None = None
 
 
 # task -> its setting where the user gives no other values
 DEFAULTS = {
     "infer": Setting("infer"),
+    "backends": Setting("backends", rounds=5, warm_up=2, precision="float32"),
     "train": Setting("train", batch=2),
     "epoch": Setting("epoch", size=(360, 480), batch=8, rounds=5, warm_up=1, images=64, kind="jpg"),
     "devices": Setting("devices", size=(180, 240), batch=8, rounds=3, warm_up=1, images=16, kind="jpg"),
@@ -69,6 +75,9 @@ def settings(do: str, *, networks: Sequence[str], size: tuple[int, int] | None =
         if do == "loader":
             yield from (replace(setting, kind=kind) for kind in ("png", "jpg"))
             return  # the loader does not depend on a network
+        if do == "backends":
+            yield from (replace(setting, precision=precision) for precision in ("float32", *half_precisions(), "int8"))
+            continue
         yield setting
         if do == "evaluate":  # in separate settings: six scales take twelve GiB, too much for two competitors at once
             yield from (replace(setting, rounds=rounds or 1, whole=form) for form in ("float32", *half_precisions()))
@@ -90,6 +99,7 @@ def full_set(networks: Sequence[str]) -> Iterator[Setting]:
             yield replace(train, network=network)
             yield replace(train, network=network, size=(256, 256), batch=8)
 
+    yield from settings("backends", networks=[name for name in networks if name in COMPARED])
     yield replace(DEFAULTS["epoch"], rounds=3, images=40)
     yield DEFAULTS["devices"]
     yield from settings("evaluate", networks=networks[:1])
@@ -103,6 +113,7 @@ def quick_set(networks: Sequence[str]) -> Iterator[Setting]:
     for network in networks:
         yield replace(DEFAULTS["infer"], network=network, rounds=3, finalists=True)
         yield replace(DEFAULTS["train"], network=network, rounds=3, warm_up=2, size=(256, 256), finalists=True)
+    yield from settings("backends", networks=[name for name in networks if name in COMPARED], rounds=2)
     yield replace(DEFAULTS["epoch"], rounds=2, images=16)
     yield replace(DEFAULTS["devices"], rounds=2)
     yield from settings("evaluate", networks=networks[:1], rounds=1, size=(256, 512))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from .tasks import GLUONCV, MXNETSEG, memory_growth, on_devices, ours, waiting_ratio, whole
+from .tasks import BACKENDS, GLUONCV, MXNETSEG, NNCF, memory_growth, on_devices, ours, waiting_ratio, whole
 
 Run = Mapping[str, Any]
 Results = dict[str, dict[str, Any]]  # of the competitors that ran, by name
@@ -61,6 +61,15 @@ def _fastest_pytorch(precision: str) -> Callable[[Results], str | None]:
     return name
 
 
+def _best_backend(rival: Callable[[Results], str | None]) -> Value:
+    """Return a function that computes the rival's time divided by the time of our fastest backend."""
+    def value(results):
+        other = rival(results)
+        seconds = [r["median"] for name, r in results.items() if name.startswith(BACKENDS)]
+        return results[other]["median"] / min(seconds) if seconds and other in results else None
+    return value
+
+
 def _competitor(name: str) -> Callable[[Results], str | None]:
     return lambda results: name
 
@@ -98,6 +107,10 @@ def _is_one_image_of_512(run: Run) -> bool:
     return run["size"] == [512, 512] and run["batch"] == 1
 
 
+def _in_precision(precision: str) -> Callable[[Run], bool]:
+    return lambda run: run.get("precision") == precision and _is_one_image_of_512(run)
+
+
 BEST = "PyTorch's best, times as fast"
 TARGETS: Sequence[Target] = (
     Target("inference float32", BEST, "infer", 1.0, _speedup(ours("float32"), _fastest_pytorch("float32")),
@@ -108,6 +121,10 @@ TARGETS: Sequence[Target] = (
            _speedup(ours("bfloat16"), _competitor(MXNETSEG)), where=_is_one_image_of_512),
     Target("inference int8", "our bfloat16, times", "infer", 1.8,
            _speedup(ours("int8"), _competitor(ours("bfloat16"))), where=_is_one_image_of_512),
+    *(Target(f"best backend {precision}", BEST, "backends", 1.0, _best_backend(_fastest_pytorch(precision)),
+             where=_in_precision(precision)) for precision in ("float32", "bfloat16")),
+    Target("best backend int8", "OpenVINO with NNCF, times", "backends", 1.0, _best_backend(_competitor(NNCF)),
+           where=_in_precision("int8")),
     Target("training float32", BEST, "train", 1.0, _speedup(ours("float32"), _fastest_pytorch("float32"))),
     Target("training bfloat16", BEST, "train", 0.7, _speedup(ours("bfloat16"), _fastest_pytorch("bfloat16"))),
     Target("training bfloat16", "MXNetSeg's way, times", "train", 3.0,
@@ -173,3 +190,31 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
         verdict = {True: "yes", False: "NO", None: "not measured"}[row["reached"]]
         lines.append(f"{row['what']:<27}{row['against']:<33}{row['where'] or '':<26}{value:>8}{target:>9}  {verdict}")
     return "\n".join(lines)
+
+
+def side_by_side(runs: Sequence[Run]) -> str:
+    """Return the runs of the task ``backends`` as tables of docs/performance.md, one for each precision.
+
+    A cell has the milliseconds, and in brackets how many times as fast the backend is as the fastest rival.
+    """
+    runs = [run for run in runs if run["do"] == "backends"]
+    return "\n\n".join(_precision_table([run for run in runs if run["precision"] == precision])
+                       for precision in dict.fromkeys(run["precision"] for run in runs))
+
+
+def _precision_table(runs: Sequence[Run]) -> str:
+    found = [{r["name"]: r["median"] for r in run["results"] if r["failure"] is None} for run in runs]
+    rival = [min((s for name, s in times.items() if not name.startswith(BACKENDS)), default=None) for times in found]
+    best = [min((s for name, s in times.items() if name.startswith(BACKENDS)), default=None) for times in found]
+
+    def cell(seconds: float | None, reference: float | None) -> str:
+        ratio = f" ({reference / seconds:.2f})" if seconds and reference else ""
+        return f"{1e3 * seconds:.0f}{ratio}" if seconds else "-"
+    names = dict.fromkeys(name for run in runs for name in (r["name"] for r in run["results"]))
+    rows = [[name, *(cell(times.get(name), reference) for times, reference in zip(found, rival))] for name in names]
+    rows.append(["fastest backend over fastest rival",
+                 *("-" if not b or not r else f"**{r / b:.2f}**" if r >= b else f"{r / b:.2f}"
+                   for b, r in zip(best, rival))])
+    shape = f"{runs[0]['batch']} x {runs[0]['size'][0]} x {runs[0]['size'][1]}"
+    head = [f"{runs[0]['precision']}, {shape}, ms", *(run["network"] for run in runs)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])

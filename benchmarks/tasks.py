@@ -21,6 +21,8 @@ from .settings import NETWORKS, TASKS, Setting, half_precisions
 WITHOUT_PYTORCH = ("pidnet", "segformer")  # theirs.py has every other network in PyTorch
 MXNETSEG = "MXNet, MXNetSeg's way"
 GLUONCV = "GluonCV"
+NNCF = "OpenVINO with NNCF int8"
+BACKENDS = ("mxnet", "torch", "onnxruntime", "openvino")
 # mxnetseg changes the memory allocation of the whole process; MXNet's own competitors run without this change
 _UNTOUCHED = {KEEP_MEMORY: "0"}
 # the same change for PyTorch, which trains a tenth faster with it: each rival runs at its best
@@ -34,7 +36,8 @@ class BenchmarkTask:
     Attributes:
         title: one line that describes the measurement.
         competitors: in the order of the table.
-        against: name of the competitor whose speed is 1 in the column ``speed``.
+        against: name of the competitor whose speed is 1 in the column ``speed``, or a function that chooses it among
+            the results.
         columns: further columns of the table.
         threads: of each competitor; None: the user's choice.
         prepare: writes files into an empty folder; returns entries that are added to each competitor's task.
@@ -43,7 +46,7 @@ class BenchmarkTask:
 
     title: str
     competitors: list[Competitor]
-    against: str | None
+    against: str | Callable[[Sequence[Measurement]], str | None] | None
     columns: Sequence[Column] = ()
     threads: int | None = None
     prepare: Callable[[Path], dict[str, Any]] = field(default=lambda folder: {})
@@ -112,6 +115,41 @@ def _infer(setting: Setting, torch: str | None) -> BenchmarkTask:
                                      ["eager", "channels_last", "frozen", "compiled"])
     return BenchmarkTask(f"{TASKS['infer']}: {_network(setting)}, {_shape(setting)}", competitors, MXNETSEG,
                          [("images/s", lambda r: f"{setting.batch / r.median:.2f}")])
+
+
+def _backends(setting: Setting, torch: str | None) -> BenchmarkTask:
+    precision = setting.precision
+    task = {**_options(setting), "precision": precision}
+
+    def backend(name: str, form: str | None = None) -> Competitor:
+        return Competitor(f"{name}, {form} {precision}" if form else f"{name} {precision}", _module("backends"),
+                          {**task, "backend": name, "form": form}, _KEEPING if name == "torch" else {})
+    competitors = [Competitor(f"mxnet {precision}", _module("ours"), {**task, "do": "infer", "form": precision})]
+    if precision != "int8":
+        competitors += [backend("torch", form) for form in ("channels_last", "compiled")]
+    if precision != "bfloat16":  # ONNX Runtime does not compute it on processors
+        competitors.append(backend("onnxruntime"))
+    competitors.append(backend("openvino"))
+    if precision == "int8" and torch and setting.network not in WITHOUT_PYTORCH:
+        competitors.append(Competitor(NNCF, _script(torch, "theirs_openvino.py"), task))
+    elif precision != "int8":
+        competitors += [c for c in _pytorch_networks({**task, "do": "infer"}, torch, ["frozen", "compiled"])
+                        if c.task["precision"] == precision]
+
+    def prepare(folder):
+        backbone, stride = NETWORKS[setting.network]
+        return _in_new_process("backends", "prepare", folder, network=setting.network, backbone=backbone,
+                               output_stride=stride, size=setting.size, batch=setting.batch, precision=precision)
+
+    return BenchmarkTask(f"backends in {precision}: {_network(setting)}, {_shape(setting)}", competitors,
+                         fastest_rival, [("difference", lambda r: f"{r.ready['difference']:.0e}"
+                                          if "difference" in r.ready else "")], prepare=prepare)
+
+
+def fastest_rival(results: Sequence[Measurement]) -> str | None:
+    """Return the name of the fastest competitor that is not one of our backends; None if none ran."""
+    rivals = [r for r in results if r.failure is None and not r.name.startswith(BACKENDS)]
+    return min(rivals, key=lambda r: r.median).name if rivals else None
 
 
 def _train(setting: Setting, torch: str | None) -> BenchmarkTask:
@@ -244,8 +282,8 @@ def _start(setting: Setting, torch: str | None) -> BenchmarkTask:
                          "import mxnet, gluoncv", equal=False)
 
 
-_MAKERS = {"infer": _infer, "train": _train, "epoch": _epoch, "devices": _devices, "loader": _loader,
-           "evaluate": _evaluate, "memory": _memory, "start": _start}
+_MAKERS = {"infer": _infer, "backends": _backends, "train": _train, "epoch": _epoch, "devices": _devices,
+           "loader": _loader, "evaluate": _evaluate, "memory": _memory, "start": _start}
 
 
 # ---- helpers -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 :mod:`.idle`                operators that do nothing in an inference
 :mod:`.half_precision`      conversion to bfloat16 and float16
 :mod:`.int8`                conversion to int8
+:mod:`.int8_search`         the layers that an int8 network keeps in float32
 :mod:`.convolutions`        the fused 3x3 convolutions of a graph, and their replacement by other operators
 :mod:`.winograd`            3x3 convolutions with a quarter of the multiplications
 :mod:`.dilated`             widely dilated 3x3 convolutions without the zeros around the map

@@ -1,23 +1,17 @@
 """Conversion of a graph to int8, except for layers that cost accuracy."""
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import mxnet as mx
 import numpy as np
 from mxnet.contrib import quantization
 
 from .blocks import block_with_values
-
-log = logging.getLogger(__name__)
+from .int8_search import keep_classes
 
 # MXNet's passes for oneDNN: of a float32 graph, and of one that is to be quantised
 _ONEDNN, _ONEDNN_FOR_INT8 = "MKLDNN", "MKLDNN_QUANTIZE"
-# fraction of the calibration images' pixels that must keep their class
-AGREEMENT = 0.992
-# Each group of layers takes one image's inference to judge; in networks with more layers, neighbours share a group.
-_MOST_GROUPS = 64
 # MXNet quantises a product of two maps but computes it for signed numbers only: a sigmoid's unsigned output fails.
 _NOT_QUANTIZED = ("elemwise_mul",)
 
@@ -40,41 +34,21 @@ def quantize(symbol: mx.sym.Symbol, arguments: Mapping[str, mx.nd.NDArray], auxi
 
 
 class _Quantizer:
-    """Search for the int8 form of a graph that keeps the classes of real images.
-
-    Everything is quantised first. If too many pixels of the calibration images change their class, each layer is
-    tried alone in int8, and the layers that change the logits most return to float32: as few as keep enough classes.
-    """
+    """MXNet's side of :func:`.int8_search.keep_classes`."""
 
     def __init__(self, symbol, arguments, auxiliaries, calibration):
         self._arguments, self._auxiliaries, self._batches = arguments, auxiliaries, calibration
         self._symbol = symbol.get_backend_symbol(_ONEDNN_FOR_INT8)
         names = (node.name for node in self._symbol.get_internals())
         self._layers = list(dict.fromkeys(name for name in names if name.startswith("sg_mkldnn")))
-        exact = self._block((symbol.get_backend_symbol(_ONEDNN), arguments, auxiliaries))
-        self._exact_logits = [exact(x).asnumpy() for x in self._batches]
+        self._float32 = (symbol.get_backend_symbol(_ONEDNN), arguments, auxiliaries)
         self._ranges = self._measure_ranges()
 
     def best(self):
         """Return (symbol, arguments, auxiliaries, names of the layers kept in float32)."""
-        kept, quantized, agreement = self._with_float32([])
-        if agreement < AGREEMENT:
-            groups = self._by_harm()
-            # The fewest groups that suffice, by bisection: more groups in float32 do not change more classes.
-            enough, too_few = len(groups), 0
-            found = None
-            while enough - too_few > 1:
-                middle = (enough + too_few) // 2
-                tried = self._with_float32(groups[:middle])
-                if tried[-1] >= AGREEMENT:
-                    enough, found = middle, tried
-                else:
-                    too_few = middle
-            kept, quantized, agreement = found or self._with_float32(groups)
-
-        log.info("int8: %.2f %% of the calibration pixels keep their class; %d of %d layers in float32",
-                 100 * agreement, len(kept), len(self._layers))
-        return (*quantized, tuple(kept))
+        exact = list(self._infer(self._float32, len(self._batches)))
+        found = keep_classes(self._layers, self._convert, self._infer, exact)
+        return (*found.model, found.float32_layers)
 
     def _measure_ranges(self):
         """Collect the smallest and largest value of every layer's output on the images, with MXNet's collector."""
@@ -102,33 +76,9 @@ class _Quantizer:
             logger=None)
         return symbol.get_backend_symbol(_ONEDNN_FOR_INT8), arguments, auxiliaries
 
-    def _with_float32(self, groups: list[list[str]]) -> tuple[list[str], _Weighted, float]:
-        """Return the layers of some groups, the graph with these layers in float32, and its agreement."""
-        kept = [name for group in groups for name in group]
-        quantized = self._convert(kept)
-        return kept, quantized, self._agreement(quantized)
-
-    def _agreement(self, quantized: _Weighted) -> float:
-        """Return the fraction of the calibration images' pixels that keep their class."""
-        block = self._block(quantized)
-        return float(np.mean([(block(x).argmax(axis=1).asnumpy() == logits.argmax(axis=1)).mean()
-                              for x, logits in zip(self._batches, self._exact_logits)]))
-
-    def _by_harm(self) -> list[list[str]]:
-        """Return the layers in groups of neighbours, ordered by how each changes the logits if it alone is int8.
-
-        The worst comes first. Logits say more than classes here: one layer alone changes few classes.
-        """
-        size = -(-len(self._layers) // _MOST_GROUPS)
-        groups = [self._layers[i:i + size] for i in range(0, len(self._layers), size)]
-        x, exact = self._batches[0], self._exact_logits[0]
-
-        def harm(group: Sequence[str]) -> float:
-            block = self._block(self._convert([name for name in self._layers if name not in group]))
-            return float(np.square(block(x).asnumpy() - exact).mean())
-        return sorted(groups, key=harm, reverse=True)
-
-    @staticmethod
-    def _block(weighted: _Weighted):
+    def _infer(self, weighted: _Weighted, images: int) -> Iterator[np.ndarray]:
+        """Yield the logits of the first calibration images."""
         symbol, arguments, auxiliaries = weighted
-        return block_with_values(symbol, {**auxiliaries, **arguments}, [mx.cpu()])
+        block = block_with_values(symbol, {**auxiliaries, **arguments}, [mx.cpu()])
+        for x in self._batches[:images]:
+            yield block(x).asnumpy()

@@ -1,4 +1,4 @@
-"""``mxnetseg benchmark``: compare the speed of mxnetseg, plain MXNet and PyTorch on this machine.
+"""``mxnetseg benchmark``: compare the speed of mxnetseg, its backends, plain MXNet and PyTorch on this machine.
 
 The benchmark itself is the folder ``benchmarks`` of a checkout, which is not installed.
 """
@@ -26,10 +26,12 @@ _PRINT = "-"  # --json without a file
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     find_checkout()
-    from benchmarks.settings import NETWORKS, TASKS
+    from benchmarks.settings import COMPARED, NETWORKS, TASKS
 
-    parser.add_argument("--do", choices=[*TASKS, ALL], nargs="+", default=["infer"], metavar="TASK", help="; ".join(
+    parser.add_argument("--do", choices=[*TASKS, ALL], nargs="+", metavar="TASK", help="; ".join(
         f"{k}: {v}" for k, v in TASKS.items()) + "; all: every task, in about an hour (default: infer)")
+    parser.add_argument("--backends", action="store_true", help="compare the backends: --do backends, with "
+                        f"{', '.join(COMPARED)} unless --model names others")
     parser.add_argument("--quick", action="store_true", help="with --do all: a short form of every task, in minutes")
     parser.add_argument("--model", "--network", choices=NETWORKS, nargs="+", metavar="NAME", dest="network",
                         help=f"one or more of {', '.join(NETWORKS)} (default: fcn; with --do all: all of them)")
@@ -60,9 +62,11 @@ def run(args: Namespace) -> int:
     report = measure(chosen, torch=torch, threads=args.threads, file=None if args.json == _PRINT else args.json,
                      machine=here)
 
-    if ALL in args.do:
-        from benchmarks.targets import summary
+    from benchmarks.targets import side_by_side, summary
 
+    if any(run["do"] == "backends" for run in report["runs"]):
+        print(f"\n{side_by_side(report['runs'])}")
+    if ALL in (args.do or ()):
         print(f"\ntargets:\n{summary(report['targets'])}")
     if args.json == _PRINT:
         print(json.dumps(report, indent=1, allow_nan=False))
@@ -139,7 +143,8 @@ def _measure_one(setting, torch: str | None, threads: int | None) -> dict[str, A
             entry["failure"] = f"the competitors are not the same network: {mismatch}"
         elif all(r.failure for r in results):
             entry["failure"] = "no competitor ran"
-        print(table(results, against=task.against, columns=task.columns), flush=True)
+        against = task.against(results) if callable(task.against) else task.against
+        print(table(results, against=against, columns=task.columns), flush=True)
 
     if entry["failure"]:
         entry["results"] = [{**r, "failure": r["failure"] or entry["failure"]} for r in entry["results"]]
@@ -153,10 +158,14 @@ def _settings(args: Namespace) -> Iterator:
     Raises:
         UsageError: the options contradict each other.
     """
-    from benchmarks.settings import NETWORKS, full_set, quick_set, settings
+    from benchmarks.settings import COMPARED, NETWORKS, full_set, quick_set, settings
 
-    if ALL in args.do:
-        if len(args.do) > 1 or args.size or args.batch:
+    if args.backends and args.do:
+        raise UsageError("--backends and --do both choose what to measure", where="--backends, --do",
+                         received=" ".join(args.do), fix="one of them: --backends is --do backends")
+    tasks = ["backends"] if args.backends else args.do or ["infer"]
+    if ALL in tasks:
+        if len(tasks) > 1 or args.size or args.batch:
             raise UsageError("--do all has its own tasks, sizes and batches", where="--do all",
                              fix="leave --size and --batch out, or name single tasks")
         chosen = quick_set(args.network or ["fcn"]) if args.quick else full_set(args.network or list(NETWORKS))
@@ -164,9 +173,10 @@ def _settings(args: Namespace) -> Iterator:
         return
     if args.quick:
         raise UsageError("--quick needs --do all", where="--quick", fix="--do all --quick, or --rounds 3")
-    for do in args.do:
-        yield from settings(do, networks=args.network or ["fcn"], size=args.size and tuple(args.size),
-                            batch=args.batch, rounds=args.rounds)
+    networks = args.network or (list(COMPARED) if args.backends else ["fcn"])
+    for do in tasks:
+        yield from settings(do, networks=networks, size=args.size and tuple(args.size), batch=args.batch,
+                            rounds=args.rounds)
 
 
 def _find_torch(python: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """Comparison of a report with the targets, with made-up results."""
 from benchmarks.rounds import Measurement
-from benchmarks.targets import TARGETS, compare, summary
+from benchmarks.targets import TARGETS, compare, side_by_side, summary
 
 
 def result(name, seconds, peak=100.0, failure=None, **more):
@@ -30,6 +30,49 @@ def test_the_fastest_form_of_pytorch_counts():
     original = found["inference bfloat16", "MXNetSeg's way, times"]
     assert original["value"] == 3.2 and original["reached"] is False
     assert found["inference int8", "our bfloat16, times"]["reached"]
+
+
+def backends(precision, *results, network="fcn", **more):
+    return {**a_run("backends", *results, **more), "precision": precision, "network": network}
+
+
+BACKENDS = [
+    backends("float32", result("mxnet float32", 0.25), result("torch, compiled float32", 0.2),
+             result("openvino float32", 0.0, failure="absent"), result("PyTorch, frozen float32", 0.25),
+             result("PyTorch, compiled float32", 0.22)),
+    backends("float32", result("mxnet float32", 0.2), result("openvino float32", 0.16),
+             result("PyTorch, frozen float32", 0.12), network="bisenet"),
+    backends("int8", result("mxnet int8", 0.08), result("openvino int8", 0.05),
+             result("OpenVINO with NNCF int8", 0.05))]
+
+
+def test_the_fastest_backend_counts():
+    rows_found = [row for row in compare(BACKENDS) if row["value"] is not None]
+    assert [(row["what"], row["where"], round(row["value"], 3), row["reached"]) for row in rows_found] == [
+        ("best backend float32", "fcn 1x512x512", 1.1, True),
+        ("best backend float32", "bisenet 1x512x512", 0.75, False),
+        ("best backend int8", "fcn 1x512x512", 1.0, True)]
+    alone = backends("float32", result("mxnet float32", 0.2))
+    assert not rows(alone, {**BACKENDS[0], "size": [64, 64]})
+
+
+def test_backends_side_by_side():
+    assert side_by_side([INFERENCE, *BACKENDS]).splitlines() == [
+        "| float32, 1 x 512 x 512, ms | fcn | bisenet |",
+        "| --- | --- | --- |",
+        "| mxnet float32 | 250 (0.88) | 200 (0.60) |",
+        "| torch, compiled float32 | 200 (1.10) | - |",
+        "| openvino float32 | - | 160 (0.75) |",
+        "| PyTorch, frozen float32 | 250 (0.88) | 120 (1.00) |",
+        "| PyTorch, compiled float32 | 220 (1.00) | - |",
+        "| fastest backend over fastest rival | **1.10** | 0.75 |",
+        "",
+        "| int8, 1 x 512 x 512, ms | fcn |",
+        "| --- | --- |",
+        "| mxnet int8 | 80 (0.62) |",
+        "| openvino int8 | 50 (1.00) |",
+        "| OpenVINO with NNCF int8 | 50 (1.00) |",
+        "| fastest backend over fastest rival | **1.00** |"]
 
 
 def test_other_sizes_do_not_count_for_inference():

@@ -7,7 +7,7 @@ from mxnet.gluon import nn
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.errors import ConfigError, UsageError
-from mxnetseg.graph import inference_graph, int8
+from mxnetseg.graph import inference_graph, int8_search
 from mxnetseg.graph.inference_graph import InferenceGraph, compile_for_inference, split_last_resize
 from mxnetseg.models._base import SegModel
 from mxnetseg.nn.blocks import ConvModule2d
@@ -78,9 +78,9 @@ def test_bfloat16_computes_in_bfloat16_and_its_weights_are_bfloat16():
 
 def test_int8_keeps_layers_that_cost_accuracy_in_float32(monkeypatch):
     net, images = network(), [image_of(40, 48, seed) for seed in range(3)]
-    monkeypatch.setattr(int8, "AGREEMENT", 0.0)
+    monkeypatch.setattr(int8_search, "AGREEMENT", 0.0)
     assert InferenceGraph(net, "int8", CPU, calibration=images).float32_layers == ()
-    monkeypatch.setattr(int8, "AGREEMENT", 1.1)  # more than can be reached
+    monkeypatch.setattr(int8_search, "AGREEMENT", 1.1)  # more than can be reached
     compiled = InferenceGraph(net, "int8", CPU, calibration=images)
     assert len(compiled.float32_layers) == 3
     x = mx.nd.random.normal(shape=(1, 3, 32, 32))

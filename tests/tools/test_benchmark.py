@@ -12,7 +12,7 @@ import pytest
 from benchmarks import settings as benchmark_settings
 from benchmarks import tasks
 from benchmarks.rounds import Competitor, Measurement
-from benchmarks.settings import DEFAULTS, NETWORKS, TASKS, full_set, quick_set, settings
+from benchmarks.settings import DEFAULTS, NETWORKS, TASKS, full_set, half_precisions, quick_set, settings
 from benchmarks.tasks import make_task, parameter_mismatch
 from mxnetseg.tools import benchmark, main
 
@@ -43,6 +43,26 @@ def test_inference(bench):
     assert code == 0 and run["failure"] is None and {r["ready"]["parameters"] for r in found.values()} == {12371667}
     assert "ours, int8" in found and "MXNet, MXNetSeg's way" in out and "images/s" in out
     assert found["ours, float32"]["peak_mib"] > found["ours, float32"]["ready"]["imported_mib"] > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_backends(bench):
+    """Each backend computes the logits of MXNet; OpenVINO computes the int8 file, too."""
+    pytest.importorskip("torch")
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
+    code, report, out = bench("--backends", "--model", "fcn", "--size", "32", "48", "--rounds", "1")
+    names = {run["precision"]: set(by_name(run)) for run in report["runs"]}
+    assert code == 0 and {"float32", "int8"} <= set(names)
+    assert names["float32"] == {"mxnet float32", "torch, channels_last float32", "torch, compiled float32",
+                                "onnxruntime float32", "openvino float32"}
+    assert names["int8"] == {"mxnet int8", "onnxruntime int8", "openvino int8"}
+    for run in report["runs"]:
+        assert {r["ready"]["parameters"] for r in run["results"]} == {12371667}
+        found = [r["ready"]["difference"] for r in run["results"] if "difference" in r["ready"]]
+        assert found and max(found) < {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.5}[run["precision"]]
+    assert "| openvino int8 | " in out and "fastest backend over fastest rival" in out
 
 
 @pytest.mark.slow
@@ -171,14 +191,33 @@ def test_pytorch_competes_where_it_can():
             (do not in ("memory", "evaluate", "devices"))
 
 
+def test_backends_have_a_task_for_each_precision():
+    chosen = list(settings("backends", networks=["fcn", "bisenet"]))
+    assert [s.precision for s in chosen if s.network == "bisenet"] == ["float32", *half_precisions(), "int8"]
+    by_precision = {s.precision: make_task(s, torch="/its/python") for s in chosen if s.network == "fcn"}
+    for precision, task in by_precision.items():
+        names = [c.name for c in task.competitors]
+        assert all(name.endswith(precision) for name in names)
+        assert [n for n in names if not n.startswith(tasks.BACKENDS)] == (
+            [tasks.NNCF] if precision == "int8" else
+            [tasks.pytorch(form, precision) for form in ("frozen", "compiled")])
+
+
+def test_a_rival_is_the_fastest_that_ran():
+    results = [Measurement("openvino float32", [0.1]), Measurement("PyTorch, frozen float32", [0.3]),
+               Measurement("PyTorch, compiled float32", [0.2]), Measurement("PyTorch, eager float32", failure="absent")]
+    assert tasks.fastest_rival(results) == "PyTorch, compiled float32" and tasks.fastest_rival(results[:1]) is None
+
+
 def test_options_that_contradict_each_other(bench):
-    for argv in (["--do", "all", "--size", "8", "8"], ["--do", "all", "train"], ["--do", "train", "--quick"]):
+    for argv in (["--do", "all", "--size", "8", "8"], ["--do", "all", "train"], ["--do", "train", "--quick"],
+                 ["--backends", "--do", "infer"], ["--backends", "--quick"]):
         code, report, out = bench(*argv)
         assert code == 2 and report is None and "fix:" in out
 
 
 def test_a_python_without_pytorch_is_left_out(capsys):
-    assert benchmark._find_torch(sys.executable) is None and benchmark._find_torch("/no/such/python") is None
+    assert benchmark._find_torch(shutil.which("false")) is None and benchmark._find_torch("/no/such/python") is None
     assert capsys.readouterr().out.count("PyTorch is left out") == 2
 
 
