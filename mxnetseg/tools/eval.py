@@ -144,7 +144,8 @@ def run(args: Namespace) -> int:
         json.dump(report, file, indent=1, allow_nan=False)
     confusion(matrix.counts, dataset.classes, out / "confusion.png")
     if recorder is not None:
-        recorder.finish({**_description(checkpoint, sidecar, net), "speed": _speed(segmenter, dataset.load_image(0)),
+        recorder.finish({**_description(checkpoint, sidecar, net), "config": config.to_dict(),
+                         "speed": _speed(segmenter, dataset.load_image(0)),
                          "devices": list(map(str, contexts)),
                          **{key: report[key] for key in ("data", "split", "protocol", "precision", "absent_as",
                                                          "control_miou")}})
@@ -159,9 +160,7 @@ def run(args: Namespace) -> int:
 def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.ndarray], None]:
     """Return a function that gives each image of an evaluation to the recorder."""
     def observe(sample: Sample, prediction: np.ndarray) -> None:
-        probabilities = None
-        if recorder.wants_probabilities(sample.image):
-            probabilities = segmenter.probabilities(sample.image).asnumpy()
+        probabilities = segmenter.probabilities(sample.image) if recorder.wants_probabilities(sample.image) else None
         recorder.add(sample.name, sample.image, sample.mask, prediction, probabilities)
     return observe
 
@@ -177,7 +176,7 @@ def _speed(segmenter: Segmenter, image: np.ndarray) -> dict[str, Any]:
 
 
 def _description(checkpoint: Checkpoint, sidecar: Mapping[str, Any], net: SegModel) -> dict[str, Any]:
-    """Return what a report says about a checkpoint: its network, size, configuration and training."""
+    """Return what a report says about a checkpoint: its network, size and training."""
     from ..engine.checkpoint import BEST
     from ..engine.loggers import read_log
     from ..models._cost import count_parameters
@@ -186,7 +185,6 @@ def _description(checkpoint: Checkpoint, sidecar: Mapping[str, Any], net: SegMod
     log = checkpoint.path.with_name(checkpoint.stem.removesuffix(BEST) + ".jsonl")
     return {"checkpoint": str(checkpoint.path), "sha256": file["sha256"], "bytes": file["bytes"],
             "network": net.model_name, "backbone": net.backbone_name, "parameters": count_parameters(net),
-            "config": sidecar["config"],
             "epochs": [row for row in read_log(log) if row["kind"] == "epoch"]}
 
 
