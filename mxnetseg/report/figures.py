@@ -105,10 +105,10 @@ def interval_bar(value: float, low: float, high: float, colour: str) -> str:
 
 def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Return about five round numbers from ``low`` or below to at most ``high``."""
-    span = (high - low) or 1.0
+    span = high - low if high - low > 1e-12 else 1.0
     step = 10.0 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
     if whole:
         step = max(round(step), 1)
     first = math.floor(low / step) if not whole else math.ceil(low / step)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [float(f"{k * step:.12g}") for k in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -75,7 +75,7 @@ def _template() -> Any:
         import jinja2
     except ImportError:
         raise EnvironmentProblem("a report needs jinja2, which is not installed",
-                                 fix="pip install 'mxnetseg[report]', or: pip install jinja2") from None
+                                 fix="pip install 'jinja2>=3.1.4,<4'") from None
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True, finalize=_finalize)
     environment.filters.update(percent=_percent, signed=_signed)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..models._base import SegModel
     from ..report.recorder import Recorder
 
-_TIMED, _TIMED_SECONDS = 10, 5.0  # predictions that are timed at the end, and about how long that may take
+_TIMED, _TIMED_SECONDS = 5, 3.0  # predictions that are timed at the end, and about how long that may take
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -166,7 +166,7 @@ def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.
 
 
 def _speed(segmenter: Segmenter, image: np.ndarray) -> dict[str, Any]:
-    """Return the size of an image and the median of the milliseconds that its prediction takes, of up to 10."""
+    """Return the size of an image and the median of the milliseconds that its prediction takes, of up to 5."""
     times: list[float] = []
     while len(times) < _TIMED and sum(times) < _TIMED_SECONDS:
         began = time.perf_counter()
