@@ -58,7 +58,7 @@ setup(
     # configs/ stands beside the package in a checkout, and inside it in a wheel
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
     package_dir={"mxnetseg.configs": "configs"},
-    package_data={"mxnetseg": ["py.typed"], "mxnetseg.configs": ["*.yaml"]},
+    package_data={"mxnetseg": ["py.typed"], "mxnetseg.report": ["template.html"], "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
         repacked("mxnetseg-mxnet", "mxnet"),  # MXNet's own wheel requires numpy<2
         "gluoncv==0.10.5.post0",
@@ -78,6 +78,7 @@ setup(
         "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "torch": ["torch>=2.2"],  # mxnetseg.to_torch
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
+        "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",
                  "ipykernel"],
     },

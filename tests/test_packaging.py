@@ -67,7 +67,7 @@ def test_every_pin_is_exact_and_fits_setup_py(setup_arguments):
             assert requirement.specifier.contains(str(pin.specifier)[2:]), (requirement, pin)
     tests = pins("requirements-test.txt")
     extras = setup_arguments["extras_require"]
-    asked = [*extras["test"], *extras["prepare"], *imagenet_packages(extras)]
+    asked = [*extras["test"], *extras["prepare"], *extras["report"], *imagenet_packages(extras)]
     assert set(tests) == {Requirement(r).name for r in asked}
 
 
@@ -80,7 +80,7 @@ def test_doctor_looks_for_the_requirements_of_setup_py(setup_arguments):
     assert needed == set(setup_arguments["install_requires"])
     extras = setup_arguments["extras_require"]
     assert set(OPTIONAL) == {Requirement(r).name for r in
-                             [*extras["wandb"], *extras["prepare"], *imagenet_packages(extras)]}
+                             [*extras["wandb"], *extras["prepare"], *extras["report"], *imagenet_packages(extras)]}
 
 
 def test_cuda_libraries_come_with_the_extra(setup_arguments):
@@ -167,7 +167,8 @@ def test_wheel_has_licence_type_marker_and_configurations(archives):
     assert "mxnetseg/py.typed" in in_wheel
     assert {f"mxnetseg/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_wheel
     assert {name.split("/")[0] for name in in_wheel if ".dist-info/" not in name} == {"mxnetseg"}
-    assert {Path(name).suffix for name in in_wheel if name.startswith("mxnetseg/")} == {".py", ".yaml", ".typed"}
+    suffixes = {Path(name).suffix for name in in_wheel if name.startswith("mxnetseg/")}
+    assert suffixes == {".py", ".yaml", ".typed", ".html"} and "mxnetseg/report/template.html" in in_wheel
     assert "\nLicense: Apache-2.0\n" in metadata
     assert " @ " not in metadata.split("\n\n")[0]  # a package index refuses paths and URLs as requirements
 

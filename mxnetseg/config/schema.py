@@ -337,6 +337,14 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted keys: ``{'a.b': 1}`` for ``{'a': {'b': 1}}``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return found
+
+
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``below`` updated by ``above``: mappings are merged key by key, other values are replaced."""
     merged = dict(below)

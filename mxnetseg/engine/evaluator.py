@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from ..data.loader import stream
 from ..data.parallel import TIMEOUT, ProgressCallback, no_progress
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
-from ..viz.palette import save_color_png, save_id_png
+from ..viz.palette import save_color_png, save_id_png, save_rgb_png
+from ..viz.sheet import sheet
 from .inference import Segmenter
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, whe
 
 
 def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
-             progress: ProgressCallback = no_progress) -> tuple[ConfusionMatrix, ConfusionMatrix]:
+             progress: ProgressCallback = no_progress,
+             observer: Callable[[Sample, np.ndarray], None] | None = None) -> tuple[ConfusionMatrix, ConfusionMatrix]:
     """Score every image of a split at its own size.
 
     Args:
@@ -74,6 +76,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         workers: threads that read images ahead.
         timeout: seconds to wait for one image.
         progress: wraps the stream of images: ``progress(items, count)``.
+        observer: is called with each item and its prediction, uint8 (H, W), in the order of the split.
 
     Returns:
         the confusion matrix, and one of the chance level: each prediction against the *next* mask of its size. It
@@ -94,6 +97,8 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
             control.update(previous, sample.mask)
         previous = prediction
         scored += 1
+        if observer is not None:
+            observer(sample, prediction)
     if scored != len(dataset):
         raise DataError("not every image was scored", where=repr(dataset), received=f"{scored} of {len(dataset)}")
     return matrix, control
@@ -104,7 +109,8 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
     """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
 
     ``id`` holds the ids of the data set's own files (Cityscapes: 7 for road), where they differ from the
-    train ids; ``color`` holds palette images whose indices are the train ids.
+    train ids; ``color`` holds palette images whose indices are the train ids. If the split has masks,
+    ``sheet/NAME.png`` shows image, truth, prediction and errors side by side.
 
     Returns:
         the paths of the colour images.
@@ -114,6 +120,9 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
         color = folder / "color" / f"{sample.name}.png"
         save_color_png(prediction, dataset.palette, color)
         save_id_png(dataset.to_raw_ids(prediction), folder / "id" / f"{sample.name}.png")
+        if sample.mask is not None:
+            save_rgb_png(sheet(sample.image, sample.mask, prediction, dataset.classes, dataset.palette),
+                         folder / "sheet" / f"{sample.name}.png")
         written.append(color)
     return written
 

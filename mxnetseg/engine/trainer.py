@@ -280,10 +280,7 @@ class Trainer:
         every, number = config.train.val_every, state.epoch + 1
         if self.val_set is not None and (number == config.train.epochs or (every and number % every == 0)):
             self.scores = self._validate()
-            scores = {"val_pa": self.scores.pixel_accuracy, "val_mpa": self.scores.mean_accuracy,
-                      "val_miou": self.scores.miou}
-            # A score is NaN where no pixel of the split is valid: neither a number to log nor a best score.
-            row.update({key: value for key, value in scores.items() if np.isfinite(value)})
+            row.update(self.scores.log_row())
         return row
 
     def _validate(self) -> Scores:

@@ -296,6 +296,15 @@ class Scores:
                 for i, name in enumerate(self.classes)],
         }
 
+    def log_row(self) -> dict[str, float]:
+        """Return what a training logs: ``val_pa``, ``val_mpa``, ``val_miou``, and ``val_iou/NAME`` of each class.
+
+        A score that is NaN is left out, because it is neither a number to log nor a best score.
+        """
+        scores = {"val_pa": self.pixel_accuracy, "val_mpa": self.mean_accuracy, "val_miou": self.miou,
+                  **{f"val_iou/{name}": float(value) for name, value in zip(self.classes, self.iou)}}
+        return {key: value for key, value in scores.items() if not math.isnan(value)}
+
     def table(self) -> str:
         """Format the scores as aligned text, in percent: one line per class, then PA, mPA and mIoU.
 

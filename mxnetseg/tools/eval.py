@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import statistics
+import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +30,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..config import Config
-    from ..data.base import SegDataset
+    from ..data.base import Sample, SegDataset
     from ..engine.checkpoint import Checkpoint
-    from ..engine.inference import Protocol
+    from ..engine.inference import Protocol, Segmenter
     from ..models._base import SegModel
+    from ..report.recorder import Recorder
+
+_TIMED, _TIMED_SECONDS = 5, 3.0  # predictions that are timed at the end, and about how long that may take
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -59,6 +65,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--absent-as", choices=("skip", "zero"), default="skip", help="a class that occurs in neither "
                         "masks nor predictions is left out of the mean, or counts as 0 as in GluonCV (default: "
                         "%(default)s)")
+    parser.add_argument("--scores-only", action="store_true", help="keep no details of each image, which "
+                        "`mxnetseg report` shows; faster")
     add_out_argument(parser, "out", "scores and images")
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
     add_set_argument(parser, "a key of the checkpoint's configuration: --set eval.stride=0.5, --set eval.batch=4")
@@ -79,6 +87,7 @@ def run(args: Namespace) -> int:
     from ..engine.watch import warn_of_one_class
     from ..files import atomic_write, check_writable
     from ..graph.inference_graph import compile_for_inference
+    from ..report.recorder import TABLE, Recorder, discard_details
     from ..viz.confusion import confusion
 
     contexts = resolve_contexts(args.ctx)
@@ -113,10 +122,17 @@ def run(args: Namespace) -> int:
         written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
                                     timeout=config.data.timeout, progress=bar)
         print(f"{len(written)} predictions in {out}/color (coloured) and {out}/id (the data set's own ids)")
+        if dataset.mask_path(0) is not None:
+            print(f"image, truth, prediction and errors side by side in {out}/sheet")
         return 0
 
+    recorder = None
+    if args.scores_only:
+        discard_details(out)
+    else:
+        recorder = Recorder(out, len(dataset), dataset.classes, dataset.palette)
     matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, timeout=config.data.timeout,
-                               progress=bar)
+                               progress=bar, observer=_observer(recorder, segmenter) if recorder else None)
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
     print(scores.table(), flush=True)
     warn_of_one_class(scores)
@@ -127,9 +143,49 @@ def run(args: Namespace) -> int:
     with atomic_write(out / "scores.json", "w") as file:
         json.dump(report, file, indent=1, allow_nan=False)
     confusion(matrix.counts, dataset.classes, out / "confusion.png")
+    if recorder is not None:
+        recorder.finish({**_description(checkpoint, sidecar, net), "config": config.to_dict(),
+                         "speed": _speed(segmenter, dataset.load_image(0)),
+                         "devices": list(map(str, contexts)),
+                         **{key: report[key] for key in ("data", "split", "protocol", "precision", "absent_as",
+                                                         "control_miou")}})
     print(f"{chance_level(control)}\n"
           f"scores      {out / 'scores.json'} (fractions of 1)\nconfusion   {out / 'confusion.png'}")
+    if recorder is not None:
+        print(f"images      {out / TABLE} (the worst first)\n"
+              f"to judge and compare: mxnetseg report {shlex.quote(str(out))} [OTHER ...]")
     return 0
+
+
+def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.ndarray], None]:
+    """Return a function that gives each image of an evaluation to the recorder."""
+    def observe(sample: Sample, prediction: np.ndarray) -> None:
+        probabilities = segmenter.probabilities(sample.image) if recorder.wants_probabilities(sample.image) else None
+        recorder.add(sample.name, sample.image, sample.mask, prediction, probabilities)
+    return observe
+
+
+def _speed(segmenter: Segmenter, image: np.ndarray) -> dict[str, Any]:
+    """Return the size of an image and the median of the milliseconds that its prediction takes, of up to 5."""
+    times: list[float] = []
+    while len(times) < _TIMED and sum(times) < _TIMED_SECONDS:
+        began = time.perf_counter()
+        list(segmenter.stream(iter([image])))
+        times.append(time.perf_counter() - began)
+    return {"milliseconds": 1000 * statistics.median(times), "height": image.shape[0], "width": image.shape[1]}
+
+
+def _description(checkpoint: Checkpoint, sidecar: Mapping[str, Any], net: SegModel) -> dict[str, Any]:
+    """Return what a report says about a checkpoint: its network, size and training."""
+    from ..engine.checkpoint import BEST
+    from ..engine.loggers import read_log
+    from ..models._cost import count_parameters
+
+    file = sidecar["files"][".params"]
+    log = checkpoint.path.with_name(checkpoint.stem.removesuffix(BEST) + ".jsonl")
+    return {"checkpoint": str(checkpoint.path), "sha256": file["sha256"], "bytes": file["bytes"],
+            "network": net.model_name, "backbone": net.backbone_name, "parameters": count_parameters(net),
+            "epochs": [row for row in read_log(log) if row["kind"] == "epoch"]}
 
 
 def _calibration(name: str, root: str | None, sidecar: Mapping[str, Any], dataset: SegDataset) -> list[np.ndarray]:

@@ -27,6 +27,7 @@ from ..files import expand
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("mxnetseg.tools.train", "train a network"),
     "eval": ("mxnetseg.tools.eval", "compute the scores of a checkpoint, or write its predictions"),
+    "report": ("mxnetseg.tools.report", "judge an evaluation, or compare several, on one HTML page"),
     "predict": ("mxnetseg.tools.predict", "segment your own images"),
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw the results"),
     "convert": ("mxnetseg.tools.convert", "convert published weights to a checkpoint"),

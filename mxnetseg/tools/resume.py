@@ -54,6 +54,7 @@ def newest_run(wanted, weights: Path, *, overrides: Sequence[str]):
         UsageError: such a run is active, or all such runs have another configuration.
     """
     from ..config.loader import parse_override
+    from ..config.schema import flat
     from ..engine.runs import newest
     from ..errors import UsageError
     from ..models import MODELS
@@ -67,10 +68,10 @@ def newest_run(wanted, weights: Path, *, overrides: Sequence[str]):
 
     checkpoint = newest(folder, resumable=True, matches=has_same_configuration)
     if checkpoint is not None:
-        own, here = _own(checkpoint, checkpoint.read_sidecar()), _flat(wanted.to_dict())
-        default = _flat(type(wanted)().to_dict())
+        own, here = _own(checkpoint, checkpoint.read_sidecar()), flat(wanted.to_dict())
+        default = flat(type(wanted)().to_dict())
         # the run keeps its own value of a key that this command leaves at its default
-        kept = {key: value for key, value in _flat(own.to_dict()).items()
+        kept = {key: value for key, value in flat(own.to_dict()).items()
                 if key in HARMLESS and here[key] == default[key]}
         return checkpoint, wanted.replace(kept)
 
@@ -131,18 +132,13 @@ def _is_comparable(wanted, config: Mapping[str, Any]) -> bool:
 
 def _differences(run: Mapping[str, Any], wanted, allowed: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield the keys that differ, with the run's value and the wanted one; an older run has defaults for new keys."""
-    have, want = _flat(run), _flat(wanted.to_dict())
-    default = _flat(type(wanted)().to_dict())
+    from ..config.schema import flat
+
+    have, want = flat(run), flat(wanted.to_dict())
+    default = flat(type(wanted)().to_dict())
     for key in [*want, *(key for key in have if key not in want)]:
         if key not in allowed and have.get(key, default.get(key)) != want.get(key):
             yield key, have.get(key, default.get(key)), want.get(key)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 def _table(rows: list[tuple[str, Any, Any]]) -> str:

@@ -114,6 +114,29 @@ class TestEvaluation:
         assert 0 <= report["miou"] <= 1 and str(folder / "scores.json") in result.out
         assert read(folder / "confusion.png")[1].shape[0] > 100
 
+    def test_a_report_on_an_evaluation(self, trained, command, tmp_path):
+        best, = trained.weights.glob("fcn/*_best.params")
+        result = command("eval", "--weights", trained.weights, "--save-dir", tmp_path)
+        folder = tmp_path / best.stem / "val"
+        assert result.code == 0 and f"mxnetseg report {folder}" in result.out, result.err
+        record = json.loads((folder / "details/record.json").read_text())
+        assert record["names"] == ["val0", "val1", "val2"] and record["calibrated_images"] == 3
+        assert record["parameters"] > 1e6 and record["speed"]["milliseconds"] > 0
+        assert {"train_loss", "val_miou", "val_iou/red"} <= record["epochs"][-1].keys()
+        scores = json.loads((folder / "scores.json").read_text())
+        table = (folder / "images.csv").read_text().splitlines()
+        assert len(table) == 4 and table[0].endswith("iou red,iou green,iou blue")
+
+        page = tmp_path / "report.html"
+        result = command("report", best, folder, "--evaluated", tmp_path, "--out", page)
+        assert result.code == 0 and str(page) in result.out, result.err
+        assert f"{100 * scores['miou']:.2f}" in page.read_text(encoding="utf-8")
+
+        result = command("eval", "--weights", trained.weights, "--save-dir", tmp_path, "--scores-only")
+        assert result.code == 0 and "mxnetseg report" not in result.out
+        result = command("report", best, "--evaluated", tmp_path, "--out", page)
+        assert result.code == 2 and "was not evaluated yet" in result.err
+
     # Training validates a fused copy. Another graph, as on another device or at the first image of a size, may give a
     # pixel on the border between two classes to the other class.
     @pytest.mark.parametrize("precision", ["plain", "float32"])
@@ -163,10 +186,15 @@ class TestEvaluation:
         assert str(folder / "color").replace("/color", "") in result.out
         for kind in ("color", "id"):
             assert sorted(p.name for p in (folder / kind).iterdir()) == [f"{split}{i}.png" for i in range(3)]
-        mode, color = read(folder / "color" / f"{split}1.png")
-        assert mode == "P" and color.shape == (48, 64)
+        pixels, color = read(folder / "color" / f"{split}1.png")
+        assert pixels == "P" and color.shape == (48, 64)
         assert read(folder / "id" / f"{split}1.png")[0] == "L"
         np.testing.assert_array_equal(read(folder / "id" / f"{split}1.png")[1], color)
+        if mode == "testval":
+            sheets = sorted(p.name for p in (folder / "sheet").iterdir())
+            assert sheets == [f"{split}{i}.png" for i in range(3)]
+            assert read(folder / "sheet" / f"{split}1.png")[1].shape[1] > 4 * 64
+        assert (folder / "sheet").exists() == (mode == "testval")
         with Image.open(folder / "color" / f"{split}1.png") as image:
             np.testing.assert_array_equal(np.array(image.convert("RGB")), PALETTE[color])
 

@@ -71,6 +71,15 @@ class TestScores:
         shifted = [(mask, prediction) for (mask, _), (_, prediction) in zip(pairs[1:], pairs)]
         np.testing.assert_array_equal(control.counts, matrix(shifted, 3))
 
+    @pytest.mark.parametrize("contexts", [1, 2])
+    def test_an_observer_sees_every_image_in_order(self, net, images_folder, contexts):
+        dataset, seen = get_dataset(str(images_folder), split="train"), []
+        evaluate(segmenter(net, contexts), dataset, observer=lambda *pair: seen.append(pair))
+        assert [sample.name for sample, _ in seen] == [dataset.pair(i).name for i in range(len(dataset))]
+        for (sample, prediction), (mask, wanted) in zip(seen, truth_and_predictions(net, dataset)):
+            np.testing.assert_array_equal(sample.mask, mask)
+            np.testing.assert_array_equal(prediction, wanted)
+
     def test_images_of_many_sizes(self, net, painting, tmp_path):
         root = painting(tmp_path / "data", val=4)
         rng = np.random.default_rng(0)

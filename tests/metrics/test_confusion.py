@@ -28,6 +28,14 @@ def matrix():
     return matrix_of(PRED, LABEL)
 
 
+def test_a_row_of_a_log_leaves_out_scores_of_absent_classes(matrix):
+    row = matrix.result(["a", "b", "c", "d"]).log_row()
+    assert row == pytest.approx({"val_pa": 5 / 8, "val_mpa": (3 / 4 + 2 / 4) / 2, "val_miou": (3 / 5 + 2 / 5) / 3,
+                                 "val_iou/a": 3 / 5, "val_iou/b": 2 / 5, "val_iou/c": 0})
+    assert json.loads(json.dumps(row)) == row
+    assert ConfusionMatrix(2).result().log_row() == {}
+
+
 # ---- computed by hand
 
 def test_counts(matrix):
