@@ -31,6 +31,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 
+from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.config import Config
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
@@ -84,7 +85,7 @@ def _ours(net, dataset, task) -> tuple[Callable[..., None], Callable[[], float]]
         images = calibration_images(get_dataset(task["data"], split="train"), _CALIBRATION)
         calibration = [image[:task["crop"], :task["crop"]] for image in images]
     compiled = compile_for_inference(net, [mx.cpu()], task["form"], calibration=calibration)
-    segmenter = Segmenter(compiled, [mx.cpu()], protocol)
+    segmenter = Segmenter(MXNetRuntime(compiled), protocol)
     counted, runs = ConfusionMatrix(dataset.nclass), 0
 
     def run(counts=True):

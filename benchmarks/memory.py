@@ -11,6 +11,7 @@ import sys
 
 import mxnet as mx
 
+from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.data import get_dataset
 from mxnetseg.engine.evaluator import evaluate
 from mxnetseg.engine.inference import Segmenter
@@ -28,7 +29,7 @@ def main() -> None:
     dataset = get_dataset(f"folder:{task['data']}", split="val")
     net = get_model(task["network"], backbone=task["backbone"], nclass=dataset.nclass,
                     output_stride=task["output_stride"])
-    segmenter = Segmenter(compile_for_inference(net, [mx.cpu()], task["form"]), [mx.cpu()])
+    segmenter = Segmenter(MXNetRuntime(compile_for_inference(net, [mx.cpu()], task["form"])))
 
     def run():
         evaluate(segmenter, dataset)

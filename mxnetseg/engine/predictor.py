@@ -16,6 +16,7 @@ import mxnet as mx
 import numpy as np
 from PIL import Image
 
+from ..backends.mxnet_runtime import MXNetRuntime
 from ..config.schema import Config
 from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
@@ -136,7 +137,7 @@ class Predictor:
         given = calibration(self.decoding) if callable(calibration) else calibration
         images = [as_rgb(image, self.decoding) for image in given]
         network = compile_for_inference(net, contexts, self.precision, calibration=images)
-        self._segmenter = Segmenter(network, contexts, protocol)
+        self._segmenter = Segmenter(MXNetRuntime(network, contexts), protocol)
 
     def __call__(self, image: Any) -> Any:
         """Segment an image, or a list of images.
@@ -155,7 +156,7 @@ class Predictor:
             return [self(one) for one in image]
         name = Path(image).stem if isinstance(image, (str, Path)) else "image"
         image = as_rgb(image, self.decoding)
-        return Prediction(image, self._segmenter(image).asnumpy(), self.classes, self.palette, name)
+        return Prediction(image, self._segmenter(image), self.classes, self.palette, name)
 
 
 def as_rgb(image: Any, decoding: Decoding = PLAIN) -> np.ndarray:

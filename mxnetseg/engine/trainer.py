@@ -14,6 +14,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from ..backends.mxnet_runtime import MXNetRuntime
 from ..config.schema import Config
 from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch
@@ -302,10 +303,10 @@ class Trainer:
     def _validate(self) -> Scores:
         """Score the validation split on whole images, by the protocol of the configuration."""
         # a separate copy, because inference changes the layout of weights, which would slow training down
-        segmenter = Segmenter(compile_for_inference(self.net, self.contexts), self.contexts, Protocol.of(self.config))
+        runtime = MXNetRuntime(compile_for_inference(self.net, self.contexts), self.contexts)
         data = self.config.data
-        matrix, _ = evaluate(segmenter, self.val_set, workers=data.workers, timeout=data.timeout,
-                             progress=validation_bar(hidden=self._hides_bars))
+        matrix, _ = evaluate(Segmenter(runtime, Protocol.of(self.config)), self.val_set, workers=data.workers,
+                             timeout=data.timeout, progress=validation_bar(hidden=self._hides_bars))
         return matrix.result(self.val_set.classes)
 
     def _save_epoch(self, miou: float | None) -> None:

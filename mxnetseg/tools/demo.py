@@ -35,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train, evaluate, draw; return 0, or 128 + the signal that stopped the training."""
+    from ..backends.mxnet_runtime import MXNetRuntime
     from ..config import load_config
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
@@ -60,7 +61,7 @@ def run(args: Namespace) -> int:
           flush=True)
     net, _ = restore_network(result.best, contexts)
     protocol = Protocol.of(config, ms=True)
-    segmenter = Segmenter(net, contexts, protocol)
+    segmenter = Segmenter(MXNetRuntime(net, contexts), protocol)
     dataset = trainer.val_set
     matrix, control = evaluate(segmenter, dataset, workers=config.data.workers,
                                progress=progress_bar("evaluate", args.quiet))
@@ -85,8 +86,8 @@ def _draw(out: Path, dataset: SegDataset, segmenter: Segmenter, matrix: Confusio
     from ..viz.palette import colorize, save_rgb_png
 
     samples = [dataset[i] for i in range(0, len(dataset), max(len(dataset) // _SHOWN, 1))][:_SHOWN]
-    predictions = [Prediction(s.image, segmenter(s.image).asnumpy(), dataset.classes, dataset.palette,
-                              Path(s.name).name) for s in samples]
+    predictions = [Prediction(s.image, segmenter(s.image), dataset.classes, dataset.palette, Path(s.name).name)
+                   for s in samples]
     sheet = grid([[s.image, colorize(s.mask, dataset.palette), p.color] for s, p in zip(samples, predictions)],
                  captions=["image", "mask", "prediction"])
 

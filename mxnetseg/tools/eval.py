@@ -69,6 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Evaluate; return 0."""
+    from ..backends.mxnet_runtime import MXNetRuntime
     from ..data import get_dataset, without_folder
     from ..data.decoding import Decoding
     from ..engine.checkpoint import restore_network
@@ -105,7 +106,7 @@ def run(args: Namespace) -> int:
     precision = resolve_precision(args.precision, contexts)
     calibration = _calibration(name, root, sidecar, dataset) if precision == "int8" else ()
     network = compile_for_inference(net, contexts, precision, calibration=calibration)
-    segmenter = Segmenter(network, contexts, protocol)
+    segmenter = Segmenter(MXNetRuntime(network, contexts), protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
 
     if args.mode != "val":

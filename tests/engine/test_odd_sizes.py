@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_networks import SMALL
 
+from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import MODELS, get_model, list_models
@@ -57,22 +58,22 @@ def tolerance(net, image):
 def test_compiled_float32_equals_the_plain_network_at_odd_sizes(name):
     mx.random.seed(0)
     net = build(name)
-    plain = Segmenter(net, [mx.cpu()])
-    compiled = Segmenter(compile_for_inference(net, [mx.cpu()]), [mx.cpu()])
+    plain = Segmenter(MXNetRuntime(net))
+    compiled = Segmenter(MXNetRuntime(compile_for_inference(net, [mx.cpu()])))
     sizes = SIZES[:3] if name in QUICK else SIZES
     for height, width in sizes:
         image = np.random.RandomState(height * width).randint(0, 256, (height, width, 3)).astype(np.uint8)
-        wanted = plain.probabilities(image).asnumpy()
+        wanted = plain.probabilities(image)
         allowed = tolerance(net, image)
         assert wanted.shape == (5, height, width) and np.isfinite(wanted).all()
         for _ in range(2):
-            got = compiled.probabilities(image).asnumpy()
+            got = compiled.probabilities(image)
             assert np.abs(got - wanted).max() <= allowed, (name, height, width)
         # classes agree, except where two are about equally probable
         top = np.sort(wanted, axis=0)
         sure = top[-1] - top[-2] > 2 * allowed
         for _ in range(2):
-            np.testing.assert_array_equal(compiled(image).asnumpy()[sure], wanted.argmax(axis=0)[sure])
+            np.testing.assert_array_equal(compiled(image)[sure], wanted.argmax(axis=0)[sure])
 
 
 @pytest.mark.parametrize("name", ["fcn", pytest.param("ladderdensenet", marks=pytest.mark.slow)])
@@ -82,7 +83,7 @@ def test_scales_flips_and_windows(name, protocol):
     mx.random.seed(0)
     net = build(name)
     image = np.random.RandomState(1).randint(0, 256, (75, 97, 3)).astype(np.uint8)
-    wanted = Segmenter(net, [mx.cpu()], protocol).probabilities(image).asnumpy()
-    compiled = Segmenter(compile_for_inference(net, [mx.cpu()]), [mx.cpu()], protocol)
+    wanted = Segmenter(MXNetRuntime(net), protocol).probabilities(image)
+    compiled = Segmenter(MXNetRuntime(compile_for_inference(net, [mx.cpu()])), protocol)
     for _ in range(2):
-        assert np.abs(compiled.probabilities(image).asnumpy() - wanted).max() <= 2 * tolerance(net, image)
+        assert np.abs(compiled.probabilities(image) - wanted).max() <= 2 * tolerance(net, image)

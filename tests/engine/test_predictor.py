@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.engine.inference import Segmenter
 from mxnetseg.engine.predictor import Predictor
 from mxnetseg.errors import CheckpointError, DataError, DataNotFoundError, UsageError
@@ -28,7 +29,7 @@ def test_a_file_and_an_array(trained, predictor, images_folder):
     prediction = predictor(path)
     assert prediction.name == "val0" and prediction.classes == ("red", "green", "blue")
     np.testing.assert_array_equal(prediction.image, image)
-    wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
+    wanted = Segmenter(MXNetRuntime(trained[0].net))(image)
     for other in (prediction, predictor(str(path)), predictor(image)):
         np.testing.assert_array_equal(other.class_map, wanted)
     valid = mask != 255
@@ -128,10 +129,10 @@ def test_eight_threads_and_many_new_sizes(trained, images_folder, options):
 def test_predictors_of_one_network_in_several_threads(trained, images_folder):
     """Segmenters that share a network trace its blocks as well."""
     image = np.array(Image.open(images_folder / "images" / "val1.png"))
-    wanted = Segmenter(trained[0].net, [mx.cpu()])(image).asnumpy()
-    segmenters = [Segmenter(trained[0].net, [mx.cpu()]) for _ in range(8)]
+    wanted = Segmenter(MXNetRuntime(trained[0].net))(image)
+    segmenters = [Segmenter(MXNetRuntime(trained[0].net)) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for got in pool.map(lambda segmenter: segmenter(image).asnumpy(), segmenters):
+        for got in pool.map(lambda segmenter: segmenter(image), segmenters):
             np.testing.assert_array_equal(got, wanted)
 
 

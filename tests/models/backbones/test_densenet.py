@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.config import Config
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.engine.trainer import Trainer
@@ -78,13 +79,13 @@ def test_a_too_small_image_is_refused():
     net = get_model("ladderdensenet", nclass=3)
     assert net.smallest_side == 29
     for graph in (net, compile_for_inference(net, [mx.cpu()])):
-        whole = Segmenter(graph, [mx.cpu()])
+        whole = Segmenter(MXNetRuntime(graph))
         assert whole(np.zeros((29, 40, 3), np.uint8)).shape == (29, 40)
         with pytest.raises(DataError, match="at least 29 pixels") as error:
             whole(np.zeros((40, 28, 3), np.uint8))
         assert "40 x 28" in str(error.value)
 
-        scaled = Segmenter(graph, [mx.cpu()], Protocol(scales=(0.5, 1.0)))
+        scaled = Segmenter(MXNetRuntime(graph), Protocol(scales=(0.5, 1.0)))
         with pytest.raises(DataError, match="at least 29 pixels") as error:
             scaled(np.zeros((56, 80, 3), np.uint8))
         assert "28 x 40" in str(error.value)
