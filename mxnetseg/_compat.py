@@ -111,6 +111,12 @@ def count_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
     return len(cores(topology))
 
 
+def count_threads() -> int:
+    """Return the number of threads that compute: the user's choice in ``OMP_NUM_THREADS``, or one per core."""
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(text) if text.isdigit() and int(text) else count_cores()
+
+
 class BeforeMXNet(MetaPathFinder):
     """Import hook that prepares the process when mxnet is about to be imported, and changes a check of GluonCV."""
 
@@ -148,6 +154,17 @@ def _without_pytorch(fullname, path):
 
 def _absent(*args, **kwargs):
     raise ImportError("mxnetseg uses GluonCV without PyTorch")
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported. It is not imported, and :class:`BeforeMXNet` prepares nothing."""
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    try:
+        return any(finder.find_spec(module, None) is not None for finder in sys.meta_path
+                   if not isinstance(finder, BeforeMXNet))
+    except ImportError:
+        return False
 
 
 def install_hook() -> None:

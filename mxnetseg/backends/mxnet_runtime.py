@@ -10,11 +10,13 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ..graph.blocks import compile_outermost
+from ..graph.blocks import block_with_values, compile_outermost
 from ..graph.inference_graph import split_last_resize
 from ..graph.shape_cache import ShapeCache
+from ..graph.symbol_file import symbol_text
 from ..nn.blocks import InputStep
 from ..nn.resize import resize, resize_channels_last
+from .package import NetworkPackage
 from .runtime import OPENCV_CHANNELS, Runtime
 
 # MXNet warns when a graph leaves parameters out; here auxiliary heads are left out on purpose
@@ -82,6 +84,27 @@ class MXNetRuntime(Runtime):
 
     def to_host(self, x: mx.nd.NDArray) -> np.ndarray:
         return x.asnumpy()
+
+
+class PackageNetwork(HybridBlock):
+    """The network of a package: normalised (N, 3, H, W) -> (logits (N, K, H, W),).
+
+    Args:
+        package: a graph with one input.
+        contexts: the devices.
+    """
+
+    def __init__(self, package: NetworkPackage, contexts: Sequence[mx.Context]):
+        super().__init__()
+        record = package.record
+        self.mean, self.std, self.smallest_side = record.mean, record.std, record.smallest_side
+        with self.name_scope():
+            self.graph = block_with_values(mx.sym.load_json(symbol_text(package.graph)),
+                                           {name: mx.nd.array(value, dtype=value.dtype)
+                                            for name, value in package.arrays.items()}, contexts)
+
+    def hybrid_forward(self, F, x):
+        return (self.graph(x),)
 
 
 class _Network(HybridBlock):

@@ -10,10 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
+from .._precisions import PrecisionChoice
+from ..errors import ConfigError, DeviceError
+from .package import NetworkPackage, NetworkRecord
 
 # the most channels that OpenCV resizes at once
 OPENCV_CHANNELS = 512
@@ -84,21 +89,92 @@ class Runtime(ABC):
         """Return a NumPy array, after waiting for the result."""
 
 
-class HostRuntime(Runtime):
-    """A backend whose results are NumPy arrays. A subclass computes :meth:`logits`, of one device.
+class StoredNetwork(NamedTuple):
+    """A network in the form that one backend loads.
 
-    Args:
-        mean, std: normalisation of the network, of pixels in [0, 1].
-        smallest_side: see :class:`Runtime`.
-        precision: see :class:`Runtime`.
-        device: where it computes, for messages.
+    Attributes:
+        record: what the network is.
+        model: the network itself.
+        precision: number format of its weights. The backend chooses a precision for float32 only.
+        has_scores, fixed_size: see :class:`Runtime`.
     """
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float], smallest_side: int, precision: str,
-                 device: str):
-        self._scale = [np.float32(1.0 / (255.0 * s)) for s in std]
-        self._shift = [np.float32(-m / s) for m, s in zip(mean, std)]
-        self.smallest_side, self.precision, self.devices = smallest_side, precision, [device]
+    record: NetworkRecord
+    model: Any
+    precision: str = "float32"
+    has_scores: bool = True
+    fixed_size: tuple[int, int] | None = None
+
+
+class HostRuntime(Runtime):
+    """A backend whose results are NumPy arrays. A subclass computes :meth:`logits`, on one device.
+
+    Args:
+        stored: the network, whose record has its normalisation.
+        device: one that :meth:`choose_device` returns.
+        precision: one that :meth:`choose_precision` returns.
+    """
+
+    def __init__(self, stored: StoredNetwork, device: str, precision: str):
+        record = stored.record
+        self._scale = [np.float32(1.0 / (255.0 * s)) for s in record.std]
+        self._shift = [np.float32(-m / s) for m, s in zip(record.mean, record.std)]
+        self.smallest_side, self.precision, self.devices = record.smallest_side, precision, [device]
+        self.has_scores, self.fixed_size = stored.has_scores, stored.fixed_size
+
+    # ---- before a network is loaded -----------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: Path) -> StoredNetwork:
+        """Return the network of a file in one of the backend's own formats."""
+        raise NotImplementedError
+
+    @classmethod
+    @abstractmethod
+    def convert(cls, package: NetworkPackage) -> StoredNetwork:
+        """Return a network of MXNet in the backend's form."""
+
+    @classmethod
+    @abstractmethod
+    def choose_device(cls, ctx: Sequence[str] | None) -> str:
+        """Return the device that ``--ctx`` names, or the default for None.
+
+        Raises:
+            DeviceError: there is no such device, or several are named.
+        """
+
+    @classmethod
+    @abstractmethod
+    def precisions(cls, device: str) -> tuple[tuple[str, ...], PrecisionChoice]:
+        """Return the precisions that a device computes a float32 network in, float32 first, and the meaning of auto."""
+
+    @classmethod
+    def choose_precision(cls, requested: str | None, stored: StoredNetwork, device: str) -> PrecisionChoice:
+        """Return the precision that ``--precision`` means.
+
+        Args:
+            requested: one of :data:`mxnetseg._precisions.PRECISIONS`; None: that of the weights.
+            stored: the network.
+            device: where it runs.
+
+        Raises:
+            ConfigError: the backend does not compute it.
+        """
+        if stored.precision == "float32":
+            offered, auto = cls.precisions(device)
+        else:
+            offered, auto = (stored.precision,), PrecisionChoice(stored.precision, "of the exported file")
+        if requested == "auto":
+            return auto
+        if requested is None:
+            return PrecisionChoice(offered[0], "default" if stored.precision == "float32" else auto.reason)
+        if requested not in offered:
+            raise ConfigError(f"the backend {cls.name} does not compute this network in {requested}",
+                              where="--precision", received=f"{requested} on {device}, of weights in "
+                              f"{stored.precision}", fix=_other_precision(requested, offered))
+        return PrecisionChoice(requested, "asked for")
+
+    # ---- a loaded network ---------------------------------------------------------------------
 
     @abstractmethod
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -150,6 +226,28 @@ class HostRuntime(Runtime):
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
+
+
+def one_device(ctx: Sequence[str] | None, backend: str) -> str | None:
+    """Return the only device that ``--ctx`` names, in lower case; None for the default.
+
+    Raises:
+        DeviceError: several devices are named.
+    """
+    if not ctx:
+        return None
+    if len(ctx) > 1:
+        raise DeviceError(f"the backend {backend} computes on one device", where="--ctx",
+                          received=" ".join(map(str, ctx)), fix=f"--ctx {ctx[0]}, or --backend mxnet")
+    return str(ctx[0]).strip().lower()
+
+
+def _other_precision(requested: str, offered: Sequence[str]) -> str:
+    """Return the fix for a precision that a backend does not offer."""
+    fix = f"--precision {' or '.join([*offered, 'auto'])}"
+    if requested in ("int8", "float16"):
+        fix += f"; `mxnetseg export --format onnx --precision {requested}` writes a file that computes in {requested}"
+    return fix
 
 
 def _argmax(x: np.ndarray, axis: int) -> np.ndarray:

@@ -47,7 +47,6 @@ from .sidecar import FORMAT, PARAMS, STATE, check, parse
 
 log = logging.getLogger(__name__)
 
-BEST = "_best"
 SIDECAR = ".json"
 _CHECKSUM = "sha256"  # key of the sidecar's own checksum
 # A reader that a writer overtakes starts again: at most so often, and so often while the sidecar stays the same. The

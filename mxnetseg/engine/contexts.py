@@ -3,14 +3,13 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import re
 from collections.abc import Sequence
 
 import mxnet as mx
 from mxnet.base import _LIB, check_call
 
-from .._compat import count_cores
+from .._compat import count_threads
 from .._cuda import USABLE, compute_capability, computes_on
 from ..errors import DeviceError
 
@@ -94,18 +93,12 @@ def _share_cores(contexts: Sequence[mx.Context]) -> None:
     number belongs to the thread that sets it, so the thread of each context has to set it. The later operators of the
     context run after that.
     """
-    threads = max(_threads() // len(contexts), 1)
+    threads = max(count_threads() // len(contexts), 1)
     for context in contexts:
         _SET_THREADS.setdefault(threads, _PushedFunction(lambda _, n=threads: _LIB.MXSetNumOMPThreads(n)))
         check_call(_LIB.MXEnginePushSync(_SET_THREADS[threads], None, None, ctypes.byref(_CContext(context)), None, 0,
                                          None, 0, None, 0, b"set_threads"))
     mx.nd.waitall()
-
-
-def _threads() -> int:
-    """Return the number of OpenMP threads of this process: the user's choice, or one thread per core."""
-    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(text) if text.isdigit() and int(text) else count_cores()
 
 
 def _no_code_for(index: int) -> str | None:

@@ -7,9 +7,9 @@ This module does not import MXNet, so that a command can list the precisions in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from .._precisions import PRECISIONS
+from .._precisions import PRECISIONS, PrecisionChoice
 from .._processor import has_amx, has_bfloat16, multiplies_bfloat16
 from ..errors import ConfigError
 
@@ -18,26 +18,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class PrecisionChoice(NamedTuple):
-    """A precision and the reason why it was chosen."""
-
-    precision: str
-    reason: str
-
-
-def choose_precision(requested: str, contexts: Sequence[mx.Context], *,
+def choose_precision(requested: str | None, contexts: Sequence[mx.Context], *,
                      where: str = "--precision") -> PrecisionChoice:
     """Choose the precision that ``--precision``, or ``train.precision``, means on some devices.
 
     Args:
         requested: one of :data:`mxnetseg._precisions.PRECISIONS`. ``'auto'``: float16 on GPUs, bfloat16 on processors
-            that multiply it (AMX, AVX-512), else float32; never int8, which needs images to calibrate on.
+            that multiply it (AMX, AVX-512), else float32; never int8, which needs images to calibrate on. None:
+            float32.
         contexts: where the network runs.
         where: name of the option, for messages.
 
     Raises:
         ConfigError: the devices cannot compute in ``requested``.
     """
+    if requested is None:
+        return PrecisionChoice("float32", "default")
     is_gpu = any(context.device_type == "gpu" for context in contexts)
     if requested not in PRECISIONS:
         raise ConfigError("unknown precision", where=where, received=requested,

@@ -12,20 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
-import mxnet as mx
 import numpy as np
 from PIL import Image
 
-from ..backends.mxnet_runtime import MXNetRuntime
-from ..config.schema import Config
 from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
-from ..graph.inference_graph import compile_for_inference
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
-from .checkpoint import Checkpoint, restore_network
 from .inference import Protocol, Segmenter
-from .precision import choose_precision
+from .network import OpenNetwork, open_network
 
 Images = Sequence[Union[str, Path, np.ndarray]]
 _RGB_MODES = ("RGB", "L", "P", "1")  # modes of Pillow that convert to 8-bit RGB without loss
@@ -91,23 +86,30 @@ class Predictor:
     """A checkpoint that segments images: ``predictor(image) -> Prediction``.
 
     Args:
-        checkpoint: a ``.params`` file with its sidecar.
-        ctx: context to run on; None: ``mx.cpu()``.
+        checkpoint: a ``.params`` file with its sidecar; or what `mxnetseg export` wrote: an ``.onnx`` file, an OpenVINO
+            ``.xml`` file, or an export as ``hub`` or ``mxnet``. The latter need no MXNet. Or the result of
+            :func:`~mxnetseg.engine.network.open_network`, which has its own backend and devices.
+        backend: ``'mxnet'``, ``'torch'``, ``'onnxruntime'``, ``'openvino'``, or ``'auto'``: see
+            :func:`mxnetseg.backends.choice.choose_backend`.
+        ctx: device to run on: a context of MXNet, or the name of a device as ``--ctx`` takes it; None: the CPU.
         ms: average over several scales and the flipped image.
         precision: ``'float32'``, ``'bfloat16'``, ``'int8'``, ``'float16'``, ``'plain'``, or ``'auto'``: see
-            :func:`mxnetseg.engine.precision.choose_precision`.
-        calibration: for int8: some images like those to be predicted, files or uint8 (H, W, 3) RGB arrays; or a
-            function that returns them for a :class:`~mxnetseg.data.decoding.Decoding`.
+            :func:`mxnetseg.engine.precision.choose_precision`. None: float32, or what an exported file contains. Other
+            backends than MXNet compute in some of them.
+        calibration: for int8 in MXNet: some images like those to be predicted, files or uint8 (H, W, 3) RGB arrays; or
+            a function that returns them for a :class:`~mxnetseg.data.decoding.Decoding`.
         decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
         overrides: configuration keys that differ from the training's, with their values: ``{'data.bands': (4, 3, 2)}``.
 
     Attributes:
         precision: the precision it computes in.
+        backend: name and reason of the backend that computes.
         decoding: how files are converted to 8-bit RGB.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         ConfigError: the device cannot compute in ``precision``.
+        EnvironmentProblem: the backend is not installed.
         UsageError: int8 without images to calibrate on.
 
     Example:
@@ -120,24 +122,21 @@ class Predictor:
         ['street_classes.png', 'street_overlay.png']
     """
 
-    def __init__(self, checkpoint: str | Path | Checkpoint, *, ctx: mx.Context | None = None,
-                 ms: bool = False, precision: str = "float32",
-                 calibration: Images | Callable[[Decoding], Images] = (), decoding: Decoding | None = None,
-                 overrides: Mapping[str, Any] | None = None):
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = Checkpoint(checkpoint)
-        contexts: Sequence[mx.Context] = [ctx or mx.cpu()]
-        net, self.sidecar = restore_network(checkpoint, contexts)
+    def __init__(self, checkpoint: Any, *, backend: str = "auto", ctx: Any = None, ms: bool = False,
+                 precision: str | None = None, calibration: Images | Callable[[Decoding], Images] = (),
+                 decoding: Decoding | None = None, overrides: Mapping[str, Any] | None = None):
+        network = checkpoint if isinstance(checkpoint, OpenNetwork) else \
+            open_network(checkpoint, backend=backend, ctx=["cpu" if ctx is None else ctx])
+        self.sidecar, self.backend = network.sidecar, network.choice
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
-        config = Config.from_dict(self.sidecar["config"], where=checkpoint.sidecar_path).replace(overrides or {})
+        config = network.config().replace(overrides or {})
         protocol = Protocol.of(config, ms=ms)
         self.decoding = decoding or Decoding.of(config.data)
-        self.precision, _ = choose_precision(precision, contexts)
+        self.precision, _ = network.choose_precision(precision)
         given = calibration(self.decoding) if callable(calibration) else calibration
         images = [as_rgb(image, self.decoding) for image in given]
-        network = compile_for_inference(net, contexts, self.precision, calibration=images)
-        self._segmenter = Segmenter(MXNetRuntime(network, contexts), protocol)
+        self._segmenter = Segmenter(network.load(self.precision, images), protocol)
 
     def __call__(self, image: Any) -> Any:
         """Segment an image, or a list of images.
@@ -178,7 +177,7 @@ def as_rgb(image: Any, decoding: Decoding = PLAIN) -> np.ndarray:
                              fix="convert it first: image.convert('RGB') drops alpha; 16-bit and float images need "
                                  "scaling to 0..255")
         return np.asarray(image.convert("RGB"))
-    if isinstance(image, mx.nd.NDArray):
+    if hasattr(image, "asnumpy"):  # an array of MXNet, which need not be installed
         image = image.asnumpy()
     if not isinstance(image, np.ndarray):
         raise UsageError("not an image", received=type(image).__name__,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, UsageError, nearest
-from .checkpoint import BEST, SIDECAR, Checkpoint
-from .sidecar import PARAMS, STATE
+from .checkpoint import SIDECAR, Checkpoint
+from .sidecar import BEST, PARAMS, STATE
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from ..errors import CheckpointError, MXNetSegError, short
 
 FORMAT = 1
 PARAMS, STATE = ".params", ".state"
+BEST = "_best"  # ends the stem of a run's best checkpoint
 
 _MOST_NUMBER = 1 << 15  # among a network's arguments: channels, sizes, numbers of blocks
 

@@ -25,7 +25,7 @@ from ..models import get_model
 from ..models.weights.loading import assign
 from . import setup
 from .bars import epoch_bar, postfix, validation_bar
-from .checkpoint import BEST, Checkpoint, LoadedCheckpoint, all_finite, model_record, take_normalisation
+from .checkpoint import Checkpoint, LoadedCheckpoint, all_finite, model_record, take_normalisation
 from .evaluator import evaluate
 from .inference import Protocol, Segmenter
 from .interrupt import Interrupt
@@ -46,6 +46,7 @@ from .run_state import (
 from .runs import find_checkpoint
 from .scaling import LossScale
 from .schedules import LearningRate
+from .sidecar import BEST
 from .training_choice import options_of, training_precision
 from .watch import LabelWatch, warn_of_one_class
 

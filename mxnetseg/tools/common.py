@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from .._precisions import PRECISIONS, TRAINING_PRECISIONS
+from .._precisions import BACKEND_NAMES, PRECISIONS, TRAINING_PRECISIONS
+from ..files import expand
 
 if TYPE_CHECKING:
     from ..data.decoding import Decoding
     from ..engine.checkpoint import Checkpoint
+    from ..engine.network import OpenNetwork
     from ..metrics import ConfusionMatrix
 
 WEIGHTS = Path("weights")
@@ -63,19 +66,31 @@ def add_device_argument(parser: ArgumentParser) -> None:
                         "GPU, numbers mean the CPU (default: GPU 0 if there is one, else cpu)")
 
 
+def add_backend_argument(parser: ArgumentParser) -> None:
+    """Add ``--backend``, and ``--ctx`` with the devices of all backends."""
+    parser.add_argument("--backend", choices=("auto", *BACKEND_NAMES), default="auto",
+                        help="library that computes; auto: mxnet for checkpoints, and the one that reads the file for "
+                             "exported files (default: %(default)s)")
+    parser.add_argument("--ctx", nargs="+", metavar="N", help="GPUs by number (0 1 2 3), or cpu; other backends take "
+                        "one device, by number or by their own name: cuda:0, mps, gpu, npu, coreml, ... (default: "
+                        "openvino: cpu; others: GPU 0 if they find one, else cpu)")
+
+
 def add_precision_argument(parser: ArgumentParser, default: str | None, *, training: bool = False) -> None:
     """Add ``--precision``.
 
     Args:
         parser: receives the option.
-        default: its value where it is not given; None: the value in the configuration.
+        default: its value where it is not given; None: the value in the configuration of a training, and float32, or
+            the format of an exported file, in an inference.
         training: offer the precisions of training instead of those of inference.
     """
     if training:
         help = "number format of the convolutions; auto: the fastest on this device (default: float32)"
     else:
         help = ("number format of the network; auto: the fastest on this machine, without int8; int8: calibrated on a "
-                "few images first; plain: float32 without fused layers, to locate faults (default: %(default)s)")
+                "few images first; plain: float32 without fused layers, to locate faults; backends other than mxnet "
+                f"offer some of these (default: {default or 'float32, or the format of an exported file'})")
     parser.add_argument("--precision", choices=TRAINING_PRECISIONS if training else PRECISIONS, default=default,
                         help=help)
 
@@ -175,15 +190,47 @@ def choose_decoding(args: Namespace) -> Decoding:
     return Decoding.of(Config().replace(decoding_changes(args), where="the command line").data)
 
 
-def resolve_precision(asked: str, contexts: Sequence[Any]) -> str:
-    """Return the precision that ``--precision`` means on these devices, and print it with the reason.
+def open_named_network(named: str | None, weights: Path, *, backend: str, ctx: Sequence[str] | None,
+                       model: str | None = None) -> OpenNetwork:
+    """Open the checkpoint or the exported file that ``--checkpoint`` names; print its path and the backend.
+
+    Args:
+        named: the path, or the file name of a checkpoint below ``weights``; None: the best checkpoint of the newest
+            run.
+        weights: folder of the checkpoints.
+        backend: the value of ``--backend``.
+        ctx: the value of ``--ctx``.
+        model: consider only runs of this network when looking for the newest.
 
     Raises:
-        ConfigError: the devices cannot compute in it.
+        CheckpointError: it does not exist, is damaged, or does not record its classes.
+        EnvironmentProblem: the backend is not installed.
     """
-    from ..engine.precision import choose_precision
+    from ..backends.choice import CHECKPOINT, choose_backend, format_of
+    from ..engine.network import open_network
+    from ..errors import CheckpointError
 
-    precision, reason = choose_precision(asked, contexts)
+    network_format = format_of(named) if named else CHECKPOINT
+    choose_backend(backend, network_format, ctx)  # before MXNet is loaded
+    network: Any = named
+    if network_format == CHECKPOINT:
+        network = choose_checkpoint(named, weights, model=model)
+    elif not os.path.exists(expand(network)):
+        raise CheckpointError("the exported file is not there", where=expand(network).absolute(),
+                              fix="check the path; `mxnetseg export` writes such files")
+    print(f"checkpoint  {getattr(network, 'path', network)}", flush=True)
+    opened = open_network(network, backend=backend, ctx=ctx)
+    print(f"backend     {opened.choice.backend} ({opened.choice.reason})", flush=True)
+    return opened
+
+
+def resolve_precision(asked: str | None, network: OpenNetwork) -> str:
+    """Return the precision that ``--precision`` means for a network, and print it with the reason.
+
+    Raises:
+        ConfigError: its backend and devices do not compute in it.
+    """
+    precision, reason = network.choose_precision(asked)
     print(f"precision   {precision} ({reason})", flush=True)
     return precision
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .common import (
+    add_backend_argument,
     add_decoding_arguments,
-    add_device_argument,
     add_out_argument,
     add_precision_argument,
     add_quiet_argument,
@@ -20,8 +20,8 @@ from .common import (
     add_set_argument,
     add_weights_argument,
     chance_level,
-    choose_checkpoint,
     decoding_changes,
+    open_named_network,
     progress_bar,
     resolve_precision,
 )
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..data.base import Sample, SegDataset
-    from ..engine.checkpoint import Checkpoint
     from ..engine.inference import Protocol, Segmenter
-    from ..models._base import SegModel
+    from ..engine.network import OpenNetwork
     from ..report.recorder import Recorder
 
 _TIMED, _TIMED_SECONDS = 5, 3.0  # predictions that are timed at the end, and about how long that may take
@@ -42,7 +41,8 @@ _TIMED, _TIMED_SECONDS = 5, 3.0  # predictions that are timed at the end, and ab
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
-                        "folder (default: the best checkpoint of the newest run)")
+                        "folder; or a file or folder that `mxnetseg export` wrote (default: the best checkpoint of the "
+                        "newest run)")
     parser.add_argument("--model", "--network", metavar="NAME",
                         help="refuse a checkpoint of another network; consider only its runs for the default")
     parser.add_argument("--backbone", help="refuse a checkpoint of another backbone")
@@ -52,8 +52,8 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="val: scores on the validation split; testval: predictions of the validation split as "
                              "images; test: predictions of the test split (default: %(default)s)")
     parser.add_argument("--split", help="use this split instead of the mode's")
-    add_device_argument(parser)
-    add_precision_argument(parser, "float32")
+    add_backend_argument(parser)
+    add_precision_argument(parser, None)
     parser.add_argument("--ms", action="store_true", help="average over several scales and the flipped image")
     parser.add_argument("--base", type=int, metavar="PIXELS", help="scale images to this long side first")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="slide a window of this side over the image")
@@ -77,45 +77,39 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Evaluate; return 0."""
-    from ..backends.mxnet_runtime import MXNetRuntime
     from ..data import get_dataset, without_folder
     from ..data.decoding import Decoding
-    from ..engine.checkpoint import restore_network
-    from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
     from ..engine.watch import warn_of_one_class
     from ..files import atomic_write, check_writable
-    from ..graph.inference_graph import compile_for_inference
     from ..report.recorder import TABLE, Recorder, discard_details
     from ..viz.confusion import confusion
 
-    contexts = resolve_contexts(args.ctx)
-    checkpoint = choose_checkpoint(args.checkpoint, args.weights, model=args.model)
-    net, sidecar = restore_network(checkpoint, contexts)
-    _check_names(args, net, checkpoint)
-    config = _configuration(args, sidecar, checkpoint)
+    network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx, model=args.model)
+    sidecar = network.sidecar
+    _check_names(args, network)
+    config = _configuration(args, network.config())
 
     # --root replaces a recorded folder, which may be relative to another working directory
     name = args.data or (without_folder(config.data.name) if args.root else config.data.name)
     # a recorded root is valid only for the data set that it was recorded with
     root = args.root or (config.data.root if _same_data(name, config.data.name) else None)
-    split = args.split or ("test" if args.mode == "test" else sidecar["protocol"]["splits"]["val"])
+    split = args.split or ("test" if args.mode == "test" else _splits(sidecar)["val"])
     dataset = get_dataset(name, split=split, root=root, decoding=Decoding.of(config.data))
-    check_classes(sidecar["data"]["classes"], dataset, where=checkpoint.path)
+    check_classes(sidecar["data"]["classes"], dataset, where=network.path)
     if not args.data or dataset.name == sidecar["data"]["name"]:
-        warn_of_other_images(sidecar, dataset, where=checkpoint.path)
+        warn_of_other_images(sidecar, dataset, where=network.path)
     protocol = _protocol(args, config)
-    out = args.out / checkpoint.stem / args.mode
+    out = args.out / network.stem / args.mode
     check_writable(out)  # before the minutes of computation
 
-    print(f"checkpoint  {checkpoint.path}\nnetwork     {net.model_name} on {net.backbone_name}\n"
+    print(f"network     {' on '.join(filter(None, (network.model_name, network.backbone_name))) or 'not recorded'}\n"
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
-          f"devices     {', '.join(map(str, contexts))}", flush=True)
-    precision = resolve_precision(args.precision, contexts)
-    calibration = _calibration(name, root, sidecar, dataset) if precision == "int8" else ()
-    network = compile_for_inference(net, contexts, precision, calibration=calibration)
-    segmenter = Segmenter(MXNetRuntime(network, contexts), protocol)
+          f"devices     {', '.join(map(str, network.devices))}", flush=True)
+    precision = resolve_precision(args.precision, network)
+    calibration = _calibration(name, root, sidecar, dataset) if network.calibrates(precision) else ()
+    segmenter = Segmenter(network.load(precision, calibration), protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
 
     if args.mode != "val":
@@ -136,7 +130,8 @@ def run(args: Namespace) -> int:
     scores = matrix.result(dataset.classes, absent_as=args.absent_as)
     print(scores.table(), flush=True)
     warn_of_one_class(scores)
-    report = {"checkpoint": str(checkpoint.path), "data": dataset.name, "split": split, "protocol": str(protocol),
+    report = {"checkpoint": str(network.path), "backend": network.choice.backend,
+              "data": dataset.name, "split": split, "protocol": str(protocol),
               "precision": precision, "unit": "fractions of 1",
               "images": len(dataset), "control_miou": control.result(dataset.classes).to_dict()["miou"],
               **scores.to_dict()}
@@ -144,9 +139,9 @@ def run(args: Namespace) -> int:
         json.dump(report, file, indent=1, allow_nan=False)
     confusion(matrix.counts, dataset.classes, out / "confusion.png")
     if recorder is not None:
-        recorder.finish({**_description(checkpoint, sidecar, net), "config": config.to_dict(),
+        recorder.finish({**_description(network), "config": config.to_dict(),
                          "speed": _speed(segmenter, dataset.load_image(0)),
-                         "devices": list(map(str, contexts)),
+                         "devices": list(map(str, network.devices)),
                          **{key: report[key] for key in ("data", "split", "protocol", "precision", "absent_as",
                                                          "control_miou")}})
     print(f"{chance_level(control)}\n"
@@ -160,7 +155,8 @@ def run(args: Namespace) -> int:
 def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.ndarray], None]:
     """Return a function that gives each image of an evaluation to the recorder."""
     def observe(sample: Sample, prediction: np.ndarray) -> None:
-        probabilities = segmenter.probabilities(sample.image) if recorder.wants_probabilities(sample.image) else None
+        is_wanted = segmenter.runtime.has_scores and recorder.wants_probabilities(sample.image)
+        probabilities = segmenter.probabilities(sample.image) if is_wanted else None
         recorder.add(sample.name, sample.image, sample.mask, prediction, probabilities)
     return observe
 
@@ -175,16 +171,17 @@ def _speed(segmenter: Segmenter, image: np.ndarray) -> dict[str, Any]:
     return {"milliseconds": 1000 * statistics.median(times), "height": image.shape[0], "width": image.shape[1]}
 
 
-def _description(checkpoint: Checkpoint, sidecar: Mapping[str, Any], net: SegModel) -> dict[str, Any]:
-    """Return what a report says about a checkpoint: its network, size and training."""
-    from ..engine.checkpoint import BEST
+def _description(network: OpenNetwork) -> dict[str, Any]:
+    """Return what a report says about a network: its architecture, size and training."""
     from ..engine.loggers import read_log
-    from ..models._cost import count_parameters
+    from ..engine.sidecar import BEST
+    from ..files import sha256
 
-    file = sidecar["files"][".params"]
-    log = checkpoint.path.with_name(checkpoint.stem.removesuffix(BEST) + ".jsonl")
-    return {"checkpoint": str(checkpoint.path), "sha256": file["sha256"], "bytes": file["bytes"],
-            "network": net.model_name, "backbone": net.backbone_name, "parameters": count_parameters(net),
+    is_file = network.path.is_file()
+    log = network.path.with_name(network.stem.removesuffix(BEST) + ".jsonl")
+    return {"checkpoint": str(network.path), "sha256": sha256(network.path) if is_file else "",
+            "bytes": network.path.stat().st_size if is_file else None,
+            "network": network.model_name, "backbone": network.backbone_name, "parameters": network.parameters,
             "epochs": [row for row in read_log(log) if row["kind"] == "epoch"]}
 
 
@@ -197,7 +194,7 @@ def _calibration(name: str, root: str | None, sidecar: Mapping[str, Any], datase
     from ..engine.precision import calibration_images
     from ..errors import MXNetSegError
 
-    split = sidecar["protocol"]["splits"]["train"]
+    split = _splits(sidecar)["train"]
     try:
         return calibration_images(get_dataset(name, split=split, root=root, decoding=dataset.decoding))
     except MXNetSegError as error:
@@ -216,7 +213,12 @@ def _same_data(one: str, other: str) -> bool:
         return False
 
 
-def _check_names(args: Namespace, net: SegModel, checkpoint: Checkpoint) -> None:
+def _splits(sidecar: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the names of the splits, which an exported network of another project does not record."""
+    return {"train": "train", "val": "val", **sidecar.get("protocol", {}).get("splits", {})}
+
+
+def _check_names(args: Namespace, network: OpenNetwork) -> None:
     """Refuse a checkpoint of another network or backbone than the options name."""
     from ..errors import CheckpointError
     from ..models import MODELS
@@ -224,16 +226,16 @@ def _check_names(args: Namespace, net: SegModel, checkpoint: Checkpoint) -> None
 
     model = args.model and MODELS.resolve(args.model)
     backbone = args.backbone and BACKBONES.resolve(args.backbone)
-    for option, asked, found in (("--model", model, net.model_name), ("--backbone", backbone, net.backbone_name)):
+    for option, asked, found in (("--model", model, network.model_name),
+                                 ("--backbone", backbone, network.backbone_name)):
         if asked and asked != found:
-            raise CheckpointError(f"the checkpoint does not match {option}", where=checkpoint.path,
-                                  received=f"{asked}; the checkpoint holds {found}",
-                                  fix=f"leave {option} out: the checkpoint records it")
+            raise CheckpointError(f"the checkpoint does not match {option}", where=network.path,
+                                  received=f"{asked}; the checkpoint holds {found or 'no name of it'}",
+                                  fix=f"leave {option} out")
 
 
-def _configuration(args: Namespace, sidecar: Mapping[str, Any], checkpoint: Checkpoint) -> Config:
-    """Return the checkpoint's configuration with the options applied, each within the range of its key."""
-    from ..config import Config
+def _configuration(args: Namespace, config: Config) -> Config:
+    """Return the configuration with the options applied, each within the range of its key."""
     from ..config.loader import parse_override
 
     changes: list[tuple[str, str, Any]] = []  # option, key, value
@@ -247,7 +249,6 @@ def _configuration(args: Namespace, sidecar: Mapping[str, Any], checkpoint: Chec
         changes.append(("--whole", "eval.mode", "whole"))
     changes += [(f"--set {text}", *parse_override(text)) for text in args.overrides]
 
-    config = Config.from_dict(sidecar["config"], where=checkpoint.sidecar_path)
     for option, key, value in changes:
         config = config.replace({key: value}, where=option)
     return config.replace(decoding_changes(args), where="the command line")

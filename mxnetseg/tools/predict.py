@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import (
+    add_backend_argument,
     add_decoding_arguments,
-    add_device_argument,
     add_out_argument,
     add_precision_argument,
     add_quiet_argument,
     add_weights_argument,
-    choose_checkpoint,
     choose_decoding,
     decoding_changes,
+    open_named_network,
     progress_bar,
     resolve_precision,
 )
@@ -41,11 +41,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|GLOB")
     parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
-                        "folder (default: the best checkpoint of the newest run)")
+                        "folder; or a file or folder that `mxnetseg export` wrote (default: the best checkpoint of the "
+                        "newest run)")
     add_out_argument(parser, "out/predict", "class maps and overlays; it gets the subfolders of the images")
     parser.add_argument("--no-recurse", action="store_true", help="ignore the subfolders of a FOLDER")
     parser.add_argument("--ms", action="store_true", help="average over several scales and the flipped image")
-    add_device_argument(parser)
+    add_backend_argument(parser)
     add_precision_argument(parser, "auto")
     add_decoding_arguments(parser)
     add_weights_argument(parser)
@@ -58,18 +59,16 @@ def run(args: Namespace) -> int:
     choose_decoding(args)  # refuses values out of range, before the checkpoint is read
     from tqdm import tqdm
 
-    from ..engine.contexts import resolve_contexts
     from ..engine.predictor import Predictor
     from ..errors import DataError, DataNotFoundError
     from ..files import check_writable
 
     check_writable(args.out)
-    checkpoint = choose_checkpoint(args.checkpoint, args.weights)
-    print(f"checkpoint  {checkpoint.path}", flush=True)
-    context = resolve_contexts(args.ctx)[0]
-    precision = resolve_precision(args.precision, [context])
-    predictor = Predictor(checkpoint, ctx=context, ms=args.ms, precision=precision, overrides=decoding_changes(args),
-                          calibration=partial(_read_some, named.values()) if precision == "int8" else ())
+    network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx and args.ctx[:1])
+    precision = resolve_precision(args.precision, network)
+    calibration = partial(_read_some, named.values()) if network.calibrates(precision) else ()
+    predictor = Predictor(network, ms=args.ms, precision=precision, overrides=decoding_changes(args),
+                          calibration=calibration)
 
     failures = []
     for name, file in progress_bar("predict", args.quiet)(named.items(), len(named)):

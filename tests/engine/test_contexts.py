@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnetseg._compat import count_cores
+from mxnetseg._compat import count_cores, count_threads
 from mxnetseg.backends.mxnet_parallel import to_device
 from mxnetseg.engine import contexts
 from mxnetseg.engine.contexts import resolve_contexts
@@ -143,6 +143,6 @@ def test_cpu_contexts_share_the_cores(gpus, monkeypatch, cores, count, each):
 @pytest.mark.parametrize("value", ["", "0", "many"])
 def test_by_default_there_is_one_thread_per_core(monkeypatch, value):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert contexts._threads() == count_cores()
+    assert count_threads() == count_cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "6,2")
-    assert contexts._threads() == 6
+    assert count_threads() == 6

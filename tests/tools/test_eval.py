@@ -1,6 +1,4 @@
 """`mxnetseg eval`: the protocol that follows from options and a sidecar."""
-from types import SimpleNamespace
-
 import pytest
 
 from mxnetseg.config import Config
@@ -17,8 +15,7 @@ def protocol(*arguments, **trained):
     command.add_arguments(parser)
     config = Config().replace({**TRAINED, **{key.replace("__", "."): value for key, value in trained.items()}})
     args = parser.parse_args(arguments)
-    return command._protocol(args, command._configuration(args, {"config": config.to_dict()},
-                                                          SimpleNamespace(sidecar_path="a.json")))
+    return command._protocol(args, command._configuration(args, config))
 
 
 @pytest.mark.parametrize("arguments, wanted", [
