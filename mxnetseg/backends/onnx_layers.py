@@ -98,8 +98,11 @@ def pooling(w, data, *, kernel, pool_type, global_pool, pooling_convention, stri
     if pool_type == "avg" and is_usual:
         return pool("AveragePool", _padded(w, data, before * 2, 0.0), [0] * rank + more, count_include_pad=0)
 
-    def total(x, pads=pads):  # ONNX Runtime does not divide by the whole window where its padding is not symmetric
-        return w("Mul", pool("AveragePool", _padded(w, x, pads, 0.0)), w.number(float(np.prod(kernel)), x))
+    def total(x, pads=pads):
+        # ONNX Runtime joins padding and pooling, and then divides by a part of the window where the padding is not
+        # symmetric; so the product is computed between them
+        padded = w("Mul", _padded(w, x, pads, 0.0), w.number(float(np.prod(kernel)), x))
+        return pool("AveragePool", padded)
 
     if pool_type == "avg":
         ones = w("Expand", w.number(1, data), w.vector(1, 1, *w.sizes(data)[2:]))
@@ -267,7 +270,7 @@ def bilinear_sampler(w, data, grid):
 
     -1 and 1 are the centres of the corner pixels, and zeros lie outside.
     """
-    return w("GridSample", data, w("Transpose", grid, perm=[0, 2, 3, 1]), mode="linear", padding_mode="zeros",
+    return w("GridSample", data, w("Transpose", grid, perm=[0, 2, 3, 1]), mode="bilinear", padding_mode="zeros",
              align_corners=1)
 
 

@@ -164,7 +164,8 @@ def leaky_relu(w, data, gamma=None, *, act_type, slope):
     if act_type == "selu":
         return w("Selu", data)
     if act_type == "gelu":
-        return w("Gelu", data)
+        phi = w("Add", w("Erf", w("Div", data, w.number(math.sqrt(2), data))), w.number(1, data))
+        return w("Mul", w("Mul", data, phi), w.number(0.5, data))
     raise unsupported("LeakyReLU", f"act_type={act_type}", "leaky, prelu, elu, selu, gelu")
 
 

@@ -12,8 +12,9 @@ from onnx.reference import ReferenceEvaluator
 
 from ..errors import CheckpointError
 
-# The newest opset and file version that ONNX Runtime 1.19, the last one for Python 3.9, and OpenVINO 2025 read.
-OPSET, IR_VERSION = 21, 10
+# The newest opset that ONNX Runtime 1.19, the last one for Python 3.9, and OpenVINO 2025 read completely (OpenVINO does
+# not know the GridSample of opset 20), and the version of files that belongs to it.
+OPSET, IR_VERSION = 19, 9
 
 # operators that are computed when the graph is written, if all their inputs are constants
 _FOLDED = frozenset("""Abs Add Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather Greater
