@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     """
     _require_torch()
     # they fill the table of operators, and they import torch
-    from . import torch_layers, torch_shapes  # noqa: F401
+    from . import torch_indexing, torch_layers, torch_shapes  # noqa: F401
 
     graph, values = read_source(source, params, inputs, "to_torch", casts=casts)
     return _Builder(graph, values, inputs, OPERATORS, arguments_of).module()
@@ -84,6 +85,7 @@ class _Builder(CheckedGraph):
         self.recorded = fx.Graph()
         self.tracer = fx.proxy.GraphAppendingTracer(self.recorded)
         self.results: dict[int, Any] = {}
+        self.calls: Counter[int] = Counter()
 
         numbers = {node.name: number for number, node in enumerate(self.graph.nodes) if node.is_variable}
         for name in self.inputs:
@@ -119,12 +121,19 @@ class _Builder(CheckedGraph):
         """Record an operator and return its result."""
         from torch import fx
 
+        from .torch_layers import BatchNorm
+
         operator = OPERATORS[node.op]
 
         def record(arguments, inputs):
             if not operator.is_module:
-                return operator.function(*map(self._tensor, inputs), **arguments)
+                result = operator.function(*map(self._tensor, inputs), **arguments)
+                return self._constant(node, result) if not inputs else result
             layer = operator.function(**arguments)
+            if isinstance(layer, BatchNorm):  # its running mean may be that of other nodes too
+                mean = inputs[3][0]
+                layer.call, layer.calls = self.calls[mean], self.readers[mean]
+                self.calls[mean] += 1
             path = self._path_of_layer(inputs[1:])
             if path:  # the layer owns its parameters, as in the network
                 inputs, parameters = inputs[:1], inputs[1:]
@@ -139,6 +148,14 @@ class _Builder(CheckedGraph):
             tensors = tuple(self._tensor(entry).node for entry in inputs)
             return fx.Proxy(self.recorded.call_module(path, tensors), self.tracer)
         return self.call(node, record)
+
+    def _constant(self, node: SymbolNode, value: torch.Tensor) -> Any:
+        """Record the result of an operator without inputs, as a buffer that follows the module to its device."""
+        from torch import fx
+
+        name = _identifier(node.name)
+        _place(self.root, "constants", None).register_buffer(name, value, persistent=False)
+        return fx.Proxy(self.recorded.get_attr(f"constants.{name}"), self.tracer)
 
     def _path_of_layer(self, entries: Sequence[tuple[int, int]]) -> str:
         """Return the path that the parameters of a layer share, if they are its own under the layer's names."""

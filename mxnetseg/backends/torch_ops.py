@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from .operators import operator, unsupported
+from .operators import operator, reduced_axes, unsupported
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16,
           "uint8": torch.uint8, "int8": torch.int8, "int32": torch.int32, "int64": torch.int64, "bool": torch.bool}
@@ -192,8 +192,11 @@ def amp_multicast(data, like, *, num_outputs, cast_narrow):
 
 
 @operator("where")
+@recorded
 def where(condition, x, y):
-    """Take ``x`` where ``condition`` is not 0, otherwise ``y``."""
+    """Take ``x`` where ``condition`` is not 0, otherwise ``y``; a vector of conditions decides row by row."""
+    if condition.dim() == 1:
+        condition = condition.reshape(-1, *[1] * (x.dim() - 1))
     return torch.where(torch.ne(condition, 0), x, y)
 
 
@@ -207,11 +210,13 @@ def _enter_reductions() -> None:
 
 @recorded
 def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
-    """Reduce over axes, all by default, or with ``exclude`` over all others. A full reduction has the shape (1,).
+    """Reduce over axes, all by default, or with ``exclude`` over the axes that are not given.
+
+    A full reduction has the shape (1,).
 
     Where several elements are the maximum, MXNet gives each the whole gradient, PyTorch a part of it.
     """
-    axes = _axes(data, axis, exclude)
+    axes = reduced_axes(data.dim(), axis, exclude)
     if not axes:
         return data
     if function == "prod":
@@ -223,21 +228,13 @@ def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
     return result.reshape(1) if result.dim() == 0 else result
 
 
-def _axes(data, axis, exclude) -> list[int]:
-    rank = data.dim()
-    if axis is None or axis == ():
-        return [] if exclude else list(range(rank))
-    axes = {i % rank for i in (axis if isinstance(axis, (tuple, list)) else [axis])}
-    return sorted(set(range(rank)) - axes if exclude else axes)
-
-
 @operator("norm")
 @recorded
 def norm(data, *, ord=2, axis=None, out_dtype=None, keepdims=False):
     """Return the norm of order 1 or 2 over axes, all by default (of the shape (1,))."""
     if ord not in (1, 2) or out_dtype is not None:
         raise unsupported("norm", f"ord={ord}, out_dtype={out_dtype}", "ord 1 and 2, out_dtype None")
-    result = torch.linalg.vector_norm(data, ord, _axes(data, axis, False), keepdim=keepdims)
+    result = torch.linalg.vector_norm(data, ord, reduced_axes(data.dim(), axis, False), keepdim=keepdims)
     return result.reshape(1) if result.dim() == 0 else result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .operators import operator, unsupported
+from .operators import coded_shape, operator, unsupported
 from .torch_ops import recorded
 
 # ---- shapes ---------------------------------------------------------------------------------
@@ -14,47 +14,12 @@ from .torch_ops import recorded
 def reshape(data, *, shape=(), reverse=False, target_shape=(), keep_highest=False):
     """Reshape with MXNet's codes.
 
-    0 copies an axis, -1 is the rest, -2 copies all remaining axes, -3 joins two axes, -4 splits one axis into the two
-    sizes that follow, of which one may be -1. ``reverse`` reads both shapes from the right. The older argument
-    ``target_shape`` has one code: 0 is the rest.
+    See :func:`.operators.coded_shape`. The older argument ``target_shape`` has one code: 0 is the rest.
     """
     if not shape and target_shape:
         sizes = [data.shape[0], *target_shape[1:]] if keep_highest else list(target_shape)
         return data.reshape([size or -1 for size in sizes])
-    if reverse:
-        return data.reshape(_new_shape(list(data.shape)[::-1], list(shape)[::-1], reverse=True)[::-1])
-    return data.reshape(_new_shape(list(data.shape), list(shape)))
-
-
-def _new_shape(old: list[int], codes: list[int], reverse: bool = False) -> list[int]:
-    new: list[int] = []
-    at = i = 0
-    while i < len(codes):
-        code = codes[i]
-        if reverse and i + 2 < len(codes) and codes[i + 2] == -4:  # the sizes of -4 come first from the right
-            new += _split(old[at], codes[i], codes[i + 1])
-            at, i = at + 1, i + 2
-        elif code == -4:
-            new += _split(old[at], codes[i + 1], codes[i + 2])
-            at, i = at + 1, i + 2
-        elif code == -3:
-            new.append(old[at] * old[at + 1])
-            at += 2
-        elif code == -2:
-            new += old[at:]
-            at = len(old)
-        elif code == 0:
-            new.append(old[at])
-            at += 1
-        else:
-            new.append(code)
-            at += 1
-        i += 1
-    return new
-
-
-def _split(size: int, first: int, second: int) -> list[int]:
-    return [size // second if first == -1 else first, size // first if second == -1 else second]
+    return data.reshape(coded_shape(list(data.shape), list(shape), reverse))
 
 
 @operator("reshape_like")
