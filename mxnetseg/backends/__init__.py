@@ -1,6 +1,12 @@
-"""Networks outside MXNet. Everything here runs from exported files without MXNet.
+"""Networks in MXNet and outside it. Everything here but the files ``mxnet_*`` runs without MXNet.
 
 ==========================  =======================================================================================
+:mod:`.runtime`             the interface between the evaluation protocol and a backend
+:mod:`.choice`              the backends by name, and what ``--backend auto`` means
+:mod:`.mxnet_runtime`       networks in MXNet
+:mod:`.torch_runtime`       networks in PyTorch
+:mod:`.onnx_runtime`        networks in ONNX Runtime
+:mod:`.openvino_runtime`    networks in OpenVINO
 :mod:`.package`             a network as plain data, the record that describes it, and the formats of our own
 :mod:`.mxnet_trace`         the prediction of a Gluon network as plain data
 :mod:`.torch_graph`         ``to_torch``: a network or an exported symbol as a module of PyTorch
@@ -18,5 +24,5 @@
 :mod:`.onnx_ops`, ...       the same in three files for ONNX
 ==========================  =======================================================================================
 
-``torch``, ``onnx`` and ``mxnet`` are imported only in the files whose names begin with them.
+``torch``, ``onnx``, ``openvino`` and ``mxnet`` are imported only in the files whose names begin with them.
 """

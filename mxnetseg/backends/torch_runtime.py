@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from .._precisions import PrecisionChoice
 from .._processor import multiplies_bfloat16
-from ..errors import DeviceError
 from .package import NetworkPackage
 from .runtime import HostRuntime, StoredNetwork, one_device
+from .torch_devices import find_devices
 from .torch_graph import to_torch
 
 # operators that compute in half precision; all others stay float32, as in the other backends
@@ -45,20 +45,8 @@ class TorchRuntime(HostRuntime):
 
     @classmethod
     def choose_device(cls, ctx: Sequence[str] | None) -> str:
-        wanted = one_device(ctx, cls.name)
-        gpus, has_mps = torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.backends.mps.is_available()
-        present = ["cpu", *(f"cuda:{i}" for i in range(gpus)), *["mps"] * has_mps]
-        if wanted is None:
-            return present[1] if len(present) > 1 else "cpu"
-        name, _, number = wanted.partition(":")
-        if wanted.isdigit():
-            name, number = "cuda", wanted
-        if name in ("gpu", "cuda"):
-            name = f"cuda:{number or 0}"
-        if name not in present:
-            raise DeviceError("not a device that PyTorch finds here", where="--ctx", received=wanted,
-                              fix=f"--ctx {' or '.join(present)}")
-        return name
+        one_device(ctx, cls.name)
+        return str(find_devices(ctx)[0])
 
     @classmethod
     def precisions(cls, device: str) -> tuple[tuple[str, ...], PrecisionChoice]:

@@ -111,11 +111,11 @@ def run_command(name: str, argv: Sequence[str], *, prog: str | None = None) -> i
             raise
         if debug:
             traceback.print_exc()
-        problem = EnvironmentProblem(f"this command needs {error.name}, which is not installed", received=error,
+        missing = EnvironmentProblem(f"this command needs {error.name}, which is not installed", received=error,
                                      fix="mxnetseg doctor; without MXNet, predict and eval run networks that "
                                          "`mxnetseg export` wrote")
-        print(printable(f"{prog}: {problem}"), file=sys.stderr)
-        return problem.exit_code
+        print(printable(f"{prog}: {missing}"), file=sys.stderr)
+        return missing.exit_code
     except OSError as error:  # on a file: a broken disk, missing permissions, a path too long
         if error.filename is None:
             raise

@@ -27,7 +27,8 @@ def test_help_lists_the_registered_backends():
 
 @pytest.mark.parametrize("packages, network_format, wanted", [
     (ALL, "checkpoint", "mxnet"), (ALL, "package", "mxnet"), (ALL, "onnx", "onnxruntime"),
-    (ALL, "openvino", "openvino"), (ALL - {"onnxruntime"}, "onnx", "openvino"), ({"openvino", "onnx"}, "package", "openvino"),
+    (ALL, "openvino", "openvino"), (ALL - {"onnxruntime"}, "onnx", "openvino"),
+    ({"openvino", "onnx"}, "package", "openvino"),
     ({"onnxruntime", "onnx", "torch"}, "package", "onnxruntime"), ({"torch"}, "package", "torch"),
     ({"mxnet", "torch"}, "package", "torch")])
 def test_auto(installed, packages, network_format, wanted):
