@@ -271,7 +271,8 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 def _corners_aligned(x: np.ndarray, length: int, axis: int) -> np.ndarray:
     """Resize one axis of (h, w, K) bilinearly, so that the corner samples of both grids coincide."""
     last = x.shape[axis] - 1
-    position = np.arange(length, dtype=np.float64) * last / max(length - 1, 1)
+    # in float32, as MXNet's operator has them
+    position = np.arange(length, dtype=np.float32) * (np.float32(last) / np.float32(max(length - 1, 1)))
     low = np.minimum(position.astype(np.int64), max(last - 1, 0))
-    fraction = np.expand_dims((position - low).astype(np.float32), 1 - axis)[..., None]
+    fraction = np.expand_dims(position - low.astype(np.float32), 1 - axis)[..., None]
     return x.take(low, axis) * (1 - fraction) + x.take(np.minimum(low + 1, last), axis) * fraction

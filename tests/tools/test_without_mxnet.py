@@ -1,4 +1,4 @@
-"""Where MXNet and GluonCV cannot be imported, exported networks are predicted and evaluated, and help is shown."""
+"""Without MXNet and GluonCV, exported networks are predicted and evaluated, and help is shown."""
 from __future__ import annotations
 
 import json
