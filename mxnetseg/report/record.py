@@ -18,7 +18,8 @@ from .recorder import COUNTS, DETAILS, FORMAT, IMAGES, RECORD
 _MOST_JSON, _MOST_COUNTS = 64 << 20, 1 << 30  # bytes
 _MOST_NUMBER = 1 << 53
 _AGAIN = "evaluate again: mxnetseg eval --checkpoint PATH"
-_TEXTS = ("checkpoint", "network", "backbone", "data", "split", "protocol", "precision", "absent_as", "written")
+_TEXTS = ("checkpoint", "backend", "network", "backbone", "data", "split", "protocol", "precision", "absent_as",
+          "written")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +67,17 @@ def find_folder(given: Path, out: Path) -> Path:
     """Return the folder of the evaluation that a user names.
 
     Args:
-        given: that folder, the folder above it, its ``scores.json``, or a checkpoint.
+        given: that folder, the folder above it, its ``scores.json``, or the file of a network.
         out: the folder in which ``eval`` writes, to find the evaluation of a checkpoint.
 
     Raises:
-        UsageError: there is no such evaluation, there are several, or the checkpoint changed after it.
+        UsageError: there is no such evaluation, there are several, or the network changed after it.
     """
-    if given.suffix == ".params":
-        return _of_checkpoint(given, out)
     folder = given.parent if given.is_file() or given.name == DETAILS else given
     if (folder / DETAILS).is_dir():
         return folder
+    if given.suffix == ".params" or (given.is_file() and given.name != "scores.json"):
+        return _of_checkpoint(given, out)
     if not folder.exists():
         raise UsageError("the evaluation is not there", where=given.absolute(),
                          fix="give the folder that `mxnetseg eval` printed, or a checkpoint (.params)")
@@ -103,7 +104,7 @@ def _of_checkpoint(checkpoint: Path, out: Path) -> Path:
                          received=f"no evaluation in {folder}", fix=f"first: {command}")
     if read_record(folder).about.get("sha256") != sha256(checkpoint):
         raise UsageError("the checkpoint changed after it was evaluated", where=checkpoint.absolute(),
-                         received=f"the evaluation of other parameters in {folder}", fix=f"again: {command}")
+                         received=f"{folder} holds the evaluation of another content", fix=f"again: {command}")
     return folder
 
 

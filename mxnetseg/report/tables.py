@@ -72,8 +72,11 @@ class Run:
 
 def run_names(records: Sequence[Record]) -> list[str]:
     """Return a name for each evaluation: the shortest kind of name that distinguishes them."""
-    kinds = [[f"{record.about['network']} on {record.about['backbone']}" for record in records],
-             [Path(record.about["checkpoint"]).stem for record in records],
+    stems = [Path(record.about["checkpoint"]).stem for record in records]
+    kinds = [[" on ".join(filter(None, (record.about["network"], record.about["backbone"]))) or stem
+              for record, stem in zip(records, stems)],
+             stems,
+             [record.about["backend"] for record in records],
              [record.about["precision"] for record in records],
              [record.about["protocol"] for record in records],
              [str(record.folder) for record in records]]

@@ -142,8 +142,8 @@ def run(args: Namespace) -> int:
         recorder.finish({**_description(network), "config": config.to_dict(),
                          "speed": _speed(segmenter, dataset.load_image(0)),
                          "devices": list(map(str, network.devices)),
-                         **{key: report[key] for key in ("data", "split", "protocol", "precision", "absent_as",
-                                                         "control_miou")}})
+                         **{key: report[key] for key in ("backend", "data", "split", "protocol", "precision",
+                                                         "absent_as", "control_miou")}})
     print(f"{chance_level(control)}\n"
           f"scores      {out / 'scores.json'} (fractions of 1)\nconfusion   {out / 'confusion.png'}")
     if recorder is not None:

@@ -15,6 +15,7 @@ from mxnetseg.errors import EnvironmentProblem, UsageError
 from mxnetseg.metrics.bootstrap import interval, resample
 from mxnetseg.report.page import make_page
 from mxnetseg.report.record import read_record
+from mxnetseg.report.tables import run_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -187,6 +188,18 @@ def test_a_report_needs_no_mxnet(one, tmp_path):
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_runs_have_the_shortest_names_that_distinguish_them(tmp_path, one):
+    def names(**description):
+        other = read_record(evaluation(tmp_path, **description))
+        return run_names([one, other])
+    assert names(network="pspnet") == ["fcn on resnet18", "pspnet on resnet18"]
+    assert names(network="", backbone="") == ["fcn on resnet18", "one_best"]
+    assert names(checkpoint="a/two.params") == ["one_best", "two"]
+    assert names(backend="onnxruntime") == ["mxnet", "onnxruntime"]
+    assert names(protocol="windows") == ["whole images", "windows"]
+    assert names() == [str(one.folder), str(tmp_path)]
 
 
 def test_numbers_of_the_table_of_classes(one):

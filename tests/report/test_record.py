@@ -31,6 +31,13 @@ class TestFinding:
         evaluation(folder, sha256=sha256(checkpoint))
         assert find_folder(checkpoint, tmp_path / "out") == folder
 
+    def test_by_an_exported_file_in_another_folder(self, folder, tmp_path):
+        (tmp_path / "one_best.onnx").write_bytes(b"graph")
+        with pytest.raises(UsageError, match="changed after it was evaluated"):  # the other file was evaluated
+            find_folder(tmp_path / "one_best.onnx", tmp_path / "out")
+        evaluation(folder, sha256=sha256(tmp_path / "one_best.onnx"))
+        assert find_folder(tmp_path / "one_best.onnx", tmp_path / "out") == folder
+
     @pytest.mark.parametrize("name, words", [
         ("two_best.params", "was not evaluated yet"), ("three.params", "checkpoint is not there"),
         ("nowhere", "evaluation is not there"), ("empty", "holds no evaluation"), ("old", "has scores only"),
