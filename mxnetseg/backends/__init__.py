@@ -5,6 +5,7 @@
 :mod:`.operators`           the table of operators and the reader of their arguments
 :mod:`.torch_ops`           operators by element: arithmetic, comparisons, activations, reductions, indexing
 :mod:`.torch_layers`        layers: convolution, pooling, norms, dropout, resizing, softmax
+:mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
 ==========================  =======================================================================================
 

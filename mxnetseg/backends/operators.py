@@ -2,6 +2,7 @@
 
 An operator is a function of tensors (positional) and arguments (keywords). Its keywords are the names that MXNet
 writes, its defaults are MXNet's, and an argument that it does not have is an error: no argument is ignored silently.
+The type of the default is the type of the argument; an annotation ``| None`` allows None where the default is a number.
 """
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def arguments_of(name: str, texts: Mapping[str, str], where: str) -> dict[str, o
         if key not in known:
             raise CheckpointError(f"an argument of the operator {name} is not supported", where=where,
                                   received=f"{key}={short(text)}", fix=f"supported: {', '.join(known) or 'none'}")
-        values[key] = _value(text, known[key].default, f"{where}, argument {key}")
+        is_optional = str(known[key].annotation).endswith("| None")
+        values[key] = None if is_optional and text == "None" else _value(text, known[key].default,
+                                                                         f"{where}, argument {key}")
     missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in values]
     if missing:
         raise CheckpointError(f"the operator {name} lacks arguments", where=where, received=f"no {', '.join(missing)}",

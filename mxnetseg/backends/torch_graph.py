@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _LISTED = 20  # names in a message
 # inputs of an operator whose values change in training without a gradient
 _STATISTICS = {"BatchNorm": (3, 4), "BatchNorm_v1": (3, 4), "_contrib_SyncBatchNorm": (3, 4)}
-_SEVERAL_OUTPUTS = ("SliceChannel", "split", "_split_v2")
+_SEVERAL_OUTPUTS = ("SliceChannel", "split", "_split_v2", "topk")
 # operators whose weight begins with this argument
 _FILTERS = {"Convolution": "num_filter", "Convolution_v1": "num_filter", "FullyConnected": "num_hidden"}
 
@@ -65,7 +65,7 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     """
     _require_torch()
     # they fill the table of operators, and they import torch
-    from . import torch_layers, torch_shapes  # noqa: F401
+    from . import torch_indexing, torch_layers, torch_shapes  # noqa: F401
 
     if hasattr(source, "_collect_params_with_prefix"):
         if params is not None:
@@ -214,7 +214,8 @@ class _Builder:
         inputs = [entry for position, entry in enumerate(node.inputs) if position not in operator.ignored]
         try:
             if not operator.is_module:
-                return operator.function(*map(self._tensor, inputs), **arguments)
+                result = operator.function(*map(self._tensor, inputs), **arguments)
+                return self._constant(node, result) if not inputs else result
             layer = operator.function(**arguments)
             path = self._path_of_layer(inputs[1:])
             if path:  # the layer owns its parameters, as in the network
@@ -235,6 +236,14 @@ class _Builder:
         except TypeError as error:  # the number of inputs
             raise CheckpointError("an operator has the wrong inputs", where=self._where(node),
                                   received=f"{len(inputs)} inputs; {error}", fix="export the network again") from None
+
+    def _constant(self, node: SymbolNode, value: torch.Tensor) -> Any:
+        """Record the result of an operator without inputs, as a buffer that follows the module to its device."""
+        from torch import fx
+
+        name = _identifier(node.name)
+        _place(self.root, "constants", None).register_buffer(name, value, persistent=False)
+        return fx.Proxy(self.recorded.get_attr(f"constants.{name}"), self.tracer)
 
     def _path_of_layer(self, entries: Sequence[tuple[int, int]]) -> str:
         """Return the path that the parameters of a layer share, if they are its own under the layer's names."""

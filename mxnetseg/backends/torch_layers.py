@@ -1,6 +1,8 @@
 """MXNet's layers in PyTorch: convolution, pooling, norms, dropout, resizing, softmax."""
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -35,13 +37,30 @@ def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad
 @operator("Deconvolution")
 def deconvolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), adj=(), target_shape=(),
                   num_filter, num_group=1, workspace=512, no_bias=True, cudnn_tune=None, cudnn_off=False, layout=None):
-    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default."""
+    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default.
+
+    ``target_shape`` gives the size instead, and pad and adj follow from it.
+    """
     rank = len(kernel)
     _check_layout("Deconvolution", layout, rank)
+    stride, pad, dilate, adj = (_filled(value, rank, default)
+                                for value, default in ((stride, 1), (pad, 0), (dilate, 1), (adj, 0)))
+    bias = None if no_bias else bias
     if any(target_shape):
-        raise unsupported("Deconvolution", f"target_shape={target_shape}", "pad and adj")
-    return _TRANSPOSED[rank](data, weight, None if no_bias else bias, _filled(stride, rank, 1), _filled(pad, rank, 0),
-                             _filled(adj, rank, 0), num_group, _filled(dilate, rank, 1))
+        return deconvolution_to(data, weight, bias, target=tuple(target_shape), stride=stride, dilate=dilate,
+                                groups=num_group)
+    return _TRANSPOSED[rank](data, weight, bias, stride, pad, adj, num_group, dilate)
+
+
+@recorded
+def deconvolution_to(data, weight, bias, *, target, stride, dilate, groups):
+    """Convolve transposed to a size: what is too much is cut off on both sides, one more at the beginning if odd."""
+    cut = [(n - 1) * s + (k - 1) * d + 1 - wanted
+           for n, s, k, d, wanted in zip(data.shape[2:], stride, weight.shape[2:], dilate, target)]
+    if min(cut) < 0:
+        raise unsupported("Deconvolution", f"target_shape={target}", "a size that the kernel and stride reach")
+    return _TRANSPOSED[len(target)](data, weight, bias, stride, [(n + 1) // 2 for n in cut], [n % 2 for n in cut],
+                                    groups, dilate)
 
 
 @operator("FullyConnected")
@@ -55,33 +74,61 @@ def fully_connected(data, weight, bias=None, *, num_hidden=0, no_bias=False, fla
 @operator("Pooling", "Pooling_v1")
 def pooling(data, *, kernel=(), pool_type="max", global_pool=False, cudnn_off=False, pooling_convention="valid",
             stride=(), pad=(), p_value=None, count_include_pad=True, layout=None):
-    """Pool by max, avg, sum or lp. ``full`` rounds the output's size up, ``valid`` down.
+    """Pool by max, avg, sum or lp.
 
-    avg divides by the window's size, without the padding if ``count_include_pad`` is False.
+    Of n elements, ``valid`` makes (n + 2 pad - kernel) / stride + 1, rounded down, ``full`` the same rounded up, and
+    ``same`` (n + 2 pad) / stride rounded up. avg divides by the window's size, without the padding if
+    ``count_include_pad`` is False.
     """
     if global_pool:
         return global_pooling(data, pool_type=pool_type, p_value=p_value)
     rank = len(kernel)
     _check_layout("Pooling", layout, rank)
     stride, pad = _filled(stride, rank, 1), _filled(pad, rank, 0)
+    if pooling_convention not in ("valid", "full", "same"):
+        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full, same")
+    if pool_type not in ("max", "avg", "sum", "lp") or (pool_type == "lp" and not p_value):
+        raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value")
+
     ceil = pooling_convention == "full"
-    if pooling_convention not in ("valid", "full"):
-        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full")
-    # PyTorch refuses the first, and drops windows that lie in the padding, which MXNet does not
-    if any(2 * p > k or (ceil and p and p + s > k) for k, s, p in zip(kernel, stride, pad)):
-        raise unsupported("Pooling", f"kernel={kernel}, stride={stride}, pad={pad}, {pooling_convention}",
-                          "a padding of at most half the kernel")
+    # PyTorch refuses the first, and drops windows that begin in the padding after the map, which MXNet does not
+    is_unusual = any(2 * p > k or (ceil and p + s > k) for k, s, p in zip(kernel, stride, pad))
+    if pool_type in ("max", "avg") and not is_unusual and pooling_convention != "same":
+        if pool_type == "max":
+            return getattr(F, f"max_pool{rank}d")(data, kernel, stride, pad, 1, ceil)
+        return getattr(F, f"avg_pool{rank}d")(data, kernel, stride, pad, ceil, count_include_pad)
+    return padded_pooling(data, kernel=kernel, stride=stride, pad=pad, pool_type=pool_type, power=p_value,
+                          convention=pooling_convention, count_include_pad=count_include_pad)
+
+
+@recorded
+def padded_pooling(data, *, kernel, stride, pad, pool_type, power, convention, count_include_pad):
+    """Pool a map that is padded first, so that windows may lie in the padding: the lowest number, or 0, is there."""
+    pads = []
+    for n, k, s, p in zip(data.shape[2:], kernel, stride, pad):
+        steps = {"valid": (n + 2 * p - k) // s, "full": -(-(n + 2 * p - k) // s), "same": -(-(n + 2 * p) // s) - 1}
+        pads.append((p, max(steps[convention] * s + k - n - p, 0)))
+    margins = [margin for pair in reversed(pads) for margin in pair]
+    rank = len(kernel)
 
     if pool_type == "max":
-        return getattr(F, f"max_pool{rank}d")(data, kernel, stride, pad, 1, ceil)
-    average = getattr(F, f"avg_pool{rank}d")
-    if pool_type == "avg":
-        return average(data, kernel, stride, pad, ceil, count_include_pad)
-    if pool_type == "sum" and rank > 1:
-        return average(data, kernel, stride, pad, ceil, divisor_override=1)
-    if pool_type == "lp" and rank > 1 and p_value == 2:
-        return average(data * data, kernel, stride, pad, ceil, divisor_override=1).sqrt()
-    raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value=2")
+        padded = F.pad(data, margins, value=torch.finfo(data.dtype).min)
+        return getattr(F, f"max_pool{rank}d")(padded, kernel, stride)
+
+    def total(x):
+        return getattr(F, f"avg_pool{rank}d")(x, kernel, stride) * math.prod(kernel)
+
+    if pool_type == "lp":
+        return total(F.pad(data.abs() ** power, margins)) ** (1 / power)
+    if pool_type == "sum":
+        return total(F.pad(data, margins))
+    ones = torch.ones_like(data[:1, :1])
+    if count_include_pad:  # up to the padding on the right
+        inside = [min(margin, pad[rank - 1 - i // 2]) for i, margin in enumerate(margins)]
+        ones = F.pad(F.pad(ones, inside, value=1.0), [a - b for a, b in zip(margins, inside)])
+    else:
+        ones = F.pad(ones, margins)
+    return total(F.pad(data, margins)) / total(ones).clamp(min=1)
 
 
 @recorded
@@ -127,6 +174,8 @@ def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_wid
             raise unsupported("_contrib_BilinearResize2D", f"mode={mode}", f"size, like, odd_scale, {', '.join(steps)}")
         rest, step = steps[mode]
         size = tuple(n if n % 2 == rest else n + step for n in (h, w))
+    if not align_corners:  # one row or column is the first one in MXNet, not the middle
+        data = data[:, :, :1 if size[0] == 1 else None, :1 if size[1] == 1 else None]
     return F.interpolate(data, tuple(size), mode="bilinear", align_corners=align_corners)
 
 

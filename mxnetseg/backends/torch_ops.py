@@ -183,8 +183,11 @@ def cast(data, *, dtype=""):
 
 
 @operator("where")
+@recorded
 def where(condition, x, y):
-    """Take ``x`` where ``condition`` is not 0, otherwise ``y``."""
+    """Take ``x`` where ``condition`` is not 0, otherwise ``y``; a vector of conditions decides row by row."""
+    if condition.dim() == 1:
+        condition = condition.reshape(-1, *[1] * (x.dim() - 1))
     return torch.where(torch.ne(condition, 0), x, y)
 
 
@@ -198,7 +201,9 @@ def _enter_reductions() -> None:
 
 @recorded
 def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
-    """Reduce over axes, all by default, or with ``exclude`` over all others. A full reduction has the shape (1,).
+    """Reduce over axes, all by default, or with ``exclude`` over the axes that are not given.
+
+    A full reduction has the shape (1,).
 
     Where several elements are the maximum, MXNet gives each the whole gradient, PyTorch a part of it.
     """
@@ -217,7 +222,7 @@ def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
 def _axes(data, axis, exclude) -> list[int]:
     rank = data.dim()
     if axis is None or axis == ():
-        return [] if exclude else list(range(rank))
+        return list(range(rank))
     axes = {i % rank for i in (axis if isinstance(axis, (tuple, list)) else [axis])}
     return sorted(set(range(rank)) - axes if exclude else axes)
 

@@ -15,26 +15,27 @@ def reshape(data, *, shape=(), reverse=False, target_shape=(), keep_highest=Fals
     """Reshape with MXNet's codes.
 
     0 copies an axis, -1 is the rest, -2 copies all remaining axes, -3 joins two axes, -4 splits one axis into the two
-    sizes that follow, of which one may be -1. ``reverse`` reads both shapes from the right. The older argument
+    sizes that follow, of which one may be -1. ``reverse`` reads both shapes from the right, so that
+    -4 follows its sizes. The older argument
     ``target_shape`` has one code: 0 is the rest.
+
+    MXNet counts the codes, not the axes, to find the axis of -1: after a split the rest goes to a later axis.
     """
     if not shape and target_shape:
         sizes = [data.shape[0], *target_shape[1:]] if keep_highest else list(target_shape)
         return data.reshape([size or -1 for size in sizes])
     if reverse:
-        return data.reshape(_new_shape(list(data.shape)[::-1], list(shape)[::-1], reverse=True)[::-1])
+        return data.reshape(_new_shape(list(data.shape)[::-1], list(shape)[::-1])[::-1])
     return data.reshape(_new_shape(list(data.shape), list(shape)))
 
 
-def _new_shape(old: list[int], codes: list[int], reverse: bool = False) -> list[int]:
+def _new_shape(old: list[int], codes: list[int]) -> list[int]:
     new: list[int] = []
     at = i = 0
+    rest = None
     while i < len(codes):
         code = codes[i]
-        if reverse and i + 2 < len(codes) and codes[i + 2] == -4:  # the sizes of -4 come first from the right
-            new += _split(old[at], codes[i], codes[i + 1])
-            at, i = at + 1, i + 2
-        elif code == -4:
+        if code == -4:
             new += _split(old[at], codes[i + 1], codes[i + 2])
             at, i = at + 1, i + 2
         elif code == -3:
@@ -47,9 +48,15 @@ def _new_shape(old: list[int], codes: list[int], reverse: bool = False) -> list[
             new.append(old[at])
             at += 1
         else:
-            new.append(code)
+            if code == -1:
+                rest = i
+            new.append(1 if code == -1 else code)
             at += 1
         i += 1
+    if rest is not None:
+        if rest >= len(new):
+            raise unsupported("Reshape", f"shape={tuple(codes)}", "-1 before -4")
+        new[rest] = -1
     return new
 
 
