@@ -12,6 +12,7 @@
 :mod:`.onnx_writer`         the writer of an ONNX graph
 :mod:`.torch_ops`           operators by element: arithmetic, comparisons, activations, reductions, indexing
 :mod:`.torch_layers`        layers: convolution, pooling, norms, dropout, resizing, softmax
+:mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
 :mod:`.onnx_ops`, ...       the same in three files for ONNX
 ==========================  =======================================================================================

@@ -36,8 +36,8 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
                                  fix="pip install 'onnxruntime>=1.19', or pip install 'mxnetseg[onnx]'") from None
     if not isinstance(model, onnx.ModelProto) or not any(
             tensor.data_type == onnx.TensorProto.FLOAT for tensor in model.graph.initializer):
-        raise UsageError("the model has no weights in float32", where="to_float16", received=short(type(model).__name__),
-                         fix="to_float16(to_onnx(net))")
+        raise UsageError("the model has no weights in float32", where="to_float16",
+                         received=short(type(model).__name__), fix="to_float16(to_onnx(net))")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     half = convert_float_to_float16(copy, keep_io_types=True, node_block_list=sorted(_float32_nodes(model.graph)),

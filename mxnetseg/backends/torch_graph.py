@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import CheckpointError, EnvironmentProblem
 from ..files import PathLike
 from ..graph.symbol_file import SymbolNode
-from .operators import OPERATORS, arguments_of
+from .operators import TORCH
 from .walk import SEVERAL_OUTPUTS, CheckedGraph, Value, read_source
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     """
     _require_torch()
     # they fill the table of operators, and they import torch
-    from . import torch_layers, torch_shapes  # noqa: F401
+    from . import torch_indexing, torch_layers, torch_shapes  # noqa: F401
 
     graph, values = read_source(source, params, inputs, "to_torch", casts=casts)
-    return _Builder(graph, values, inputs, OPERATORS, arguments_of).module()
+    return _Builder(graph, values, inputs, TORCH).module()
 
 
 def _require_torch() -> None:
@@ -119,11 +119,12 @@ class _Builder(CheckedGraph):
         """Record an operator and return its result."""
         from torch import fx
 
-        operator = OPERATORS[node.op]
+        operator = TORCH[node.op]
 
         def record(arguments, inputs):
             if not operator.is_module:
-                return operator.function(*map(self._tensor, inputs), **arguments)
+                result = operator.function(*map(self._tensor, inputs), **arguments)
+                return self._constant(node, result) if not inputs else result
             layer = operator.function(**arguments)
             path = self._path_of_layer(inputs[1:])
             if path:  # the layer owns its parameters, as in the network
@@ -139,6 +140,14 @@ class _Builder(CheckedGraph):
             tensors = tuple(self._tensor(entry).node for entry in inputs)
             return fx.Proxy(self.recorded.call_module(path, tensors), self.tracer)
         return self.call(node, record)
+
+    def _constant(self, node: SymbolNode, value: torch.Tensor) -> Any:
+        """Record the result of an operator without inputs, as a buffer that follows the module to its device."""
+        from torch import fx
+
+        name = _identifier(node.name)
+        _place(self.root, "constants", None).register_buffer(name, value, persistent=False)
+        return fx.Proxy(self.recorded.get_attr(f"constants.{name}"), self.tracer)
 
     def _path_of_layer(self, entries: Sequence[tuple[int, int]]) -> str:
         """Return the path that the parameters of a layer share, if they are its own under the layer's names."""

@@ -1,11 +1,13 @@
 """MXNet's layers in PyTorch: convolution, pooling, norms, dropout, resizing, softmax."""
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .operators import operator, unsupported
+from .operators import TORCH, unsupported
 from .torch_ops import DTYPES, recorded
 
 _LAYOUTS = (None, "None", "NCW", "NCHW", "NCDHW")
@@ -22,9 +24,9 @@ def _check_layout(name: str, layout, rank: int) -> None:
         raise unsupported(name, f"layout={layout} with {rank} dimensions", "channels first, 1 to 3 dimensions")
 
 
-@operator("Convolution", "Convolution_v1")
+@TORCH.operator("Convolution")
 def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), num_filter, num_group=1,
-                workspace=1024, no_bias=False, cudnn_tune=None, cudnn_off=False, layout=None):
+                no_bias=False, layout=None):
     """Convolve (N, C, ...) with (num_filter, C / num_group, ...)."""
     rank = len(kernel)
     _check_layout("Convolution", layout, rank)
@@ -32,19 +34,36 @@ def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad
                                _filled(dilate, rank, 1), num_group)
 
 
-@operator("Deconvolution")
+@TORCH.operator("Deconvolution")
 def deconvolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), adj=(), target_shape=(),
-                  num_filter, num_group=1, workspace=512, no_bias=True, cudnn_tune=None, cudnn_off=False, layout=None):
-    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default."""
+                  num_filter, num_group=1, no_bias=True, layout=None):
+    """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default.
+
+    ``target_shape`` gives the size instead, and pad and adj follow from it.
+    """
     rank = len(kernel)
     _check_layout("Deconvolution", layout, rank)
+    stride, pad, dilate, adj = (_filled(value, rank, default)
+                                for value, default in ((stride, 1), (pad, 0), (dilate, 1), (adj, 0)))
+    bias = None if no_bias else bias
     if any(target_shape):
-        raise unsupported("Deconvolution", f"target_shape={target_shape}", "pad and adj")
-    return _TRANSPOSED[rank](data, weight, None if no_bias else bias, _filled(stride, rank, 1), _filled(pad, rank, 0),
-                             _filled(adj, rank, 0), num_group, _filled(dilate, rank, 1))
+        return deconvolution_to(data, weight, bias, target=tuple(target_shape), stride=stride, dilate=dilate,
+                                groups=num_group)
+    return _TRANSPOSED[rank](data, weight, bias, stride, pad, adj, num_group, dilate)
 
 
-@operator("FullyConnected")
+@recorded
+def deconvolution_to(data, weight, bias, *, target, stride, dilate, groups):
+    """Convolve transposed to a size: what is too much is cut off on both sides, one more at the beginning if odd."""
+    cut = [(n - 1) * s + (k - 1) * d + 1 - wanted
+           for n, s, k, d, wanted in zip(data.shape[2:], stride, weight.shape[2:], dilate, target)]
+    if min(cut) < 0:
+        raise unsupported("Deconvolution", f"target_shape={target}", "a size that the kernel and stride reach")
+    return _TRANSPOSED[len(target)](data, weight, bias, stride, [(n + 1) // 2 for n in cut], [n % 2 for n in cut],
+                                    groups, dilate)
+
+
+@TORCH.operator("FullyConnected")
 def fully_connected(data, weight, bias=None, *, num_hidden=0, no_bias=False, flatten=True):
     """Multiply by weight^T; with ``flatten``, after all axes but the first were joined."""
     return F.linear(data.flatten(1) if flatten else data, weight, None if no_bias else bias)
@@ -52,36 +71,64 @@ def fully_connected(data, weight, bias=None, *, num_hidden=0, no_bias=False, fla
 
 # ---- pooling and resizing -------------------------------------------------------------------
 
-@operator("Pooling", "Pooling_v1")
-def pooling(data, *, kernel=(), pool_type="max", global_pool=False, cudnn_off=False, pooling_convention="valid",
-            stride=(), pad=(), p_value=None, count_include_pad=True, layout=None):
-    """Pool by max, avg, sum or lp. ``full`` rounds the output's size up, ``valid`` down.
+@TORCH.operator("Pooling")
+def pooling(data, *, kernel=(), pool_type="max", global_pool=False, pooling_convention="valid", stride=(),
+            pad=(), p_value=None, count_include_pad=True, layout=None):
+    """Pool by max, avg, sum or lp.
 
-    avg divides by the window's size, without the padding if ``count_include_pad`` is False.
+    Of n elements, ``valid`` makes (n + 2 pad - kernel) / stride + 1, rounded down, ``full`` the same rounded up, and
+    ``same`` (n + 2 pad) / stride rounded up. avg divides by the window's size, without the padding if
+    ``count_include_pad`` is False.
     """
     if global_pool:
         return global_pooling(data, pool_type=pool_type, p_value=p_value)
     rank = len(kernel)
     _check_layout("Pooling", layout, rank)
     stride, pad = _filled(stride, rank, 1), _filled(pad, rank, 0)
+    if pooling_convention not in ("valid", "full", "same"):
+        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full, same")
+    if pool_type not in ("max", "avg", "sum", "lp") or (pool_type == "lp" and not p_value):
+        raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value")
+
     ceil = pooling_convention == "full"
-    if pooling_convention not in ("valid", "full"):
-        raise unsupported("Pooling", f"pooling_convention={pooling_convention}", "valid, full")
-    # PyTorch refuses the first, and drops windows that lie in the padding, which MXNet does not
-    if any(2 * p > k or (ceil and p and p + s > k) for k, s, p in zip(kernel, stride, pad)):
-        raise unsupported("Pooling", f"kernel={kernel}, stride={stride}, pad={pad}, {pooling_convention}",
-                          "a padding of at most half the kernel")
+    # PyTorch refuses the first, and drops windows that begin in the padding after the map, which MXNet does not
+    is_unusual = any(2 * p > k or (ceil and p + s > k) for k, s, p in zip(kernel, stride, pad))
+    if pool_type in ("max", "avg") and not is_unusual and pooling_convention != "same":
+        if pool_type == "max":
+            return getattr(F, f"max_pool{rank}d")(data, kernel, stride, pad, 1, ceil)
+        return getattr(F, f"avg_pool{rank}d")(data, kernel, stride, pad, ceil, count_include_pad)
+    return padded_pooling(data, kernel=kernel, stride=stride, pad=pad, pool_type=pool_type, power=p_value,
+                          convention=pooling_convention, count_include_pad=count_include_pad)
+
+
+@recorded
+def padded_pooling(data, *, kernel, stride, pad, pool_type, power, convention, count_include_pad):
+    """Pool a map that is padded first, so that windows may lie in the padding: the lowest number, or 0, is there."""
+    pads = []
+    for n, k, s, p in zip(data.shape[2:], kernel, stride, pad):
+        steps = {"valid": (n + 2 * p - k) // s, "full": -(-(n + 2 * p - k) // s), "same": -(-(n + 2 * p) // s) - 1}
+        pads.append((p, max(steps[convention] * s + k - n - p, 0)))
+    margins = [margin for pair in reversed(pads) for margin in pair]
+    rank = len(kernel)
 
     if pool_type == "max":
-        return getattr(F, f"max_pool{rank}d")(data, kernel, stride, pad, 1, ceil)
-    average = getattr(F, f"avg_pool{rank}d")
-    if pool_type == "avg":
-        return average(data, kernel, stride, pad, ceil, count_include_pad)
-    if pool_type == "sum" and rank > 1:
-        return average(data, kernel, stride, pad, ceil, divisor_override=1)
-    if pool_type == "lp" and rank > 1 and p_value == 2:
-        return average(data * data, kernel, stride, pad, ceil, divisor_override=1).sqrt()
-    raise unsupported("Pooling", f"pool_type={pool_type}, p_value={p_value}", "max, avg, sum, lp with p_value=2")
+        padded = F.pad(data, margins, value=torch.finfo(data.dtype).min)
+        return getattr(F, f"max_pool{rank}d")(padded, kernel, stride)
+
+    def total(x):
+        return getattr(F, f"avg_pool{rank}d")(x, kernel, stride) * math.prod(kernel)
+
+    if pool_type == "lp":
+        return total(F.pad(data.abs() ** power, margins)) ** (1 / power)
+    if pool_type == "sum":
+        return total(F.pad(data, margins))
+    ones = torch.ones_like(data[:1, :1])
+    if count_include_pad:  # up to the padding on the right
+        inside = [min(margin, pad[rank - 1 - i // 2]) for i, margin in enumerate(margins)]
+        ones = F.pad(F.pad(ones, inside, value=1.0), [a - b for a, b in zip(margins, inside)])
+    else:
+        ones = F.pad(ones, margins)
+    return total(F.pad(data, margins)) / total(ones).clamp(min=1)
 
 
 @recorded
@@ -96,13 +143,13 @@ def global_pooling(data, *, pool_type="max", p_value=None):
     return functions[pool_type](data, axes, keepdim=True)
 
 
-@operator("_contrib_AdaptiveAvgPooling2D")
+@TORCH.operator("_contrib_AdaptiveAvgPooling2D")
 def adaptive_avg_pooling(data, *, output_size=()):
     """Average over a grid of windows: (N, C, height, width), one number is both."""
     return F.adaptive_avg_pool2d(data, (tuple(output_size) or (1,)) * (2 if len(output_size) < 2 else 1))
 
 
-@operator("_contrib_BilinearResize2D")
+@TORCH.operator("_contrib_BilinearResize2D")
 @recorded
 def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_width=None, mode="size",
                     align_corners=True):
@@ -127,12 +174,14 @@ def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_wid
             raise unsupported("_contrib_BilinearResize2D", f"mode={mode}", f"size, like, odd_scale, {', '.join(steps)}")
         rest, step = steps[mode]
         size = tuple(n if n % 2 == rest else n + step for n in (h, w))
+    if not align_corners:  # one row or column is the first one in MXNet, not the middle
+        data = data[:, :, :1 if size[0] == 1 else None, :1 if size[1] == 1 else None]
     return F.interpolate(data, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
-@operator("UpSampling")
+@TORCH.operator("UpSampling")
 @recorded
-def upsampling(*inputs, scale, num_filter=0, sample_type="", multi_input_mode="concat", num_args=1, workspace=512):
+def upsampling(*inputs, scale, sample_type="", multi_input_mode="concat"):
     """Enlarge by a whole factor.
 
     ``nearest`` enlarges each input to the size of the first one times ``scale`` and concatenates or adds them;
@@ -147,8 +196,8 @@ def upsampling(*inputs, scale, num_filter=0, sample_type="", multi_input_mode="c
     return sum(maps[1:], maps[0]) if multi_input_mode == "sum" else torch.cat(maps, 1)
 
 
-@operator("BilinearSampler")
-def bilinear_sampler(data, grid, *, cudnn_off=False):
+@TORCH.operator("BilinearSampler")
+def bilinear_sampler(data, grid):
     """Sample bilinearly at the positions (x, y) in the two channels of the grid (N, 2, H, W).
 
     -1 and 1 are the centres of the corner pixels, and zeros lie outside.
@@ -158,8 +207,7 @@ def bilinear_sampler(data, grid, *, cudnn_off=False):
 
 # ---- norms ----------------------------------------------------------------------------------
 
-@operator("BatchNorm", "BatchNorm_v1")
-@operator("_contrib_SyncBatchNorm")
+@TORCH.operator("BatchNorm")
 class BatchNorm(nn.Module):
     """Normalise each channel, with the statistics of the batch in training and the running statistics otherwise.
 
@@ -171,7 +219,7 @@ class BatchNorm(nn.Module):
     NAMES = ("gamma", "beta", "running_mean", "running_var")
 
     def __init__(self, *, eps=1e-3, momentum=0.9, fix_gamma=True, use_global_stats=False, output_mean_var=False,
-                 axis=1, cudnn_off=False, min_calib_range=None, max_calib_range=None, ndev=1, key=""):
+                 axis=1):
         super().__init__()
         if output_mean_var:
             raise unsupported("BatchNorm", "output_mean_var=True", "output_mean_var=False")
@@ -200,14 +248,14 @@ class BatchNorm(nn.Module):
                 f"use_global_stats={self.use_global_stats}")
 
 
-@operator("Dropout")
+@TORCH.operator("Dropout")
 class Dropout(nn.Module):
     """Set elements to 0 with probability ``p`` in training (``mode='always'``: ever) and divide the others by 1 - p.
 
     All elements along ``axes`` share one decision.
     """
 
-    def __init__(self, *, p=0.5, mode="training", axes=(), cudnn_off=False):
+    def __init__(self, *, p=0.5, mode="training", axes=()):
         super().__init__()
         if mode not in ("training", "always"):
             raise unsupported("Dropout", f"mode={mode}", "training, always")
@@ -224,7 +272,7 @@ class Dropout(nn.Module):
         return f"p={self.p}, mode={self.mode}, axes={self.axes}"
 
 
-@operator("LayerNorm")
+@TORCH.operator("LayerNorm")
 @recorded
 def layer_norm(data, gamma, beta, *, axis=-1, eps=1e-5, output_mean_var=False):
     """Normalise along one axis, then scale and shift along it."""
@@ -234,7 +282,7 @@ def layer_norm(data, gamma, beta, *, axis=-1, eps=1e-5, output_mean_var=False):
     return F.layer_norm(x, gamma.shape, gamma, beta, eps).movedim(-1, axis)
 
 
-@operator("GroupNorm")
+@TORCH.operator("GroupNorm")
 @recorded
 def group_norm(data, gamma, beta, *, num_groups=1, eps=1e-5, output_mean_var=False):
     """Normalise each group of channels; MXNet 1.9.1 has one gamma and beta per group, not per channel."""
@@ -244,13 +292,13 @@ def group_norm(data, gamma, beta, *, num_groups=1, eps=1e-5, output_mean_var=Fal
     return F.group_norm(data, num_groups, gamma.repeat_interleave(repeats), beta.repeat_interleave(repeats), eps)
 
 
-@operator("InstanceNorm")
+@TORCH.operator("InstanceNorm")
 def instance_norm(data, gamma, beta, *, eps=1e-3):
     """Normalise each map of each image."""
     return F.instance_norm(data, weight=gamma, bias=beta, eps=eps)
 
 
-@operator("L2Normalization")
+@TORCH.operator("L2Normalization")
 @recorded
 def l2_normalization(data, *, eps=1e-10, mode="instance"):
     """Divide by sqrt(sum of squares + eps), summed over an image, the channels or the positions."""
@@ -260,7 +308,7 @@ def l2_normalization(data, *, eps=1e-10, mode="instance"):
     return data / (data.square().sum(axes[mode], keepdim=True) + eps).sqrt()
 
 
-@operator("LRN")
+@TORCH.operator("LRN")
 def lrn(data, *, nsize, alpha=1e-4, beta=0.75, knorm=2.0):
     """Divide by (knorm + alpha / nsize sum of squares over nsize channels)^beta."""
     return F.local_response_norm(data, nsize, alpha, beta, knorm)
@@ -268,9 +316,9 @@ def lrn(data, *, nsize, alpha=1e-4, beta=0.75, knorm=2.0):
 
 # ---- softmax --------------------------------------------------------------------------------
 
-@operator("softmax", function="softmax")
-@operator("log_softmax", function="log_softmax")
-@operator("softmin", function="softmin")
+@TORCH.operator("softmax", function="softmax")
+@TORCH.operator("log_softmax", function="log_softmax")
+@TORCH.operator("softmin", function="softmin")
 def softmax(data, *, function, axis=-1, temperature=None, dtype=None, use_length=False):
     """Return softmax, its logarithm, or softmax of the negative, along an axis, of ``data / temperature``."""
     if use_length:
@@ -280,16 +328,15 @@ def softmax(data, *, function, axis=-1, temperature=None, dtype=None, use_length
     return result if dtype is None else result.to(DTYPES[dtype])
 
 
-@operator("SoftmaxActivation")
+@TORCH.operator("SoftmaxActivation")
 def softmax_activation(data, *, mode="instance"):
     """Return softmax over the channels (``channel``) or over the last axis (``instance``)."""
     return F.softmax(data, 1 if mode == "channel" else -1)
 
 
-@operator("SoftmaxOutput", "Softmax", ignored=frozenset({1}))
+@TORCH.operator("SoftmaxOutput")
 @recorded
-def softmax_output(data, *, grad_scale=1.0, ignore_label=-1.0, multi_output=False, use_ignore=False,
-                   preserve_shape=False, normalization="null", out_grad=False, smooth_alpha=0.0):
+def softmax_output(data, *, multi_output=False, preserve_shape=False):
     """Return softmax. MXNet's backward is that of the cross-entropy with the label; here it is that of softmax."""
     if multi_output:
         return F.softmax(data, 1)

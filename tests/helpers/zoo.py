@@ -20,11 +20,15 @@ _NO_DOWNLOAD = {"pretrained_base": False, "ctx": mx.cpu()}
 
 
 class Entry(NamedTuple):
-    """A model: its name in the zoo, the shape of its input, the arguments of its constructor."""
+    """A model: its name in the zoo, the shape of its input, the arguments of its constructor.
+
+    ``trains`` is False for a network that cannot be called in training mode, which needs labels or a fixed size.
+    """
 
     name: str
     shape: tuple[int, ...]
     arguments: Mapping[str, Any] = {}
+    trains: bool = True
 
 
 class ZooModel(NamedTuple):
@@ -60,12 +64,12 @@ NAMED: dict[str, Entry] = {
 FURTHER: dict[str, Entry] = {
     **{name: _image(name, 64) for name in (
         "resnet18_v1", "resnet18_v2", "se_resnet18_v2", "resnet18_v1b", "resnet50_v1c", "resnet50_v1e", "resnet50_v1s",
-        "se_resnext50_32x4d", "vgg11", "googlenet",
+        "se_resnext50_32x4d", "vgg11",
         "xception", "xception71", "mobilenet0.25", "mobilenetv2_0.25", "mobilenetv3_large", "darknet53",
         "hrnet_w18_small_v2_c", "dla34")},
     **{name: _image(name, 224) for name in (
-        "alexnet", "squeezenet1.0", "shufflenet_v1", "shufflenet_v2", "nasnet_4_1056", "residualattentionnet56",
-        "senet_154")},
+        "alexnet", "googlenet", "squeezenet1.0", "shufflenet_v1", "shufflenet_v2", "residualattentionnet56")},
+    "nasnet_4_1056": _image("nasnet_4_1056", 224)._replace(trains=False),
     "resnet18_v1b_0.89": Entry("resnet18_v1b_0.89", (1, 3, 64, 64)),
     "resnet50_v1d_0.11": Entry("resnet50_v1d_0.11", (1, 3, 64, 64)),
     "resnest14": _image("resnest14", 64, input_size=64),
@@ -81,28 +85,15 @@ FURTHER: dict[str, Entry] = {
     "icnet_resnet50_citys": _seg("icnet_resnet50_citys", 96, 96, base_size=96, crop_size=96),
     "fastscnn_citys": _seg("fastscnn_citys", 96, 96, base_size=96, crop_size=96),
     "danet_resnet50_citys": _seg("danet_resnet50_citys", 64, 96),
-    "deeplab_v3b_plus_wideresnet_citys": _seg("deeplab_v3b_plus_wideresnet_citys", 64, 96),
-    "deeplab_resnest50_ade": _seg("deeplab_resnest50_ade", 64, 96),
+    "deeplab_resnest50_ade": _seg("deeplab_resnest50_ade", 64, 96)._replace(trains=False),
     # pose, depth, tracking
     **{name: Entry(name, (1, 3, 64, 64), {"pretrained_base": False}) for name in (
         "simple_pose_resnet18_v1b", "mobile_pose_resnet18_v1b", "mobile_pose_mobilenet1.0",
         "mobile_pose_mobilenetv3_small", "alpha_pose_resnet101_v1b_coco")},
-    # detection
-    **{name: Entry(name, (1, 3, 128, 128), _CLASSES) for name in (
-        "ssd_300_mobilenet0.25_custom", "ssd_300_vgg16_atrous_custom", "yolo3_mobilenet0.25_custom",
-        "yolo3_darknet53_custom", "faster_rcnn_resnet50_v1b_custom")},
     **{name: Entry(name, (1, 3, 128, 128), {"pretrained_base": False}) for name in (
-        "center_net_resnet18_v1b_voc", "center_net_mobilenetv3_small_duc_voc", "center_net_dla34_voc",
-        "center_net_resnet18_v1b_dcnv2_voc")},
-    # videos
-    **{name: Entry(name, shape, {"pretrained_base": False, "nclass": 5}) for name, shape in (
-        ("inceptionv1_kinetics400", (1, 3, 224, 224)), ("inceptionv3_kinetics400", (1, 3, 299, 299)),
-        ("resnet18_v1b_kinetics400", (1, 3, 224, 224)), ("vgg16_ucf101", (1, 3, 224, 224)),
-        ("c3d_kinetics400", (1, 3, 16, 112, 112)), ("p3d_resnet50_kinetics400", (1, 3, 16, 160, 160)),
-        ("r2plus1d_resnet18_kinetics400", (1, 3, 16, 112, 112)), ("i3d_resnet50_v1_kinetics400", (1, 3, 16, 64, 64)),
-        ("i3d_inceptionv1_kinetics400", (1, 3, 16, 64, 64)), ("i3d_inceptionv3_kinetics400", (1, 3, 16, 96, 96)),
-        ("i3d_nl5_resnet50_v1_kinetics400", (1, 3, 16, 64, 64)),
-        ("slowfast_4x16_resnet50_kinetics400", (1, 3, 36, 64, 64)))},
+        "center_net_resnet18_v1b_voc", "center_net_mobilenetv3_small_duc_voc", "center_net_dla34_voc")},
+    # a video
+    "c3d_kinetics400": Entry("c3d_kinetics400", (1, 3, 16, 112, 112), {"pretrained_base": False, "nclass": 5}),
 }
 ENTRIES = {**NAMED, **FURTHER}
 
@@ -111,7 +102,7 @@ def write_model(name: str, folder: Path, entries: Mapping[str, Entry] = ENTRIES)
     """Write a model of :data:`ENTRIES` into a folder, in MXNet's format."""
     entry = entries[name]
     mx.random.seed(0)
-    return write_network(build(entry), entry.shape, folder / name)
+    return write_network(build(entry), entry.shape, folder / name, trains=entry.trains)
 
 
 def build(entry: Entry) -> mx.gluon.HybridBlock:
@@ -124,13 +115,14 @@ def build(entry: Entry) -> mx.gluon.HybridBlock:
     return gluoncv.model_zoo.get_model(name, pretrained=False, **entry.arguments)
 
 
-def write_network(net: mx.gluon.HybridBlock, shape: tuple[int, ...], path: Path) -> ZooModel:
+def write_network(net: mx.gluon.HybridBlock, shape: tuple[int, ...], path: Path, *, trains: bool = True) -> ZooModel:
     """Write a network with random weights as ``path-symbol.json`` and ``path-0000.params``."""
     random = np.random.RandomState(0)
     data = mx.nd.array(random.normal(size=shape))
     net.initialize(mx.init.Xavier("gaussian", "in", 2), force_reinit=True)
     net(data)  # the sizes of the parameters follow from the input
-    set_statistics(net, mx.nd.array(random.normal(size=(max(4, shape[0]), *shape[1:]))), random)
+    if trains:
+        set_statistics(net, mx.nd.array(random.normal(size=(max(4, shape[0]), *shape[1:]))), random)
     net.hybridize()
     outputs = _flat(net(data))
     net.export(str(path))
