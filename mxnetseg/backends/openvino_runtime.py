@@ -31,8 +31,12 @@ class OpenVINORuntime(HostRuntime):
 
     def __init__(self, stored: StoredNetwork, device: str, precision: str):
         super().__init__(stored, device, precision)
-        hint = _HINTS.get(precision) or _HINTS[self.precisions(device)[1].precision]  # int8: of the other layers
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        offered, auto = self.precisions(device)
+        if precision == "int8":  # the hint is for the other layers
+            computed = auto.precision
+        else:  # a CPU computes float16 weights in float32
+            computed = precision if precision in offered else "float32"
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[computed]}
         if device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = count_threads()
         try:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ class _Builder(CheckedGraph):
         self.recorded = fx.Graph()
         self.tracer = fx.proxy.GraphAppendingTracer(self.recorded)
         self.results: dict[int, Any] = {}
+        self.calls: Counter[int] = Counter()
 
         numbers = {node.name: number for number, node in enumerate(self.graph.nodes) if node.is_variable}
         for name in self.inputs:
@@ -119,6 +121,8 @@ class _Builder(CheckedGraph):
         """Record an operator and return its result."""
         from torch import fx
 
+        from .torch_layers import BatchNorm
+
         operator = TORCH[node.op]
 
         def record(arguments, inputs):
@@ -126,6 +130,10 @@ class _Builder(CheckedGraph):
                 result = operator.function(*map(self._tensor, inputs), **arguments)
                 return self._constant(node, result) if not inputs else result
             layer = operator.function(**arguments)
+            if isinstance(layer, BatchNorm):  # its running mean may be that of other nodes too
+                mean = inputs[3][0]
+                layer.call, layer.calls = self.calls[mean], self.readers[mean]
+                self.calls[mean] += 1
             path = self._path_of_layer(inputs[1:])
             if path:  # the layer owns its parameters, as in the network
                 inputs, parameters = inputs[:1], inputs[1:]

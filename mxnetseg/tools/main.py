@@ -106,6 +106,16 @@ def run_command(name: str, argv: Sequence[str], *, prog: str | None = None) -> i
     except BrokenPipeError:  # `mxnetseg models | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        if error.name not in ("mxnet", "gluoncv"):
+            raise
+        if debug:
+            traceback.print_exc()
+        problem = EnvironmentProblem(f"this command needs {error.name}, which is not installed", received=error,
+                                     fix="mxnetseg doctor; without MXNet, predict and eval run networks that "
+                                         "`mxnetseg export` wrote")
+        print(printable(f"{prog}: {problem}"), file=sys.stderr)
+        return problem.exit_code
     except OSError as error:  # on a file: a broken disk, missing permissions, a path too long
         if error.filename is None:
             raise

@@ -1,4 +1,5 @@
 """Every operator against MXNet: values, and gradients of all inputs."""
+import mxnet as mx
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from torch_operators import build, compare_with_mxnet  # noqa: E402
 from mxnetseg import to_torch  # noqa: E402
 from mxnetseg.backends.operators import TORCH  # noqa: E402
 from mxnetseg.errors import CheckpointError  # noqa: E402
+from mxnetseg.graph.symbol_file import SymbolGraph, SymbolNode, symbol_text  # noqa: E402
 
 X = (2, 6, 7, 9)
 INDEX = np.array([[0, 2, 4], [1, -1, 9]], "float32")
@@ -216,3 +218,29 @@ def test_what_is_not_supported_is_refused(op, arguments, message):
     with pytest.raises(CheckpointError) as error:
         to_torch(build(op, arguments, 1), {}, inputs=["x0"])
     assert message in str(error.value) and "op" in str(error.value.where)
+
+
+def test_statistics_of_a_batch_norm_that_is_called_twice_are_mxnets():
+    # its arguments follow a shared convolution, as in a network that sees two scales
+    variables = [SymbolNode("null", name, {}, ()) for name in ("x", "y", "weight", "gamma", "beta", "mean", "var")]
+    conv = {"kernel": "(1, 1)", "num_filter": "4", "no_bias": "True"}
+    nodes = [*variables, *(SymbolNode("Convolution", f"conv{i}", conv, ((i, 0), (2, 0))) for i in (0, 1)),
+             *(SymbolNode("BatchNorm", f"bn{i}", {"momentum": "0.7"}, ((7 + i, 0), (3, 0), (4, 0), (5, 0), (6, 0)))
+               for i in (0, 1)), SymbolNode("elemwise_add", "sum", {}, ((9, 0), (10, 0)))]
+    graph = SymbolGraph(tuple(nodes), ((11, 0),))
+    random = np.random.RandomState(0)
+    values = {name: random.uniform(0.5, 1.5, (4,)).astype("float32") for name in ("gamma", "beta", "mean", "var")}
+    values["weight"] = random.normal(size=(4, 3, 1, 1)).astype("float32")
+    images = [random.normal(i, 1 + i, (2, 3, 5, 6)).astype("float32") for i in (0, 1)]
+
+    arrays = {name: mx.nd.array(value) for name, value in (*values.items(), *zip("xy", images))}
+    statistics = {name: arrays.pop(name) for name in ("mean", "var")}
+    executor = mx.sym.load_json(symbol_text(graph)).bind(
+        mx.cpu(), arrays, {"weight": mx.nd.zeros((4, 3, 1, 1))}, "write", statistics)
+    executor.forward(is_train=True)
+    executor.backward([mx.nd.ones((2, 4, 5, 6))])
+    mx.nd.waitall()
+    module = to_torch(graph, values, inputs=("x", "y")).train()
+    module(*map(torch.from_numpy, images))
+    for name, array in statistics.items():
+        np.testing.assert_allclose(module.state_dict()[name].numpy(), array.asnumpy(), rtol=1e-5)

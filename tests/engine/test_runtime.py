@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from mxnetseg._precisions import PrecisionChoice
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
-from mxnetseg.backends.runtime import HostRuntime
+from mxnetseg.backends.package import NetworkRecord
+from mxnetseg.backends.runtime import HostRuntime, StoredNetwork, one_device
 from mxnetseg.engine.inference import Protocol, Segmenter
-from mxnetseg.errors import DataError, UsageError
+from mxnetseg.errors import ConfigError, DataError, DeviceError, UsageError
 from mxnetseg.models import get_model
 
 
@@ -19,9 +21,21 @@ class MXNetOnTheHost(HostRuntime):
     name = "host"
 
     def __init__(self, net):
-        super().__init__(mean=net.mean, std=net.std, smallest_side=net.smallest_side, precision="float32",
-                         device="cpu")
+        record = NetworkRecord({"normalisation": {"mean": net.mean, "std": net.std}}, net.smallest_side)
+        super().__init__(StoredNetwork(record, net), "cpu", "float32")
         self.net = net
+
+    @classmethod
+    def convert(cls, package):
+        raise AssertionError("not called")
+
+    @classmethod
+    def choose_device(cls, ctx):
+        return one_device(ctx, cls.name) or "cpu"
+
+    @classmethod
+    def precisions(cls, device):
+        return ("float32", "bfloat16"), PrecisionChoice("bfloat16", "it is fast")
 
     def logits(self, images):
         return self.net(mx.nd.array(self.normalized(images)))[0].asnumpy()
@@ -93,3 +107,26 @@ def test_a_network_that_ends_with_class_maps_refuses_scales(net):
     for protocol in (Protocol(flip=True), Protocol(base_size=64), Protocol(mode="slide")):
         with pytest.raises(UsageError, match="class maps only"):
             Segmenter(runtime, protocol)
+
+
+@pytest.mark.parametrize("requested, stored, wanted", [
+    (None, "float32", "float32"), ("auto", "float32", "bfloat16"), ("float32", "float32", "float32"),
+    ("bfloat16", "float32", "bfloat16"), (None, "int8", "int8"), ("auto", "int8", "int8"), ("int8", "int8", "int8")])
+def test_precisions(requested, stored, wanted):
+    network = StoredNetwork(NetworkRecord(), None, stored)
+    choice = MXNetOnTheHost.choose_precision(requested, network, "cpu")
+    assert choice.precision == wanted and choice.reason
+
+
+@pytest.mark.parametrize("requested, stored", [("int8", "float32"), ("plain", "float32"), ("float16", "float32"),
+                                               ("float32", "int8"), ("bfloat16", "int8")])
+def test_other_precisions_are_refused(requested, stored):
+    with pytest.raises(ConfigError, match="does not compute this network in " + requested) as error:
+        MXNetOnTheHost.choose_precision(requested, StoredNetwork(NetworkRecord(), None, stored), "cpu")
+    assert (stored if stored == "int8" else "float32") in error.value.fix
+
+
+def test_several_devices_are_refused():
+    assert MXNetOnTheHost.choose_device(None) == "cpu" and MXNetOnTheHost.choose_device(["CPU"]) == "cpu"
+    with pytest.raises(DeviceError, match="one device"):
+        MXNetOnTheHost.choose_device(["0", "1"])

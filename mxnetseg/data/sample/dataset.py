@@ -1,7 +1,7 @@
 """Built-in data set of street scenes, painted on first use.
 
 It needs no download and is the same on every machine. A small network learns it within minutes, so it serves for
-demonstrations, tests and first steps. See :mod:`mxnetseg.data.sample.street` for the painter.
+demonstrations, tests and first steps. `mxnetseg/data/sample/street.py` paints it.
 """
 from __future__ import annotations
 
