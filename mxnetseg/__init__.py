@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import _compat  # noqa: F401  (must run before anything imports mxnet)
 
 if TYPE_CHECKING:
+    from .backends.onnx_float16 import to_float16
     from .backends.onnx_graph import to_onnx
     from .backends.torch_graph import to_torch
     from .config import Config, list_configs, load_config
@@ -39,6 +40,7 @@ __all__ = [
     "list_datasets",
     "list_models",
     "load_config",
+    "to_float16",
     "to_onnx",
     "to_torch",
 ]
@@ -56,6 +58,7 @@ _MODULES = {
     "list_datasets": "mxnetseg.data",
     "list_models": "mxnetseg.models",
     "load_config": "mxnetseg.config",
+    "to_float16": "mxnetseg.backends.onnx_float16",
     "to_onnx": "mxnetseg.backends.onnx_graph",
     "to_torch": "mxnetseg.backends.torch_graph",
 }

@@ -86,7 +86,7 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_example(name, request, tmp_path, monkeypatch):
     """Run the example of each docstring in a folder with ``street.png`` and, for a predictor, ``fcn.params``."""
-    pytest.importorskip({"to_torch": "torch", "to_onnx": "onnx"}.get(name, "mxnetseg"))
+    pytest.importorskip({"to_torch": "torch", "to_onnx": "onnx", "to_float16": "onnxruntime"}.get(name, "mxnetseg"))
     public = getattr(mxnetseg, name)
     module = sys.modules[public.__module__]
     tests = [test for test in doctest.DocTestFinder(recurse=inspect.isclass(public)).find(public, name, module=module)

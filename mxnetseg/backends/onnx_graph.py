@@ -85,7 +85,7 @@ def to_onnx(source: Any, params: PathLike | Mapping[str, Any] | None = None, *, 
     graph, values = read_source(source, params, inputs, "to_onnx")
     if outputs == "main":
         graph = graph._replace(heads=graph.heads[:1])
-    exporter = _Exporter(with_resizes(graph), values, inputs, ONNX, ONNX.arguments_of)
+    exporter = _Exporter(with_resizes(graph), values, inputs, ONNX)
     return exporter.model(shapes or {}, size, statistics, metadata or {})
 
 
@@ -250,7 +250,7 @@ class _Exporter(CheckedGraph):
                 continue
             before = node.inputs[0][0]
             convolution = self.graph.nodes[before]
-            arguments = self._arguments_of(node.op, node.arguments, self.where(node))
+            arguments = self.operators.arguments_of(node.op, node.arguments, self.where(node))
             parameters = [self.graph.nodes[i].name for i, _ in (*node.inputs[1:], *convolution.inputs[1:])]
             if (convolution.op in _CONVOLUTIONS and convolution.arguments.get("flatten", "True") in ("True", "1")
                     and self.readers[before] == 1 and before not in heads and arguments["axis"] == 1
@@ -261,8 +261,8 @@ class _Exporter(CheckedGraph):
     def _folded_weights(self, convolution: SymbolNode, norm: SymbolNode) -> list[Tensor]:
         """Return weight and bias of a convolution with the batch norm after it."""
         names = [self.graph.nodes[i].name for i, _ in (*convolution.inputs[1:], *norm.inputs[1:])]
-        arguments = self._arguments_of(norm.op, norm.arguments, self.where(norm))
-        no_bias = self._arguments_of(convolution.op, convolution.arguments, self.where(convolution))["no_bias"]
+        arguments = self.operators.arguments_of(norm.op, norm.arguments, self.where(norm))
+        no_bias = self.operators.arguments_of(convolution.op, convolution.arguments, self.where(convolution))["no_bias"]
         key = (*names, arguments["eps"], arguments["fix_gamma"])
         if key not in self.merged:
             weight, *bias, gamma, beta, mean, variance = (self.values[name].array.astype(np.float64) for name in names)

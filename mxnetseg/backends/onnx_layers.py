@@ -95,8 +95,6 @@ def pooling(w, data, *, kernel, pool_type, global_pool, pooling_convention, stri
         return pool("AveragePool", data, pads, count_include_pad=0)
     if pool_type == "avg" and is_usual and not any(more):
         return pool("AveragePool", data, pads, count_include_pad=1)
-    if pool_type == "avg" and is_usual:
-        return pool("AveragePool", _padded(w, data, before * 2, 0.0), [0] * rank + more, count_include_pad=0)
 
     def total(x, pads=pads):
         # ONNX Runtime joins padding and pooling, and then divides by a part of the window where the padding is not

@@ -196,6 +196,15 @@ def cast(w, data, *, dtype):
     return w.cast(data, check_dtype("Cast", dtype))
 
 
+@ONNX.operator("amp_multicast")
+def amp_multicast(w, data, like, *, num_outputs, cast_narrow):
+    """Convert the first input, the only one that can be used, to the type of the second, which is as narrow."""
+    if num_outputs != 2 or not cast_narrow:
+        raise unsupported("amp_multicast", f"num_outputs={num_outputs}, cast_narrow={cast_narrow}",
+                          "two inputs, cast_narrow=True")
+    return w.cast(data, like.dtype)
+
+
 @ONNX.operator("where")
 def where(w, condition, x, y):
     """Take ``x`` where ``condition`` is not 0, otherwise ``y``; a vector of conditions decides row by row."""

@@ -47,13 +47,15 @@ class OperatorTable(dict[str, Operator]):
             ValueError: the function does not take the declared arguments.
         """
         def enter(function):
-            keywords = {key for key, parameter in inspect.signature(function).parameters.items()
+            keywords = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()
                         if parameter.kind is parameter.KEYWORD_ONLY}
             for name in names:
                 signature = SIGNATURES[name]
-                if name in self or keywords != signature.needed | set(preset):
+                fits = set(keywords) == signature.needed | set(preset) and all(
+                    default in (inspect.Parameter.empty, signature.default(key)) for key, default in keywords.items())
+                if name in self or not fits:
                     raise ValueError(f"the operator {name} is entered twice, or {function} has other arguments than "
-                                     f"{sorted(signature.needed)}")
+                                     f"{sorted(signature.needed)}, or other defaults")
                 for alias, declared in SIGNATURES.items():
                     if declared is signature:
                         self[alias] = Operator(function, preset, signature.ignored)
@@ -61,7 +63,7 @@ class OperatorTable(dict[str, Operator]):
         return enter
 
     def arguments_of(self, name: str, texts: Mapping[str, str], where: str) -> dict[str, object]:
-        """Return the arguments for a function of the table as Python values, defaults included.
+        """Return the arguments for a function of the table as Python values: all that it has no defaults for.
 
         Args:
             name: a key of the table.
@@ -71,63 +73,29 @@ class OperatorTable(dict[str, Operator]):
         Raises:
             CheckpointError: an argument that the operator does not have, or a value of the wrong type.
         """
-        signature = SIGNATURES[name]
-        values = _read_arguments(name, texts, signature.arguments, where)
-        return {**{key: value for key, value in values.items() if key not in signature.hints}, **self[name].preset}
+        signature, entry = SIGNATURES[name], self[name]
+        for key, text in texts.items():
+            if key not in signature.arguments:
+                raise CheckpointError(f"an argument of the operator {name} is not supported", where=where,
+                                      received=f"{key}={short(text)}",
+                                      fix=f"supported: {', '.join(signature.arguments) or 'none'}")
+        given = {key: _value(text, signature.arguments[key], f"{where}, argument {key}") for key, text in texts.items()}
+        missing = [key for key, default in signature.arguments.items() if default is REQUIRED and key not in given]
+        if missing:
+            raise CheckpointError(f"the operator {name} lacks arguments", where=where,
+                                  received=f"no {', '.join(missing)}", fix="export the network again")
+        has_default = {key for key, parameter in inspect.signature(entry.function).parameters.items()
+                       if parameter.default is not parameter.empty}
+        values = {key: signature.default(key) for key in signature.needed if key not in has_default}
+        return {**values, **{key: value for key, value in given.items() if key not in signature.hints}, **entry.preset}
 
 
-ONNX = OperatorTable()
-
-OPERATORS: dict[str, Operator] = {}
-
-
-def operator(*names: str, ignored: frozenset[int] = frozenset(), **preset: object) -> Callable:
-    """Return a decorator that enters a function into :data:`OPERATORS` under MXNet's names of the operator."""
-    def enter(function):
-        for name in names:
-            if name in OPERATORS:
-                raise ValueError(f"the operator {name} is entered twice")
-            OPERATORS[name] = Operator(function, preset, ignored)
-        return function
-    return enter
-
-
-def arguments_of(name: str, texts: Mapping[str, str], where: str) -> dict[str, object]:
-    """Return the arguments of an operator as Python values.
-
-    Args:
-        name: a key of :data:`OPERATORS`.
-        texts: the arguments as MXNet writes them: ``{"kernel": "(3, 3)", "no_bias": "True"}``.
-        where: the node, for messages.
-
-    Raises:
-        CheckpointError: an argument that the operator does not have, or a value of the wrong type.
-    """
-    entry = OPERATORS[name]
-    known = {key: REQUIRED if parameter.default is parameter.empty else parameter.default
-             for key, parameter in inspect.signature(entry.function).parameters.items()
-             if parameter.kind is parameter.KEYWORD_ONLY and key not in entry.preset}
-    return {**_read_arguments(name, texts, known, where), **entry.preset}
-
-
-def _read_arguments(name: str, texts: Mapping[str, str], known: Mapping[str, object], where: str) -> dict[str, object]:
-    values = {key: default.default if isinstance(default, OrNone) else default for key, default in known.items()}
-    for key, text in texts.items():
-        if key not in known:
-            raise CheckpointError(f"an argument of the operator {name} is not supported", where=where,
-                                  received=f"{key}={short(text)}", fix=f"supported: {', '.join(known) or 'none'}")
-        if not (isinstance(known[key], OrNone) and text == "None"):
-            values[key] = _value(text, values[key], f"{where}, argument {key}")
-        else:
-            values[key] = None
-    missing = [key for key, value in values.items() if value is REQUIRED]
-    if missing:
-        raise CheckpointError(f"the operator {name} lacks arguments", where=where, received=f"no {', '.join(missing)}",
-                              fix="export the network again")
-    return values
+TORCH, ONNX = OperatorTable(), OperatorTable()
 
 
 def _value(text: str, default: object, where: str) -> object:
+    if isinstance(default, OrNone):
+        return None if text == "None" else _value(text, default.default, where)
     if isinstance(default, str):
         return text
     if len(text) > 10_000:

@@ -32,6 +32,11 @@ class Signature(NamedTuple):
     hints: frozenset[str] = frozenset()
     ignored: frozenset[int] = frozenset()
 
+    def default(self, argument: str) -> object:
+        """Return the default of an argument."""
+        default = self.arguments.get(argument)
+        return default.default if isinstance(default, OrNone) else default
+
     @property
     def needed(self) -> set[str]:
         """The arguments that a function of a target must have."""

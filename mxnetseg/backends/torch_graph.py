@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import CheckpointError, EnvironmentProblem
 from ..files import PathLike
 from ..graph.symbol_file import SymbolNode
-from .operators import OPERATORS, arguments_of
+from .operators import TORCH
 from .walk import SEVERAL_OUTPUTS, CheckedGraph, Value, read_source
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     from . import torch_indexing, torch_layers, torch_shapes  # noqa: F401
 
     graph, values = read_source(source, params, inputs, "to_torch", casts=casts)
-    return _Builder(graph, values, inputs, OPERATORS, arguments_of).module()
+    return _Builder(graph, values, inputs, TORCH).module()
 
 
 def _require_torch() -> None:
@@ -123,7 +123,7 @@ class _Builder(CheckedGraph):
 
         from .torch_layers import BatchNorm
 
-        operator = OPERATORS[node.op]
+        operator = TORCH[node.op]
 
         def record(arguments, inputs):
             if not operator.is_module:

@@ -3,31 +3,30 @@ from __future__ import annotations
 
 import torch
 
-from .operators import operator, unsupported
-from .signatures import OrNone
+from .operators import TORCH, unsupported
 from .torch_ops import DTYPES, recorded
 
 # ---- order ----------------------------------------------------------------------------------
 
-@operator("sort")
+@TORCH.operator("sort")
 @recorded
-def sort(data, *, axis=OrNone(-1), is_ascend=True):
+def sort(data, *, axis=-1, is_ascend=True):
     """Sort along an axis; without one, the flattened tensor."""
     data, axis = (data.reshape(-1), 0) if axis is None else (data, axis)
     return torch.sort(data, dim=axis, descending=not is_ascend, stable=True).values
 
 
-@operator("argsort")
+@TORCH.operator("argsort")
 @recorded
-def argsort(data, *, axis=OrNone(-1), is_ascend=True, dtype="float32"):
+def argsort(data, *, axis=-1, is_ascend=True, dtype="float32"):
     """Return the positions that sort along an axis; without one, the flattened tensor."""
     data, axis = (data.reshape(-1), 0) if axis is None else (data, axis)
     return torch.sort(data, dim=axis, descending=not is_ascend, stable=True).indices.to(DTYPES[dtype])
 
 
-@operator("topk")
+@TORCH.operator("topk")
 @recorded
-def topk(data, *, axis=OrNone(-1), k=1, ret_typ="indices", is_ascend=False, dtype="float32"):
+def topk(data, *, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float32"):
     """Return the ``k`` largest or smallest elements along an axis, all if ``k`` is 0, as a tuple.
 
     ``ret_typ`` is ``value``, ``indices``, ``both`` (values and indices) or ``mask`` (1 at these elements).
@@ -46,7 +45,7 @@ def topk(data, *, axis=OrNone(-1), k=1, ret_typ="indices", is_ascend=False, dtyp
     return results[ret_typ]
 
 
-@operator("_np_cumsum", "cumsum")
+@TORCH.operator("_np_cumsum")
 @recorded
 def cumsum(data, *, axis=None, dtype=None):
     """Return the sums up to each element along an axis; without one, of the flattened tensor."""
@@ -56,21 +55,21 @@ def cumsum(data, *, axis=None, dtype=None):
 
 # ---- gathering ------------------------------------------------------------------------------
 
-@operator("gather_nd")
+@TORCH.operator("gather_nd")
 @recorded
 def gather_nd(data, indices):
     """Take ``data[indices[0], indices[1], ...]``; the first axis of ``indices`` counts the axes of ``data``."""
     return data[tuple(indices.long().unbind(0))]
 
 
-@operator("batch_take")
+@TORCH.operator("batch_take")
 @recorded
 def batch_take(a, indices):
     """Take one element of each row; an index outside is clipped."""
     return a.gather(1, indices.long().clamp(0, a.shape[1] - 1).reshape(-1, 1)).squeeze(1)
 
 
-@operator("diag")
+@TORCH.operator("diag")
 @recorded
 def diag(data, *, k=0, axis1=0, axis2=1):
     """Return a diagonal, or the matrix with a vector as its diagonal."""
@@ -79,20 +78,20 @@ def diag(data, *, k=0, axis1=0, axis2=1):
 
 # ---- constants ------------------------------------------------------------------------------
 
-@operator("_zeros", value=0.0)
-@operator("_ones", value=1.0)
-@operator("_full")
+@TORCH.operator("_zeros", value=0.0)
+@TORCH.operator("_ones", value=1.0)
+@TORCH.operator("_full")
 @recorded
-def full(*, shape=(), value, dtype="float32", ctx=""):
+def full(*, shape=(), value, dtype="float32"):
     """Return a tensor of one number, on PyTorch's default device."""
     if not all(shape):
         raise unsupported("_full", f"shape={shape}", "a shape without 0, the sign of an unknown size")
     return torch.full(tuple(shape), value, dtype=DTYPES[dtype])
 
 
-@operator("_arange")
+@TORCH.operator("_arange")
 @recorded
-def arange(*, start=0.0, stop=None, step=1.0, repeat=1, infer_range=False, dtype="float32", ctx=""):
+def arange(*, start=0.0, stop=None, step=1.0, repeat=1, infer_range=False, dtype="float32"):
     """Return start, start + step, ... below ``stop``, each ``repeat`` times."""
     if infer_range:
         raise unsupported("_arange", "infer_range=True", "infer_range=False")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .operators import operator, unsupported
+from .operators import TORCH, unsupported
 from .torch_ops import DTYPES, recorded
 
 _LAYOUTS = (None, "None", "NCW", "NCHW", "NCDHW")
@@ -24,9 +24,9 @@ def _check_layout(name: str, layout, rank: int) -> None:
         raise unsupported(name, f"layout={layout} with {rank} dimensions", "channels first, 1 to 3 dimensions")
 
 
-@operator("Convolution", "Convolution_v1")
+@TORCH.operator("Convolution")
 def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), num_filter, num_group=1,
-                workspace=1024, no_bias=False, cudnn_tune=None, cudnn_off=False, layout=None):
+                no_bias=False, layout=None):
     """Convolve (N, C, ...) with (num_filter, C / num_group, ...)."""
     rank = len(kernel)
     _check_layout("Convolution", layout, rank)
@@ -34,9 +34,9 @@ def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad
                                _filled(dilate, rank, 1), num_group)
 
 
-@operator("Deconvolution")
+@TORCH.operator("Deconvolution")
 def deconvolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad=(), adj=(), target_shape=(),
-                  num_filter, num_group=1, workspace=512, no_bias=True, cudnn_tune=None, cudnn_off=False, layout=None):
+                  num_filter, num_group=1, no_bias=True, layout=None):
     """Convolve transposed: size (n - 1) stride + (kernel - 1) dilate + 1 - 2 pad + adj. No bias by default.
 
     ``target_shape`` gives the size instead, and pad and adj follow from it.
@@ -63,7 +63,7 @@ def deconvolution_to(data, weight, bias, *, target, stride, dilate, groups):
                                     groups, dilate)
 
 
-@operator("FullyConnected")
+@TORCH.operator("FullyConnected")
 def fully_connected(data, weight, bias=None, *, num_hidden=0, no_bias=False, flatten=True):
     """Multiply by weight^T; with ``flatten``, after all axes but the first were joined."""
     return F.linear(data.flatten(1) if flatten else data, weight, None if no_bias else bias)
@@ -71,9 +71,9 @@ def fully_connected(data, weight, bias=None, *, num_hidden=0, no_bias=False, fla
 
 # ---- pooling and resizing -------------------------------------------------------------------
 
-@operator("Pooling", "Pooling_v1")
-def pooling(data, *, kernel=(), pool_type="max", global_pool=False, cudnn_off=False, pooling_convention="valid",
-            stride=(), pad=(), p_value=None, count_include_pad=True, layout=None):
+@TORCH.operator("Pooling")
+def pooling(data, *, kernel=(), pool_type="max", global_pool=False, pooling_convention="valid", stride=(),
+            pad=(), p_value=None, count_include_pad=True, layout=None):
     """Pool by max, avg, sum or lp.
 
     Of n elements, ``valid`` makes (n + 2 pad - kernel) / stride + 1, rounded down, ``full`` the same rounded up, and
@@ -143,13 +143,13 @@ def global_pooling(data, *, pool_type="max", p_value=None):
     return functions[pool_type](data, axes, keepdim=True)
 
 
-@operator("_contrib_AdaptiveAvgPooling2D")
+@TORCH.operator("_contrib_AdaptiveAvgPooling2D")
 def adaptive_avg_pooling(data, *, output_size=()):
     """Average over a grid of windows: (N, C, height, width), one number is both."""
     return F.adaptive_avg_pool2d(data, (tuple(output_size) or (1,)) * (2 if len(output_size) < 2 else 1))
 
 
-@operator("_contrib_BilinearResize2D")
+@TORCH.operator("_contrib_BilinearResize2D")
 @recorded
 def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_width=None, mode="size",
                     align_corners=True):
@@ -179,9 +179,9 @@ def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_wid
     return F.interpolate(data, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
-@operator("UpSampling")
+@TORCH.operator("UpSampling")
 @recorded
-def upsampling(*inputs, scale, num_filter=0, sample_type="", multi_input_mode="concat", num_args=1, workspace=512):
+def upsampling(*inputs, scale, sample_type="", multi_input_mode="concat"):
     """Enlarge by a whole factor.
 
     ``nearest`` enlarges each input to the size of the first one times ``scale`` and concatenates or adds them;
@@ -196,8 +196,8 @@ def upsampling(*inputs, scale, num_filter=0, sample_type="", multi_input_mode="c
     return sum(maps[1:], maps[0]) if multi_input_mode == "sum" else torch.cat(maps, 1)
 
 
-@operator("BilinearSampler")
-def bilinear_sampler(data, grid, *, cudnn_off=False):
+@TORCH.operator("BilinearSampler")
+def bilinear_sampler(data, grid):
     """Sample bilinearly at the positions (x, y) in the two channels of the grid (N, 2, H, W).
 
     -1 and 1 are the centres of the corner pixels, and zeros lie outside.
@@ -207,8 +207,7 @@ def bilinear_sampler(data, grid, *, cudnn_off=False):
 
 # ---- norms ----------------------------------------------------------------------------------
 
-@operator("BatchNorm", "BatchNorm_v1")
-@operator("_contrib_SyncBatchNorm")
+@TORCH.operator("BatchNorm")
 class BatchNorm(nn.Module):
     """Normalise each channel, with the statistics of the batch in training and the running statistics otherwise.
 
@@ -223,7 +222,7 @@ class BatchNorm(nn.Module):
     NAMES = ("gamma", "beta", "running_mean", "running_var")
 
     def __init__(self, *, eps=1e-3, momentum=0.9, fix_gamma=True, use_global_stats=False, output_mean_var=False,
-                 axis=1, cudnn_off=False, min_calib_range=None, max_calib_range=None, ndev=1, key=""):
+                 axis=1):
         super().__init__()
         if output_mean_var:
             raise unsupported("BatchNorm", "output_mean_var=True", "output_mean_var=False")
@@ -254,14 +253,14 @@ class BatchNorm(nn.Module):
                 f"use_global_stats={self.use_global_stats}")
 
 
-@operator("Dropout")
+@TORCH.operator("Dropout")
 class Dropout(nn.Module):
     """Set elements to 0 with probability ``p`` in training (``mode='always'``: ever) and divide the others by 1 - p.
 
     All elements along ``axes`` share one decision.
     """
 
-    def __init__(self, *, p=0.5, mode="training", axes=(), cudnn_off=False):
+    def __init__(self, *, p=0.5, mode="training", axes=()):
         super().__init__()
         if mode not in ("training", "always"):
             raise unsupported("Dropout", f"mode={mode}", "training, always")
@@ -278,7 +277,7 @@ class Dropout(nn.Module):
         return f"p={self.p}, mode={self.mode}, axes={self.axes}"
 
 
-@operator("LayerNorm")
+@TORCH.operator("LayerNorm")
 @recorded
 def layer_norm(data, gamma, beta, *, axis=-1, eps=1e-5, output_mean_var=False):
     """Normalise along one axis, then scale and shift along it."""
@@ -288,7 +287,7 @@ def layer_norm(data, gamma, beta, *, axis=-1, eps=1e-5, output_mean_var=False):
     return F.layer_norm(x, gamma.shape, gamma, beta, eps).movedim(-1, axis)
 
 
-@operator("GroupNorm")
+@TORCH.operator("GroupNorm")
 @recorded
 def group_norm(data, gamma, beta, *, num_groups=1, eps=1e-5, output_mean_var=False):
     """Normalise each group of channels; MXNet 1.9.1 has one gamma and beta per group, not per channel."""
@@ -298,13 +297,13 @@ def group_norm(data, gamma, beta, *, num_groups=1, eps=1e-5, output_mean_var=Fal
     return F.group_norm(data, num_groups, gamma.repeat_interleave(repeats), beta.repeat_interleave(repeats), eps)
 
 
-@operator("InstanceNorm")
+@TORCH.operator("InstanceNorm")
 def instance_norm(data, gamma, beta, *, eps=1e-3):
     """Normalise each map of each image."""
     return F.instance_norm(data, weight=gamma, bias=beta, eps=eps)
 
 
-@operator("L2Normalization")
+@TORCH.operator("L2Normalization")
 @recorded
 def l2_normalization(data, *, eps=1e-10, mode="instance"):
     """Divide by sqrt(sum of squares + eps), summed over an image, the channels or the positions."""
@@ -314,7 +313,7 @@ def l2_normalization(data, *, eps=1e-10, mode="instance"):
     return data / (data.square().sum(axes[mode], keepdim=True) + eps).sqrt()
 
 
-@operator("LRN")
+@TORCH.operator("LRN")
 def lrn(data, *, nsize, alpha=1e-4, beta=0.75, knorm=2.0):
     """Divide by (knorm + alpha / nsize sum of squares over nsize channels)^beta."""
     return F.local_response_norm(data, nsize, alpha, beta, knorm)
@@ -322,9 +321,9 @@ def lrn(data, *, nsize, alpha=1e-4, beta=0.75, knorm=2.0):
 
 # ---- softmax --------------------------------------------------------------------------------
 
-@operator("softmax", function="softmax")
-@operator("log_softmax", function="log_softmax")
-@operator("softmin", function="softmin")
+@TORCH.operator("softmax", function="softmax")
+@TORCH.operator("log_softmax", function="log_softmax")
+@TORCH.operator("softmin", function="softmin")
 def softmax(data, *, function, axis=-1, temperature=None, dtype=None, use_length=False):
     """Return softmax, its logarithm, or softmax of the negative, along an axis, of ``data / temperature``."""
     if use_length:
@@ -334,16 +333,15 @@ def softmax(data, *, function, axis=-1, temperature=None, dtype=None, use_length
     return result if dtype is None else result.to(DTYPES[dtype])
 
 
-@operator("SoftmaxActivation")
+@TORCH.operator("SoftmaxActivation")
 def softmax_activation(data, *, mode="instance"):
     """Return softmax over the channels (``channel``) or over the last axis (``instance``)."""
     return F.softmax(data, 1 if mode == "channel" else -1)
 
 
-@operator("SoftmaxOutput", "Softmax", ignored=frozenset({1}))
+@TORCH.operator("SoftmaxOutput")
 @recorded
-def softmax_output(data, *, grad_scale=1.0, ignore_label=-1.0, multi_output=False, use_ignore=False,
-                   preserve_shape=False, normalization="null", out_grad=False, smooth_alpha=0.0):
+def softmax_output(data, *, multi_output=False, preserve_shape=False):
     """Return softmax. MXNet's backward is that of the cross-entropy with the label; here it is that of softmax."""
     if multi_output:
         return F.softmax(data, 1)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from .operators import operator, reduced_axes, unsupported
+from .operators import TORCH, reduced_axes, unsupported
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16,
           "uint8": torch.uint8, "int8": torch.int8, "int32": torch.int32, "int64": torch.int64, "bool": torch.bool}
@@ -34,13 +34,9 @@ def _enter_binary() -> None:
     functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "maximum": torch.maximum,
                  "minimum": torch.minimum, "power": torch.pow, "hypot": torch.hypot, "mod": torch.remainder}
     for name, function in functions.items():
-        names = {"add": ("_plus", "_Plus", "_add", "_grad_add"), "sub": ("_minus", "_Minus", "_sub"),
-                 "mul": ("_mul", "_Mul"), "div": ("_div", "_Div")}.get(name, (f"_{name}",))
-        together = ("broadcast_plus",) if name == "add" else ("broadcast_minus",) if name == "sub" else ()
-        elementwise = (f"elemwise_{name}",) if name in ("add", "sub", "mul", "div") else ()
-        operator(*names, *elementwise, f"broadcast_{name}", *together)(_binary(function))
+        TORCH.operator(f"broadcast_{name}")(_binary(function))
     for name, function in _COMPARISONS.items():
-        operator(f"broadcast_{name}", f"_{name}")(_comparison(function))
+        TORCH.operator(f"broadcast_{name}")(_comparison(function))
 
 
 def _binary(function):
@@ -61,8 +57,8 @@ def _comparison(function):
     return apply
 
 
-@operator("add_n", "ElementWiseSum")
-def add_n(*inputs, num_args=0):
+@TORCH.operator("add_n")
+def add_n(*inputs):
     """Add up any number of tensors of one shape."""
     return functools.reduce(lambda a, b: a + b, inputs)
 
@@ -75,28 +71,24 @@ _SCALAR = {
     "_power_scalar": lambda x, s: x ** s, "_rpower_scalar": lambda x, s: s ** x,
     "_mod_scalar": lambda x, s: x.remainder(s),
     "_maximum_scalar": lambda x, s: x.clamp(min=s), "_minimum_scalar": lambda x, s: x.clamp(max=s)}
-_SCALAR_NAMES = {"_plus_scalar": "_PlusScalar", "_minus_scalar": "_MinusScalar", "_rminus_scalar": "_RMinusScalar",
-                 "_mul_scalar": "_MulScalar", "_div_scalar": "_DivScalar", "_rdiv_scalar": "_RDivScalar",
-                 "_power_scalar": "_PowerScalar", "_rpower_scalar": "_RPowerScalar", "_mod_scalar": "_ModScalar",
-                 "_maximum_scalar": "_MaximumScalar", "_minimum_scalar": "_MinimumScalar"}
 
 
 def _enter_scalar() -> None:
     for name, function in _SCALAR.items():
-        operator(name, _SCALAR_NAMES[name])(_scalar(function))
+        TORCH.operator(name)(_scalar(function))
     for name, function in _COMPARISONS.items():
-        operator(f"_{name}_scalar")(_scalar_comparison(function))
+        TORCH.operator(f"_{name}_scalar")(_scalar_comparison(function))
 
 
 def _scalar(function):
-    def apply(data, *, scalar=1.0, is_int=True):
+    def apply(data, *, scalar=1.0):
         """Combine a tensor with a number; ``r`` in the name exchanges the two sides."""
         return function(data, scalar)
     return apply
 
 
 def _scalar_comparison(function):
-    def apply(data, *, scalar=1.0, is_int=True):
+    def apply(data, *, scalar=1.0):
         """Compare a tensor with a number. The result is 0 or 1 in the type of ``data``."""
         return function(data, scalar).type_as(data)
     return apply
@@ -120,7 +112,7 @@ _UNARY = {
 
 def _enter_unary() -> None:
     for name, function in _UNARY.items():
-        operator(name)(_unary(function))
+        TORCH.operator(name)(_unary(function))
 
 
 def _unary(function):
@@ -130,7 +122,7 @@ def _unary(function):
     return apply
 
 
-@operator("Activation")
+@TORCH.operator("Activation")
 def activation(data, *, act_type=""):
     """Apply relu, sigmoid, tanh, softrelu (log(1 + e^x)) or softsign."""
     functions = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "softrelu": F.softplus,
@@ -140,8 +132,8 @@ def activation(data, *, act_type=""):
     return functions[act_type](data)
 
 
-@operator("LeakyReLU")
-def leaky_relu(data, gamma=None, *, act_type="leaky", slope=0.25, lower_bound=0.125, upper_bound=0.334):
+@TORCH.operator("LeakyReLU")
+def leaky_relu(data, gamma=None, *, act_type="leaky", slope=0.25):
     """Apply leaky, prelu (slopes ``gamma``: one, or one per channel), elu, selu or gelu (with the error function)."""
     if act_type == "leaky":
         return F.leaky_relu(data, slope)
@@ -156,25 +148,25 @@ def leaky_relu(data, gamma=None, *, act_type="leaky", slope=0.25, lower_bound=0.
     raise unsupported("LeakyReLU", f"act_type={act_type}", "leaky, prelu, elu, selu, gelu")
 
 
-@operator("hard_sigmoid")
+@TORCH.operator("hard_sigmoid")
 def hard_sigmoid(data, *, alpha=0.2, beta=0.5):
     """Clip ``alpha x + beta`` to [0, 1]."""
     return torch.clamp(data * alpha + beta, 0, 1)
 
 
-@operator("clip")
+@TORCH.operator("clip")
 def clip(data, *, a_min=0.0, a_max=0.0):
     """Clip to [a_min, a_max]; the gradient at both bounds is 1."""
     return torch.clamp(data, a_min, a_max)
 
 
-@operator("smooth_l1")
+@TORCH.operator("smooth_l1")
 def smooth_l1(data, *, scalar=1.0):
     """Return 0.5 (s x)^2 where |x| < 1 / s^2, otherwise |x| - 0.5 / s^2."""
     return F.huber_loss(data, torch.zeros_like(data), reduction="none", delta=1 / scalar ** 2) * scalar ** 2
 
 
-@operator("Cast", "cast", "amp_cast")
+@TORCH.operator("Cast")
 def cast(data, *, dtype=""):
     """Convert to another type."""
     if dtype not in DTYPES:
@@ -182,7 +174,7 @@ def cast(data, *, dtype=""):
     return data.to(DTYPES[dtype])
 
 
-@operator("amp_multicast")
+@TORCH.operator("amp_multicast")
 def amp_multicast(data, like, *, num_outputs, cast_narrow):
     """Convert the first input, the only one that can be used, to the type of the second, which is as narrow."""
     if num_outputs != 2 or not cast_narrow:
@@ -191,7 +183,7 @@ def amp_multicast(data, like, *, num_outputs, cast_narrow):
     return data.type_as(like)
 
 
-@operator("where")
+@TORCH.operator("where")
 @recorded
 def where(condition, x, y):
     """Take ``x`` where ``condition`` is not 0, otherwise ``y``; a vector of conditions decides row by row."""
@@ -202,12 +194,11 @@ def where(condition, x, y):
 
 # ---- reductions -----------------------------------------------------------------------------
 
-def _enter_reductions() -> None:
-    for name, function in {"sum": "sum", "sum_axis": "sum", "mean": "mean", "max": "amax", "max_axis": "amax",
-                           "min": "amin", "min_axis": "amin", "prod": "prod"}.items():
-        operator(name, function=function)(reduce)
-
-
+@TORCH.operator("sum", function="sum")
+@TORCH.operator("mean", function="mean")
+@TORCH.operator("max", function="amax")
+@TORCH.operator("min", function="amin")
+@TORCH.operator("prod", function="prod")
 @recorded
 def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
     """Reduce over axes, all by default, or with ``exclude`` over the axes that are not given.
@@ -228,7 +219,7 @@ def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
     return result.reshape(1) if result.dim() == 0 else result
 
 
-@operator("norm")
+@TORCH.operator("norm")
 @recorded
 def norm(data, *, ord=2, axis=None, out_dtype=None, keepdims=False):
     """Return the norm of order 1 or 2 over axes, all by default (of the shape (1,))."""
@@ -238,8 +229,8 @@ def norm(data, *, ord=2, axis=None, out_dtype=None, keepdims=False):
     return result.reshape(1) if result.dim() == 0 else result
 
 
-@operator("argmax", function="argmax")
-@operator("argmin", function="argmin")
+@TORCH.operator("argmax", function="argmax")
+@TORCH.operator("argmin", function="argmin")
 @recorded
 def arg_reduce(data, *, function, axis=None, keepdims=False):
     """Return the position of the first extreme value along an axis, in float32."""
@@ -250,9 +241,9 @@ def arg_reduce(data, *, function, axis=None, keepdims=False):
 
 # ---- products and indexing ------------------------------------------------------------------
 
-@operator("dot")
+@TORCH.operator("dot")
 @recorded
-def dot(lhs, rhs, *, transpose_a=False, transpose_b=False, forward_stype=None):
+def dot(lhs, rhs, *, transpose_a=False, transpose_b=False):
     """Contract the last axis of ``lhs`` with the first axis of ``rhs``, at any rank.
 
     ``transpose_a`` contracts the first axis of ``lhs``, ``transpose_b`` the last axis of ``rhs``.
@@ -263,13 +254,13 @@ def dot(lhs, rhs, *, transpose_a=False, transpose_b=False, forward_stype=None):
     return result.reshape(1) if result.dim() == 0 else result
 
 
-@operator("batch_dot")
-def batch_dot(lhs, rhs, *, transpose_a=False, transpose_b=False, forward_stype=None):
+@TORCH.operator("batch_dot")
+def batch_dot(lhs, rhs, *, transpose_a=False, transpose_b=False):
     """Multiply matrices, one pair for each index of the axes before the last two."""
     return torch.matmul(lhs.transpose(-1, -2) if transpose_a else lhs, rhs.transpose(-1, -2) if transpose_b else rhs)
 
 
-@operator("pick")
+@TORCH.operator("pick")
 @recorded
 def pick(data, index, *, axis=-1, keepdims=False, mode="clip"):
     """Take one element along an axis for each index; an index outside is clipped (``clip``) or wrapped (``wrap``)."""
@@ -281,7 +272,7 @@ def pick(data, index, *, axis=-1, keepdims=False, mode="clip"):
     return result if keepdims else result.squeeze(axis)
 
 
-@operator("one_hot")
+@TORCH.operator("one_hot")
 @recorded
 def one_hot(indices, *, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     """Return ``on_value`` at each index and ``off_value`` elsewhere; an index outside has none."""
@@ -290,7 +281,7 @@ def one_hot(indices, *, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     return torch.where(hot, float(on_value), float(off_value)).to(DTYPES[dtype])
 
 
-@operator("take")
+@TORCH.operator("take")
 @recorded
 def take(a, indices, *, axis=0, mode="clip"):
     """Take slices along an axis at the indices, which are clipped (``clip``) or wrapped (``wrap``)."""
@@ -301,8 +292,8 @@ def take(a, indices, *, axis=0, mode="clip"):
     return a.index_select(axis, index.reshape(-1)).reshape(*a.shape[:axis], *indices.shape, *a.shape[axis + 1:])
 
 
-@operator("Embedding")
-def embedding(data, weight, *, input_dim=0, output_dim=0, dtype="float32", sparse_grad=False):
+@TORCH.operator("Embedding")
+def embedding(data, weight, *, input_dim=0, output_dim=0, dtype="float32"):
     """Return the row of ``weight`` of each index; an index outside is clipped."""
     return F.embedding(data.long().clamp(0, input_dim - 1), weight)
 
@@ -310,4 +301,3 @@ def embedding(data, weight, *, input_dim=0, output_dim=0, dtype="float32", spars
 _enter_binary()
 _enter_scalar()
 _enter_unary()
-_enter_reductions()

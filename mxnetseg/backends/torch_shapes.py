@@ -4,25 +4,25 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .operators import coded_shape, operator, unsupported
+from .operators import TORCH, coded_shape, unsupported
 from .torch_ops import recorded
 
 # ---- shapes ---------------------------------------------------------------------------------
 
-@operator("Reshape", "reshape")
+@TORCH.operator("Reshape")
 @recorded
 def reshape(data, *, shape=(), reverse=False, target_shape=(), keep_highest=False):
-    """Reshape with MXNet's codes.
+    """Reshape with MXNet's codes (:func:`.operators.coded_shape`).
 
-    See :func:`.operators.coded_shape`. The older argument ``target_shape`` has one code: 0 is the rest.
+    The older argument ``target_shape`` has one code: 0 is the rest.
     """
     if not shape and target_shape:
         sizes = [data.shape[0], *target_shape[1:]] if keep_highest else list(target_shape)
         return data.reshape([size or -1 for size in sizes])
-    return data.reshape(coded_shape(list(data.shape), list(shape), reverse))
+    return data.reshape(coded_shape(data.shape, shape, reverse))
 
 
-@operator("reshape_like")
+@TORCH.operator("reshape_like")
 @recorded
 def reshape_like(lhs, rhs, *, lhs_begin=None, lhs_end=None, rhs_begin=None, rhs_end=None):
     """Replace the axes [lhs_begin, lhs_end) of ``lhs`` by the axes [rhs_begin, rhs_end) of ``rhs``; by default all."""
@@ -35,38 +35,38 @@ def reshape_like(lhs, rhs, *, lhs_begin=None, lhs_end=None, rhs_begin=None, rhs_
     return lhs.reshape(*lhs.shape[:first], *rhs.shape[begin:end], *lhs.shape[last:])
 
 
-@operator("Flatten", "flatten")
+@TORCH.operator("Flatten")
 def flatten(data):
     """Join all axes after the first one."""
     return data.flatten(1)
 
 
-@operator("expand_dims")
+@TORCH.operator("expand_dims")
 def expand_dims(data, *, axis):
     """Insert an axis of size 1."""
     return data.unsqueeze(axis)
 
 
-@operator("squeeze")
+@TORCH.operator("squeeze")
 def squeeze(data, *, axis=None):
     """Remove axes of size 1, all by default."""
     return data.squeeze() if axis is None else data.squeeze(axis)
 
 
-@operator("transpose")
+@TORCH.operator("transpose")
 @recorded
 def transpose(data, *, axes=()):
     """Permute the axes; by default reverse them."""
     return data.permute(axes or tuple(range(data.dim()))[::-1])
 
 
-@operator("SwapAxis", "swapaxes")
+@TORCH.operator("SwapAxis")
 def swap_axis(data, *, dim1=0, dim2=0):
     """Exchange two axes."""
     return data.transpose(dim1, dim2)
 
 
-@operator("depth_to_space")
+@TORCH.operator("depth_to_space")
 @recorded
 def depth_to_space(data, *, block_size):
     """Move channels into blocks of the map: channel (by, bx, c) becomes row offset by and column offset bx of c."""
@@ -75,7 +75,7 @@ def depth_to_space(data, *, block_size):
     return data.reshape(n, b, b, c // b ** 2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // b ** 2, h * b, w * b)
 
 
-@operator("space_to_depth")
+@TORCH.operator("space_to_depth")
 @recorded
 def space_to_depth(data, *, block_size):
     """Move blocks of the map into channels, the inverse of ``depth_to_space``."""
@@ -84,16 +84,16 @@ def space_to_depth(data, *, block_size):
     return data.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
 
 
-@operator("shape_array")
+@TORCH.operator("shape_array")
 @recorded
 def shape_array(data):
     """Return the shape as int64 (rank,)."""
     return torch.tensor(data.shape, dtype=torch.int64, device=data.device)
 
 
-@operator("_contrib_arange_like")
+@TORCH.operator("_contrib_arange_like")
 @recorded
-def arange_like(data, *, start=0.0, step=1.0, repeat=1, ctx="", axis=None):
+def arange_like(data, *, start=0.0, step=1.0, repeat=1, axis=None):
     """Return start, start + step, ... in the type of ``data``: as many as its axis has, or in its shape."""
     if repeat != 1:
         raise unsupported("_contrib_arange_like", f"repeat={repeat}", "repeat=1")
@@ -104,7 +104,7 @@ def arange_like(data, *, start=0.0, step=1.0, repeat=1, ctx="", axis=None):
 
 # ---- parts ----------------------------------------------------------------------------------
 
-@operator("slice", "crop")
+@TORCH.operator("slice")
 @recorded
 def slice_(data, *, begin=(), end=(), step=()):
     """Take begin:end:step of each of the first axes. None is the whole axis; a negative step goes backwards."""
@@ -118,7 +118,7 @@ def slice_(data, *, begin=(), end=(), step=()):
     return data
 
 
-@operator("slice_axis")
+@TORCH.operator("slice_axis")
 def slice_axis(data, *, axis, begin, end=None):
     """Take begin:end of one axis; negative numbers count from its end, None is the end."""
     if axis >= 0:
@@ -126,7 +126,7 @@ def slice_axis(data, *, axis, begin, end=None):
     return data[(Ellipsis, slice(begin, end)) + (slice(None),) * (-1 - axis)]
 
 
-@operator("slice_like")
+@TORCH.operator("slice_like")
 @recorded
 def slice_like(data, shape_like, *, axes=()):
     """Cut axes, all by default, to the sizes of another tensor."""
@@ -135,7 +135,7 @@ def slice_like(data, shape_like, *, axes=()):
     return data
 
 
-@operator("SliceChannel", "split")
+@TORCH.operator("SliceChannel")
 @recorded
 def slice_channel(data, *, num_outputs, axis=1, squeeze_axis=False):
     """Split an axis into equal parts; with ``squeeze_axis``, parts of size 1 lose the axis."""
@@ -145,7 +145,7 @@ def slice_channel(data, *, num_outputs, axis=1, squeeze_axis=False):
     return tuple(part.squeeze(axis) if squeeze_axis else part for part in parts)
 
 
-@operator("_split_v2")
+@TORCH.operator("_split_v2")
 @recorded
 def split_v2(data, *, indices=(), axis=0, squeeze_axis=False, sections=0):
     """Split an axis into equal sections, or at indices, of which the first is 0."""
@@ -153,9 +153,9 @@ def split_v2(data, *, indices=(), axis=0, squeeze_axis=False, sections=0):
     return tuple(part.squeeze(axis) if squeeze_axis else part for part in parts)
 
 
-@operator("Crop")
+@TORCH.operator("Crop")
 @recorded
-def crop_to(data, *like, num_args=1, offset=(0, 0), h_w=(0, 0), center_crop=False):
+def crop_to(data, *like, offset=(0, 0), h_w=(0, 0), center_crop=False):
     """Cut (N, C, H, W) to the height and width of a second tensor or to ``h_w``, at an offset or in the middle."""
     h, w = like[0].shape[2:] if like else h_w
     y, x = ((data.shape[2] - h) // 2, (data.shape[3] - w) // 2) if center_crop else offset
@@ -164,19 +164,19 @@ def crop_to(data, *like, num_args=1, offset=(0, 0), h_w=(0, 0), center_crop=Fals
 
 # ---- several tensors, repetition, padding ---------------------------------------------------
 
-@operator("Concat", "concat")
-def concat(*inputs, dim=1, num_args=0):
+@TORCH.operator("Concat")
+def concat(*inputs, dim=1):
     """Concatenate along an axis, by default the channels."""
     return torch.cat(inputs, dim)
 
 
-@operator("stack")
-def stack(*inputs, axis=0, num_args=0):
+@TORCH.operator("stack")
+def stack(*inputs, axis=0):
     """Stack along a new axis."""
     return torch.stack(inputs, axis)
 
 
-@operator("broadcast_axis", "broadcast_axes")
+@TORCH.operator("broadcast_axis")
 @recorded
 def broadcast_axis(data, *, axis=(), size=()):
     """Repeat axes of size 1."""
@@ -186,14 +186,14 @@ def broadcast_axis(data, *, axis=(), size=()):
     return data.expand(shape)
 
 
-@operator("broadcast_to")
+@TORCH.operator("broadcast_to")
 @recorded
 def broadcast_to(data, *, shape=()):
     """Repeat axes of size 1 up to a shape, in which 0 copies the size."""
     return data.expand([n or data.shape[axis] for axis, n in enumerate(shape)])
 
 
-@operator("broadcast_like")
+@TORCH.operator("broadcast_like")
 @recorded
 def broadcast_like(lhs, rhs, *, lhs_axes=None, rhs_axes=None):
     """Repeat axes of size 1 up to the shape of another tensor, or given axes up to its given axes."""
@@ -205,26 +205,26 @@ def broadcast_like(lhs, rhs, *, lhs_axes=None, rhs_axes=None):
     return lhs.expand(shape)
 
 
-@operator("tile")
+@TORCH.operator("tile")
 def tile(data, *, reps=()):
     """Repeat the whole tensor along each axis."""
     return data.tile(reps)
 
 
-@operator("repeat")
+@TORCH.operator("repeat")
 @recorded
 def repeat(data, *, repeats, axis=None):
     """Repeat each element along an axis; without one, of the flattened tensor."""
     return data.repeat_interleave(repeats, axis)
 
 
-@operator("reverse", "flip")
+@TORCH.operator("reverse")
 def reverse(data, *, axis=()):
     """Reverse axes."""
     return data.flip(axis)
 
 
-@operator("Pad", "pad")
+@TORCH.operator("Pad")
 def pad(data, *, mode="constant", pad_width=(), constant_value=0.0):
     """Pad by (before, after) of each axis, the first axis first; modes constant, edge and reflect."""
     pairs = [tuple(pad_width[i:i + 2]) for i in range(0, len(pad_width), 2)]

@@ -12,7 +12,7 @@ from ..errors import CheckpointError, UsageError, short
 from ..files import PathLike
 from ..graph.params_file import read_arrays
 from ..graph.symbol_file import SymbolGraph, SymbolNode, parse_symbol, read_symbol
-from .operators import Operator
+from .operators import OperatorTable
 
 log = logging.getLogger(__name__)
 
@@ -145,20 +145,19 @@ class CheckedGraph:
     """
 
     def __init__(self, graph: SymbolGraph, values: Mapping[str, Value], inputs: Sequence[str],
-                 operators: Mapping[str, Operator], arguments_of: Callable[..., dict[str, object]]):
+                 operators: OperatorTable):
         """Check a graph.
 
         Args:
             graph, values: see :func:`read_source`.
             inputs: the names of the graph's inputs.
             operators: the table of the target.
-            arguments_of: reads the arguments of an operator of the table.
 
         Raises:
             CheckpointError: operators are unknown, inputs or parameters are missing, or shapes are wrong.
         """
         self.graph, self.values, self.inputs = graph, values, tuple(inputs)
-        self._operators, self._arguments_of = operators, arguments_of
+        self.operators = operators
         self.needed = self._needed()
         self.statistics = {node.inputs[position][0] for node in graph.nodes
                            for position in _STATISTICS.get(node.op, ()) if position < len(node.inputs)}
@@ -172,8 +171,8 @@ class CheckedGraph:
 
     def call(self, node: SymbolNode, compute: Callable[[dict[str, object], list[tuple[int, int]]], Any]) -> Any:
         """Return the result of a function of a node's arguments and inputs; an error gets the node's place."""
-        arguments = self._arguments_of(node.op, node.arguments, self.where(node))
-        ignored = self._operators[node.op].ignored
+        arguments = self.operators.arguments_of(node.op, node.arguments, self.where(node))
+        ignored = self.operators[node.op].ignored
         inputs = [entry for position, entry in enumerate(node.inputs) if position not in ignored]
         try:
             return compute(arguments, inputs)
@@ -193,14 +192,14 @@ class CheckedGraph:
                 continue
             needed.add(number)
             node = self.graph.nodes[number]
-            ignored = self._operators[node.op].ignored if node.op in self._operators else ()
+            ignored = self.operators[node.op].ignored if node.op in self.operators else ()
             waiting += [i for position, (i, _) in enumerate(node.inputs) if position not in ignored]
         return needed
 
     def _check_operators(self) -> None:
         """Raise one error that lists every unknown operator."""
         unknown = Counter(node.op for number, node in enumerate(self.graph.nodes)
-                          if number in self.needed and not node.is_variable and node.op not in self._operators)
+                          if number in self.needed and not node.is_variable and node.op not in self.operators)
         if unknown:
             raise CheckpointError("the graph has operators that cannot be converted", where=self.graph.where,
                                   received=", ".join(f"{op} ({n}x)" for op, n in unknown.most_common()),
@@ -249,7 +248,7 @@ class CheckedGraph:
             gamma = self.values.get(self.graph.nodes[node.inputs[1][0]].name) if len(node.inputs) == 5 else None
             return {} if gamma is None else {i: (gamma.array.size,) for i in (1, 2, 3, 4)}
         if node.op in _FILTERS:
-            arguments = self._arguments_of(node.op, node.arguments, f"{node.op} {short(node.name)}")
+            arguments = self.operators.arguments_of(node.op, node.arguments, f"{node.op} {short(node.name)}")
             filters: Any = arguments[_FILTERS[node.op]]
             kernel: Any = arguments.get("kernel", (None,))
             rest = (None, *kernel) if "kernel" in arguments else kernel

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from torch_operators import build, compare_with_mxnet  # noqa: E402
 
 from mxnetseg import to_torch  # noqa: E402
-from mxnetseg.backends.operators import OPERATORS  # noqa: E402
+from mxnetseg.backends.operators import TORCH  # noqa: E402
 from mxnetseg.errors import CheckpointError  # noqa: E402
 from mxnetseg.graph.symbol_file import SymbolGraph, SymbolNode, symbol_text  # noqa: E402
 
@@ -46,6 +46,7 @@ CASES = [
     ("hard_sigmoid", {"alpha": "0.3", "beta": "0.4"}, [X], {}),
     ("clip", {"a_min": "-0.5", "a_max": "0.7"}, [X], {}),
     ("Cast", {"dtype": "float32"}, [X], {}),
+    ("amp_multicast", {"num_outputs": "2", "cast_narrow": "True"}, [X, X], {"no_gradient": (1,)}),
     ("where", {}, [np.array([0, 1], "float32"), (2, 3, 4), (2, 3, 4)], {"no_gradient": (0,)}),
     ("where", {}, [np.array([[0, 1, -2]], "float32"), (1, 3), (1, 3)], {"no_gradient": (0,)}),
     *((op, arguments, [(2, 3, 4)], {}) for op in ("sum", "mean", "max", "min", "prod") for arguments in (
@@ -188,8 +189,8 @@ def test_values_and_gradients(op, arguments, inputs, options):
 
 
 def test_every_function_has_a_case():
-    tried = {OPERATORS[op].function for op, *_ in CASES}
-    assert not [name for name, entry in OPERATORS.items() if not name.startswith("_") and entry.function not in tried]
+    tried = {TORCH[op].function for op, *_ in CASES}
+    assert not [name for name, entry in TORCH.items() if not name.startswith("_") and entry.function not in tried]
 
 
 @pytest.mark.parametrize("axes", [(), (2, 3)])
