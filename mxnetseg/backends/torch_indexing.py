@@ -7,11 +7,13 @@ from .operators import operator, unsupported
 from .signatures import OrNone
 from .torch_ops import DTYPES, recorded
 
+_LAST = OrNone(-1)  # an axis; None: of the flattened tensor
+
 # ---- order ----------------------------------------------------------------------------------
 
 @operator("sort")
 @recorded
-def sort(data, *, axis=OrNone(-1), is_ascend=True):
+def sort(data, *, axis=_LAST, is_ascend=True):
     """Sort along an axis; without one, the flattened tensor."""
     data, axis = (data.reshape(-1), 0) if axis is None else (data, axis)
     return torch.sort(data, dim=axis, descending=not is_ascend, stable=True).values
@@ -19,7 +21,7 @@ def sort(data, *, axis=OrNone(-1), is_ascend=True):
 
 @operator("argsort")
 @recorded
-def argsort(data, *, axis=OrNone(-1), is_ascend=True, dtype="float32"):
+def argsort(data, *, axis=_LAST, is_ascend=True, dtype="float32"):
     """Return the positions that sort along an axis; without one, the flattened tensor."""
     data, axis = (data.reshape(-1), 0) if axis is None else (data, axis)
     return torch.sort(data, dim=axis, descending=not is_ascend, stable=True).indices.to(DTYPES[dtype])
@@ -27,7 +29,7 @@ def argsort(data, *, axis=OrNone(-1), is_ascend=True, dtype="float32"):
 
 @operator("topk")
 @recorded
-def topk(data, *, axis=OrNone(-1), k=1, ret_typ="indices", is_ascend=False, dtype="float32"):
+def topk(data, *, axis=_LAST, k=1, ret_typ="indices", is_ascend=False, dtype="float32"):
     """Return the ``k`` largest or smallest elements along an axis, all if ``k`` is 0, as a tuple.
 
     ``ret_typ`` is ``value``, ``indices``, ``both`` (values and indices) or ``mask`` (1 at these elements).
