@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mxnetseg import to_torch
-from mxnetseg.engine.step import Step
+from mxnetseg.backends.mxnet_step import Step
 
 _ROOT = Path(__file__).resolve().parents[2]
 
