@@ -8,7 +8,8 @@ CLASSES = ("road", "car", "sky <b>blue</b>")
 ROWS = [{"kind": "epoch", "step": 10 * k, "epoch": k, "train_loss": 2 / k, "val_miou": 0.1 * k,
          "val_iou/road": 0.2 * k, "val_iou/car": 0.1 * k} for k in (1, 2, 3)]
 DESCRIPTION = {
-    "backend": "mxnet", "checkpoint": "weights/fcn/one_best.params", "sha256": "0" * 64, "bytes": 51_900_000, "network": "fcn",
+    "backend": "mxnet", "checkpoint": "weights/fcn/one_best.params", "sha256": "0" * 64, "bytes": 51_900_000,
+    "network": "fcn",
     "backbone": "resnet18", "parameters": 12_960_000, "config": {"train": {"epochs": 3}}, "epochs": ROWS,
     "speed": {"milliseconds": 12.5, "height": 48, "width": 64}, "devices": ["cpu(0)"], "data": "made", "split": "val",
     "protocol": "whole images", "precision": "float32", "absent_as": "skip", "control_miou": 0.2}
