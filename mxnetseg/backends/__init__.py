@@ -1,4 +1,4 @@
-"""Networks outside MXNet. Everything here runs from exported files without MXNet.
+"""Networks outside MXNet, which run from exported files without MXNet, and training in MXNet or PyTorch.
 
 ==========================  =======================================================================================
 :mod:`.package`             a network as plain data, the record that describes it, and the formats of our own
@@ -16,6 +16,9 @@
 :mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
 :mod:`.onnx_ops`, ...       the same in three files for ONNX
+:mod:`.training`            the interface between the trainer and the library that computes its steps
+:mod:`.mxnet_training`      steps in MXNet, with :mod:`.mxnet_step`, :mod:`.mxnet_parallel`, :mod:`.mxnet_optimizers`
+:mod:`.torch_training`      steps in PyTorch, with :mod:`.torch_optimizers` and :mod:`.torch_devices`
 ==========================  =======================================================================================
 
 ``torch``, ``onnx`` and ``mxnet`` are imported only in the files whose names begin with them.

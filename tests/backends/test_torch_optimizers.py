@@ -2,6 +2,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
+
 from tests.backends.test_mxnet_optimizers import LR, NAMES, gradients, network, options, step, values
 
 torch = pytest.importorskip("torch")

@@ -75,6 +75,6 @@ def test_twenty_steps_equal_those_of_mxnet(monkeypatch, name, optimizer):
     zeros = {key: np.zeros_like(value) for key, value in wanted.items()}
     for names in filter(None, (weights, statistics)):
         assert distance(got, wanted, names) < 1e-3 * distance(wanted, zeros, names)
-        assert distance(got, wanted, names) < 0.02 * distance(wanted, start, names)  # of the way
+        assert distance(got, wanted, names) < 0.05 * distance(wanted, start, names)  # of the way
     for key, value in wanted.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-5 + 1e-3 * np.abs(value).max(), err_msg=key)
