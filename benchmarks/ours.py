@@ -5,8 +5,9 @@
 
 Forms of ``infer``: the values of ``--precision``; and ``mxnetseg``: a hybridised network with ``BilinearResize2D``, as
 MXNetSeg runs it. ``int8`` quantises every layer here; with random weights, the usual check would exclude all of them.
-Forms of ``train``: ``float32`` and ``bfloat16``, this library's step; and ``mxnetseg``, MXNetSeg's step:
-``BilinearResize2D``, a loss on ``SoftmaxOutput``, ``waitall`` after every step.
+Forms of ``train``: ``float32`` and ``bfloat16``, this library's step, in MXNet or in the ``backend`` of the task,
+there compiled with ``compile``; and ``mxnetseg``, MXNetSeg's step: ``BilinearResize2D``, a loss on ``SoftmaxOutput``,
+``waitall`` after every step.
 """
 from __future__ import annotations
 
@@ -18,11 +19,9 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from mxnetseg.backends.mxnet_optimizers import make_trainer
 from mxnetseg.graph import int8_search
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.graph.shape_cache import ShapeCache
-from mxnetseg.losses import global_backward
 from mxnetseg.models import get_model
 from mxnetseg.models._cost import count_parameters
 
@@ -30,8 +29,11 @@ from .serve import resident_mib, serve
 
 
 def main() -> None:
-    imported = resident_mib()
     task = json.loads(sys.argv[1])
+    if task.get("backend") == "torch":
+        import torch  # noqa: F401
+
+    imported = resident_mib()
     if task["form"] == "mxnetseg":
         import gluoncv  # noqa: F401  (as MXNetSeg does)
 
@@ -95,29 +97,28 @@ def _first(outputs):
 
 
 def _training(net, task):
-    x = mx.nd.array(_images(task))
-    label = mx.nd.array(np.random.RandomState(2).randint(0, 19, (task["batch"], *task["size"])), dtype="uint8")
+    labels = np.random.RandomState(2).randint(0, 19, (task["batch"], *task["size"])).astype("uint8")
     if task["form"] == "mxnetseg":
-        step, label = mxnetseg_step(net, task["batch"]), label.astype("float32")
+        step = mxnetseg_step(net, task["batch"])
+        x, label = mx.nd.array(_images(task)), mx.nd.array(labels, dtype="float32")
         return lambda: step(x, label)
 
-    from mxnetseg.backends.mxnet_step import Step, TrainingGraph
-    from mxnetseg.config.schema import Optimizer
+    from mxnetseg.backends.training import TRAINING_BACKENDS
+    from mxnetseg.config import Config
+    from mxnetseg.engine.setup import make_step
+    from mxnetseg.engine.training_choice import choose_training
 
-    loss = net.loss()
-    loss.initialize()
-    step = Step(net, loss)
-    step.input.initialize()
-    graph = TrainingGraph(step, [mx.cpu()], task["form"])
-    trainer = make_trainer(net, Optimizer(lr=1e-3))
+    config = Config().replace({"optimizer.lr": 1e-3, "train.compile": task.get("compile", False)})
+    name, devices = choose_training(task.get("backend", "mxnet"), ["cpu"])
+    step = make_step(config, net, [mx.cpu()], len(devices))
+    backend = TRAINING_BACKENDS.get(name)(step, config, devices, task["form"])
     images = np.random.RandomState(0).randint(0, 256, (task["batch"], *task["size"], 3)).astype("uint8")
-    device_batches = [(mx.nd.array(images, dtype="uint8"), label)]
+    batch = backend.send(images, labels)
 
     def run():
-        with autograd.record():
-            losses = graph(device_batches)
-        global_backward(losses, loss.weights)
-        trainer.step(1)
+        loss = backend.backward(batch, seed=0)
+        backend.update(config.optimizer.lr)
+        backend.read(loss)
         mx.nd.waitall()  # only to measure the time
     return run
 

@@ -5,7 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from .tasks import BACKENDS, GLUONCV, MXNETSEG, NNCF, memory_growth, on_devices, ours, waiting_ratio, whole
+from .tasks import (
+    BACKENDS,
+    GLUONCV,
+    MXNETSEG,
+    NNCF,
+    in_pytorch,
+    memory_growth,
+    on_devices,
+    ours,
+    pytorch,
+    waiting_ratio,
+    whole,
+)
 
 Run = Mapping[str, Any]
 Results = dict[str, dict[str, Any]]  # of the competitors that ran, by name
@@ -133,6 +145,10 @@ TARGETS: Sequence[Target] = (
            most=True),
     Target("training peak bfloat16", "PyTorch's fastest, times its MiB", "train", 1.0, _peak_ratio("bfloat16"),
            most=True),
+    *(Target(f"training {in_pytorch(precision, compiled)}", "the hand-written network, times as fast", "train",
+             0.95 if compiled else 0.98, _speedup(ours(in_pytorch(precision, compiled)), _competitor(
+                 pytorch("compiled" if compiled else "channels_last", precision))))
+      for precision in ("float32", "bfloat16") for compiled in (False, True)),
     Target("evaluation float32", "GluonCV, times as fast", "evaluate", 4.0,
            _speedup(ours("float32"), _competitor(GLUONCV))),
     Target("evaluation bfloat16", "GluonCV, times as fast", "evaluate", 10.0,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,6 +76,11 @@ def parameter_mismatch(results: Sequence[Measurement]) -> dict[str, int] | None:
 def ours(form: str) -> str:
     """Return the name of our competitor in a form."""
     return f"ours, {form}"
+
+
+def in_pytorch(precision: str, compiled: bool = False) -> str:
+    """Return the form of our step that PyTorch computes."""
+    return f"{precision} in PyTorch" + (", compiled" if compiled else "")
 
 
 def whole(form: str) -> str:
@@ -157,6 +163,10 @@ def _train(setting: Setting, torch: str | None) -> BenchmarkTask:
     competitors = [Competitor(MXNETSEG, _module("ours"), {**task, "form": "mxnetseg"}, _UNTOUCHED)]
     competitors += [Competitor(ours(form), _module("ours"), {**task, "form": form})
                     for form in ("float32", *half_precisions())]
+    if torch and find_spec("torch"):
+        competitors += [Competitor(ours(in_pytorch(precision, compiled)), _module("ours"), {
+            **task, "form": precision, "backend": "torch", "compile": compiled}, _KEEPING)
+            for precision in ("float32", *half_precisions()) for compiled in (False, True)]
     competitors += _pytorch_networks(task, torch, ["channels_last", "compiled"] if setting.finalists else
                                      ["eager", "channels_last", "compiled"])
     return BenchmarkTask(f"{TASKS['train']}: {_network(setting)}, {_shape(setting)}", competitors, MXNETSEG,

@@ -1,4 +1,4 @@
-"""Networks in MXNet and outside it. Everything here but the files ``mxnet_*`` runs without MXNet.
+"""Networks in MXNet and outside it, and their training. All but the files ``mxnet_*`` runs without MXNet.
 
 ==========================  =======================================================================================
 :mod:`.runtime`             the interface between the evaluation protocol and a backend
@@ -22,6 +22,9 @@
 :mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
 :mod:`.onnx_ops`, ...       the same in three files for ONNX
+:mod:`.training`            the interface between the trainer and the library that computes its steps
+:mod:`.mxnet_training`      steps in MXNet, with :mod:`.mxnet_step`, :mod:`.mxnet_parallel`, :mod:`.mxnet_optimizers`
+:mod:`.torch_training`      steps in PyTorch, with :mod:`.torch_optimizers` and :mod:`.torch_devices`
 ==========================  =======================================================================================
 
 ``torch``, ``onnx``, ``openvino`` and ``mxnet`` are imported only in the files whose names begin with them.
