@@ -76,6 +76,8 @@ def settings(do: str, *, networks: Sequence[str], size: tuple[int, int] | None =
             yield from (replace(setting, kind=kind) for kind in ("png", "jpg"))
             return  # the loader does not depend on a network
         if do == "backends":
+            if rounds is None and NETWORKS[network][0] == "resnet50":
+                setting = replace(setting, rounds=3)
             yield from (replace(setting, precision=precision) for precision in ("float32", *half_precisions(), "int8"))
             continue
         yield setting

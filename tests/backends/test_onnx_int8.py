@@ -19,7 +19,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 FLOAT, UINT8 = "float32", "uint8"
 
 
-def network(input_type=FLOAT, size=("H", "W"), channels=8, harmful=False):
+def network(input_type=FLOAT, size=("H", "W"), channels=8, harmful=False, pooled=False):
     """Return a residual network whose classes follow the image's colours, so that few pixels are undecided.
 
     With ``harmful``, one layer's channels have scales from 1 to 10^4, which one scale for all activations destroys.
@@ -42,6 +42,9 @@ def network(input_type=FLOAT, size=("H", "W"), channels=8, harmful=False):
                   helper.make_node("Mul", ["float", "scale"], ["scaled"]),
                   helper.make_node("Add", ["scaled", "shift"], ["data"])]
     first = conv("data", "first", rng.normal(0, 0.3, (channels, 3, 3, 3)).astype("float32"))
+    if pooled:
+        nodes.append(helper.make_node("MaxPool", [first], ["pooled"], "pooled", kernel_shape=[3, 3], pads=[1] * 4))
+        first = "pooled"
     gain = 10 ** np.linspace(0, 4 if harmful else 0, channels, dtype=np.float32).reshape(-1, 1, 1, 1)
     second = conv(first, "second", rng.normal(0, 0.2, (channels, channels, 1, 1)).astype("float32") * gain, pad=0)
     third = conv(second, "third", (rng.normal(0, 0.2, (channels, channels, 1, 1)) / gain.reshape(1, -1, 1, 1)).astype(
@@ -113,6 +116,15 @@ def test_zero_points_need_no_correction(lenient):
     assert {int(value) for value in points.values()} == {0, 128} and int(points["data_zero_point"]) == 128
     assert int(points["first.relu_zero_point"]) == 0
     assert arrays["first.weight_scale"].shape == (8,) and not np.any(arrays["first.weight_zero_point"])
+
+
+def test_a_pooling_before_a_layer_computes_int8(lenient):
+    model = network(pooled=True)
+    quantized = quantize(model, images())
+    (pool,) = [node for node in quantized.graph.node if node.op_type == "MaxPool"]
+    producers = {name: node.op_type for node in quantized.graph.node for name in node.output}
+    assert producers[pool.input[0]] == "DequantizeLinear"
+    assert np.mean(run(model, images()[0]) == run(quantized, images()[0])) > 0.95
 
 
 def test_logits_are_not_rounded(lenient):
