@@ -17,11 +17,12 @@
 :mod:`.operators`           the functions for the operators, and the reader of their arguments
 :mod:`.resizes`             resizes written as matrix products, as one operator
 :mod:`.onnx_writer`         the writer of an ONNX graph
+:mod:`.onnx_float16`        ``to_float16``: an ONNX model in float16
 :mod:`.torch_ops`           operators by element: arithmetic, comparisons, activations, reductions, indexing
 :mod:`.torch_layers`        layers: convolution, pooling, norms, dropout, resizing, softmax
 :mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
-:mod:`.onnx_ops`, ...       the same in three files for ONNX
+:mod:`.onnx_ops`, ...       the same in four files for ONNX
 :mod:`.training`            the interface between the trainer and the library that computes its steps
 :mod:`.mxnet_training`      steps in MXNet, with :mod:`.mxnet_step`, :mod:`.mxnet_parallel`, :mod:`.mxnet_optimizers`
 :mod:`.torch_training`      steps in PyTorch, with :mod:`.torch_optimizers` and :mod:`.torch_devices`

@@ -70,7 +70,8 @@ def to_onnx(source: Any, params: PathLike | Mapping[str, Any] | None = None, *, 
         if value not in allowed:
             raise UsageError(f"{name} has an unknown value", where="to_onnx", received=short(value),
                              fix=f"one of {', '.join(allowed)}")
-    if size is not None and not (len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+    if size is not None and not (isinstance(size, (tuple, list)) and len(size) == 2
+                                 and all(isinstance(n, int) and n > 0 for n in size)):
         raise UsageError("size is not a height and a width in pixels", where="to_onnx", received=short(size),
                          fix="size=(512, 512), or leave it out for any size")
     statistics = None
