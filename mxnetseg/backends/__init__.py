@@ -22,6 +22,12 @@
 :mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
 :mod:`.onnx_ops`, ...       the same in three files for ONNX
+:mod:`.exports`             the formats of ``mxnetseg export``, and an export from its start to its end
+:mod:`.staging`             exports that appear complete or not at all
+:mod:`.verification`        the comparison of a written network with its source
+:mod:`.references`          the program that computes the source
+:mod:`.onnx_export`, ...    the formats: also ``openvino_export``, ``torch_export``, ``plain_export``, ``triton``
+:mod:`.model_card`          the model card of a folder for the hub
 ==========================  =======================================================================================
 
 ``torch``, ``onnx``, ``openvino`` and ``mxnet`` are imported only in the files whose names begin with them.
