@@ -83,6 +83,7 @@ setup(
         "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "torch": ["torch>=2.2"],  # mxnetseg.to_torch
         "openvino": ["openvino>=2025.3", "onnx>=1.16"],
+        "hub": ["safetensors>=0.4", "huggingface_hub>=0.23"],  # `mxnetseg export --format hub`, from_pretrained
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .config import Config, list_configs, load_config
     from .data import get_dataset, list_datasets
     from .engine.predictor import Prediction, Predictor
+    from .engine.pretrained import from_pretrained
     from .errors import MXNetSegError
     from .metrics import ConfusionMatrix
     from .models import get_model, list_models
@@ -34,6 +35,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "__version__",
+    "from_pretrained",
     "get_dataset",
     "get_model",
     "list_configs",
@@ -52,6 +54,7 @@ _MODULES = {
     "MXNetSegError": "mxnetseg.errors",
     "Prediction": "mxnetseg.engine.predictor",
     "Predictor": "mxnetseg.engine.predictor",
+    "from_pretrained": "mxnetseg.engine.pretrained",
     "get_dataset": "mxnetseg.data",
     "get_model": "mxnetseg.models",
     "list_configs": "mxnetseg.config",

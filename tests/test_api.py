@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mxnetseg
+from mxnetseg.tools.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [name for name in mxnetseg.__all__ if name != "__version__"]
@@ -99,6 +100,9 @@ def test_example(name, request, tmp_path, monkeypatch):
         path = request.getfixturevalue("checkpoint")
         for suffix in (".params", ".json", ".state"):
             shutil.copy(path.with_suffix(suffix), tmp_path / f"fcn{suffix}")
+    if name == "from_pretrained":
+        pytest.importorskip("safetensors")
+        assert main(["export", str(request.getfixturevalue("checkpoint")), "street-fcn", "--format", "hub"]) == 0
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     output = []
     for test in tests:

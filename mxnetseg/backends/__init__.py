@@ -26,6 +26,12 @@
 :mod:`.training`            the interface between the trainer and the library that computes its steps
 :mod:`.mxnet_training`      steps in MXNet, with :mod:`.mxnet_step`, :mod:`.mxnet_parallel`, :mod:`.mxnet_optimizers`
 :mod:`.torch_training`      steps in PyTorch, with :mod:`.torch_optimizers` and :mod:`.torch_devices`
+:mod:`.exports`             the formats of ``mxnetseg export``, and an export from its start to its end
+:mod:`.staging`             exports that appear complete or not at all
+:mod:`.verification`        the comparison of a written network with its source
+:mod:`.references`          the program that computes the source
+:mod:`.onnx_export`, ...    the formats: also ``openvino_export``, ``torch_export``, ``plain_export``, ``triton``
+:mod:`.model_card`          the model card of a folder for the hub
 ==========================  =======================================================================================
 
 ``torch``, ``onnx``, ``openvino`` and ``mxnet`` are imported only in the files whose names begin with them.

@@ -39,6 +39,7 @@ from ..errors import CheckpointError, EnvironmentProblem, UsageError, reason, sh
 from ..files import PathLike, expand, open_regular, sha256
 from ..graph.params_file import read_arrays
 from ..graph.symbol_file import SymbolGraph, read_symbol
+from .signatures import STATISTICS
 
 SYMBOL, PARAMS, RECORD = "-symbol.json", "-0000.params", "-mxnetseg.json"  # endings of the format `mxnet`
 HUB_SYMBOL, HUB_ARRAYS, HUB_CONFIG = "symbol.json", "model.safetensors", "config.json"  # files of the format `hub`
@@ -170,7 +171,7 @@ class NetworkPackage:
         return NetworkRecord(self.sidecar, self.smallest_side, self.inputs)
 
     @classmethod
-    def of_network(cls, net: Any, sidecar: Mapping[str, Any]) -> NetworkPackage:
+    def of_network(cls, net: Any, sidecar: Mapping[str, Any], *, all_parameters: bool = False) -> NetworkPackage:
         """Return the prediction of an initialised network as plain data. It needs MXNet.
 
         The arrays have the structural names of the parameters (``backbone.conv1.weight``), so that exports of one
@@ -179,10 +180,11 @@ class NetworkPackage:
         Args:
             net: a network of :func:`~mxnetseg.models.get_model`.
             sidecar: the sidecar of its checkpoint.
+            all_parameters: keep the arrays of the auxiliary outputs, too.
         """
         from .mxnet_trace import trace_prediction
 
-        graph, arrays = trace_prediction(net)
+        graph, arrays = trace_prediction(net, all_parameters=all_parameters)
         kept = {key: value for key, value in sidecar.items() if key not in _OF_THE_CHECKPOINT}
         return cls(graph, arrays, kept, net.smallest_side)
 
@@ -211,6 +213,12 @@ def plain_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
                                   received="as a parameter (arg:) and as a statistic (aux:)", fix="delete one of them")
         plain[name] = array
     return plain
+
+
+def running_statistics(graph: SymbolGraph) -> set[str]:
+    """Return the names of the variables that change in training without a gradient, which MXNet marks ``aux:``."""
+    return {graph.nodes[node.inputs[position][0]].name for node in graph.nodes
+            for position in STATISTICS.get(node.op, ()) if position < len(node.inputs)}
 
 
 # ---- reading --------------------------------------------------------------------------------
@@ -268,7 +276,8 @@ def _package(graph: SymbolGraph, arrays: dict[str, np.ndarray], record: NetworkR
         raise CheckpointError("parameters of the graph are missing", where=graph.where,
                               received=f"{len(missing)} missing: {', '.join(map(short, missing[:8]))}",
                               fix="export the network again, or copy it again")
-    return NetworkPackage(graph, arrays, record.sidecar, record.smallest_side, record.inputs)
+    needed = {name: arrays[name] for name in graph.variables if name in arrays}  # others are of auxiliary outputs
+    return NetworkPackage(graph, needed, record.sidecar, record.smallest_side, record.inputs)
 
 
 def read_safetensors(path: PathLike) -> dict[str, np.ndarray]:

@@ -28,8 +28,8 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
     the names in the file; ``_`` follows a part of a name that PyTorch uses itself (``half_``). The values are copies.
 
     Args:
-        source: an initialised network; or an exported ``-symbol.json``, for which MXNet need not be installed; or an
-            ``mx.sym.Symbol``.
+        source: an initialised network; or an exported ``-symbol.json`` or folder (``mxnetseg export --format hub``),
+            for which MXNet need not be installed; or an ``mx.sym.Symbol``.
         params: for a symbol: its ``.params`` file, or its arrays by name. Prefixes ``arg:`` and ``aux:`` are removed.
         inputs: names of the symbol's inputs, in the order of the module's arguments.
         casts: of a network: keep the casts of the parts that stay in float32 when it runs under ``torch.autocast``.

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .._resize_marks import ALIGN_CORNERS, HALF_PIXEL, NEAREST
 from .operators import TORCH, unsupported
 from .torch_ops import DTYPES, recorded
 
@@ -149,6 +150,20 @@ def adaptive_avg_pooling(data, *, output_size=()):
     return F.adaptive_avg_pool2d(data, (tuple(output_size) or (1,)) * (2 if len(output_size) < 2 else 1))
 
 
+@TORCH.operator("_mxnetseg_resize")
+@recorded
+def marked_resize(data, *like, kind="", factor=1):
+    """Enlarge by a factor, then resize to the height and width of a second tensor; either may be left out."""
+    modes = {HALF_PIXEL: {"mode": "bilinear", "align_corners": False},
+             ALIGN_CORNERS: {"mode": "bilinear", "align_corners": True}, NEAREST: {"mode": "nearest"}}
+    if kind not in modes:
+        raise unsupported("_mxnetseg_resize", f"kind={kind}", ", ".join(modes))
+    sizes = [] if factor == 1 else [(data.shape[2] * factor, data.shape[3] * factor)]
+    for size in [*sizes, *(tensor.shape[2:] for tensor in like)]:
+        data = F.interpolate(data, tuple(size), **modes[kind])
+    return data
+
+
 @TORCH.operator("_contrib_BilinearResize2D")
 @recorded
 def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_width=None, mode="size",
@@ -163,11 +178,10 @@ def bilinear_resize(data, *like, height=1, width=1, scale_height=None, scale_wid
     if mode == "like":
         size = like[0].shape[2:]
     elif mode == "size":
-        size = (int(h * scale_height) if scale_height is not None else height,
-                int(w * scale_width) if scale_width is not None else width)
-    elif mode == "odd_scale":
-        size = tuple(int(n * scale) if n % 2 == 0 else int((n - 1) * scale) + 1
-                     for n, scale in ((h, scale_height), (w, scale_width)))
+        size = (torch.sym_int(h * scale_height) if scale_height is not None else height,
+                torch.sym_int(w * scale_width) if scale_width is not None else width)
+    elif mode == "odd_scale":  # without a branch, so that an exported program computes both
+        size = tuple(torch.sym_int((n - n % 2) * scale) + n % 2 for n, scale in ((h, scale_height), (w, scale_width)))
     else:
         steps = {"to_even_down": (0, -1), "to_even_up": (0, 1), "to_odd_down": (1, -1), "to_odd_up": (1, 1)}
         if mode not in steps:

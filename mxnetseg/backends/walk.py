@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,12 +14,12 @@ from ..files import PathLike
 from ..graph.params_file import read_arrays
 from ..graph.symbol_file import SymbolGraph, SymbolNode, parse_symbol, read_symbol
 from .operators import OperatorTable
+from .package import NetworkPackage, read_package
+from .signatures import STATISTICS
 
 log = logging.getLogger(__name__)
 
 _LISTED = 20  # names in a message
-# inputs of an operator whose values change in training without a gradient
-_STATISTICS = {"BatchNorm": (3, 4), "BatchNorm_v1": (3, 4), "_contrib_SyncBatchNorm": (3, 4)}
 SEVERAL_OUTPUTS = ("SliceChannel", "split", "_split_v2", "topk")
 # operators whose weight begins with this argument
 _FILTERS = {"Convolution": "num_filter", "Convolution_v1": "num_filter", "FullyConnected": "num_hidden"}
@@ -59,6 +60,12 @@ def read_source(source: Any, params: PathLike | Mapping[str, Any] | None, inputs
             raise UsageError("a network has its own parameters", where=target, received="params",
                              fix="leave params out, or give a symbol")
         return _trace(source, inputs, casts)
+    if isinstance(source, NetworkPackage) or isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
+        if params is not None:
+            raise UsageError("an exported network has its own parameters", where=target, received="params",
+                             fix="leave params out, or give a symbol")
+        package = source if isinstance(source, NetworkPackage) else read_package(source)
+        return package.graph, _arrays(package.graph, package.arrays, target)
     return _symbol(source, target), _arrays(source, params, target)
 
 
@@ -160,7 +167,7 @@ class CheckedGraph:
         self.operators = operators
         self.needed = self._needed()
         self.statistics = {node.inputs[position][0] for node in graph.nodes
-                           for position in _STATISTICS.get(node.op, ()) if position < len(node.inputs)}
+                           for position in STATISTICS.get(node.op, ()) if position < len(node.inputs)}
         self.readers = Counter(i for number in self.needed for i, _ in graph.nodes[number].inputs)
         self._check_operators()
         self._check_variables()
@@ -244,7 +251,7 @@ class CheckedGraph:
 
     def _expected(self, node: SymbolNode) -> dict[int, tuple[int | None, ...]]:
         """Return the shapes of a node's inputs, by position, as far as its arguments give them; None: any size."""
-        if node.op in _STATISTICS:
+        if node.op in STATISTICS:
             gamma = self.values.get(self.graph.nodes[node.inputs[1][0]].name) if len(node.inputs) == 5 else None
             return {} if gamma is None else {i: (gamma.array.size,) for i in (1, 2, 3, 4)}
         if node.op in _FILTERS:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("mxnetseg.tools.predict", "segment your own images"),
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw the results"),
     "convert": ("mxnetseg.tools.convert", "convert published weights to a checkpoint"),
+    "export": ("mxnetseg.tools.export", "write a network for PyTorch, ONNX, OpenVINO, MXNet, the hub or a server"),
     "models": ("mxnetseg.tools.models", "list the networks"),
     "summary": ("mxnetseg.tools.summary", "show the size and cost of a network, its paper and published scores"),
     "datasets": ("mxnetseg.tools.datasets", "list the data sets and their folders"),
