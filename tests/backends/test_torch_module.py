@@ -1,4 +1,4 @@
-"""What users of PyTorch do with a module: compile, copy, save, move to other types and memory layouts."""
+"""Uses of a converted module in PyTorch: compile, copy, save, move to other types and memory layouts."""
 import copy
 import io
 import re
