@@ -56,7 +56,7 @@ NAMED: dict[str, Entry] = {
     "se_resnet18_v1": _image("se_resnet18_v1", 64), "densenet121": _image("densenet121", 224),
     "mobilenetv3_small": _image("mobilenetv3_small", 64), "squeezenet1.1": _image("squeezenet1.1", 224),
     "vgg11_bn": _image("vgg11_bn", 32), "inceptionv3": _image("inceptionv3", 299),
-    "resnest50": _image("resnest50", 64, input_size=64), "hrnet_w18_small_v1_c": _image("hrnet_w18_small_v1_c", 64),
+    "resnest50": _image("resnest50", 128, input_size=128), "hrnet_w18_small_v1_c": _image("hrnet_w18_small_v1_c", 64),
     "fcn_resnet50_voc": _seg("fcn_resnet50_voc", 64, 96),
     "deeplab_resnet50_citys": _seg("deeplab_resnet50_citys", 64, 96)}
 
