@@ -1,4 +1,4 @@
-"""What users of PyTorch do with a module: compile, copy, save, move to other types and memory layouts."""
+"""Converted modules in PyTorch: compilation, copies, files, other types and memory layouts."""
 import copy
 import io
 import re
