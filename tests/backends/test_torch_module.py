@@ -1,4 +1,4 @@
-"""Uses of a converted module in PyTorch: compile, copy, save, move to other types and memory layouts."""
+"""Converted modules in PyTorch: compilation, copies, files, other types and memory layouts."""
 import copy
 import io
 import re
