@@ -225,7 +225,7 @@ def test_the_score_of_a_trained_network_stays(tmp_path):
     from mxnetseg.metrics import ConfusionMatrix
 
     openvino = pytest.importorskip("openvino")
-    config = load_config(model="fcn", overrides=["train.epochs=3", "train.val_every=3"])
+    config = load_config(model="fcn", overrides=["train.epochs=3", "train.val_every=3", "model.output_stride=32"])
     net, _ = restore_network(Trainer(config, [mx.cpu()], folder=tmp_path, quiet=True).fit().best, [mx.cpu()])
     model = to_onnx(net, input_type="uint8")
     quantized = quantize(model, calibration_images(get_dataset("sample", split="train")))
@@ -240,4 +240,4 @@ def test_the_score_of_a_trained_network_stays(tmp_path):
         for matrix, class_map in zip(matrices, maps):
             matrix.update(class_map[0], sample.mask)
     exact, *others = (100 * matrix.miou() for matrix in matrices)
-    assert exact > 20 and all(abs(other - exact) < 0.5 for other in others), (exact, others)
+    assert exact > 15 and all(abs(other - exact) < 0.5 for other in others), (exact, others)
