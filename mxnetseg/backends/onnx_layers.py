@@ -85,6 +85,10 @@ def pooling(w, data, *, kernel, pool_type, global_pool, pooling_convention, stri
     is_usual = all(n < k for n, k in zip(pads, [*kernel] * 2))
 
     def pool(op, x, pads=None, **attributes):
+        if pads is None and set(kernel) == {1}:  # ONNX Runtime would join padding and pooling, and then refuse the pads
+            axes = range(2, 2 + rank)
+            return w("Slice", x, w.integers(*[0] * rank), w.integers(*[np.iinfo(np.int64).max] * rank),
+                     w.integers(*axes), w.integers(*stride))
         return w(op, x, kernel_shape=list(kernel), strides=stride, pads=pads, **attributes)
 
     if pool_type == "max":
@@ -93,7 +97,8 @@ def pooling(w, data, *, kernel, pool_type, global_pool, pooling_convention, stri
         return pool("MaxPool", _padded(w, data, pads, float(np.finfo(data.dtype).min)))
     if pool_type == "avg" and is_usual and (not count_include_pad or not any(pads)):
         return pool("AveragePool", data, pads, count_include_pad=0)
-    if pool_type == "avg" and is_usual and not any(more):
+    # ONNX Runtime divides by a part of the last windows where the axes have different padding
+    if pool_type == "avg" and is_usual and len(set(pads)) == 1:
         return pool("AveragePool", data, pads, count_include_pad=1)
 
     def total(x, pads=pads):
