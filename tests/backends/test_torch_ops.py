@@ -48,7 +48,7 @@ CASES = [
     ("Cast", {"dtype": "float32"}, [X], {}),
     ("amp_multicast", {"num_outputs": "2", "cast_narrow": "True"}, [X, X], {"no_gradient": (1,)}),
     ("where", {}, [np.array([0, 1], "float32"), (2, 3, 4), (2, 3, 4)], {"no_gradient": (0,)}),
-    ("amp_multicast", {"num_outputs": "2", "cast_narrow": "True"}, [X, X], {}),
+    ("zeros_like", {"dtype": "int64"}, [X], {}), ("ones_like", {"dtype": "int64"}, [X], {}),
     ("where", {}, [np.array([[0, 1, -2]], "float32"), (1, 3), (1, 3)], {"no_gradient": (0,)}),
     *((op, arguments, [(2, 3, 4)], {}) for op in ("sum", "mean", "max", "min", "prod") for arguments in (
         {}, {"axis": "1"}, {"axis": "(0, 2)", "keepdims": "True"}, {"axis": "-1", "exclude": "True"})),
