@@ -74,9 +74,11 @@ for _name, _old in (("plus", "Plus"), ("minus", "Minus"), ("rminus", "RMinus"), 
     _declare(f"_{_name}_scalar", f"_{_old}Scalar", scalar=1.0, hints={"is_int": True})
 for _name in ("abs", "sign", "ceil", "floor", "trunc", "fix", "round", "rint", "exp", "log", "log2", "log10", "log1p",
               "expm1", "sqrt", "rsqrt", "cbrt", "square", "reciprocal", "negative", "sin", "cos", "tan", "arcsin",
-              "arccos", "arctan", "sinh", "cosh", "tanh", "erf", "relu", "sigmoid", "softsign", "zeros_like",
-              "ones_like", "BlockGrad", "stop_gradient", "_copy", "identity", "make_loss", "logical_not"):
+              "arccos", "arctan", "sinh", "cosh", "tanh", "erf", "relu", "sigmoid", "softsign", "BlockGrad",
+              "stop_gradient", "_copy", "identity", "make_loss", "logical_not"):
     _declare(_name)
+for _name in ("zeros_like", "ones_like"):
+    _declare(_name, hints={"dtype": None})  # MXNet ignores it, and GluonCV's CenterNet gives it
 _declare("add_n", "ElementWiseSum", hints={"num_args": 0})
 _declare("Activation", act_type="")
 _declare("LeakyReLU", act_type="leaky", slope=0.25, hints={"lower_bound": 0.125, "upper_bound": 0.334})

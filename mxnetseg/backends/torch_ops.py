@@ -6,6 +6,7 @@ a function marked :func:`recorded` needs the shapes of its inputs, and is record
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +31,18 @@ def recorded(function):
 
 # ---- two tensors ----------------------------------------------------------------------------
 
+@recorded
+def divide(lhs, rhs):
+    """Divide. The quotient of whole numbers is a whole number, rounded towards 0; a number has the tensor's type."""
+    tensor = lhs if isinstance(lhs, torch.Tensor) else rhs
+    if tensor.is_floating_point():
+        return lhs / rhs
+    lhs, rhs = (value if isinstance(value, torch.Tensor) else int(value) for value in (lhs, rhs))
+    return torch.div(torch.as_tensor(lhs, device=tensor.device), rhs, rounding_mode="trunc").to(tensor.dtype)
+
+
 def _enter_binary() -> None:
-    functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "maximum": torch.maximum,
+    functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": divide, "maximum": torch.maximum,
                  "minimum": torch.minimum, "power": torch.pow, "hypot": torch.hypot, "mod": torch.remainder}
     for name, function in functions.items():
         TORCH.operator(f"broadcast_{name}")(_binary(function))
@@ -67,7 +78,8 @@ def add_n(*inputs):
 
 _SCALAR = {
     "_plus_scalar": lambda x, s: x + s, "_minus_scalar": lambda x, s: x - s, "_rminus_scalar": lambda x, s: s - x,
-    "_mul_scalar": lambda x, s: x * s, "_div_scalar": lambda x, s: x / s, "_rdiv_scalar": lambda x, s: s / x,
+    "_mul_scalar": lambda x, s: x * s, "_div_scalar": lambda x, s: divide(x, s),
+    "_rdiv_scalar": lambda x, s: divide(s, x),
     "_power_scalar": lambda x, s: x ** s, "_rpower_scalar": lambda x, s: s ** x,
     "_mod_scalar": lambda x, s: x.remainder(s),
     "_maximum_scalar": lambda x, s: x.clamp(min=s), "_minimum_scalar": lambda x, s: x.clamp(max=s)}
@@ -82,8 +94,11 @@ def _enter_scalar() -> None:
 
 def _scalar(function):
     def apply(data, *, scalar=1.0):
-        """Combine a tensor with a number; ``r`` in the name exchanges the two sides."""
-        return function(data, scalar)
+        """Combine a tensor with a number; ``r`` in the name exchanges the two sides.
+
+        A whole number keeps the type of a tensor of whole numbers.
+        """
+        return function(data, int(scalar) if float(scalar).is_integer() else scalar)
     return apply
 
 
@@ -203,7 +218,7 @@ def where(condition, x, y):
 def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
     """Reduce over axes, all by default, or with ``exclude`` over the axes that are not given.
 
-    A full reduction has the shape (1,).
+    A full reduction has the shape (1,). Whole numbers stay whole.
 
     Where several elements are the maximum, MXNet gives each the whole gradient, PyTorch a part of it.
     """
@@ -214,9 +229,11 @@ def reduce(data, *, function, axis=None, keepdims=False, exclude=False):
         result = data
         for one in sorted(axes, reverse=True):
             result = result.prod(one, keepdim=keepdims)
+    elif function == "mean" and not data.is_floating_point():
+        result = divide(torch.sum(data, axes, keepdim=keepdims), math.prod(data.shape[axis] for axis in axes))
     else:
         result = getattr(torch, function)(data, axes, keepdim=keepdims)
-    return result.reshape(1) if result.dim() == 0 else result
+    return (result.reshape(1) if result.dim() == 0 else result).to(data.dtype)
 
 
 @TORCH.operator("norm")

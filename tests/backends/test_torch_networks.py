@@ -53,7 +53,8 @@ def test_outputs_equal_those_of_mxnet_at_any_size(subject):
     mx.random.seed(0)
     net = LIFE.build(subject)
     module = to_torch(net)
-    is_chaotic = subject[0] in CHAOTIC
+    # of PIDNet-L, MXNet's float32 is 3e-5 from float64, and PyTorch's 5e-6
+    is_chaotic = subject[0] in CHAOTIC or subject[1].get("variant") == "l"
     module = steps.in_float64(module) if is_chaotic else module
     for size in SIZES:
         x = LIFE.image(*size).asnumpy()

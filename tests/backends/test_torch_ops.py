@@ -15,6 +15,8 @@ from mxnetseg.graph.symbol_file import SymbolGraph, SymbolNode, symbol_text  # n
 X = (2, 6, 7, 9)
 INDEX = np.array([[0, 2, 4], [1, -1, 9]], "float32")
 GRID = np.random.RandomState(1).uniform(-1.3, 1.3, (2, 2, 5, 4)).astype("float32")
+WHOLE = np.array([[7, -7, 5], [-6, 0, 9]], "int64")
+DIVISORS = np.array([[2, 2, -3], [4, 5, -4]], "int64")
 BN = {"eps": "1e-5", "momentum": "0.8"}
 
 # (operator, arguments, inputs: shapes or arrays, options)
@@ -38,6 +40,13 @@ CASES = [
         "_power_scalar", "_rpower_scalar", "_maximum_scalar", "_minimum_scalar", "_greater_scalar",
         "_lesser_equal_scalar", "_equal_scalar", "smooth_l1")),
     ("_mod_scalar", {"scalar": "0.7"}, [X], {}),
+    # whole numbers stay whole
+    *((f"broadcast_{op}", {}, [WHOLE, DIVISORS], {"evaluate": True}) for op in ("add", "mul", "div", "mod", "maximum")),
+    *((f"_{op}_scalar", {"scalar": scalar}, [WHOLE], {"evaluate": True}) for scalar in ("2.0", "3") for op in (
+        "plus", "rminus", "mul", "div", "mod", "maximum", "greater")),
+    ("_div_scalar", {"scalar": "2.5"}, [WHOLE], {"evaluate": True}),
+    ("_rdiv_scalar", {"scalar": "9"}, [DIVISORS], {"evaluate": True}),
+    *((op, {"axis": "1"}, [WHOLE], {"evaluate": True}) for op in ("sum", "mean", "max", "prod")),
     ("add_n", {"num_args": "3"}, [X, X, X], {}),
     *(("Activation", {"act_type": act}, [X], {}) for act in ("relu", "sigmoid", "tanh", "softrelu", "softsign")),
     *(("LeakyReLU", {"act_type": act, "slope": "0.1"}, [X], {}) for act in ("leaky", "elu", "gelu")),
@@ -48,7 +57,7 @@ CASES = [
     ("Cast", {"dtype": "float32"}, [X], {}),
     ("amp_multicast", {"num_outputs": "2", "cast_narrow": "True"}, [X, X], {"no_gradient": (1,)}),
     ("where", {}, [np.array([0, 1], "float32"), (2, 3, 4), (2, 3, 4)], {"no_gradient": (0,)}),
-    ("amp_multicast", {"num_outputs": "2", "cast_narrow": "True"}, [X, X], {}),
+    ("zeros_like", {"dtype": "int64"}, [X], {}), ("ones_like", {"dtype": "int64"}, [X], {}),
     ("where", {}, [np.array([[0, 1, -2]], "float32"), (1, 3), (1, 3)], {"no_gradient": (0,)}),
     *((op, arguments, [(2, 3, 4)], {}) for op in ("sum", "mean", "max", "min", "prod") for arguments in (
         {}, {"axis": "1"}, {"axis": "(0, 2)", "keepdims": "True"}, {"axis": "-1", "exclude": "True"})),
