@@ -17,8 +17,8 @@ demo: $(READY)  ## train on the built-in sample, evaluate, draw images (minutes)
 test: $(READY)  ## run the tests but the slow ones
 	$(PYTEST) -m "not slow and not gpu" $(ARGS)
 
-test-all: $(READY)  ## run all tests
-	$(PYTEST) -m "not gpu" $(ARGS)
+test-all: $(READY)  ## run all tests, with new random examples
+	HYPOTHESIS_PROFILE=new $(PYTEST) -m "not gpu" $(ARGS)
 
 lint: $(READY)  ## check the style and the types
 	$(VENV)/bin/ruff check .

@@ -16,9 +16,12 @@ from mxnetseg._processor import has_bfloat16
 # above all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# no deadline: a busy machine must not make a test fail
-settings.register_profile("mxnetseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("mxnetseg")
+# No deadline: a busy machine must not make a test fail. `make test` draws the same examples each time, so that a change
+# is not blamed for what it did not do; `make test-all` draws new ones.
+for _profile in ("same", "new"):
+    settings.register_profile(_profile, deadline=None, suppress_health_check=[HealthCheck.too_slow],
+                              derandomize=_profile == "same")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 _resident = 0  # bytes that this process held after the last release of memory
