@@ -49,9 +49,9 @@ def _enter_binary() -> None:
         if name == "hypot":
             continue
         scalar = {"add": "plus", "sub": "minus"}.get(name, name)
-        ONNX.operator(f"_{scalar}_scalar")(_scalar(function))
-        if name in ("sub", "div", "power"):
-            ONNX.operator(f"_r{scalar}_scalar")(_scalar(function, is_reversed=True))
+        for prefix in ("", "r") if name in ("sub", "div", "power") else ("",):
+            ONNX.operator(f"_{prefix}{scalar}_scalar")(_scalar(function, is_reversed=bool(prefix),
+                                                               is_division=name == "div"))
 
     for name, op in {"equal": "Equal", "greater": "Greater", "greater_equal": "GreaterOrEqual", "lesser": "Less",
                      "lesser_equal": "LessOrEqual", "not_equal": "Equal"}.items():
@@ -66,10 +66,13 @@ def _binary(function):
     return apply
 
 
-def _scalar(function, is_reversed: bool = False):
+def _scalar(function, is_reversed: bool = False, is_division: bool = False):
     def apply(w, data, *, scalar):
-        """Combine a tensor with a number; ``r`` in the name exchanges the two sides."""
-        number = w.number(scalar, data)
+        """Combine a tensor with a number; ``r`` in the name exchanges the two sides.
+
+        Whole numbers stay whole; a division converts its number to one, too.
+        """
+        number = w.number(int(scalar) if is_division and data.dtype.kind != "f" else scalar, data)
         return function(w, number, data) if is_reversed else function(w, data, number)
     return apply
 
@@ -221,10 +224,19 @@ def where(w, condition, x, y):
 @ONNX.operator("min", function="ReduceMin")
 @ONNX.operator("prod", function="ReduceProd")
 def reduce(w, data, *, function, axis, keepdims, exclude):
-    """Reduce over axes, all by default, or with ``exclude`` over all others. A full reduction has the shape (1,)."""
+    """Reduce over axes, all by default, or with ``exclude`` over all others.
+
+    A full reduction has the shape (1,). Whole numbers stay whole.
+    """
     axes = reduced_axes(data.rank, axis, exclude)
     if not axes:
         return data
+    if function == "ReduceMean" and data.dtype.kind != "f":
+        sizes, count = w.sizes(data), 1
+        for i in axes:
+            count = sizes[i] * count
+        total = reduce(w, data, function="ReduceSum", axis=axis, keepdims=keepdims, exclude=exclude)
+        return w("Div", total, w.cast(w.vector(count), data.dtype))
     result = w(function, data, w.integers(*axes), keepdims=int(keepdims))
     return w.reshape(result, (1,)) if not result.shape else result
 

@@ -67,6 +67,13 @@ def compare_with_mxnet(op: str, arguments: Mapping[str, str], inputs: Sequence[t
 
     parameters = {f"x{i}": value for i, value in enumerate(values)
                   if i and (value.ndim == 1 or i in aux or value.dtype != np.float32)}
+    if values[0].dtype != np.float32:  # the inputs of a model are float32
+        cast = SymbolNode("Cast", "cast", {"dtype": str(values[0].dtype)}, ((0, 0),))
+        first, *others, node = graph.nodes
+        inputs_ = tuple((1 if i == 0 else i + 1, 0) for i, _ in node.inputs)
+        graph = graph._replace(nodes=(first, cast, *others, node._replace(inputs=inputs_)),
+                               heads=tuple((number + 1, k) for number, k in graph.heads))
+        values[0] = values[0].astype(np.float32)
     fed = {f"x{i}": value for i, value in enumerate(values) if f"x{i}" not in parameters and not (i and label)}
     shapes = {name: value.shape if static else [
         n if axis == 1 and value.ndim == 4 else f"{name}_{axis}" for axis, n in enumerate(value.shape)]
