@@ -32,7 +32,6 @@ class TorchFormat(ExportFormat):
 
     name, reader, ending, takes_size = "torch", "PyTorch", ".pt2", True
     input_types = ("float32", "uint8")
-    tolerances = {"float32": 1e-5}
 
     def write(self, package: NetworkPackage, stage: Path, stem: str, options: ExportOptions) -> None:
         """Write the program."""

@@ -110,10 +110,10 @@ def slice_(data, *, begin=(), end=(), step=()):
     """Take begin:end:step of each of the first axes. None is the whole axis; a negative step goes backwards."""
     for axis, (first, last) in enumerate(zip(begin, end)):
         stride = (step[axis] if axis < len(step) else None) or 1
-        indices = range(data.shape[axis])[first:last:stride]
         if stride > 0:
             data = data[(slice(None),) * axis + (slice(first, last, stride),)]
         else:
+            indices = range(data.shape[axis])[first:last:stride]  # it fixes the size in an exported program
             data = data.index_select(axis, torch.tensor(list(indices), dtype=torch.long, device=data.device))
     return data
 
