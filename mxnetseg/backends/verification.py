@@ -154,6 +154,9 @@ def _run(function: Function, x: np.ndarray) -> list[np.ndarray]:
     if not all(np.isfinite(output).all() for output in outputs):
         raise CheckpointError("the source gives values that are no numbers (NaN) or infinite", where=x.shape,
                               fix="use another checkpoint of that run")
+    if not any(output.any() for output in outputs):
+        raise CheckpointError("the source gives zero everywhere, so no export can be compared with it", where=x.shape,
+                              fix="train the network first: some start with a layer of zeros")
     return outputs
 
 

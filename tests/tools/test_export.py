@@ -544,7 +544,16 @@ def with_unknown_operators(symbol, params):
     symbol.write_text(symbol.read_text().replace('"Activation"', '"MyActivation"').replace('"BatchNorm"', '"MyNorm"'))
 
 
+def with_zeros(symbol, params):
+    write_arrays(params, {name: np.zeros_like(array) for name, array in read_arrays(params).items()})
+
+
+def with_nan(symbol, params):
+    write_arrays(params, {name: array * np.nan for name, array in read_arrays(params).items()})
+
+
 @pytest.mark.parametrize("damage, message", [
+    (with_zeros, "zero everywhere"), (with_nan, "no numbers (NaN)"),
     (lambda symbol, params: params.write_bytes(params.read_bytes()[:-5]), "p.params"),
     (lambda symbol, params: symbol.write_text(symbol.read_text()[:-50]), "s.json"),
     (lambda symbol, params: params.unlink(), "p.params"),
