@@ -87,7 +87,7 @@ setup(
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",
-                 "ipykernel"],
+                 "ipykernel", "tritonclient>=2.50"],  # the definition of a model repository's config.pbtxt
     },
     entry_points={"console_scripts": ["mxnetseg = mxnetseg.tools.main:main"]},
 )

@@ -79,7 +79,7 @@ def imagenet_packages(extras):
 
 
 def backend_packages(extras):
-    return [requirement for backend in ("torch", "onnx", "openvino") for requirement in extras[backend]]
+    return [requirement for backend in ("torch", "onnx", "openvino", "hub") for requirement in extras[backend]]
 
 
 @pytest.mark.parametrize("system, machine, has_mxnet", [

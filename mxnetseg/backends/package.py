@@ -39,7 +39,7 @@ from ..errors import CheckpointError, EnvironmentProblem, UsageError, reason, sh
 from ..files import PathLike, expand, open_regular, sha256
 from ..graph.params_file import read_arrays
 from ..graph.symbol_file import SymbolGraph, read_symbol
-from .signatures import STATISTICS
+from .signatures import SIGNATURES, STATISTICS
 
 SYMBOL, PARAMS, RECORD = "-symbol.json", "-0000.params", "-mxnetseg.json"  # endings of the format `mxnet`
 HUB_SYMBOL, HUB_ARRAYS, HUB_CONFIG = "symbol.json", "model.safetensors", "config.json"  # files of the format `hub`
@@ -194,9 +194,11 @@ class NetworkPackage:
         """Return any MXNet model of two files as plain data.
 
         Raises:
-            CheckpointError: a file is missing or damaged.
+            CheckpointError: a file is missing or damaged, or a parameter is missing.
         """
-        return cls(read_symbol(symbol), plain_names(read_arrays(params)), dict(sidecar or {}), inputs=tuple(inputs))
+        graph, arrays = read_symbol(symbol), plain_names(read_arrays(params))
+        _check_parameters(graph, arrays, inputs)
+        return cls(graph, arrays, dict(sidecar or {}), inputs=tuple(inputs))
 
 
 def plain_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -270,12 +272,20 @@ def _read_hub(folder: Path) -> NetworkPackage:
     return _package(read_symbol(symbol), read_safetensors(arrays), described)
 
 
-def _package(graph: SymbolGraph, arrays: dict[str, np.ndarray], record: NetworkRecord) -> NetworkPackage:
-    missing = [name for name in graph.variables if name not in arrays and name not in record.inputs]
+def _check_parameters(graph: SymbolGraph, arrays: Mapping[str, np.ndarray], inputs: Sequence[str]) -> None:
+    """Refuse a graph that reads a variable without an array; labels of a loss are not read."""
+    read = {graph.nodes[i].name for node in graph.nodes for position, (i, _) in enumerate(node.inputs)
+            if node.op not in SIGNATURES or position not in SIGNATURES[node.op].ignored}
+    missing = [name for name in graph.variables if name in read and name not in arrays and name not in inputs]
     if missing:
         raise CheckpointError("parameters of the graph are missing", where=graph.where,
                               received=f"{len(missing)} missing: {', '.join(map(short, missing[:8]))}",
-                              fix="export the network again, or copy it again")
+                              fix="the .params file that was exported together with this symbol; or, if these are "
+                                  "inputs, their names (--inputs)")
+
+
+def _package(graph: SymbolGraph, arrays: dict[str, np.ndarray], record: NetworkRecord) -> NetworkPackage:
+    _check_parameters(graph, arrays, record.inputs)
     needed = {name: arrays[name] for name in graph.variables if name in arrays}  # others are of auxiliary outputs
     return NetworkPackage(graph, needed, record.sidecar, record.smallest_side, record.inputs)
 

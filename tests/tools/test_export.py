@@ -348,6 +348,20 @@ def test_a_model_of_two_files(of_files, foreign, tmp_path):
     assert_close(onnx_outputs(tmp_path / "net.onnx", x)[0], block(mx.nd.array(x)).asnumpy())
 
 
+def test_a_model_with_a_loss(of_files, foreign, tmp_path):
+    """The label is an input of MXNet's graph, and of no exported network."""
+    pytest.importorskip("onnx")
+    logits = mx.sym.load(f"{foreign}-symbol.json")
+    mx.sym.SoftmaxOutput(logits, name="softmax", multi_output=True).save(str(tmp_path / "loss.json"))
+    for name in ("net.onnx", "net-symbol.json"):
+        code, _, err = of_files(tmp_path / name, symbol=tmp_path / "loss.json")
+        assert (code, err) == (0, ""), err
+    block = mx.gluon.SymbolBlock.imports(f"{foreign}-symbol.json", ["data"], f"{foreign}-0000.params")
+    x = normal(SHAPES[1])
+    assert_close(onnx_outputs(tmp_path / "net.onnx", x)[0], mx.nd.softmax(block(mx.nd.array(x)), axis=1).asnumpy())
+    assert read_package(tmp_path / "net").inputs == ("data",)
+
+
 WITHOUT_MXNET = ("import sys; sys.modules['mxnet'] = None; from mxnetseg.tools.main import main; "
                  "sys.exit(main(sys.argv[1:]))")
 
@@ -480,7 +494,7 @@ def test_a_folder_that_cannot_be_written(of_files, tmp_path):
     (("net.onnx", "--images", "."), "calibrates int8 only"),
     (("net-symbol.json", "--size", 32, 32), "holds a network for all sizes"),
     (("net", "--format", "hub", "--precision", "float16"), "does not offer this"),
-    (("net.onnx", "--inputs", "image"), "inputs"),
+    (("net.onnx", "--inputs", "image"), "1 missing: 'data'"),
     (("net.onnx", "--size", 0, 32), "at least 1")])
 def test_options_that_do_not_fit(of_files, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
