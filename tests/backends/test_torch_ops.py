@@ -15,6 +15,7 @@ from mxnetseg.graph.symbol_file import SymbolGraph, SymbolNode, symbol_text  # n
 X = (2, 6, 7, 9)
 INDEX = np.array([[0, 2, 4], [1, -1, 9]], "float32")
 GRID = np.random.RandomState(1).uniform(-1.3, 1.3, (2, 2, 5, 4)).astype("float32")
+AT_BOUNDS = np.array([-1, -1e-30, 0, 1e-30, 3, 6, 6.1], "float32")  # of [0, 6]
 WHOLE = np.array([[7, -7, 5], [-6, 0, 9]], "int64")
 DIVISORS = np.array([[2, 2, -3], [4, 5, -4]], "int64")
 BN = {"eps": "1e-5", "momentum": "0.8"}
@@ -54,6 +55,7 @@ CASES = [
     ("LeakyReLU", {"act_type": "prelu"}, [X, (6,)], {}), ("LeakyReLU", {"act_type": "prelu"}, [X, (1,)], {}),
     ("hard_sigmoid", {"alpha": "0.3", "beta": "0.4"}, [X], {}),
     ("clip", {"a_min": "-0.5", "a_max": "0.7"}, [X], {}),
+    ("clip", {"a_min": "0", "a_max": "6"}, [AT_BOUNDS], {}),
     ("Cast", {"dtype": "float32"}, [X], {}),
     ("amp_multicast", {"num_outputs": "2", "cast_narrow": "True"}, [X, X], {"no_gradient": (1,)}),
     ("where", {}, [np.array([0, 1], "float32"), (2, 3, 4), (2, 3, 4)], {"no_gradient": (0,)}),
