@@ -12,8 +12,8 @@ class Shard(NamedTuple):
         count: number of shards.
     """
 
-    index: int
-    count: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    count: int  # type: ignore[assignment]  # hides tuple.count
 
     def indices(self, total: int) -> range:
         """Return the indices of the items, out of ``total``, that belong to this shard."""
