@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .group import Group
 
 _NEVER = timedelta(days=7)  # the watchdog of the group ends a process earlier
-_BUCKET = 25  # MB of gradients that travel together; PyTorch's default
 
 
 class Solo:
@@ -91,8 +91,10 @@ class Processes(Solo):
         else:
             self._own_statistics = [buffer for name, buffer in module.named_buffers()
                                     if name.rpartition(".")[2] in ("running_mean", "running_var")]
-        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True,
-                                       bucket_cap_mb=_BUCKET)
+        # running statistics are equal, or averaged at the end of an epoch
+        name = "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else \
+            "broadcast_buffers"  # before PyTorch 2.13
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, **{name: False})
 
     def sum(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         joined = torch.stack(list(tensors))

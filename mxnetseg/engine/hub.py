@@ -69,7 +69,7 @@ class Hub(threading.Thread):
         self._strangers = [Link(own)]
         self._members: dict[int, _Member] = {}
         self._exchanges: dict[int, dict[int, dict[str, Any]]] = {}  # number -> rank -> part
-        self._stop: dict[str, Any] | None = None
+        self._stopping: dict[str, Any] | None = None
         self._is_over = False
         self.others_left = threading.Event()
 
@@ -185,14 +185,14 @@ class Hub(threading.Thread):
             member.begun, member.waits = message["begun"], message["waits"]
         elif kind == "part":
             self._take_part(member, message)
-        elif kind == "stop" and self._stop is None:
-            self._stop = {"signal": message["signal"], "begun": {}}
+        elif kind == "stop" and self._stopping is None:
+            self._stopping = {"signal": message["signal"], "begun": {}}
             self._send_all("pause")
-        elif kind == "begun" and self._stop is not None:
-            begun = self._stop["begun"]
+        elif kind == "begun" and self._stopping is not None:
+            begun = self._stopping["begun"]
             begun[member.rank] = message["begun"]
             if len(begun) == self._size:
-                self._send_all("stop_at", part=max(begun.values()), signal=self._stop["signal"])
+                self._send_all("stop_at", part=max(begun.values()), signal=self._stopping["signal"])
         elif kind in ("leave", "failed"):
             self._send(member, "bye")
             member.has_left = True
