@@ -19,6 +19,7 @@ failed), ``bye`` (the answer to ``leave`` and ``failed``).
 """
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import threading
@@ -27,6 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .links import Link, is_loopback, pack_arrays, unpack_arrays
+
+log = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds from one sign of life to the next
 SILENCE = 20.0  # seconds without one, after which a process is lost
@@ -70,6 +73,8 @@ class Hub(threading.Thread):
         self._members: dict[int, _Member] = {}
         self._exchanges: dict[int, dict[int, dict[str, Any]]] = {}  # number -> rank -> part
         self._stopping: dict[str, Any] | None = None
+        self._refusal: dict[str, str] | None = None
+        self._arrived, self._is_starting = 0, True
         self._is_over = False
         self.others_left = threading.Event()
 
@@ -77,6 +82,7 @@ class Hub(threading.Thread):
         """Join, carry, watch."""
         try:
             self._join_all()
+            self._is_starting = False
             self._listener.close()
             beat = before = time.monotonic()
             while not self._is_over and not all(member.has_left for member in self._members.values()):
@@ -100,25 +106,29 @@ class Hub(threading.Thread):
     # ---- the start ------------------------------------------------------------------------------
 
     def _join_all(self) -> None:
+        """Wait for all processes, and let them start; or give all that have arrived the reason why they cannot."""
         deadline = time.monotonic() + self._start_timeout
-        while len(self._members) < self._size and not self._is_over:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                missing = [str(rank) for rank in range(self._size) if rank not in self._members]
-                return self._refuse("ProcessLost", "not all processes of the run have started",
-                                    where=", ".join(map(str, self._sorted())),
-                                    received=f"after {self._start_timeout:g} s these ranks are missing: "
-                                    f"{', '.join(missing)}",
-                                    fix="look at the output of the missing ones; they need the same MASTER_ADDR and "
-                                    "MASTER_PORT, and the firewall must let them through; --set "
-                                    "train.start_timeout=SECONDS waits longer")
+        while self._arrived < self._size and (left := deadline - time.monotonic()) > 0:
+            was_refused = self._refusal is not None
             self._read(min(left, 0.25), listens=True)
+            if self._refusal is not None and not was_refused:  # those that are about to arrive shall hear it, too
+                deadline = min(deadline, time.monotonic() + _HELLO)
             late = [link for link in self._strangers if time.monotonic() - link.heard > _HELLO]
             for link in late:
                 self._strangers.remove(link)
                 link.close()
-        if self._is_over:
-            return
+
+        if self._arrived < self._size:
+            missing = [str(rank) for rank in range(self._size) if rank not in self._members]
+            self._refuse("ProcessLost", "not all processes of the run have started",
+                         where=", ".join(map(str, self._sorted())),
+                         received=f"after {self._start_timeout:g} s these ranks are missing: {', '.join(missing)}",
+                         fix="look at the output of the missing ones; they need the same MASTER_ADDR and MASTER_PORT, "
+                         "and the firewall must let them through; --set train.start_timeout=SECONDS waits longer")
+        if self._refusal is not None:
+            self._is_over = True
+            self._send_all("refuse", **self._refusal)
+            return self._part()
 
         reached = [member.link for member in self._members.values() if not is_loopback(member.link.remote_address())]
         for member in self._members.values():
@@ -135,18 +145,19 @@ class Hub(threading.Thread):
             raise ValueError("a process before rank 0")
         self._strangers.remove(link)
         newcomer = _Member(link, hello)
+        self._arrived += 1
+        log.debug("%s has arrived, %d of %d", newcomer, self._arrived, self._size)
         earlier = self._members.setdefault(rank, newcomer)
         if earlier is not newcomer:
-            self._members[-1] = newcomer  # is refused too
-            return self._refuse("UsageError", "two processes have the same rank", where=f"rank {rank}",
-                                received=f"on {earlier.host} and on {host}",
-                                fix="start the processes with one launcher; two runs on one host need different "
-                                "MASTER_PORT")
-        if hello["size"] != self._size or not 0 <= rank < self._size:
-            return self._refuse("UsageError", "the processes disagree about their number", where=str(newcomer),
-                                received=f"{hello['size']} processes there, {self._size} at rank 0",
-                                fix="start all processes with the same number")
-        if first is not None:
+            self._members[-self._arrived] = newcomer  # hears the reason, too
+            self._refuse("UsageError", "two processes have the same rank", where=f"rank {rank}",
+                         received=f"on {earlier.host} and on {host}",
+                         fix="start the processes with one launcher; two runs on one host need different MASTER_PORT")
+        elif hello["size"] != self._size or not 0 <= rank < self._size:
+            self._refuse("UsageError", "the processes disagree about their number", where=str(newcomer),
+                         received=f"{hello['size']} processes there, {self._size} at rank 0",
+                         fix="start all processes with the same number")
+        elif first is not None:
             problem = _difference(first, newcomer, first.facts, newcomer.facts)
             if problem:
                 self._refuse("UsageError", **problem)
@@ -244,7 +255,7 @@ class Hub(threading.Thread):
     def _lose(self, member: _Member, why: str) -> None:
         member.has_left = True
         what = f"{member} was lost"
-        if member.rank in self._members and len(self._members) < self._size:
+        if self._is_starting:
             self._refuse("ProcessLost", what, where="start of the run", received=why,
                          fix="look at its output, and start all processes again")
         else:
@@ -252,9 +263,9 @@ class Hub(threading.Thread):
                       received=why, code=75)
 
     def _refuse(self, error: str, what: str, *, where: str, received: str, fix: str) -> None:
-        self._is_over = True
-        self._send_all("refuse", error=error, what=what, where=where, received=received, fix=fix)
-        self._part()
+        """Note the first reason why the run cannot start."""
+        if self._refusal is None:
+            self._refusal = {"error": error, "what": what, "where": where, "received": received, "fix": fix}
 
     def _end(self, what: str, *, where: str, received: str, code: int, advice: str | None = None) -> None:
         if not self._is_over:

@@ -209,7 +209,7 @@ def first_host(nodes: str) -> str:
     Raises:
         UsageError: the text is no such list.
     """
-    first = re.match(r"[^,\[]*(?:\[[^\]]*\][^,\[]*)*", nodes.strip())
+    first = re.match(r"[^,\[]*(?:\[[^\]]*\][^,\[]*)*(?=,|$)", nodes.strip())
     host = re.sub(r"\[(\d+)[-,\d]*\]", r"\1", first[0]) if first else ""
     if not re.fullmatch(r"[\w.:-]+", host):
         raise UsageError("the list of hosts cannot be read", where="SLURM_NODELIST", received=nodes,
