@@ -12,6 +12,7 @@ class                          exit  raised for
 ├─ ``DataError``               1     a file of a data set that is damaged or does not fit
 ├─ ``CheckpointError``         1     a checkpoint that is damaged, incomplete or of another network
 ├─ ``EnvironmentProblem``      1     a package, library, version or disk that does not fit
+├─ ``ProcessLost``             75    a process of a run that died, hangs or cannot be reached
 └─ ``TrainingDiverged``        1     a loss, gradient or parameter that became NaN or infinite
 =============================  ====  =============================================================
 
@@ -133,6 +134,12 @@ class DeviceError(UsageError):
 
 class EnvironmentProblem(MXNetSegError):
     """Package, library or version that is missing or does not fit, or a disk that is full."""
+
+
+class ProcessLost(MXNetSegError):
+    """Process of a run that died, hangs or cannot be reached. The run may be resumed (75 is EX_TEMPFAIL)."""
+
+    exit_code = 75
 
 
 class TrainingDiverged(MXNetSegError):

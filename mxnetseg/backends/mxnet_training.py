@@ -18,6 +18,7 @@ from .training import TrainingBackend
 
 if TYPE_CHECKING:
     from ..config.schema import Config
+    from .group import Group
 
 
 class MXNetTraining(TrainingBackend):
@@ -31,8 +32,11 @@ class MXNetTraining(TrainingBackend):
     name = "mxnet"
     trains_in_place = True
 
-    def __init__(self, step: Step, config: Config, devices: Sequence[mx.Context], precision: str):
+    def __init__(self, step: Step, config: Config, devices: Sequence[mx.Context], precision: str, group: Group):
         train = config.train
+        if group.size > 1:
+            raise ConfigError("the backend mxnet trains in one process", where="--backend", received="mxnet in "
+                              f"{group.size} processes", fix="--backend torch")
         if train.compile:
             raise ConfigError("MXNet compiles every training graph itself", where="train.compile", received="true",
                               fix="--set train.compile=false, or --backend torch")

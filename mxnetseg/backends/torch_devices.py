@@ -20,27 +20,34 @@ def find_devices(wanted: Sequence[str | int] | None = None) -> list[torch.device
     ``0 1 2 3``            CUDA's GPUs 0 to 3; ``0`` on a Mac is its GPU; on a machine without any GPU the CPU, as
                            one device for the whole batch, after one warning
     ``cpu``, ``mps``       the CPU; the GPU of a Mac
-    None                   GPU 0 if there is one, else the CPU
+    ``cpu0 cpu1``          the CPU for two processes (several processes without a GPU, to test them); the same as
+                           ``cpu cpu``
+    None                   all of CUDA's GPUs, the GPU of a Mac, or else the CPU
     =====================  =====================================================================
 
+    Each device belongs to one process.
+
     Raises:
-        DeviceError: a GPU that is not present, a device named twice, several devices, or a text that names no device.
+        DeviceError: a GPU that is not present, a device named twice, different kinds of devices, or a text that names
+            no device.
     """
     gpus = _gpus()
     if not wanted:
-        return [gpus[0] if gpus else torch.device("cpu")]
+        return gpus or [torch.device("cpu")]
 
     texts = [str(text).strip().lower() for text in wanted]
+    if len(texts) > 1 and set(texts) == {"cpu"}:
+        texts = [f"cpu{number}" for number in range(len(texts))]
     devices = [_parse(text, gpus) for text in texts]
-    if devices[0] is None:
+    named = {(text.startswith("cpu"), re.sub(r"\D", "", text) or "0") for text in texts}  # cpu is cpu0, mps is GPU 0
+    if len(named) < len(texts) or len({is_cpu for is_cpu, _ in named}) > 1:
+        raise DeviceError("a device is named twice, or a GPU beside the CPU", where="--ctx", received=" ".join(texts),
+                          fix="name each device once: GPUs only (0 1 2 3), or cpu0 cpu1")
+    found = [device for device in devices if device is not None]
+    if not found:
         log.warning("no GPU that PyTorch %s can use: --ctx %s runs on the CPU%s", torch.__version__, " ".join(texts),
-                    ", as one device with the whole batch" if len(devices) > 1 else "")
-        devices = [torch.device("cpu")]
-
-    if len(devices) > 1:
-        raise DeviceError("the backend torch trains on one device", where="--ctx", received=" ".join(texts),
-                          fix=f"--ctx {texts[0]}, or --backend mxnet")
-    return devices
+                    ", as one device with the whole batch" if len(texts) > 1 else "")
+    return found or [torch.device("cpu")]
 
 
 def _gpus() -> list[torch.device]:
@@ -51,7 +58,7 @@ def _gpus() -> list[torch.device]:
 
 def _parse(text: str, gpus: Sequence[torch.device]) -> torch.device | None:
     """Return a device; None for a GPU by its number on a machine without any."""
-    if text == "cpu":
+    if re.fullmatch(r"cpu\d*", text):
         return torch.device("cpu")
     match = re.fullmatch(r"(?:(?:gpu|cuda)[:(]?)?(\d+)\)?|mps", text)
     if not match:

@@ -221,6 +221,15 @@ def bilinear_sampler(data, grid):
 
 # ---- norms ----------------------------------------------------------------------------------
 
+def normalise_batch(x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor, eps: float
+                    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalise (N, C, ...) by the statistics of its channels; return it, mean and variance (divided by n)."""
+    mean, var = torch.zeros_like(bias), torch.zeros_like(bias)
+    y = F.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
+    n = x.numel() // x.shape[1]
+    return y, mean, (n - 1) / n * var  # PyTorch divides by n - 1
+
+
 @TORCH.operator("BatchNorm")
 class BatchNorm(nn.Module):
     """Normalise each channel, with the statistics of the batch in training and the running statistics otherwise.
@@ -243,6 +252,7 @@ class BatchNorm(nn.Module):
         self.eps, self.momentum, self.axis = eps, momentum, axis
         self.fix_gamma, self.use_global_stats = fix_gamma, use_global_stats
         self.call, self.calls = 0, 1
+        self.normalise = normalise_batch  # torch_distributed replaces it
 
     def forward(self, data, *parameters):
         """Return the normalised data; update the running statistics in training."""
@@ -250,14 +260,12 @@ class BatchNorm(nn.Module):
         x = data if self.axis == 1 else data.movedim(self.axis, 1)
         weight = None if self.fix_gamma else gamma
         if self.training and not self.use_global_stats:
-            mean, var = torch.zeros_like(running_mean), torch.zeros_like(running_var)
-            x = F.batch_norm(x, mean, var, weight, beta, True, 1.0, self.eps)
-            n = x.numel() // x.shape[1]
+            x, mean, var = self.normalise(x, weight, beta, self.eps)
             kept = self.momentum ** self.calls if self.call == 0 else 1.0
             new = (1 - self.momentum) * self.momentum ** self.call
             with torch.no_grad():
                 running_mean.copy_(kept * running_mean + new * mean)
-                running_var.copy_(kept * running_var + new * ((n - 1) / n) * var)  # PyTorch divides by n - 1
+                running_var.copy_(kept * running_var + new * var)
         else:
             x = F.batch_norm(x, running_mean, running_var, weight, beta, False, 0.0, self.eps)
         return x if self.axis == 1 else x.movedim(1, self.axis)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from torch import fx
 
 from ..errors import ConfigError
+from .torch_distributed import Processes, Solo
 from .torch_graph import free_name, to_torch
 from .torch_optimizers import Updates
 from .training import TrainingBackend, multipliers
 
 if TYPE_CHECKING:
     from ..config.schema import Config
+    from .group import Group
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,7 +31,7 @@ class MicroBatch(NamedTuple):
 
 
 class TorchTraining(TrainingBackend):
-    """Training of a copy of the network in PyTorch, on one device.
+    """Training of a copy of the network in PyTorch, on one device in each process.
 
     Attributes:
         module: images uint8 (N, H, W, 3), labels uint8 (N, H, W) -> sum, count, sum, count, ... of the loss's terms.
@@ -38,7 +41,7 @@ class TorchTraining(TrainingBackend):
     name = "torch"
     trains_in_place = False
 
-    def __init__(self, step: Any, config: Config, devices: Sequence[torch.device], precision: str):
+    def __init__(self, step: Any, config: Config, devices: Sequence[torch.device], precision: str, group: Group):
         train = config.train
         self._device, self._micro_batches, self._weights = devices[0], train.accumulate, step.loss.weights
         self._half = _HALF.get(precision)
@@ -51,10 +54,13 @@ class TorchTraining(TrainingBackend):
         self.module.to(self._device)
         if self._device.type != "mps":
             self.module.to(memory_format=torch.channels_last)
-        self._divisors = _label_divisors(self.module) if train.accumulate > 1 else None
-        self._forward: Callable[..., Sequence[torch.Tensor]] = self.module
+        self._processes = Processes(group, self._device) if group.size > 1 else Solo()
+        self._divisors = _label_divisors(self.module, self._processes) if train.accumulate > 1 else None
+        self._forward: Callable[..., Sequence[torch.Tensor]] = self._processes.wrap(
+            self.module, synchronise_norm=config.model.norm in ("auto", "syncbn"))
+        group.agree(lambda: {"initial parameters": _digest(self.module)})
         if train.compile:
-            self._forward = torch.compile(self.module, dynamic=False)
+            self._forward = torch.compile(self._forward, dynamic=False)
 
         self._network = step.net
         self._tensors = self._tensors_by_name()
@@ -87,14 +93,16 @@ class TorchTraining(TrainingBackend):
         if self._divisors is not None:
             divisors = self._divisors(batch)
         try:
-            losses = [self._backward_micro_batch(part, divisors, loss_scale) for part in batch]
+            with self._processes.without_gradients(self._forward):
+                losses = [self._backward_micro_batch(part, divisors, loss_scale) for part in batch[:-1]]
+            losses.append(self._backward_micro_batch(batch[-1], divisors, loss_scale))
         except RuntimeError as error:
             if "deterministic" not in str(error):
                 raise
             raise ConfigError("an operator of this network has no deterministic form on this device",
                               where="train.deterministic", received=str(error).splitlines()[0],
                               fix="--set train.deterministic=false") from None
-        return torch.stack(losses).sum()
+        return self._processes.sum([torch.stack(losses).sum()])[0]
 
     def _backward_micro_batch(self, part: MicroBatch, divisors: Sequence[torch.Tensor | None],
                               loss_scale: float) -> torch.Tensor:
@@ -104,12 +112,16 @@ class TorchTraining(TrainingBackend):
 
         sums, counts = numbers[::2], numbers[1::2]
         with torch.no_grad():
+            if None in divisors:
+                counts = self._processes.sum(counts)
             # the divisor is 0 for a loss that is a sum, or without valid pixels; 1 takes its place
             known = [count * self._micro_batches if divisor is None else divisor
                      for count, divisor in zip(counts, divisors)]
             per_unit = [weight / (divisor + (divisor == 0)) for weight, divisor in zip(self._weights, known)]
             value = torch.stack([(total * unit).sum() for total, unit in zip(sums, per_unit)]).sum()
-        torch.autograd.backward(list(sums), [unit * loss_scale for unit in per_unit])
+        # gradients are averaged over the processes, but the divisor is that of the whole batch
+        factor = loss_scale * self._processes.size
+        torch.autograd.backward(list(sums), [unit * factor for unit in per_unit])
         return value
 
     def read(self, loss: torch.Tensor) -> float:
@@ -125,6 +137,7 @@ class TorchTraining(TrainingBackend):
         return True
 
     def synchronise(self) -> None:
+        self._processes.average_statistics()
         parameters = self._network.named_parameters()
         for name, tensor in self._tensors.items():
             values = tensor.detach().cpu().contiguous().numpy()
@@ -137,9 +150,22 @@ class TorchTraining(TrainingBackend):
     def set_state(self, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
         self.updates.set_state(tensors, where=where)
 
+    def close(self) -> None:
+        self._processes.close()
 
-def _label_divisors(module: fx.GraphModule) -> Callable[[Sequence[MicroBatch]], list[torch.Tensor | None]]:
-    """Return a function of all micro-batches of a batch that gives the divisor of each term over the whole batch.
+
+def _digest(module: torch.nn.Module) -> str:
+    """Return the SHA-256 of all parameters."""
+    digest = sha256()
+    for parameter in module.parameters():
+        digest.update(parameter.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _label_divisors(module: fx.GraphModule,
+                    processes: Solo) -> Callable[[Sequence[MicroBatch]], list[torch.Tensor | None]]:
+    """Return a function of all micro-batches of a batch that gives the divisor of each term over the whole batch, in
+    all processes.
 
     It is None for a term whose divisor depends on the network (mining).
     """
@@ -161,6 +187,7 @@ def _label_divisors(module: fx.GraphModule) -> Callable[[Sequence[MicroBatch]], 
     def over_the_batch(batch: Sequence[MicroBatch]) -> list[torch.Tensor | None]:
         with torch.no_grad():
             sums = [torch.stack(parts).sum(0) for parts in zip(*[divisors(*part) for part in batch])]
+            sums = list(processes.sum(sums)) if sums else []
         found = iter(sums)
         return [next(found) if is_known else None for is_known in known]
     return over_the_batch

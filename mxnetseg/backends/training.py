@@ -12,6 +12,7 @@ from ..registry import Registry
 
 if TYPE_CHECKING:
     from ..config.schema import Config, Optimizer
+    from .group import Group
 
 TRAINING_BACKENDS = Registry("training backend", {
     "mxnet": "mxnetseg.backends.mxnet_training:MXNetTraining",
@@ -34,6 +35,8 @@ class TrainingBackend(ABC):
         config: the configuration. The backend reads ``train``, ``optimizer`` and ``model.norm``.
         devices: the devices, in the backend's terms.
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
+        group: the processes of the training. Each computes its part of every batch; sums over the batch (gradients,
+            divisors, the loss) are over all processes, and all begin with rank 0's parameters.
 
     Attributes:
         name: its name in :data:`TRAINING_BACKENDS`.
@@ -45,12 +48,12 @@ class TrainingBackend(ABC):
     trains_in_place: ClassVar[bool]
 
     @abstractmethod
-    def __init__(self, step: Any, config: Config, devices: Sequence[Any], precision: str):
+    def __init__(self, step: Any, config: Config, devices: Sequence[Any], precision: str, group: Group):
         ...
 
     @abstractmethod
     def send(self, images: np.ndarray, labels: np.ndarray) -> Any:
-        """Send a global batch to the devices.
+        """Send this process's part of a batch to the devices.
 
         Args:
             images: uint8 (N, H, W, 3).
@@ -59,9 +62,9 @@ class TrainingBackend(ABC):
 
     @abstractmethod
     def backward(self, batch: Any, *, seed: int, loss_scale: float = 1.0) -> Any:
-        """Compute the gradients of a global batch; return its loss for :meth:`read`, without the factor ``loss_scale``.
+        """Compute the gradients of a batch; return its loss for :meth:`read`, without the factor ``loss_scale``.
 
-        Each divisor of the loss is the sum over the whole batch, on all devices.
+        Loss and divisors are those of the whole batch, on all devices of all processes.
 
         Args:
             batch: the result of :meth:`send`.
@@ -85,7 +88,10 @@ class TrainingBackend(ABC):
 
     @abstractmethod
     def synchronise(self) -> None:
-        """Wait for all steps, and write the parameters and running statistics to the network."""
+        """Wait for all steps, and write the parameters and running statistics to the network.
+
+        All processes of a group call it at the same point, as they do :meth:`get_state`.
+        """
 
     @abstractmethod
     def get_state(self) -> dict[str, np.ndarray]:
@@ -110,6 +116,9 @@ class TrainingBackend(ABC):
         Raises:
             CheckpointError: the tensors belong to another network or optimiser.
         """
+
+    def close(self) -> None:  # noqa: B027  # most backends hold nothing
+        """Release connections and processes."""
 
 
 def multipliers(net: Any, config: Optimizer) -> dict[str, tuple[float, float]]:

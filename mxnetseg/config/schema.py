@@ -165,6 +165,11 @@ class Train(Section):
     save_every: int = option(1, "epochs from one write of the last checkpoint to the next", unit="epochs", low=1)
     log_every: int = option(10, "steps from one row of the log to the next", unit="steps", low=1)
     seed: int = option(0, "random seed of initial weights, order of images, and augmentation", low=0, high=2**31 - 1)
+    start_timeout: float = option(
+        300.0, "longest time until all processes of a run have started", unit="seconds", low=1, high=86400)
+    step_timeout: float = option(
+        600.0, "longest time without progress, after which a run of several processes ends", unit="seconds", low=5,
+        high=86400)
     init_from: Optional[str] = option(
         None, "checkpoint to fine-tune from; tensors of a different shape are skipped and listed",
         null="random weights")

@@ -18,8 +18,11 @@ from ..errors import ConfigError, DataError, MXNetSegError
 from .base import SegDataset
 from .pairs import Sample
 from .parallel import TIMEOUT, in_parallel
+from .shards import Shard
 from .source import FileSource
 from .transforms import Transform
+
+WHOLE = Shard(0, 1)
 
 
 class Batch(NamedTuple):
@@ -55,6 +58,8 @@ class Loader:
         workers: threads that read ahead; 0 reads in the caller's thread.
         drop_last: leave out an incomplete last batch.
         timeout: seconds to wait for one image before giving up with an error (not with 0 workers).
+        shard: part of each batch that this process reads. The parts of all processes are the batch that one process
+            reads: the same images with the same crops.
 
     Raises:
         ConfigError: a number out of range, or no batch can be formed.
@@ -63,7 +68,7 @@ class Loader:
 
     def __init__(self, dataset: SegDataset, *, batch_size: int, transform: Transform | None = None,
                  shuffle: bool = True, seed: int = 0, workers: int = 2, drop_last: bool = True,
-                 timeout: float = TIMEOUT):
+                 timeout: float = TIMEOUT, shard: Shard = WHOLE):
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("workers", workers, 0)):
             if value < least:
                 raise ConfigError(f"{name} is too small", where=name, received=value,
@@ -79,7 +84,7 @@ class Loader:
 
         self.dataset, self.transform = dataset, transform
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.workers, self.drop_last, self.timeout = workers, drop_last, timeout
+        self.workers, self.drop_last, self.timeout, self.shard = workers, drop_last, timeout, shard
         # choosing the crop before anything is decoded saves much of the decoding
         self._reads_files = isinstance(dataset, SegDataset) and getattr(transform, "reads", False)
 
@@ -104,12 +109,13 @@ class Loader:
         """
         keep_freed_memory()
         chosen = self.order(epoch)[start_batch * self.batch_size:len(self) * self.batch_size]
-        samples = in_parallel(partial(self._item, epoch), map(int, chosen), workers=self.workers,
-                              ahead=2 * self.batch_size + self.workers, timeout=self.timeout,
-                              where=self.dataset.image_path)
+        batches = [chosen[first:first + self.batch_size][self.shard.index::self.shard.count]
+                   for first in range(0, len(chosen), self.batch_size)]
+        samples = in_parallel(partial(self._item, epoch), (int(i) for index in batches for i in index),
+                              workers=self.workers, ahead=2 * self.batch_size // self.shard.count + self.workers,
+                              timeout=self.timeout, where=self.dataset.image_path)
         try:
-            for first in range(0, len(chosen), self.batch_size):
-                index = chosen[first:first + self.batch_size]
+            for index in batches:
                 yield self._collate([next(samples) for _ in index], index)
         finally:
             samples.close()
@@ -143,18 +149,20 @@ class Loader:
                      tuple(s.name for s in samples), index)
 
 
-def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT) -> Generator[Sample, None, None]:
-    """Yield all samples of a data set in order, whole and unchanged, read ahead by ``workers`` threads.
+def stream(dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
+           shard: Shard = WHOLE) -> Generator[Sample, None, None]:
+    """Yield all samples of a data set, or of a shard of it, in order, unchanged, read ahead by ``workers`` threads.
 
     Args:
         dataset: with or without masks.
         workers: threads that read ahead; 0 reads in the caller's thread.
         timeout: seconds to wait for one image before giving up with an error (not with 0 workers).
+        shard: the samples to yield.
 
     Raises:
         DataError: a file is damaged or does not fit (raised at its place), or none arrived within the time-out.
     """
-    return in_parallel(partial(_read, dataset), range(len(dataset)), workers=workers, ahead=workers + 1,
+    return in_parallel(partial(_read, dataset), shard.indices(len(dataset)), workers=workers, ahead=workers + 1,
                        timeout=timeout, where=dataset.image_path)
 
 

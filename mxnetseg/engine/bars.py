@@ -1,7 +1,7 @@
 """Progress bars of a training run."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
 
@@ -25,10 +25,18 @@ def epoch_bar(epoch: int, epochs: int, *, first: int, total: int, hidden: bool) 
                 desc=f"epoch {epoch}/{epochs}", bar_format=_FORMAT)
 
 
-def validation_bar(*, hidden: bool) -> ProgressCallback:
-    """Return a callback that wraps a stream of images in a bar."""
+def validation_bar(*, hidden: bool, on_image: Callable[[], None]) -> ProgressCallback:
+    """Return a callback that wraps a stream of images in a bar.
+
+    Args:
+        hidden: show nothing.
+        on_image: is called after each image.
+    """
     def wrap(images: Iterable, count: int) -> Iterable:
-        return tqdm(images, total=count, desc="validate", unit="img", leave=False, disable=hidden, dynamic_ncols=True)
+        for image in tqdm(images, total=count, desc="validate", unit="img", leave=False, disable=hidden,
+                          dynamic_ncols=True):
+            yield image
+            on_image()
     return wrap
 
 

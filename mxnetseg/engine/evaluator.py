@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
-from ..data.loader import stream
+from ..data.loader import WHOLE, stream
 from ..data.parallel import TIMEOUT, ProgressCallback, no_progress
+from ..data.shards import Shard
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png, save_rgb_png
@@ -66,9 +67,9 @@ def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, whe
 
 
 def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
-             progress: ProgressCallback = no_progress,
-             observer: Callable[[Sample, np.ndarray], None] | None = None) -> tuple[ConfusionMatrix, ConfusionMatrix]:
-    """Score every image of a split at its own size.
+             progress: ProgressCallback = no_progress, observer: Callable[[Sample, np.ndarray], None] | None = None,
+             shard: Shard = WHOLE) -> tuple[ConfusionMatrix, ConfusionMatrix]:
+    """Score every image of a split, or of one shard of it, at its own size.
 
     Args:
         segmenter: the network and its protocol.
@@ -77,6 +78,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         timeout: seconds to wait for one image.
         progress: wraps the stream of images: ``progress(items, count)``.
         observer: is called with each item and its prediction, uint8 (H, W), in the order of the split.
+        shard: the images to score. The confusion matrices of all shards add up to the matrix of the split.
 
     Returns:
         the confusion matrix, and one of the chance level: each prediction against the *next* mask of its size. It
@@ -91,7 +93,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
     matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
     previous: np.ndarray | None = None
     scored = 0
-    for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress):
+    for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress, shard):
         matrix.update(prediction, sample.mask)
         if previous is not None and previous.shape == sample.mask.shape:
             control.update(previous, sample.mask)
@@ -99,8 +101,9 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         scored += 1
         if observer is not None:
             observer(sample, prediction)
-    if scored != len(dataset):
-        raise DataError("not every image was scored", where=repr(dataset), received=f"{scored} of {len(dataset)}")
+    wanted = len(shard.indices(len(dataset)))
+    if scored != wanted:
+        raise DataError("not every image was scored", where=repr(dataset), received=f"{scored} of {wanted}")
     return matrix, control
 
 
@@ -128,13 +131,13 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
 
 
 def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int, timeout: float,
-                 progress: ProgressCallback) -> Iterator[tuple[Sample, np.ndarray]]:
+                 progress: ProgressCallback, shard: Shard = WHOLE) -> Iterator[tuple[Sample, np.ndarray]]:
     # The segmenter reads a few images ahead of its results; their samples wait here. (tee() would keep up to 57.)
     read: deque[Sample] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for sample in stream(dataset, workers=workers, timeout=timeout):
+        for sample in stream(dataset, workers=workers, timeout=timeout, shard=shard):
             read.append(sample)
             yield sample.image
-    for prediction in progress(segmenter.stream(images()), len(dataset)):
+    for prediction in progress(segmenter.stream(images()), len(shard.indices(len(dataset)))):
         yield read.popleft(), prediction

@@ -36,8 +36,7 @@ class RunLog:
     """
 
     def __init__(self, stem: Path, *, resume_step: int | None = None):
-        self.path = stem.with_name(stem.name + ".jsonl")
-        self.curves_path = stem.with_name(stem.name + "_curves.png")
+        self.path, self.curves_path = self.paths(stem)
 
         kept = [] if resume_step is None else [r for r in read_log(self.path) if r["step"] <= resume_step]
         self._epochs = [r for r in kept if r["kind"] == "epoch"]
@@ -49,6 +48,11 @@ class RunLog:
         self._file = open(self.path, "ab", buffering=0)  # `tail -f` shows a row at once
         self._unwritten = b""
         self._log_health, self._curves_health = _Health("the log", self.path), _Health("the curves", self.curves_path)
+
+    @staticmethod
+    def paths(stem: Path) -> tuple[Path, Path]:
+        """Return the paths of log and plot."""
+        return stem.with_name(stem.name + ".jsonl"), stem.with_name(stem.name + "_curves.png")
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Append the numbers of a step."""

@@ -66,9 +66,9 @@ class Result:
     signal: int | None = None
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return a 31-bit random seed for one step of a run with ``seed``."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0] >> 1)
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Return a 31-bit random seed for one step of a run with ``seed``, in one of its processes."""
+    return int(np.random.SeedSequence([seed, step], spawn_key=(rank,) if rank else ()).generate_state(1)[0] >> 1)
 
 
 def backends_of(sidecar: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from ..config.schema import Config
 from ..data import get_dataset
 from ..data.base import SegDataset
 from ..data.decoding import Decoding
-from ..data.loader import Loader
+from ..data.loader import WHOLE, Loader
 from ..data.recipes import make_transform
+from ..data.shards import Shard
 from ..errors import ConfigError
 from ..losses import Mining
 from ..models.weights.loading import assign
-from .checkpoint import Checkpoint, take_normalisation
+from .checkpoint import Checkpoint, LoadedCheckpoint, take_normalisation
 from .runs import new_stem
 
 log = logging.getLogger(__name__)
@@ -45,13 +47,14 @@ def open_validation_set(config: Config, train_set: SegDataset) -> SegDataset:
     return dataset
 
 
-def make_loader(config: Config, train_set: SegDataset, devices: int) -> Loader:
+def make_loader(config: Config, train_set: SegDataset, devices: int, shard: Shard = WHOLE) -> Loader:
     """Return the loader of training batches.
 
     Args:
         config: the configuration.
         train_set: the training split.
-        devices: number of devices that each batch is split across.
+        devices: number of devices that each batch is split across, in all processes together.
+        shard: part of each batch that this process reads.
 
     Raises:
         ConfigError: the batch cannot be split evenly across devices and micro-batches.
@@ -66,7 +69,7 @@ def make_loader(config: Config, train_set: SegDataset, devices: int) -> Loader:
                           fix=f"a multiple of {parts}: --batch-size {-(-train.batch_size // parts) * parts}")
 
     return Loader(train_set, batch_size=train.batch_size, transform=make_transform(data), seed=train.seed,
-                  workers=data.workers, timeout=data.timeout)
+                  workers=data.workers, timeout=data.timeout, shard=shard)
 
 
 def check_batch(config: Config, net, devices: int) -> None:
@@ -126,6 +129,16 @@ def load_initial_weights(net, source: Checkpoint) -> None:
              "".join(f"\n  {s.name}: {s.reason}" for s in skipped))
 
 
+def facts(train_set: SegDataset, val_set: SegDataset | None, resumed: LoadedCheckpoint | None) -> dict[str, Any]:
+    """Return what all processes of a run must have in common: their images and their order, and the checkpoint."""
+    def images(dataset: SegDataset) -> str:
+        names = "\n".join(dataset.pair(index).name for index in range(len(dataset)))
+        return f"{len(dataset)} images, SHA-256 {sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+    return {"training split": images(train_set), "validation split": val_set and images(val_set),
+            "resumed checkpoint": resumed and [resumed.sidecar["progress"], resumed.sidecar["files"]]}
+
+
 def new_checkpoint(folder: Path, net, train_set: SegDataset) -> Checkpoint:
     """Return the checkpoint of a new run, with a name that no other run has taken."""
     folder = folder / net.model_name
@@ -134,13 +147,13 @@ def new_checkpoint(folder: Path, net, train_set: SegDataset) -> Checkpoint:
 
 
 def describe(config: Config, net, train_set: SegDataset, devices: Sequence[Any], precision: str, *, first_epoch: int,
-             steps_per_epoch: int, checkpoint: Checkpoint, backend: str) -> str:
+             steps_per_epoch: int, checkpoint: Checkpoint, backend: str, processes: int) -> str:
     """Return one line on what will be trained, on what and for how long."""
     parameters = sum(int(np.prod(p.shape)) for p in net.named_parameters().values())
     return (f"{net.model_name} on {net.backbone_name}, {parameters / 1e6:.2f} M parameters; "
             f"{train_set.name} {config.data.train_split}: {len(train_set)} images, {train_set.nclass} classes; "
             f"batch {config.train.batch_size} on {', '.join(map(str, devices))} in {precision} "
-            f"({backend}); "
+            f"({backend}{f', {processes} processes' if processes > 1 else ''}); "
             f"epochs {first_epoch} to {config.train.epochs}, {_count(steps_per_epoch, 'step')} each; "
             f"checkpoints {checkpoint.path}")
 

@@ -13,26 +13,23 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from ..backends.mxnet_runtime import MXNetRuntime
+from ..backends.group import Group
 from ..backends.training import TRAINING_BACKENDS, TrainingBackend
 from ..config.schema import Config
 from ..data.firstlook import refuse_unlabelled
 from ..data.loader import Batch
+from ..data.shards import Shard
 from ..errors import MXNetSegError, TrainingDiverged
-from ..graph.inference_graph import compile_for_inference
 from ..metrics import Scores
 from ..models import get_model
 from ..models.weights.loading import assign
 from . import setup
-from .bars import epoch_bar, postfix, validation_bar
+from .bars import epoch_bar, postfix
 from .checkpoint import Checkpoint, LoadedCheckpoint, all_finite, model_record, take_normalisation
-from .evaluator import evaluate
-from .inference import Protocol, Segmenter
 from .interrupt import Interrupt
-from .lock import RunLock
-from .loggers import RunLog, Wandb
 from .pace import Pace
-from .recovery import clear_leftovers, divergence, save_before_raising, until_error
+from .recovery import divergence, save_before_raising, until_error
+from .run_files import ForeignRunFiles, RunFiles
 from .run_state import (
     Result,
     RunState,
@@ -46,28 +43,31 @@ from .run_state import (
 from .runs import find_checkpoint
 from .scaling import LossScale
 from .schedules import LearningRate
-from .sidecar import BEST
 from .training_choice import options_of, training_precision
+from .validation import validate
 from .watch import LabelWatch, warn_of_one_class
 
 log = logging.getLogger(__name__)
 
+_COPIES = 2.0  # seconds; terminal and launcher both send a signal to each process
 _LAG = 2  # steps that losses are read late: enough that the devices never idle, few enough to bound memory
 
 
 class Trainer:
-    """One training run. Its files are locked from construction to the end of :meth:`fit`, or to :meth:`close`.
+    """One training run, or the part of one process in it. Its files are locked from construction to the end of
+    :meth:`fit`, or to :meth:`close`.
 
     Args:
         config: the resolved configuration.
-        devices: data-parallel devices, in the backend's terms (MXNet: contexts); each batch is split evenly across
-            them. :func:`~.training_choice.choose_training` returns them.
+        devices: data-parallel devices of this process, in the backend's terms (MXNet: contexts); each batch is split
+            evenly across them and those of the other processes. :func:`~.training_choice.choose_training` returns them.
         backend: name of the library that computes the steps, see :mod:`mxnetseg.backends.training`.
         folder: folder of all checkpoints, ``weights/``; those of this run go to ``folder/<model>/``.
         wandb: name of the run on wandb, None to train without wandb.
         resume: the checkpoint to resume from.
         validate: False trains without validation.
         quiet: show no progress bars.
+        group: the processes of the run, see :func:`~.group.join_group`; None: this one alone. Rank 0 writes the files.
 
     Raises:
         UsageError, DataError, CheckpointError: before anything is computed, where possible. It is a UsageError if
@@ -76,15 +76,20 @@ class Trainer:
 
     def __init__(self, config: Config, devices: Sequence[Any], *, backend: str = "mxnet",
                  folder: Path = Path("weights"), wandb: str | None = None, resume: Checkpoint | None = None,
-                 validate: bool = True, quiet: bool = False):
+                 validate: bool = True, quiet: bool = False, group: Group | None = None):
         self.config, self.devices, self._backend_name = config, list(devices), TRAINING_BACKENDS.resolve(backend)
-        self._hides_bars = quiet or not sys.stderr.isatty()  # in a log file a bar is only noise
+        self.group = group or Group()
+        self._shard = Shard(self.group.rank, self.group.size)  # of each batch, and of the validation split
+        self._files = RunFiles() if self.group.is_main else ForeignRunFiles()
+        # in a log file a bar is only noise
+        self._hides_bars = quiet or not self.group.is_main or not sys.stderr.isatty()
         self._cleanup = ExitStack()
         try:
             if resume is not None:
-                self._cleanup.callback(RunLock(resume.path).release)
+                self._cleanup.callback(self._files.lock(resume.path))
             loaded = resume.read(state=True) if resume is not None else None
             self._open_data(validate)
+            self.group.agree(lambda: setup.facts(self.train_set, self.val_set, loaded))
             self._build(Path(folder), resume, loaded)
             self._open_checkpoints(Path(folder), resume, loaded)
             self._open_logs(wandb, loaded)
@@ -102,9 +107,10 @@ class Trainer:
         config = self.config
         self.train_set = setup.open_training_set(config)
         self.val_set = setup.open_validation_set(config, self.train_set) if validate else None
-        self.loader = setup.make_loader(config, self.train_set, len(self.devices))
+        self.device_count = len(self.devices) * self.group.size
+        self.loader = setup.make_loader(config, self.train_set, self.device_count, self._shard)
         refuse_unlabelled(self.train_set, timeout=config.data.timeout)
-        self._labels = LabelWatch(self.train_set.classes, len(self.loader))
+        self._labels = LabelWatch(self.train_set.classes, len(self.loader), self.group.sum_arrays)
 
     def _build(self, folder: Path, resume: Checkpoint | None, loaded: LoadedCheckpoint | None) -> None:
         """Build the network with its first values, the backend that trains it, and the schedule."""
@@ -117,7 +123,7 @@ class Trainer:
         self.net = get_model(**self.model_record, norm=config.model.norm, ctx=self.contexts,
                              pretrained_base=config.model.pretrained_base and loaded is None,
                              root=config.model.pretrained_path)
-        setup.check_batch(config, self.net, len(self.devices))
+        setup.check_batch(config, self.net, self.device_count)
         if loaded is not None:
             check_resumable(loaded, resume, self.train_set, self.val_set, len(self.loader))
             take_normalisation(self.net, loaded.sidecar)
@@ -127,8 +133,9 @@ class Trainer:
 
         self.precision = training_precision(self._backend_name, config.train.precision, self.devices)
         self._scale = LossScale() if self.precision == "float16" else None
-        step = setup.make_step(config, self.net, self.contexts, len(self.devices))
-        self.backend: TrainingBackend = make_backend(step, config, self.devices, self.precision)
+        step = setup.make_step(config, self.net, self.contexts, self.device_count)
+        self.backend: TrainingBackend = make_backend(step, config, self.devices, self.precision, self.group)
+        self._cleanup.callback(self.backend.close)
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
 
     def _open_checkpoints(self, folder: Path, resume: Checkpoint | None, loaded: LoadedCheckpoint | None) -> None:
@@ -138,26 +145,27 @@ class Trainer:
         self._resumed_metrics: dict[str, Any] | None = None  # of the last validation before the resumption
         self._earlier_backends: list[dict[str, Any]] = []
 
-        self.last = resume or setup.new_checkpoint(folder, self.net, self.train_set)
-        self.best = Checkpoint(self.last.path.with_name(self.last.stem + BEST + ".params"))
+        path = resume.path if resume else self.group.broadcast(
+            str(setup.new_checkpoint(folder, self.net, self.train_set).path) if self.group.is_main else None)
+        self._files.open_checkpoints(Path(path))
+        self.last, self.best = self._files.last, self._files.best
         if resume is None:
-            self._cleanup.callback(RunLock(self.last.path).release)
+            self._cleanup.callback(self._files.lock(self.last.path))
         else:
             self._restore(loaded)
-            clear_leftovers(self.last, self.best)
+            self._files.clear_leftovers()
 
-        self.config.dump(self.last.path.with_suffix(".yaml"))
+        self._files.write_config(self.config)
         self._first_step = self._steps_done()
 
     def _open_logs(self, wandb: str | None, loaded: LoadedCheckpoint | None) -> None:
         resume_step = None if loaded is None else self._first_step
-        self.run_log = RunLog(self.last.path.with_suffix(""), resume_step=resume_step)
+        self.run_log = self._files.open_log(resume_step)
         self._cleanup.callback(self.run_log.close)
 
         self._wandb_id = loaded.sidecar.get("wandb") if loaded else None
-        self.wandb = None
-        if wandb:
-            self.wandb = Wandb(wandb, self.config.to_dict(), self.last.path.parent, run_id=self._wandb_id)
+        self.wandb = self._files.open_wandb(wandb, self.config, self._wandb_id)
+        if self.wandb:
             self._wandb_id = self.wandb.run_id
             self._cleanup.callback(self.wandb.close)
 
@@ -167,7 +175,7 @@ class Trainer:
     # ---- the run ------------------------------------------------------------------------------------
 
     def fit(self) -> Result:
-        """Train to the end, or until a signal arrives; the last state is saved either way.
+        """Train to the end, or until a signal arrives at any process; the last state is saved either way.
 
         Raises:
             TrainingDiverged: the loss is no longer finite. The last good checkpoint stays.
@@ -175,21 +183,19 @@ class Trainer:
         """
         log.info("%s", setup.describe(self.config, self.net, self.train_set, self.devices, self.precision,
                                 first_epoch=self.run_state.epoch + 1, steps_per_epoch=len(self.loader),
-                                checkpoint=self.last, backend=self._backend_name))
-        with self._cleanup, Interrupt() as interrupt:
-            while not self._is_finished() and interrupt.received is None:
-                self._train_epoch(interrupt)
-                if interrupt.received is None:
-                    self._end_epoch()
+                                checkpoint=self.last, backend=self._backend_name, processes=self.group.size))
+        with self._cleanup, Interrupt(self.group.request_stop, patience=_COPIES if self.group.size > 1 else 0.0):
+            while not self._is_finished() and self._train_epoch():
+                self._end_epoch()
             if not self._is_finished():
                 self._save_last()
 
         best = self.best if self.best.has_sidecar() else None
-        signal = None if self._is_finished() else interrupt.received
+        signal = None if self._is_finished() else self.group.stop_signal
         return Result(self.last, best, self.scores, self.run_state, signal)
 
-    def _train_epoch(self, interrupt: Interrupt) -> None:
-        """Train to the end of the current epoch, or until a signal arrives."""
+    def _train_epoch(self) -> bool:
+        """Train to the end of the current epoch, or until a signal arrives; return False in the latter case."""
         state, config = self.run_state, self.config
         pending: deque[tuple[int, Any]] = deque()  # losses that have not been read
         failures: list[Exception] = []
@@ -201,7 +207,7 @@ class Trainer:
             on_devices = until_error(map(self._to_devices, batches), failures)
             try:
                 batch = next(on_devices, None)
-                while batch is not None and interrupt.received is None:
+                while batch is not None and self.group.proceeds():
                     pending.append((self._steps_done(), self._backward(batch)))
                     batch = next(on_devices, None)  # read, and sent to the devices, while they compute
                     self._update()
@@ -216,12 +222,15 @@ class Trainer:
             finally:
                 batches.close()
 
+            if failures and self.group.size > 1:  # the others wait for this process in a step
+                raise self._save_before_raising(failures[0])
             while pending:
                 self._note_loss(*pending.popleft())
             self.backend.synchronise()  # the network is validated and saved next
 
         if failures:
             raise self._save_before_raising(failures[0])
+        return self.group.proceeds()
 
     def _end_epoch(self) -> None:
         """Validate, save, and only then report, so that a failing report cannot lose the epoch."""
@@ -245,7 +254,7 @@ class Trainer:
     def _backward(self, batch: Any) -> Any:
         """Compute the gradients of one global batch; return its loss without waiting for it."""
         # dropout must not depend on earlier steps, so that a resumed run draws the same masks
-        seed = step_seed(self.config.train.seed, self._steps_done())
+        seed = step_seed(self.config.train.seed, self._steps_done(), self.group.rank)
         return self.backend.backward(batch, seed=seed, loss_scale=self._scale.value if self._scale else 1.0)
 
     def _update(self) -> None:
@@ -280,18 +289,10 @@ class Trainer:
 
         every, number = config.train.val_every, state.epoch + 1
         if self.val_set is not None and (number == config.train.epochs or (every and number % every == 0)):
-            self.scores = self._validate()
+            self.scores = validate(self.net, self.contexts, config, self.val_set, self.group,
+                                   hide_bar=self._hides_bars)
             row.update(self.scores.log_row())
         return row
-
-    def _validate(self) -> Scores:
-        """Score the validation split on whole images, by the protocol of the configuration."""
-        # a separate copy, because inference changes the layout of weights, which would slow training down
-        runtime = MXNetRuntime(compile_for_inference(self.net, self.contexts), self.contexts)
-        data = self.config.data
-        matrix, _ = evaluate(Segmenter(runtime, Protocol.of(self.config)), self.val_set, workers=data.workers,
-                             timeout=data.timeout, progress=validation_bar(hidden=self._hides_bars))
-        return matrix.result(self.val_set.classes)
 
     def _save_epoch(self, miou: float | None) -> None:
         """Count the epoch as completed, and write the checkpoints that are due.
@@ -353,7 +354,8 @@ class Trainer:
 
     def _save_before_raising(self, error: Exception) -> MXNetSegError:
         def save():
-            if self._steps_done() > self._first_step:
+            # several processes share a state at the end of an epoch only
+            if self._steps_done() > self._first_step and self.group.size == 1:
                 self._save_last()
         return save_before_raising(error, save, self.last, options_of(self._backend_name, self.devices))
 

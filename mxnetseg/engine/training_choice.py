@@ -14,6 +14,7 @@ from ..backends.training import TRAINING_BACKENDS
 from ..errors import DeviceError, EnvironmentProblem
 from .contexts import gpu_problem, resolve_contexts
 from .precision import choose_precision
+from .processes import Processes
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,13 @@ class TrainingChoice(NamedTuple):
 
     Attributes:
         name: its name in :data:`~mxnetseg.backends.training.TRAINING_BACKENDS`.
-        devices: the devices, in its terms.
+        devices: the devices of this process, in its terms.
+        processes: number of processes that this one must start, one for each device; 1 for none.
     """
 
     name: str
     devices: list[Any]
+    processes: int = 1
 
 
 class _Rules(NamedTuple):
@@ -40,11 +43,13 @@ class _Rules(NamedTuple):
         find: the values of ``--ctx`` -> devices.
         precision: (the value of ``train.precision``, devices) -> precision and reason.
         option: device -> the value of ``--ctx`` that names it.
+        devices_of_a_process: the most that one process computes on; None for any number.
     """
 
     find: Callable[[Sequence[str | int] | None], list[Any]]
     precision: Callable[[str, Sequence[Any]], tuple[str, str]]
     option: Callable[[Any], str]
+    devices_of_a_process: int | None = None
 
 
 def _mxnet_rules() -> _Rules:
@@ -59,14 +64,18 @@ def _torch_rules() -> _Rules:
     from ..backends import torch_devices
 
     return _Rules(torch_devices.find_devices, torch_devices.choose_precision,
-                  lambda device: str(device.index) if device.type == "cuda" else device.type)
+                  lambda device: str(device.index) if device.type == "cuda" else device.type, devices_of_a_process=1)
 
 
 _RULES: dict[str, Callable[[], _Rules]] = {"mxnet": _mxnet_rules, "torch": _torch_rules}
 
 
-def choose_training(requested: str = AUTO, ctx: Sequence[str | int] | None = None) -> TrainingChoice:
+def choose_training(requested: str = AUTO, ctx: Sequence[str | int] | None = None,
+                    processes: Processes | None = None) -> TrainingChoice:
     """Return the backend that ``--backend`` means, with the devices that ``--ctx`` names.
+
+    Each of several processes takes the device of its number on its host. ``--ctx`` names the devices of the host;
+    without it they are all of its GPUs, or the CPU for all processes.
 
     ``auto`` is MXNet, unless a GPU is asked for, or present and none is named, that MXNet cannot compute on and
     PyTorch can. A log line gives the reason.
@@ -74,15 +83,40 @@ def choose_training(requested: str = AUTO, ctx: Sequence[str | int] | None = Non
     Args:
         requested: ``'auto'``, ``'mxnet'`` or ``'torch'``.
         ctx: the values of ``--ctx``.
+        processes: the place of this process in the run; None: it is alone.
 
     Raises:
         DeviceError: the backend does not have these devices.
         EnvironmentProblem: the backend is not installed.
         UnknownNameError: there is no such backend.
     """
+    name, devices = _choose(requested, ctx)
+    if processes is not None and processes.size > 1:
+        return TrainingChoice(name, [_device_of(processes, devices, ctx)])
+    if not ctx:
+        return TrainingChoice(name, devices[:1])
+    most = _RULES[name]().devices_of_a_process
+    return TrainingChoice(name, devices, 1 if most is None else len(devices) // most)
+
+
+def _device_of(processes: Processes, devices: Sequence[Any], ctx: Sequence[str | int] | None) -> Any:
+    """Return the device of one of the processes of a host."""
+    # a single device is all that the launcher shows to this process, or the CPU
+    if len(devices) == 1:
+        return devices[0]
+    if processes.local_rank >= len(devices):
+        raise DeviceError("there are more processes on this host than devices", where="--ctx",
+                          received=f"process {processes.local_rank + 1} of {processes.host}, devices "
+                                   f"{' '.join(map(str, ctx or devices))}",
+                          fix=f"at most {len(devices)} processes on each host")
+    return devices[processes.local_rank]
+
+
+def _choose(requested: str, ctx: Sequence[str | int] | None) -> tuple[str, list[Any]]:
+    """Return the backend, and all devices that ``--ctx`` names."""
     if requested != AUTO:
         name = TRAINING_BACKENDS.resolve(requested)
-        return TrainingChoice(name, _RULES[name]().find(ctx))
+        return name, _RULES[name]().find(ctx)
 
     problem = gpu_problem(ctx) if _asks_for_gpus(ctx) and _may_have_gpu() else None
     if problem and find_spec("torch") is not None:
@@ -91,9 +125,10 @@ def choose_training(requested: str = AUTO, ctx: Sequence[str | int] | None = Non
         except DeviceError:
             devices = []
         if devices and devices[0].type != "cpu":
-            log.info("%s: training in PyTorch on %s", problem, ", ".join(map(str, devices)))
-            return TrainingChoice("torch", devices)
-    return TrainingChoice("mxnet", resolve_contexts(ctx))
+            used = devices if ctx else devices[:1]
+            log.info("%s: training in PyTorch on %s", problem, ", ".join(map(str, used)))
+            return "torch", devices
+    return "mxnet", resolve_contexts(ctx)
 
 
 def training_precision(backend: str, requested: str, devices: Sequence[Any]) -> str:

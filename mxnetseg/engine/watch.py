@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -20,10 +20,12 @@ class LabelWatch:
     Args:
         classes: names, in the order of the ids.
         batches: number of batches of an epoch.
+        sum_arrays: sums the counts over the processes that see other parts of the batches.
     """
 
-    def __init__(self, classes: Sequence[str], batches: int):
-        self._classes, self._batches = tuple(classes), batches
+    def __init__(self, classes: Sequence[str], batches: int,
+                 sum_arrays: Callable[[list[np.ndarray]], list[np.ndarray]] = list):
+        self._classes, self._batches, self._sum_arrays = tuple(classes), batches, sum_arrays
         self._pixels, self._noted, self._is_done = np.zeros(256), 0, False
 
     def note(self, masks: np.ndarray) -> None:
@@ -36,7 +38,8 @@ class LabelWatch:
         """Warn of the classes without a labelled pixel, at the end of the first epoch that was seen in full."""
         if not self._is_done and self._noted == self._batches:
             self._is_done = True
-            missing = [name for name, pixels in zip(self._classes, self._pixels) if not pixels]
+            total, = self._sum_arrays([self._pixels])
+            missing = [name for name, pixels in zip(self._classes, total) if not pixels]
             if missing:
                 log.warning("no pixel of the first epoch's crops is labelled as %s: the network cannot learn %s. "
                             "`mxnetseg check-data` counts the labels of each class", ", ".join(map(repr, missing)),

@@ -91,6 +91,7 @@ def run_command(name: str, argv: Sequence[str], *, prog: str | None = None) -> i
         parser.add_argument("--debug", action="store_true",
                             help="log more, and show the traceback of an error")
         args = parser.parse_args(argv)
+        args.command_line = [name, *argv]
         _expand_paths(args)
         with _logging(debug), redirect_stdout(_Printable(sys.stdout)):
             code = module.run(args)

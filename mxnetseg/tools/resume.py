@@ -9,9 +9,11 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+# keys that may differ between the processes of a run: they concern the host
+LOCAL = ("data.root", "data.workers", "data.timeout", "model.pretrained_path")
 # keys that a resumed run may change: they concern paths, threads and logs, not what is learned
-HARMLESS = ("data.root", "data.workers", "data.timeout", "model.pretrained_path", "train.log_every", "train.save_every",
-            "train.compile", "train.deterministic")
+HARMLESS = (*LOCAL, "train.log_every", "train.save_every",
+            "train.compile", "train.deterministic", "train.start_timeout", "train.step_timeout")
 _EPOCHS = "train.epochs"
 
 

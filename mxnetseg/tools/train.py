@@ -5,7 +5,7 @@ import logging
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .common import (
     add_device_argument,
@@ -19,6 +19,7 @@ from .common import (
 if TYPE_CHECKING:
     from ..config import Config
     from ..engine.checkpoint import Checkpoint
+    from ..engine.trainer import Result, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -69,26 +70,56 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train; return 0, or 128 + the signal that stopped the training."""
+    from ..engine.group import join_group
+    from ..engine.launcher import start_processes
+    from ..engine.processes import Processes
     from ..engine.trainer import Trainer
     from ..engine.training_choice import choose_training
     from .resume import finished
 
-    backend, devices = choose_training(args.backend, args.ctx)
-    config, resume = _configuration(args, len(devices))
+    processes = Processes.from_environment()
+    if processes.rank > 0:  # rank 0 reports
+        logging.getLogger("mxnetseg").setLevel(logging.WARNING)
+    choice = choose_training(args.backend, args.ctx, processes)
+    config, resume = _configuration(args, len(choice.devices) * processes.size)
     message = finished(resume, config) if resume is not None else None
     if message:
-        print(message)
+        if processes.rank == 0:
+            print(message)
         return 0
+    if choice.processes > 1:
+        return start_processes(args.command_line, choice.processes)
 
-    trainer = Trainer(config, devices, backend=backend, folder=args.weights, wandb=args.wandb, resume=resume,
-                      validate=not args.no_val, quiet=args.quiet)
-    result = trainer.fit()
+    train = config.train
+    with join_group(processes, _facts(args, choice.name, config, resume), start_timeout=train.start_timeout,
+                    step_timeout=train.step_timeout) as group:
+        trainer = Trainer(config, choice.devices, backend=choice.name, folder=args.weights, wandb=args.wandb,
+                          resume=resume, validate=not args.no_val, quiet=args.quiet, group=group)
+        result = trainer.fit()
+    if processes.rank == 0:
+        _report(trainer, result, args)
+    return 0 if result.signal is None else 128 + result.signal
+
+
+def _facts(args: Namespace, backend: str, config: Config, resume: Checkpoint | None) -> dict[str, Any]:
+    """Return what must be the same in all processes of a run."""
+    from .. import __version__
+    from ..config.schema import flat
+    from .resume import LOCAL
+
+    settings = {key: value for key, value in flat(config.to_dict()).items() if key not in LOCAL}
+    return {"version of mxnetseg": __version__, "--backend": backend, "--no-val": args.no_val,
+            "run to resume": resume and resume.path.name, **settings}
+
+
+def _report(trainer: Trainer, result: Result, args: Namespace) -> None:
+    """Print the result of a run."""
     if result.signal is not None:
         ctx = f" --ctx {' '.join(map(shlex.quote, args.ctx))}" if args.ctx else ""
         ctx += f" --backend {args.backend}" if args.backend != "auto" else ""
         print(f"\nstopped by signal {result.signal}; the training state is saved. To resume:\n"
               f"  mxnetseg train --resume {shlex.quote(str(result.last.path))}{ctx}")
-        return 128 + result.signal
+        return
 
     if result.scores is not None:
         print(result.scores.table())
@@ -97,7 +128,6 @@ def run(args: Namespace) -> int:
         p = result.run_state
         print(f"best checkpoint  {result.best.path}  (mIoU {100 * p.best:.2f} %, epoch {p.best_epoch})")
     print(f"curves           {trainer.run_log.curves_path}")
-    return 0
 
 
 def _configuration(args: Namespace, devices: int = 1) -> tuple[Config, Checkpoint | None]:

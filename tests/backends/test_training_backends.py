@@ -7,6 +7,7 @@ from small_networks import SMALL
 
 torch = pytest.importorskip("torch")
 
+from mxnetseg.backends.group import Group  # noqa: E402
 from mxnetseg.backends.mxnet_training import MXNetTraining  # noqa: E402
 from mxnetseg.backends.torch_training import TorchTraining  # noqa: E402
 from mxnetseg.config import Config  # noqa: E402
@@ -43,8 +44,8 @@ def train(kind, name, config, size, steps=STEPS):
     mx.random.seed(0)
     net = get_model(name, nclass=NCLASS, **NETWORKS[name][0])
     step = setup.make_step(config, net, [mx.cpu()], 1)
-    backend = MXNetTraining(step, config, [mx.cpu()], "float32") if kind == "mxnet" else \
-        TorchTraining(step, config, [torch.device("cpu")], "float32")
+    backend = MXNetTraining(step, config, [mx.cpu()], "float32", Group()) if kind == "mxnet" else \
+        TorchTraining(step, config, [torch.device("cpu")], "float32", Group())
     start, losses = parameters(net), []
     for number, (images, labels) in enumerate(batches(steps, size)):
         losses.append(backend.backward(backend.send(images, labels), seed=number))

@@ -148,17 +148,17 @@ def test_a_compiled_step_equals_an_eager_one(configure, tmp_path, without_dropou
 
 class TestChoice:
     def test_the_cpu_means_mxnet(self):
-        assert choose_training("auto", ["cpu"]) == ("mxnet", [mx.cpu()])
-        assert choose_training("torch", ["cpu"]) == ("torch", [torch.device("cpu")])
+        assert choose_training("auto", ["cpu"]) == ("mxnet", [mx.cpu()], 1)
+        assert choose_training("torch", ["cpu"]) == ("torch", [torch.device("cpu")], 1)
 
     def test_a_gpu_that_only_pytorch_computes_on_means_pytorch(self, monkeypatch, caplog):
         caplog.set_level(logging.INFO)
         monkeypatch.setattr(training_choice, "_may_have_gpu", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        assert choose_training("auto", None) == ("torch", [torch.device("cuda:0")])
+        assert choose_training("auto", None) == ("torch", [torch.device("cuda:0")], 1)
         assert "finds no GPU here: training in PyTorch on cuda:0" in caplog.text
-        assert choose_training("auto", ["1"]) == ("torch", [torch.device("cuda:1")])
+        assert choose_training("auto", ["1"]) == ("torch", [torch.device("cuda:1")], 1)
         assert choose_training("auto", ["cpu"])[0] == "mxnet"
         with pytest.raises(DeviceError, match="this GPU is not there"):
             choose_training("torch", ["2"])
@@ -167,11 +167,11 @@ class TestChoice:
     def test_without_a_gpu_the_cpu_computes_the_whole_batch(self, monkeypatch, caplog, ctx):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        assert choose_training("torch", ctx) == ("torch", [torch.device("cpu")])
+        assert choose_training("torch", ctx) == ("torch", [torch.device("cpu")], 1)
         assert f"--ctx {' '.join(ctx)} runs on the CPU" in caplog.text
 
     def test_bad_names_are_refused(self):
-        for ctx in (["tpu"], ["cpu", "cpu"], ["mps"]):
+        for ctx in (["tpu"], ["cpu", "cpu0"], ["0", "cpu"], ["0", "gpu0"], ["mps"]):
             with pytest.raises(DeviceError):
                 choose_training("torch", ctx)
         with pytest.raises(UnknownNameError):

@@ -14,10 +14,11 @@ from mxnet import gluon
 
 from mxnetseg._processor import has_bfloat16
 from mxnetseg.data import get_dataset
+from mxnetseg.engine import trainer as trainer_module
 from mxnetseg.engine.checkpoint import Checkpoint
-from mxnetseg.engine.interrupt import Interrupt
 from mxnetseg.engine.scaling import LossScale
 from mxnetseg.engine.trainer import Trainer
+from mxnetseg.engine.validation import validate
 from mxnetseg.errors import CheckpointError, ConfigError, DataError, EnvironmentProblem, TrainingDiverged
 from mxnetseg.files import atomic_write
 from mxnetseg.losses import MINING_RULES
@@ -252,16 +253,13 @@ class TestResuming:
             assert getattr(got, what) == getattr(wanted, what), what
 
     def test_a_signal_during_validation_is_not_lost(self, fit, written, whole, configure, tmp_path, monkeypatch):
-        validate = Trainer._validate
-
-        def signalled(self):
-            if self.run_state.epoch == 0:
-                signal.raise_signal(signal.SIGINT)
-            return validate(self)
-        monkeypatch.setattr(Trainer, "_validate", signalled)
+        def signalled(*arguments, **options):
+            signal.raise_signal(signal.SIGINT)
+            return validate(*arguments, **options)
+        monkeypatch.setattr(trainer_module, "validate", signalled)
         _, result = fit(configure(VARIANTS["sgd"]), tmp_path)
         assert result.signal == signal.SIGINT and result.run_state.epoch == 1
-        monkeypatch.setattr(Trainer, "_validate", validate)
+        monkeypatch.undo()
         _, result = fit(configure(VARIANTS["sgd"]), tmp_path, resume=Checkpoint(result.last.path))
         assert written(result).params == whole("sgd").params
 
@@ -360,7 +358,7 @@ def test_running_statistics_are_complete_when_an_epoch_ends(configure, tmp_path)
         return {name: p.data().asnumpy() for name, p in trainer.net.named_parameters().items() if "running" in name}
     before = statistics()
     for _ in range(5):
-        trainer._train_epoch(Interrupt())
+        trainer._train_epoch()
         read, trainer.run_state.batch = statistics(), 0
         mx.nd.waitall()
         later = statistics()

@@ -1,0 +1,135 @@
+"""Processes of one run, as a launcher starts them: ``python run_processes.py train ARGUMENTS`` is one of them.
+
+The process knows the network ``toy`` and draws no curves. Environment variables of tests:
+
+``TEST_SLOWLY``      seconds that each step takes longer
+``TEST_NO_DROPOUT``  replace dropout by the identity
+``TEST_IGNORED``     rank that sees unlabelled pixels only
+"""
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mxnetseg  # noqa: F401  # before MXNet, which it makes importable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """Return a port that is free, as its successor is."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            try:
+                socket.create_server(("127.0.0.1", port + 1)).close()
+                return port
+            except (OSError, OverflowError):
+                continue
+
+
+def environment(rank: int, size: int, port: int, **more: str) -> dict[str, str]:
+    """Return the environment of one process, with the variables of torchrun."""
+    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers")]), **more}
+
+
+class Run:
+    """Several processes of a run. What they print goes to files.
+
+    Args:
+        arguments: of ``mxnetseg train``; a function of the rank, or a list for all.
+        folder: for their output.
+        size: their number.
+        program: another program and its first arguments.
+        places: further environment variables of each process, by its rank.
+        more: further environment variables of all.
+    """
+
+    def __init__(self, arguments: Any, folder: Path, size: int = 2, *, program: Sequence[str] = (__file__, "train"),
+                 places: Mapping[int, Mapping[str, str]] | None = None, **more: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        self.logs = [folder / f"rank{rank}.log" for rank in range(size)]
+        self.children: list[subprocess.Popen[Any]] = []
+        for rank, log in enumerate(self.logs):
+            env = {**environment(rank, size, port, **more), **(places or {}).get(rank, {})}
+            with log.open("wb") as file:
+                self.children.append(subprocess.Popen(
+                    [sys.executable, *program, *(arguments(rank) if callable(arguments) else arguments)],
+                    env=env, stdout=file, stderr=subprocess.STDOUT, cwd=folder))
+
+    def wait(self, timeout: float = 120.0) -> list[int]:
+        """Return the exit codes; kill all that are left after the time-out."""
+        deadline = time.monotonic() + timeout
+        try:
+            return [child.wait(max(deadline - time.monotonic(), 0.1)) for child in self.children]
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the processes that are left."""
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+    def output(self, rank: int) -> str:
+        """Return what a process has printed."""
+        return self.logs[rank].read_text()
+
+    @staticmethod
+    def wait_for_port(port: int, timeout: float = 60.0) -> None:
+        """Wait until a process listens at a port."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    def wait_for(self, text: str, rank: int = 0, timeout: float = 90.0) -> None:
+        """Wait until a process has printed a text."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output(rank):
+            if time.monotonic() > deadline or self.children[rank].poll() is not None:
+                raise AssertionError(f"rank {rank} has not printed {text!r}:\n{self.output(rank)}")
+            time.sleep(0.1)
+
+
+def main() -> int:
+    """Run the command in this process."""
+    import toy_network
+    from mxnet import gluon
+
+    import mxnetseg.engine.loggers
+    from mxnetseg.engine.trainer import Trainer
+    from mxnetseg.tools.main import run_command
+
+    toy_network.register(lambda mapping, key, value: mapping.__setitem__(key, value))
+    mxnetseg.engine.loggers.curves = lambda rows, path: path.touch()
+    if "TEST_NO_DROPOUT" in os.environ:
+        gluon.nn.Dropout.hybrid_forward = lambda self, F, x: F.identity(x)
+
+    send = Trainer._to_devices
+
+    def change(self: Any, batch: Any) -> Any:
+        time.sleep(float(os.environ.get("TEST_SLOWLY", 0)))
+        if os.environ.get("TEST_IGNORED") == os.environ["RANK"]:
+            batch.masks[:] = 255
+        return send(self, batch)
+    Trainer._to_devices = change
+    return run_command(sys.argv[1], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
