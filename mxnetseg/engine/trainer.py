@@ -127,7 +127,8 @@ class Trainer:
 
         self.precision = training_precision(self._backend_name, config.train.precision, self.devices)
         self._scale = LossScale() if self.precision == "float16" else None
-        step = setup.make_step(config, self.net, self.contexts, len(self.devices))
+        self.class_weights = setup.class_weights(config, self.train_set, loaded)
+        step = setup.make_step(config, self.net, self.contexts, len(self.devices), class_weights=self.class_weights)
         self.backend: TrainingBackend = make_backend(step, config, self.devices, self.precision)
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
 
@@ -333,6 +334,7 @@ class Trainer:
             "metrics": self.scores.to_dict() if self.scores else self._resumed_metrics,
             "progress": vars(self.run_state).copy(),
             "steps_per_epoch": len(self.loader),
+            "class_weights": self.class_weights,
             "loss_scale": vars(self._scale).copy() if self._scale else None,
             "backends": self._backends(),
             "wandb": self._wandb_id,
