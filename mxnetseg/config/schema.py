@@ -171,6 +171,9 @@ class Train(Section):
     precision: str = option(
         "float32", "precision of convolutions; auto is a fast one of the device",
         choices=TRAINING_PRECISIONS)
+    ema: float = option(
+        0.0, "decay of an exponential moving average of the weights, which is validated and saved in their place; in "
+        "the first steps it is lower; 0 is off", low=0, below=1)
     compile: bool = option(False, "compile the training step; for the backend torch only")
     deterministic: bool = option(False, "use only operators that repeat their results on GPUs, which is slower")
     val_every: int = option(
