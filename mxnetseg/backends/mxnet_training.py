@@ -11,10 +11,11 @@ from mxnet import autograd
 
 from ..errors import ConfigError
 from ..losses import global_backward
+from .mxnet_average import WeightAverage, set_trained
 from .mxnet_optimizers import get_states, make_trainer, set_states
 from .mxnet_parallel import DeviceBatches, are_finite, split_batch
 from .mxnet_step import Divisors, Step, TrainingGraph
-from .training import TrainingBackend
+from .training import TRAINED, TrainingBackend, take_trained
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -47,12 +48,15 @@ class MXNetTraining(TrainingBackend):
         self.graph = TrainingGraph(step, self._contexts, precision)
         self._divisors = Divisors(step) if train.accumulate > 1 else None
         self.optimizer = make_trainer(step.net, config.optimizer, accumulate=train.accumulate > 1)
+        self._average = WeightAverage(step.net, train.ema) if train.ema else None
 
     def send(self, images: np.ndarray, labels: np.ndarray) -> list[DeviceBatches]:
         return split_batch(images, labels, self._contexts, self._micro_batches)
 
     def backward(self, batch: list[DeviceBatches], *, seed: int, loss_scale: float = 1.0) -> mx.nd.NDArray:
         mx.random.seed(seed)
+        if self._average is not None:
+            self._average.show(False)
         if self._divisors is None:
             return self._backward_micro_batch(batch[0], loss_scale)
 
@@ -75,20 +79,31 @@ class MXNetTraining(TrainingBackend):
         self.optimizer.set_learning_rate(rate)
         self.optimizer.allreduce_grads()
         if loss_scale is None:
-            self.optimizer.update(1)
+            self._update(1)
             return True
 
         is_finite = are_finite([p.list_grad()[0] for p in self._step.net.collect_params().values()
                                 if p.grad_req != "null"])
         if is_finite:
-            self.optimizer.update(loss_scale)
+            self._update(loss_scale)
         return is_finite
+
+    def _update(self, divisor: float) -> None:
+        self.optimizer.update(divisor)
+        if self._average is not None:
+            self._average.follow(self.optimizer._optimizer.num_update)
 
     def synchronise(self) -> None:
         mx.nd.waitall()  # running statistics change without MXNet's engine knowing
+        if self._average is not None:
+            self._average.show(True)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        return get_states(self.optimizer, self._step.net)
+        trained = self._average.trained() if self._average is not None else {}
+        return {**get_states(self.optimizer, self._step.net), **{TRAINED + name: v for name, v in trained.items()}}
 
     def set_state(self, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
-        set_states(self.optimizer, self._step.net, tensors, self._contexts, where=where)
+        tensors, net = dict(tensors), self._step.net
+        trained = take_trained(tensors, {name: p.shape for name, p in net.named_parameters().items()}, where=where)
+        set_states(self.optimizer, net, tensors, self._contexts, where=where)
+        set_trained(net, trained)

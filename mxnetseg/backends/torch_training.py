@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from .torch_distributed import Processes, Solo
 from .torch_graph import free_name, to_torch
 from .torch_optimizers import Updates
-from .training import TrainingBackend, multipliers
+from .training import TRAINED, TrainingBackend, average_decay, multipliers, take_trained
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -68,6 +68,9 @@ class TorchTraining(TrainingBackend):
         self.updates = Updates({name: tensor for name, tensor in self._tensors.items()
                                 if isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad}, factors,
                                config.optimizer)
+        self._ema = train.ema
+        self._averages = {name: parameter.detach().clone() for name, parameter in self.updates.parameters.items()
+                          if train.ema}
 
     def _tensors_by_name(self) -> dict[str, torch.Tensor]:
         """Return the parameters and running statistics by their names in the network; of several names, the last."""
@@ -134,21 +137,34 @@ class TorchTraining(TrainingBackend):
                 return False
             torch._foreach_mul_(gradients, 1 / loss_scale)
         self.updates.step(rate)
+        if self._averages:
+            decay = average_decay(self._ema, self.updates.count)
+            averages, weights = list(self._averages.values()), [p.detach() for p in self.updates.parameters.values()]
+            torch._foreach_mul_(averages, decay)
+            torch._foreach_add_(averages, weights, alpha=1 - decay)
         return True
 
     def synchronise(self) -> None:
         self._processes.average_statistics()
         parameters = self._network.named_parameters()
         for name, tensor in self._tensors.items():
-            values = tensor.detach().cpu().contiguous().numpy()
+            values = self._averages.get(name, tensor).detach().cpu().contiguous().numpy()
             for data in parameters[name].list_data():
                 data[:] = values
 
     def get_state(self) -> dict[str, np.ndarray]:
-        return self.updates.get_state()
+        trained = self.updates.parameters if self._averages else {}
+        return {**self.updates.get_state(), **{TRAINED + name: np.array(parameter.detach().cpu().contiguous())
+                                               for name, parameter in trained.items()}}
 
     def set_state(self, tensors: Mapping[str, np.ndarray], *, where: object) -> None:
+        tensors = dict(tensors)
+        trained = take_trained(tensors, {name: p.shape for name, p in self._network.named_parameters().items()},
+                               where=where)
         self.updates.set_state(tensors, where=where)
+        with torch.no_grad():
+            for name in trained.keys() & self._tensors.keys():
+                self._tensors[name].copy_(torch.from_numpy(np.array(trained[name])))
 
     def close(self) -> None:
         self._processes.close()

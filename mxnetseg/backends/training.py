@@ -20,6 +20,7 @@ TRAINING_BACKENDS = Registry("training backend", {
 })
 
 UPDATES = "#updates"  # the tensor of a state that counts the updates; no parameter has such a name
+TRAINED = "#trained:"  # begins the names of trained parameters in a state, while the network holds their averages
 _NORM_OR_BIAS = ("gamma", "beta", "bias")
 
 
@@ -29,6 +30,10 @@ class TrainingBackend(ABC):
     The trainer calls, for each step, :meth:`send`, :meth:`backward` and :meth:`update`, and reads the loss a few steps
     later. None of these waits for a result, except for an update with a loss scale. The network of ``step`` holds the
     values of the training only after :meth:`synchronise`.
+
+    With ``train.ema``, each update also moves an average of every trained parameter (:func:`average_decay`), on the
+    device. The network then holds these averages after :meth:`synchronise`, and the state the trained values. Running
+    statistics are those of the training, not averaged.
 
     Args:
         step: the network with its input step and loss (:class:`~mxnetseg.backends.mxnet_step.Step`), initialised.
@@ -88,7 +93,8 @@ class TrainingBackend(ABC):
 
     @abstractmethod
     def synchronise(self) -> None:
-        """Wait for all steps, and write the parameters and running statistics to the network.
+        """Wait for all steps, and write the parameters, or their averages, and running statistics to the
+        network.
 
         All processes of a group call it at the same point, as they do :meth:`get_state`.
         """
@@ -102,6 +108,7 @@ class TrainingBackend(ABC):
                        update of sgd adds it to the parameter; missing if ``optimizer.momentum`` is 0
         adam, adamw    ``:0`` and ``:1``, the means of the gradients and of their squares
         ``#updates``   (1,) int64, the number of updates
+        ``#trained:``  with ``train.ema``, ``'#trained:<parameter>'``: the parameter's trained value
         =============  ==============================================================================
         """
 
@@ -137,6 +144,42 @@ def multipliers(net: Any, config: Optimizer) -> dict[str, tuple[float, float]]:
             is_decayed = config.decay_norm_and_bias or name.rsplit(".", 1)[-1] not in _NORM_OR_BIAS
             factors[name] = (1.0 if name.startswith("backbone.") else config.head_lr_mult, float(is_decayed))
     return factors
+
+
+def average_decay(decay: float, updates: int) -> float:
+    """Return the decay of the average at an update: average <- decay average + (1 - decay) parameter.
+
+    It is lower at first, so that the initial values are soon forgotten: ``min(decay, (1 + n) / (10 + n))`` at the n-th
+    update.
+
+    Args:
+        decay: ``train.ema``.
+        updates: n.
+
+    Source: TensorFlow, tf.train.ExponentialMovingAverage with num_updates.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def take_trained(tensors: dict[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], *,
+                 where: object) -> dict[str, np.ndarray]:
+    """Remove the trained values of the parameters from a state, and return them by name; none without ``train.ema``.
+
+    Args:
+        tensors: the result of :meth:`TrainingBackend.get_state`; changed.
+        shapes: the shapes of the network's parameters.
+        where: their file, for messages.
+
+    Raises:
+        CheckpointError: the tensors belong to another network.
+    """
+    values = {key[len(TRAINED):]: tensors.pop(key) for key in list(tensors) if key.startswith(TRAINED)}
+    for name, value in values.items():
+        if shapes.get(name) != value.shape:
+            raise CheckpointError("the training state does not fit this network", where=where,
+                                  received=f"{name}: {value.shape} in the file, {shapes.get(name, 'no such')} here",
+                                  fix="resume with the network that the run was started with")
+    return values
 
 
 def group_state(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[tuple[int, ...]]], *,

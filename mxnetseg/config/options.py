@@ -13,6 +13,8 @@ from functools import cache
 from numbers import Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
 from ..errors import ConfigError, UnknownNameError, nearest, short
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -265,3 +267,18 @@ def _wrong(expected: str, value: Any, opt: Option, key: str, where: object | Non
 def _show(value: Any) -> str:
     """Return a value with its type, which the value alone may not show: 0.1 and '0.1'."""
     return f"{short(value, 200)} ({type(value).__name__})"
+
+
+def plain(value: Any) -> Any:
+    """Return sections as mappings, tuples as lists, and other values unchanged."""
+    if isinstance(value, Section):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def inline(value: Any) -> str:
+    """Return a value as YAML on one line, without the end mark that YAML puts after a lone scalar."""
+    text = yaml.safe_dump(plain(value), default_flow_style=True, width=10**6).strip()
+    return text[:-len("...")].strip() if text.endswith("\n...") else text

@@ -5,8 +5,7 @@ The hints of the sections are evaluated on Python 3.9, so they have the form ``O
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Dict, Mapping, Optional, Tuple
@@ -14,9 +13,20 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import yaml
 
 from .._precisions import TRAINING_PRECISIONS
-from ..errors import ConfigError, short
+from ..errors import ConfigError
 from ..files import atomic_write
-from .options import Section, build, check_mapping, describe_fields, option, section_type, type_text
+from .contradictions import contradictions
+from .options import (
+    Section,
+    build,
+    check_mapping,
+    describe_fields,
+    inline,
+    option,
+    plain,
+    section_type,
+    type_text,
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,9 @@ class Loss(Section):
     aux_weight: float = option(0.5, "weight of the loss of each auxiliary head", low=0)
     class_weights: Optional[Tuple[float, ...]] = option(
         None, "weight of each class in cross-entropy and focal loss, in the data set's order", low=0, null="all 1")
+    class_weights_log: Optional[float] = option(
+        None, "c of the class weights 1 / ln(c + f), where f is the class's fraction of the labelled training pixels, "
+        "which are counted before the first step; ENet: 1.02", above=1, null="class_weights applies")
     label_smoothing: float = option(
         0.0, "fraction of the target of the cross-entropy that is spread over all classes", low=0, below=1)
     ohem: Optional[Ohem] = option(None, "mine hard pixels for the cross-entropy", null="every pixel contributes")
@@ -158,6 +171,9 @@ class Train(Section):
     precision: str = option(
         "float32", "precision of convolutions; auto is a fast one of the device",
         choices=TRAINING_PRECISIONS)
+    ema: float = option(
+        0.0, "decay of an exponential moving average of the weights, which is validated and saved in their place; in "
+        "the first steps it is lower; 0 is off", low=0, below=1)
     compile: bool = option(False, "compile the training step; for the backend torch only")
     deterministic: bool = option(False, "use only operators that repeat their results on GPUs, which is slower")
     val_every: int = option(
@@ -196,15 +212,6 @@ class Eval(Section):
     batch: int = option(1, "images or windows per forward pass of a device", low=1)
 
 
-# arguments of every network, which model.options would silently override -> where they belong
-_NOT_OPTIONS = {
-    **{key: f"set model.{key}" for key in ("name", "backbone", "output_stride", "aux", "norm", "pretrained_base")},
-    "pretrained": "set model.pretrained_base", "root": "set model.pretrained_path",
-    "nclass": "leave it out: the data set has its number of classes", "ctx": "leave it out: --ctx names the devices",
-    "norm_layer": "set model.norm", "norm_kwargs": "set model.norm",
-}
-
-
 @dataclass(frozen=True)
 class Config(Section):
     """Complete configuration. It is immutable; :meth:`replace` returns a changed copy.
@@ -227,69 +234,8 @@ class Config(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for problem, fix in self._contradictions():
+        for problem, fix in contradictions(self):
             raise ConfigError(problem, fix=fix)
-
-    def _contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yield pairs (contradiction, fix) of values that are each valid alone."""
-        yield from self._contradictions_of_data()
-        yield from self._contradictions_of_model_and_loss()
-        yield from self._contradictions_of_schedule()
-
-    def _contradictions_of_data(self) -> Iterator[tuple[str, str]]:
-        low, high = self.data.scale
-        if low > high:
-            yield f"data.scale runs from {low:g} down to {high:g}", f"data.scale: [{high:g}, {low:g}]"
-        for key in ("scale_to_8bit", "scale_percentiles"):
-            low, high = getattr(self.data, key) or (0, 1)
-            if low >= high:
-                yield f"data.{key} runs from {low:g} to {high:g}", f"data.{key}: [LOW, HIGH], where LOW is below HIGH"
-
-        if self.data.scale_to_8bit and self.data.scale_percentiles:
-            yield ("data.scale_to_8bit and data.scale_percentiles are both given, but only one can scale the values",
-                   "leave one out, or set it to null")
-
-        if self.data.recipe is not None:
-            defaults = Data()
-            keys = ("scale", "flip", "blur", "jitter", "photometric", "cat_max_ratio", "class_uniform", "rotation",
-                    "cutout")
-            set_too = [key for key in keys if getattr(self.data, key) != getattr(defaults, key)]
-            if set_too:
-                yield (f"data.recipe {self.data.recipe} sets data.{', data.'.join(set_too)} itself",
-                       "leave out data.recipe or these keys; if another file sets them, set them to their defaults: " +
-                       ", ".join(f"data.{key}={_inline(getattr(defaults, key))}" for key in set_too))
-
-    def _contradictions_of_model_and_loss(self) -> Iterator[tuple[str, str]]:
-        for key in sorted({*_NOT_OPTIONS} & {*self.model.options}):
-            yield f"model.options.{key} is an argument of every network", _NOT_OPTIONS[key]
-
-        loss = self.loss
-        if not (loss.ce or loss.focal or loss.dice or loss.lovasz):
-            yield "every loss has weight 0", "give one of loss.ce, loss.focal, loss.dice and loss.lovasz a weight"
-        if not loss.ce and (loss.ohem or loss.label_smoothing):
-            yield ("loss.ohem and loss.label_smoothing belong to the cross-entropy, but loss.ce is 0",
-                   "loss.ohem: null and loss.label_smoothing: 0, or give loss.ce a weight")
-        if loss.class_weights and not (loss.ce or loss.focal):
-            yield ("loss.class_weights belongs to cross-entropy and focal loss, but loss.ce and loss.focal are 0",
-                   "loss.class_weights: null, or give one of them a weight")
-
-    def _contradictions_of_schedule(self) -> Iterator[tuple[str, str]]:
-        schedule, epochs = self.schedule, list(self.schedule.step_epochs or ())
-        rising = sorted(set(epochs))
-        if schedule.name == "step" and not rising:
-            yield ("schedule.name is step, but schedule.step_epochs is null",
-                   "name the epochs, for example schedule.step_epochs: [10, 20]")
-        if rising != epochs:
-            yield (f"schedule.step_epochs does not rise: {short(epochs, 200)}",
-                   f"schedule.step_epochs: {short(rising, 200)}")
-
-        if schedule.warmup_epochs >= self.train.epochs:
-            yield (f"schedule.warmup_epochs ({schedule.warmup_epochs:g}) leaves nothing of "
-                   f"train.epochs ({self.train.epochs})", "lower the first, or raise the second")
-        if schedule.target_lr > self.optimizer.lr:
-            yield (f"schedule.target_lr ({schedule.target_lr:g}) is above "
-                   f"optimizer.lr ({self.optimizer.lr:g})",
-                   "lower schedule.target_lr: the rate falls from optimizer.lr to it")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: object | None = None) -> Config:
@@ -307,7 +253,7 @@ class Config(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain mappings and lists, fit for JSON and YAML; ``from_dict`` reads them back."""
-        return _plain(self)
+        return plain(self)
 
     def replace(self, changes: Mapping[str, Any], *, where: object | None = None) -> Config:
         """Return a copy with other values: ``config.replace({'train.epochs': 3, 'loss.ohem.thresh': 0.6})``.
@@ -359,15 +305,6 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _plain(value: Any) -> Any:
-    """Return sections as mappings, tuples as lists, and other values unchanged."""
-    if isinstance(value, Section):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
 def _describe(section: Section, indent: int, width: int = 100) -> list[str]:
     """Return the lines of one section: a comment above each key; an optional section that is off is commented out."""
     lines, margin = [], "  " * indent
@@ -377,7 +314,7 @@ def _describe(section: Section, indent: int, width: int = 100) -> list[str]:
             comment = f"{margin}# "
             lines += wrap(f"{opt.doc} ({type_text(hint, opt)})", width,
                           initial_indent=comment, subsequent_indent=comment)
-            lines.append(f"{margin}{key}: {_inline(value)}")
+            lines.append(f"{margin}{key}: {inline(value)}")
             continue
 
         lines += [""] if indent == 0 else []
@@ -388,9 +325,3 @@ def _describe(section: Section, indent: int, width: int = 100) -> list[str]:
         else:
             lines += [f"{margin}{key}:"] + _describe(value, indent + 1, width)
     return lines
-
-
-def _inline(value: Any) -> str:
-    """Return a value as YAML on one line, without the end mark that YAML puts after a lone scalar."""
-    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10**6).strip()
-    return text[:-len("...")].strip() if text.endswith("\n...") else text

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-import cv2
 import numpy as np
 
 from ..errors import DataError, DataNotFoundError, MXNetSegError, UsageError, nearest
@@ -21,12 +20,12 @@ from .base import IGNORE, IMAGE_SUFFIXES, PLAIN, Decoding, PathLike, SegDataset
 from .decoding import UndeclaredImage
 from .findings import KINDS, Audit, SplitStats
 from .headers import open_image, read_header
+from .labels import count_ids
 from .pack import PackDataset
 from .pairs import check_sizes
 from .parallel import TIMEOUT, ProgressCallback, in_parallel, no_progress
 
 USUAL_SPLITS = ("train", "val", "test")
-_MAX_BINS = 1 << 24  # calcHist counts in float32, which is exact up to here
 _EXIF_ORIENTATION = 0x0112
 _SIDES_EXCHANGED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -310,7 +309,7 @@ def _read(dataset: SegDataset, i: int, *, size_is_reported: bool) -> _Content:
     except MXNetSegError as error:
         errors.append(("size", error))
     try:
-        histogram = _histogram(dataset.to_train_ids(raw, pair.mask))
+        histogram = count_ids(dataset.to_train_ids(raw, pair.mask))
     except MXNetSegError as error:
         errors.append(("label", error))
     return _Content(i, errors, digest, histogram)
@@ -325,16 +324,6 @@ def _naming_the_file(read: Callable[[], np.ndarray], path: Path) -> np.ndarray:
     except Exception as error:
         raise DataError("a file cannot be read", where=path, received=f"{type(error).__name__}: {error}",
                         fix="check this file") from error
-
-
-def _histogram(mask: np.ndarray) -> np.ndarray:
-    """Count each value of a mask: int64 (256,)."""
-    rows = max(_MAX_BINS // max(mask.shape[1], 1), 1)
-    total = np.zeros(256, np.int64)
-    for top in range(0, len(mask), rows):  # unlike np.bincount, it releases the lock and copies nothing
-        part = np.ascontiguousarray(mask[top:top + rows])
-        total += cv2.calcHist([part], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    return total
 
 
 def _check_mask(result: Audit, dataset: SegDataset, content: _Content) -> None:

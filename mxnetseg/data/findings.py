@@ -204,7 +204,17 @@ def enet(stats: SplitStats) -> np.ndarray:
 
     Source: Paszke et al., ENet, 2016, section 5.2.
     """
-    return 1 / np.log(1.02 + stats.frequency)
+    return log_weights(stats.frequency, 1.02)
+
+
+def log_weights(frequency: np.ndarray, c: float) -> np.ndarray:
+    """Compute the class weights ``1 / ln(c + frequency)``; see :func:`enet`.
+
+    Args:
+        frequency: (nclass,), the fraction of the labelled pixels of each class.
+        c: above 1. The lower it is, the more a rare class weighs.
+    """
+    return 1 / np.log(c + frequency)
 
 
 def _zeros(n: int) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Check of some training masks before the first step: nothing can be learnt from masks without labels."""
+"""Training masks before the first step: those without labels are refused, and the pixels of each class are counted."""
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .base import IGNORE, SegDataset
+from .labels import count_ids
 from .parallel import TIMEOUT, in_parallel
 
 _FIRST_MASKS, _SECONDS = 32, 2.0  # number of masks read first, and the time for them
@@ -58,6 +60,21 @@ def refuse_unlabelled(dataset: SegDataset, *, timeout: float = TIMEOUT) -> None:
             f"it is unlabelled: label some pixels of {hidden!r} with its id, {dataset.classes.index(hidden)}")
 
 
+def class_frequency(dataset: SegDataset, *, timeout: float = TIMEOUT) -> np.ndarray:
+    """Read all masks of a split; return the fraction of the labelled pixels of each class: float64 (nclass,).
+
+    Args:
+        dataset: a split with masks.
+        timeout: seconds to wait for one mask.
+
+    Raises:
+        DataError: a mask is damaged.
+    """
+    total = sum(_histograms(dataset, np.arange(len(dataset)), math.inf, timeout), np.zeros(256, np.int64))
+    pixels = total[:dataset.nclass]
+    return pixels / max(int(pixels.sum()), 1)
+
+
 def _is_suspicious(dataset: SegDataset, total: np.ndarray) -> bool:
     """Return whether only one class of several is labelled and all else ignored, or nothing is labelled."""
     classes = np.count_nonzero(total[:dataset.nclass])
@@ -68,8 +85,7 @@ def _histograms(dataset: SegDataset, chosen: np.ndarray, seconds: float,
                 timeout: float) -> Generator[np.ndarray, None, None]:
     """Yield the number of pixels of each train id, (256,), for as many masks as fit into the time, at least one."""
     def read(i: int) -> np.ndarray:
-        mask = dataset.to_train_ids(dataset.load_raw_mask(i), dataset.mask_path(i))
-        return np.bincount(mask.ravel(), minlength=256)
+        return count_ids(dataset.to_train_ids(dataset.load_raw_mask(i), dataset.mask_path(i)))
 
     end = time.monotonic() + seconds
     histograms = in_parallel(read, chosen.tolist(), timeout=timeout, where=dataset.mask_path)

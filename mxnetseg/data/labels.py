@@ -4,12 +4,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..errors import DataError
 from .decoding import IGNORE
 
 _UNKNOWN = -1
+_MAX_BINS = 1 << 24  # calcHist counts in float32, which is exact up to here
 
 
 class LabelTable:
@@ -83,6 +85,16 @@ class LabelTable:
             for raw in sorted(self._label_map, reverse=True):  # the smallest id is written last and stays
                 table[self._label_map[raw]] = raw
         return table[class_map]
+
+
+def count_ids(mask: np.ndarray) -> np.ndarray:
+    """Count each value of a mask, uint8 (H, W): int64 (256,)."""
+    rows = max(_MAX_BINS // max(mask.shape[1], 1), 1)
+    total = np.zeros(256, np.int64)
+    for top in range(0, len(mask), rows):  # unlike np.bincount, it releases the lock and copies nothing
+        part = np.ascontiguousarray(mask[top:top + rows])
+        total += cv2.calcHist([part], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return total
 
 
 def refuse_one_class(classes: Sequence[str], *, where: object) -> None:

@@ -15,6 +15,8 @@ from ..config.schema import Config
 from ..data import get_dataset
 from ..data.base import SegDataset
 from ..data.decoding import Decoding
+from ..data.findings import log_weights
+from ..data.firstlook import class_frequency
 from ..data.loader import WHOLE, Loader
 from ..data.recipes import make_transform
 from ..data.shards import Shard
@@ -92,7 +94,32 @@ def check_batch(config: Config, net, devices: int) -> None:
                           fix="a larger --batch-size, or --set model.norm=gn")
 
 
-def make_step(config: Config, net, contexts: list[mx.Context], devices: int) -> Step:
+def class_weights(config: Config, train_set: SegDataset, loaded: LoadedCheckpoint | None) -> Sequence[float] | None:
+    """Return the weight of each class in the loss, None if all are 1.
+
+    Weights that follow from the training masks are computed once for a run: a resumed run takes the recorded ones.
+
+    Args:
+        config: the configuration.
+        train_set: the training split, whose masks are read if they are needed.
+        loaded: the checkpoint to resume from.
+    """
+    section, c = config.loss, config.loss.class_weights_log
+    if c is None:
+        return section.class_weights
+    if loaded is not None and Config.from_dict(loaded.sidecar["config"]).loss.class_weights_log == c:
+        recorded = loaded.sidecar.get("class_weights")
+        if recorded is not None:
+            return recorded
+
+    log.info("counting the labelled pixels of %d training masks for loss.class_weights_log", len(train_set))
+    weights = log_weights(class_frequency(train_set, timeout=config.data.timeout), c).tolist()
+    log.info("class weights: %s", ", ".join(f"{name} {weight:.4g}" for name, weight in zip(train_set.classes, weights)))
+    return weights
+
+
+def make_step(config: Config, net, contexts: list[mx.Context], devices: int, *,
+              class_weights: Sequence[float] | None = None) -> Step:
     """Return the network with its input step and loss, all of it initialised on ``contexts``.
 
     Args:
@@ -100,14 +127,17 @@ def make_step(config: Config, net, contexts: list[mx.Context], devices: int) -> 
         net: the network.
         contexts: where it is initialised.
         devices: number of devices that each batch is split across.
+        class_weights: the result of :func:`class_weights`; default ``loss.class_weights``.
     """
     section = config.loss
+    if class_weights is None:
+        class_weights = section.class_weights
     mining = None
     if section.ohem:
         mining = Mining.of(section.ohem.form, thresh=section.ohem.thresh, min_kept=section.ohem.min_kept)
         mining = mining.with_quota(devices * config.train.accumulate)
 
-    loss = net.loss(aux_weight=section.aux_weight, class_weights=section.class_weights,
+    loss = net.loss(aux_weight=section.aux_weight, class_weights=class_weights,
                     label_smoothing=section.label_smoothing, mining=mining, ce=section.ce, focal=section.focal,
                     focal_gamma=section.focal_gamma, dice=section.dice, lovasz=section.lovasz)
     loss.initialize(ctx=contexts)

@@ -100,6 +100,9 @@ def _check_sections(sidecar: Mapping[str, Any], has_files: bool) -> None:
         get_section(sidecar, "metrics")
     if sidecar.get("wandb") is not None:
         get_text(sidecar, "wandb")
+    if sidecar.get("class_weights") is not None:
+        for i, weight in enumerate(get_list(sidecar, "class_weights", "", classes)):
+            require(is_number(weight) and weight >= 0, f"class_weights[{i}]", "a number >= 0", weight)
     if sidecar.get("contents") is not None:  # older checkpoints do not record their images
         for part, content in get_section(sidecar, "contents").items():
             if content is not None:

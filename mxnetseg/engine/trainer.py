@@ -133,7 +133,8 @@ class Trainer:
 
         self.precision = training_precision(self._backend_name, config.train.precision, self.devices)
         self._scale = LossScale() if self.precision == "float16" else None
-        step = setup.make_step(config, self.net, self.contexts, self.device_count)
+        self.class_weights = setup.class_weights(config, self.train_set, loaded)
+        step = setup.make_step(config, self.net, self.contexts, self.device_count, class_weights=self.class_weights)
         self.backend: TrainingBackend = make_backend(step, config, self.devices, self.precision, self.group)
         self._cleanup.callback(self.backend.close)
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
@@ -159,8 +160,7 @@ class Trainer:
         self._first_step = self._steps_done()
 
     def _open_logs(self, wandb: str | None, loaded: LoadedCheckpoint | None) -> None:
-        resume_step = None if loaded is None else self._first_step
-        self.run_log = self._files.open_log(resume_step)
+        self.run_log = self._files.open_log(None if loaded is None else self._first_step)
         self._cleanup.callback(self.run_log.close)
 
         self._wandb_id = loaded.sidecar.get("wandb") if loaded else None
@@ -334,6 +334,7 @@ class Trainer:
             "metrics": self.scores.to_dict() if self.scores else self._resumed_metrics,
             "progress": vars(self.run_state).copy(),
             "steps_per_epoch": len(self.loader),
+            "class_weights": self.class_weights,
             "loss_scale": vars(self._scale).copy() if self._scale else None,
             "backends": self._backends(),
             "wandb": self._wandb_id,

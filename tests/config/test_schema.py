@@ -143,6 +143,8 @@ def test_an_unknown_key_is_answered_with_the_nearest(key, meant):
     ({"loss.ce": 0, "loss.dice": 1, "loss.ohem": {}}, "loss.ohem: null"),
     ({"loss.ce": 0, "loss.focal": 1, "loss.label_smoothing": 0.1}, "loss.label_smoothing: 0"),
     ({"loss.ce": 0, "loss.lovasz": 1, "loss.class_weights": [1, 2]}, "loss.class_weights: null"),
+    ({"loss.ce": 0, "loss.lovasz": 1, "loss.class_weights_log": 1.1}, "loss.class_weights_log: null"),
+    ({"loss.class_weights_log": 1.1, "loss.class_weights": [1, 2]}, "loss.class_weights=null, or loss.class_weights_"),
     ({"model.options": {"nclass": 3}}, "the data set has its number of classes"),
     ({"model.options": {"pretrained": True}}, "set model.pretrained_base"),
 ])

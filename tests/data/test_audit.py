@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from mxnetseg.data.audit import _histogram, audit
+from mxnetseg.data.audit import audit
 from mxnetseg.data.base import IGNORE, voc_palette
 from mxnetseg.data.findings import KINDS, SHOWN, SplitStats, enet, median_frequency
+from mxnetseg.data.labels import count_ids
 from mxnetseg.errors import DataError, DataNotFoundError, UnknownNameError, UsageError
 
 from .conftest import SIZE
@@ -264,7 +265,7 @@ def test_broken_classes(pets):
 def stats_of(masks, n):
     stats = SplitStats.empty(len(masks), n)
     for mask in masks:
-        stats.count(_histogram(np.asarray(mask, np.uint8)))
+        stats.count(count_ids(np.asarray(mask, np.uint8)))
     return stats
 
 
@@ -283,13 +284,13 @@ def test_weights_without_labels():
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_histogram_equals_that_of_numpy(mask):
-    assert _histogram(mask).tolist() == np.bincount(mask.ravel(), minlength=256).tolist()
+    assert count_ids(mask).tolist() == np.bincount(mask.ravel(), minlength=256).tolist()
 
 
 def test_histogram_of_a_huge_mask_is_exact(monkeypatch):
-    monkeypatch.setattr("mxnetseg.data.audit._MAX_BINS", 64)
+    monkeypatch.setattr("mxnetseg.data.labels._MAX_BINS", 64)
     mask = np.random.default_rng(0).integers(0, 4, (37, 19), dtype=np.uint8)
-    assert _histogram(mask).tolist() == np.bincount(mask.ravel(), minlength=256).tolist()
+    assert count_ids(mask).tolist() == np.bincount(mask.ravel(), minlength=256).tolist()
 
 
 @given(st.lists(arrays.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 2, IGNORE])), min_size=1, max_size=5))

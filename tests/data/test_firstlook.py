@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mxnetseg.data import firstlook
-from mxnetseg.data.firstlook import refuse_unlabelled
+from mxnetseg.data.firstlook import class_frequency, refuse_unlabelled
 from mxnetseg.data.folder import FolderDataset
 from mxnetseg.data.prepare import prepare
 from mxnetseg.errors import DataError
@@ -82,3 +82,12 @@ def test_masks_of_a_good_data_set_are_read_once(make, monkeypatch):
     monkeypatch.setattr(dataset, "load_raw_mask", lambda i: read.append(i) or plain(i))
     refuse_unlabelled(dataset)
     assert len(read) == len(set(read)) <= 32 and {0, 99} <= set(read)
+
+
+def test_fractions_of_the_labelled_pixels_of_all_masks(make):
+    dataset = make([of(0, 0, 0, 255), of(1, 1), of(0, 2, 255)] * 30, "a\nb\nc\nd\n")
+    np.testing.assert_allclose(class_frequency(dataset), [4 / 7, 2 / 7, 1 / 7, 0], rtol=1e-15)
+
+
+def test_without_a_labelled_pixel_every_fraction_is_0(make):
+    assert class_frequency(make([of(255, 255)])).tolist() == [0, 0]

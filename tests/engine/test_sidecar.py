@@ -67,6 +67,8 @@ WRONG = [
     (("protocol", "splits"), [], "protocol.splits"),
     (("protocol", "splits", "val"), 3, "protocol.splits.val"),
     (("metrics",), [1], "metrics: expected an object"),
+    (("class_weights",), [1.0], "class_weights: expected a list of 2"),
+    (("class_weights",), [1.0, -1], "class_weights[1]: expected a number >= 0"),
     (("contents",), [1], "contents: expected an object"),
     (("contents", "val"), "val", "contents.val: expected an object or null"),
     (("contents", "train", "images"), "9", "contents.train.images: expected an integer"),

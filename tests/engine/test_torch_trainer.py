@@ -57,7 +57,7 @@ VARIANTS = {
     "sgd": {}, "adamw": {"optimizer.name": "adamw", "optimizer.lr": 1e-3}, "nag": {"optimizer.name": "nag"},
     "micro-batches": {"train.accumulate": 2, "optimizer.head_lr_mult": 10.0, "loss.class_weights": [1, 2, 3]},
     "auxiliary": {"model.aux": True, "loss.ce": 0.5, "loss.focal": 1.0, "loss.label_smoothing": 0.1},
-    "group norm": {"model.norm": "gn"}}
+    "group norm": {"model.norm": "gn"}, "average": {"train.ema": 0.5}}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -78,7 +78,7 @@ def test_it_learns_with_dropout(configure, tmp_path):
     assert np.mean(values[-STEPS:]) < 0.6 * np.mean(values[:STEPS])
 
 
-@pytest.mark.parametrize("variant", ["sgd", "adamw", "micro-batches"])
+@pytest.mark.parametrize("variant", ["sgd", "adamw", "micro-batches", "average"])
 def test_a_resumed_run_is_bit_identical(configure, tmp_path, written, variant):
     config = configure(VARIANTS[variant])
     _, result = run(config, tmp_path / "whole")
@@ -91,7 +91,7 @@ def test_a_resumed_run_is_bit_identical(configure, tmp_path, written, variant):
         assert getattr(got, what) == getattr(wanted, what), what
 
 
-@pytest.mark.parametrize("variant", ["sgd", "adamw"])
+@pytest.mark.parametrize("variant", ["sgd", "adamw", "average"])
 def test_a_run_moves_between_the_backends(configure, tmp_path, without_dropout, variant):
     config = configure({"train.epochs": 4, **VARIANTS[variant]})
     _, whole = run(config, tmp_path / "whole", "mxnet")

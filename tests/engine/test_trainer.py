@@ -96,10 +96,11 @@ def test_every_loss_of_the_configuration_trains(fit, configure, tmp_path, change
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("loss", [{}, {"loss.focal": 1, "loss.dice": 1, "loss.lovasz": 1,
-                                       "loss.ohem": {"min_kept": 50, "form": "ccnet"}}], ids=["plain", "all"])
-def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkeypatch, loss):
-    trainer = Trainer(configure(loss), [mx.cpu(0), mx.cpu(1)], folder=tmp_path, validate=False, quiet=True)
+@pytest.mark.parametrize("changes", [{}, {"loss.focal": 1, "loss.dice": 1, "loss.lovasz": 1,
+                                          "loss.ohem": {"min_kept": 50, "form": "ccnet"}},
+                                     {"train.ema": 0.99}], ids=["plain", "all", "average"])
+def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkeypatch, changes):
+    trainer = Trainer(configure(changes), [mx.cpu(0), mx.cpu(1)], folder=tmp_path, validate=False, quiet=True)
     batch = next(trainer.loader.epoch(0))
     one_step(trainer, batch)  # the first step compiles the graph
     waits = Counter()
@@ -185,6 +186,7 @@ class TestContexts:
 VARIANTS = {
     "sgd": {"schedule.warmup_epochs": 0.5},
     "adamw on two contexts": {"optimizer.name": "adamw", "optimizer.lr": 0.01, "schedule.name": "cosine"},
+    "average on two contexts": {"train.ema": 0.5},
     "seldom": {"train.val_every": 2, "train.save_every": 2, "train.log_every": 2},
     "float32 in two micro-batches": {"train.accumulate": 2},
     "bfloat16 in two micro-batches": {"train.precision": "bfloat16", "train.accumulate": 2},
@@ -210,7 +212,8 @@ class TestResuming:
 
     @pytest.mark.parametrize("variant, stops", [
         ("sgd", [1]), ("sgd", [STEPS]), ("sgd", [STEPS + 1]), ("sgd", [2, 1, 3]), ("sgd", [3 * STEPS - 1]),
-        ("adamw on two contexts", [STEPS + 2]), ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2]),
+        ("adamw on two contexts", [STEPS + 2]), ("average on two contexts", [STEPS, 2]),
+        ("seldom", [STEPS]), ("seldom", [2 * STEPS, 2]),
         pytest.param("bfloat16 in two micro-batches", [STEPS + 1], marks=pytest.mark.bfloat16),
         ("float32 in two micro-batches", [STEPS + 1])])
     def test_bit_for_bit(self, variant, stops, whole, fit, written, configure, tmp_path):
