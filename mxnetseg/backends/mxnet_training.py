@@ -10,9 +10,11 @@ import numpy as np
 from mxnet import autograd
 
 from ..errors import ConfigError
+from ..graph.inference_graph import compile_for_inference
 from ..losses import global_backward
 from .mxnet_optimizers import get_states, make_trainer, set_states
 from .mxnet_parallel import DeviceBatches, are_finite, split_batch
+from .mxnet_runtime import MXNetRuntime
 from .mxnet_step import Divisors, Step, TrainingGraph
 from .training import TrainingBackend
 
@@ -86,6 +88,10 @@ class MXNetTraining(TrainingBackend):
 
     def synchronise(self) -> None:
         mx.nd.waitall()  # running statistics change without MXNet's engine knowing
+
+    def runtime(self) -> MXNetRuntime:
+        # a separate copy, because inference changes the layout of weights, which would slow training down
+        return MXNetRuntime(compile_for_inference(self._step.net, self._contexts), self._contexts)
 
     def get_state(self) -> dict[str, np.ndarray]:
         return get_states(self.optimizer, self._step.net)
