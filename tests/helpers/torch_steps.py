@@ -67,12 +67,18 @@ def mxnet_step(net: Any, loss: Any, images: np.ndarray, labels: np.ndarray, dtyp
         heads += [weight / divisor, mx.nd.zeros_like(count)]
     executor.backward(heads)
     mx.nd.waitall()
-    for name, gradient in gradients.items():
+    for name in _slopes(symbol) & gradients.keys():
         # MXNet 1.9.1 computes PReLU in place, and its slope's gradient from the result: it is multiplied by the slope
-        if names[name].endswith(".alpha"):
-            gradient[:] = gradient / values[name]
+        gradients[name][:] = gradients[name] / values[name]
     return Results(value, *({names[name][4:]: array.asnumpy() for name, array in found.items()}
                             for found in (gradients, statistics)))
+
+
+def _slopes(symbol: Any) -> set[str]:
+    """Return the names of the slopes of all PReLU layers."""
+    nodes = json.loads(symbol.tojson())["nodes"]
+    return {nodes[node["inputs"][1][0]]["name"] for node in nodes
+            if node["op"] == "LeakyReLU" and len(node["inputs"]) > 1}
 
 
 def torch_step(module: torch.nn.Module, weights: Any, images: np.ndarray, labels: np.ndarray) -> Results:
