@@ -144,33 +144,36 @@ class Checkpoint:
 
     # ---- writing ------------------------------------------------------------------------------
 
-    def write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None = None) -> None:
+    def write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None = None, *,
+              half: bool = False) -> None:
         """Write parameters, state (if given) and sidecar; afterwards the disk holds the new set, or the old one.
 
         Args:
             net: the network.
             record: content of the sidecar, which JSON can hold; versions, time and checksums are added.
             state: named tensors to resume from.
+            half: store the weights of convolutions and dense layers in float16; readers convert them to float32.
 
         Raises:
             EnvironmentProblem: the disk is full, or the folder can no longer be written to.
         """
         try:
-            self._write(net, record, state)
+            self._write(net, record, state, half)
         except OSError as error:
             raise EnvironmentProblem("the checkpoint could not be written", where=error.filename or self.path,
                                      received=error.strerror or error,
                                      fix="check the folder's permissions and the disk, or choose another folder "
                                          "(--weights DIR)") from error
 
-    def _write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None) -> None:
+    def _write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None, half: bool) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.has_sidecar():  # after a crash its contents may be in the .new files, which are overwritten below
             with suppress(CheckpointError):
                 self._move_new(self.peek()["files"])
 
         # All contexts hold the same parameters, unless batch norm is unsynchronised: the first one's are written.
-        contents = {PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
+        contents = {PARAMS: {name: _in_half(p.list_data()[0]) if half else p.list_data()[0]
+                             for name, p in net.named_parameters().items()}}
         if state is not None:
             contents[STATE] = {name: mx.nd.array(array, dtype=array.dtype) for name, array in state.items()}
 
@@ -351,6 +354,14 @@ class Checkpoint:
 def all_finite(net) -> bool:
     """Return whether no parameter of ``net`` is NaN or infinite."""
     return are_finite([p.list_data()[0] for p in net.named_parameters().values()])
+
+
+def _in_half(value: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return a weight in float16. Vectors, which are small, and weights that float16 cannot hold stay float32."""
+    if value.ndim < 2:
+        return value
+    half = value.astype("float16")
+    return half if are_finite([half.astype("float32")]) else value
 
 
 def _identity(status: os.stat_result) -> tuple:
