@@ -293,7 +293,7 @@ def _of_another_network(timm):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_a_broken_hub_sends_is_refused(fault, alone, timm, monkeypatch):
-    monkeypatch.setattr(pretrained, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(pretrained, "TIMEOUT", 0.5)
     make, reason = FAULTS[fault]
     with served({TIMM_PATH: make(timm)}) as (address, asked):
         monkeypatch.setenv("HF_ENDPOINT", address)
