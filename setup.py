@@ -64,7 +64,8 @@ setup(
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
     package_dir={"mxnetseg.configs": "configs"},
     # mxnetseg/included/ is the network that comes with the package; scripts/include_network.py writes it
-    package_data={"mxnetseg": ["py.typed", "included/*"], "mxnetseg.report": ["template.html"], "mxnetseg.configs": ["*.yaml"]},
+    package_data={"mxnetseg": ["py.typed", "included/*"], "mxnetseg.report": ["template.html"],
+                  "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
         f"{repacked('mxnetseg-mxnet', 'mxnet')} ; {MXNET_PLATFORMS}",  # MXNet's own wheel requires numpy<2
         f"gluoncv==0.10.5.post0 ; {MXNET_PLATFORMS}",
