@@ -64,7 +64,7 @@ def include(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         params, onnx = (Path(folder) / f"{args.name}{ending}" for ending in (".params", ".onnx"))
         checkpoint = Checkpoint(params)
-        checkpoint.write(net, record, half=True)
+        checkpoint.write_half(net, record)
         onnx.write_bytes(store_in_half(onnx_model(package, ExportOptions())).SerializeToString())
         address = "included" if args.name == "network" else f"{args.name}.params"
         notes = args.notes.read_text(encoding="utf-8") if args.notes else ""

@@ -144,19 +144,24 @@ class Checkpoint:
 
     # ---- writing ------------------------------------------------------------------------------
 
-    def write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None = None, *,
-              half: bool = False) -> None:
+    def write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None = None) -> None:
         """Write parameters, state (if given) and sidecar; afterwards the disk holds the new set, or the old one.
 
         Args:
             net: the network.
             record: content of the sidecar, which JSON can hold; versions, time and checksums are added.
             state: named tensors to resume from.
-            half: store the weights of convolutions and dense layers in float16; readers convert them to float32.
 
         Raises:
             EnvironmentProblem: the disk is full, or the folder can no longer be written to.
         """
+        self._write_or_explain(net, record, state, half=False)
+
+    def write_half(self, net, record: Mapping[str, Any]) -> None:
+        """Write as :meth:`write` does, with the weights of convolutions and dense layers in float16, half the size."""
+        self._write_or_explain(net, record, None, half=True)
+
+    def _write_or_explain(self, net, record, state, *, half: bool) -> None:
         try:
             self._write(net, record, state, half)
         except OSError as error:

@@ -163,7 +163,7 @@ def test_weights_that_float16_cannot_hold_stay_float32(checkpoint, tmp_path):
     net, sidecar = restore_network(Checkpoint(checkpoint), [mx.cpu()])
     name, parameter = next((n, p) for n, p in net.named_parameters().items() if len(p.shape) > 1)
     parameter.set_data(parameter.data() * 0 + 1e6)
-    Checkpoint(tmp_path / "x.params").write(net, {k: v for k, v in sidecar.items() if k != "files"}, half=True)
+    Checkpoint(tmp_path / "x.params").write_half(net, {k: v for k, v in sidecar.items() if k != "files"})
     assert mx.nd.load(str(tmp_path / "x.params"))[name].dtype == np.float32
     again, _ = restore_network(Checkpoint(tmp_path / "x.params"), [mx.cpu()])
     assert again.named_parameters()[name].data().asnumpy().max() == 1e6
