@@ -197,6 +197,7 @@ def _receive(url: str, part: IO[bytes], progress: Progress | None) -> bool:
             start = 0
         promised = answer.headers.get("Content-Length")
         total = start + int(promised) if promised is not None else None
+        log.info("downloading %s%s", url, f", {(total - start) / 1e6:.0f} MB" if total is not None else "")
         if progress:
             progress(start, total)
         for block in iter(partial(answer.read, _BLOCK), b""):

@@ -68,6 +68,21 @@ def test_a_half_download_is_continued(world, archive, monkeypatch):
     assert [file.name for file in world.iterdir()] == [FILE.member]
 
 
+def test_an_interrupt_keeps_what_came(world, archive, monkeypatch):
+    def interrupt(received, total):
+        if received:
+            raise KeyboardInterrupt
+
+    ranges = []
+    with served({PATH: ranged(archive, asked=ranges)}) as (address, _):
+        monkeypatch.setenv("MXNETSEG_MIRROR", address)
+        monkeypatch.setattr(downloads, "_BLOCK", 1000)
+        with pytest.raises(KeyboardInterrupt):
+            find("fcn_resnet50_ade", interrupt)
+        assert find("fcn_resnet50_ade").read_bytes() == DATA
+    assert ranges == [None, 1000]
+
+
 @pytest.mark.parametrize("case", ["the server sends all of it", "its beginning is of another file", "it was complete"])
 def test_a_half_download_is_started_again(case, world, archive, monkeypatch):
     world.mkdir(parents=True)
