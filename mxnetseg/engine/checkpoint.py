@@ -88,7 +88,7 @@ def restore_network(checkpoint: Checkpoint, contexts: Sequence[mx.Context]):
                               where=checkpoint.sidecar_path, received=error.received, fix=error.fix) from error
 
     _refuse_larger(net, params, checkpoint.path)
-    initialize(net, contexts)
+    initialize(net, contexts, random=False)
     take_normalisation(net, sidecar)
     assign(net, params, where=checkpoint.path)
     return net, sidecar

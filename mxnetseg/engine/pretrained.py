@@ -70,7 +70,7 @@ def from_pretrained(source: PathLike, *, revision: str | None = None,
     except MXNetSegError as error:
         raise CheckpointError(f"the network cannot be built: model: {error.what}", where=folder / HUB_CONFIG,
                               received=error.received, fix=error.fix) from error
-    initialize(net, contexts)
+    initialize(net, contexts, random=False)
     net.mean, net.std = package.record.mean, package.record.std
     arrays = {name: mx.nd.array(array, dtype=array.dtype) for name, array in
               read_safetensors(folder / HUB_ARRAYS).items()}
