@@ -63,7 +63,9 @@ setup(
     # configs/ stands beside the package in a checkout, and inside it in a wheel
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
     package_dir={"mxnetseg.configs": "configs"},
-    package_data={"mxnetseg": ["py.typed"], "mxnetseg.report": ["template.html"], "mxnetseg.configs": ["*.yaml"]},
+    # mxnetseg/included/ is the network that comes with the package; scripts/include_network.py writes it
+    package_data={"mxnetseg": ["py.typed", "included/*"], "mxnetseg.report": ["template.html"],
+                  "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
         f"{repacked('mxnetseg-mxnet', 'mxnet')} ; {MXNET_PLATFORMS}",  # MXNet's own wheel requires numpy<2
         f"gluoncv==0.10.5.post0 ; {MXNET_PLATFORMS}",

@@ -41,6 +41,6 @@ def test_without_a_checkpoint_the_fix_names_every_way_to_one(tmp_path):
     with pytest.raises(CheckpointError) as error:
         choose_checkpoint(None, tmp_path)
     commands = [line.split()[1] for line in error.value.fix.splitlines()]
-    assert commands == ["demo", "train", "convert", "predict"] and set(commands) <= set(COMMANDS)
+    assert commands == ["demo", "train", "convert", "predict", "predict"] and set(commands) <= set(COMMANDS)
     assert "--model pspnet" in str(pytest.raises(CheckpointError, choose_checkpoint, None, tmp_path,
                                                  model="PSPNet").value)

@@ -24,6 +24,7 @@ from mxnetseg._cuda import CUDA_LIBRARIES
 from mxnetseg.tools._installed import BACKENDS, NEEDED, OPTIONAL
 
 ROOT = Path(__file__).resolve().parents[1]
+INCLUDED = ("network.params", "network.json", "network.onnx", "README.md")
 
 
 @pytest.fixture
@@ -156,6 +157,9 @@ def source(tmp_path_factory):
     for file in ROOT.iterdir():
         if file.is_file():
             shutil.copy(file, source)
+    (source / "mxnetseg/included").mkdir(exist_ok=True)  # the network that comes with the package, if it is not there
+    for name in INCLUDED:
+        (source / "mxnetseg/included" / name).touch()
     return source
 
 
@@ -179,6 +183,7 @@ def test_source_archive_is_complete(archives):
     assert {"LICENSE", "NOTICE", "CITATION.cff", "README.md", "docs/licences.md", "mxnetseg/py.typed",
             "requirements.txt", "wheels/cu112/backend.py", "wheels/mxnet/pyproject.toml", "wheels/repack.py",
             "wheels/editable.py"} <= in_sdist
+    assert {f"mxnetseg/included/{name}" for name in INCLUDED} <= in_sdist
     assert {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_sdist
     assert not any(name.startswith("tests/") for name in in_sdist)  # setuptools adds some of them by itself
 
@@ -189,10 +194,20 @@ def test_wheel_has_licence_type_marker_and_configurations(archives):
     assert "mxnetseg/py.typed" in in_wheel
     assert {f"mxnetseg/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")} <= in_wheel
     assert {name.split("/")[0] for name in in_wheel if ".dist-info/" not in name} == {"mxnetseg"}
-    suffixes = {Path(name).suffix for name in in_wheel if name.startswith("mxnetseg/")}
+    included = {name for name in in_wheel if name.startswith("mxnetseg/included/")}
+    assert included == {f"mxnetseg/included/{name}" for name in INCLUDED}
+    suffixes = {Path(name).suffix for name in in_wheel - included if name.startswith("mxnetseg/")}
     assert suffixes == {".py", ".yaml", ".typed", ".html"} and "mxnetseg/report/template.html" in in_wheel
     assert "\nLicense: Apache-2.0\n" in metadata
     assert " @ " not in metadata.split("\n\n")[0]  # a package index refuses paths and URLs as requirements
+
+
+def test_the_included_network_is_small():
+    """The files of scripts/include_network.py, where they have been written."""
+    folder = ROOT / "mxnetseg/included"
+    if folder.exists():
+        assert {file.name for file in folder.iterdir()} == set(INCLUDED)
+        assert (folder / "network.params").stat().st_size <= 12e6
 
 
 def write_wheel(folder, name, version, files, tag="py3-none-any"):

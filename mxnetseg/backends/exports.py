@@ -86,6 +86,10 @@ class ExportFormat:
         """Return a function that computes what the written files compute."""
         raise NotImplementedError
 
+    def load_elsewhere(self, stage: Path, stem: str, options: ExportOptions) -> dict[str, Function]:
+        """Return functions of the files in further programs that are installed, by the programs' names."""
+        return {}
+
 
 class Export(NamedTuple):
     """A completed export.
@@ -94,11 +98,13 @@ class Export(NamedTuple):
         paths: the files, or the folder.
         comparisons: the differences from the source.
         tolerance: the largest difference that was accepted.
+        readers: the programs that computed the written network.
     """
 
     paths: list[Path]
     comparisons: list[Comparison]
     tolerance: float
+    readers: list[str]
 
 
 def format_of(destination: PathLike, name: str | None) -> str:
@@ -155,9 +161,14 @@ def export_network(package: NetworkPackage, destination: PathLike, format_name: 
     check = Check(package, options, reference)
     with staged(destination.parent, names) as stage:
         export_format.write(package, stage, stem, options)
-        comparisons = check(export_format.load(stage, stem, options))
-        _check_differences(comparisons, tolerance, reference, export_format)
-    return Export([destination.parent / name for name in names], comparisons, tolerance)
+        functions = {export_format.reader: export_format.load(stage, stem, options),
+                     **export_format.load_elsewhere(stage, stem, options)}
+        comparisons = []
+        for reader, function in functions.items():
+            found = check(function)
+            _check_differences(found, tolerance, reference, reader)
+            comparisons += found
+    return Export([destination.parent / name for name in names], comparisons, tolerance, list(functions))
 
 
 def _check_options(export_format: ExportFormat, package: NetworkPackage, options: ExportOptions) -> None:
@@ -185,10 +196,10 @@ def _check_options(export_format: ExportFormat, package: NetworkPackage, options
 
 
 def _check_differences(comparisons: Sequence[Comparison], tolerance: float, reference: Reference,
-                       export_format: ExportFormat) -> None:
+                       reader: str) -> None:
     worst = max(comparisons, key=lambda comparison: comparison.difference)
     if not worst.difference <= tolerance:  # NaN, too
         raise CheckpointError("the written network computes something else than its source, and was deleted",
                           where=worst.shape, received=f"{worst.difference:.2g} {worst.unit} between "
-                          f"{reference.name} and {export_format.reader}; the tolerance is {tolerance:g}",
+                          f"{reference.name} and {reader}; the tolerance is {tolerance:g}",
                           fix="a trained network differs less than one with random weights; --tolerance accepts more")

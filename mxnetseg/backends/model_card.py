@@ -20,8 +20,8 @@ _TEXT = """---
 ```python
 from mxnetseg import Predictor, from_pretrained
 
-prediction = Predictor("PATH/OR/USER/{name}")("street.png")  # class map, colours, overlay
-net = from_pretrained("PATH/OR/USER/{name}")  # the Gluon network
+prediction = Predictor("{address}")("street.png")  # class map, colours, overlay
+net = from_pretrained("{address}")  # the Gluon network
 ```
 
 Images are RGB. {normalisation}
@@ -41,24 +41,27 @@ Images are RGB. {normalisation}
 ## Licence
 
 {license}
-"""
+{notes}"""
 
 
-def model_card(record: NetworkRecord, name: str) -> str:
+def model_card(record: NetworkRecord, name: str, *, address: str | None = None, notes: str = "") -> str:
     """Return the text of ``README.md``.
 
     Args:
         record: the description of the network.
         name: name of the folder.
+        address: what :class:`~mxnetseg.Predictor` takes; None: a folder, or an id of the hub.
+        notes: Markdown that is added as the last section.
     """
     sidecar = record.sidecar
     data, model = sidecar.get("data", {}), sidecar.get("model", {})
     title = " ".join(str(part) for part in (model.get("name", name), model.get("backbone", "")) if part)
     metrics = sidecar.get("metrics") or {}
     return _TEXT.format(
-        header=_header(data.get("name"), metrics, title), title=title, name=name, network=_network(model),
+        header=_header(data.get("name"), metrics, title), title=title, network=_network(model),
+        address=address or f"PATH/OR/USER/{name}", notes=f"\n## Notes\n\n{notes.strip()}\n" if notes else "",
         normalisation=_normalisation(record), data=_data(sidecar), metrics=_metrics(sidecar, metrics),
-        classes=_classes(record), license=sidecar.get("license", "Not recorded.")) .replace("\r", "")
+        classes=_classes(record), license=sidecar.get("license", "Not recorded.")).replace("\r", "")
 
 
 def _header(data: str | None, metrics: Mapping[str, Any], title: str) -> str:

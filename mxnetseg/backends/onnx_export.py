@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._compat import is_installed
 from ..errors import CheckpointError, EnvironmentProblem, reason
 from ..files import atomic_write
 from .exports import ExportFormat, ExportOptions
@@ -28,6 +29,50 @@ class OnnxFormat(ExportFormat):
     def load(self, stage: Path, stem: str, options: ExportOptions) -> Function:
         """Return a function of the file."""
         return onnx_function(stage / f"{stem}.onnx")
+
+    def load_elsewhere(self, stage: Path, stem: str, options: ExportOptions) -> dict[str, Function]:
+        """Return a function of an int8 file in OpenVINO, whose arithmetic on integers differs."""
+        return int8_elsewhere(stage / f"{stem}.onnx", options)
+
+
+def int8_elsewhere(path: Path, options: ExportOptions) -> dict[str, Function]:
+    """Return a function of an int8 file in OpenVINO, by its name, if the file is int8 and OpenVINO is installed."""
+    if options.precision != "int8" or not is_installed("openvino"):
+        return {}
+    return {"OpenVINO": openvino_function(path)}
+
+
+def openvino_function(path: Path) -> Function:
+    """Return a function that computes an ``.onnx`` or ``.xml`` file in OpenVINO, on the CPU in float32 or int8.
+
+    Raises:
+        EnvironmentProblem: OpenVINO is not installed.
+        CheckpointError: OpenVINO cannot read the file.
+    """
+    core = require_openvino().Core()
+    try:
+        model = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:
+        raise CheckpointError("OpenVINO cannot read what was written", received=reason(error),
+                              fix="check whether the disk is full, or update openvino") from None
+
+    def compute(x: np.ndarray) -> list[np.ndarray]:
+        return list(model([x]).values())
+    return compute
+
+
+def require_openvino() -> Any:
+    """Return the module ``openvino``.
+
+    Raises:
+        EnvironmentProblem: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise EnvironmentProblem("OpenVINO is not installed", received=error,
+                                 fix="pip install 'mxnetseg[openvino]'") from None
+    return openvino
 
 
 def onnx_model(package: NetworkPackage, options: ExportOptions) -> Any:

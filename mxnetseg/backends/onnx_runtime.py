@@ -142,10 +142,12 @@ def describe(model: onnx.ModelProto, content: Any, where: object) -> StoredNetwo
 
 
 def _precision(model: onnx.ModelProto) -> str:
-    """Return the number format of the weights."""
+    """Return the number format that the network computes in."""
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         return "int8"
-    is_half = any(value.data_type == onnx.TensorProto.FLOAT16 for value in model.graph.initializer)
+    stored = {name for node in model.graph.node if node.op_type == "Cast" for name in node.input}
+    is_half = any(value.data_type == onnx.TensorProto.FLOAT16 and value.name not in stored
+                  for value in model.graph.initializer)
     return "float16" if is_half else "float32"
 
 

@@ -3,13 +3,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..errors import CheckpointError, EnvironmentProblem, reason
+from ..errors import CheckpointError, reason
 from .exports import ExportFormat, ExportOptions
-from .onnx_export import onnx_model
+from .onnx_export import onnx_model, openvino_function, require_openvino
 from .package import KEY
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ class OpenVINOFormat(ExportFormat):
 
     def write(self, package: NetworkPackage, stage: Path, stem: str, options: ExportOptions) -> None:
         """Write both files; with float16 the weights are stored in half precision."""
-        openvino = _require_openvino()
+        openvino = require_openvino()
         half = options.precision == "float16"
         path = stage / f"{stem}.onnx"  # a path, because bytes of more than 2 GiB cannot be converted
         source = onnx_model(package, replace(options, precision="float32") if half else options)
@@ -47,24 +45,4 @@ class OpenVINOFormat(ExportFormat):
 
     def load(self, stage: Path, stem: str, options: ExportOptions) -> Function:
         """Return a function of the files on the CPU."""
-        openvino = _require_openvino()
-        core = openvino.Core()
-        try:
-            model = core.compile_model(core.read_model(str(stage / f"{stem}.xml")), "CPU",
-                                       {"INFERENCE_PRECISION_HINT": "f32"})
-        except RuntimeError as error:
-            raise CheckpointError("OpenVINO cannot read what it wrote", received=reason(error),
-                                  fix="check whether the disk is full") from None
-
-        def compute(x: np.ndarray) -> list[np.ndarray]:
-            return list(model([x]).values())
-        return compute
-
-
-def _require_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise EnvironmentProblem("OpenVINO is not installed", received=error,
-                                 fix="pip install 'mxnetseg[openvino]'") from None
-    return openvino
+        return openvino_function(stage / f"{stem}.xml")

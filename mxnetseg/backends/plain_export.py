@@ -80,7 +80,7 @@ class HubFormat(ExportFormat):
         record = package.record
         classes = dict(enumerate(record.classes or ()))
         # Without the user's folders: the files are made to be published.
-        described = _without_folders(record.to_json({HUB_SYMBOL: symbol, HUB_ARRAYS: arrays}))
+        described = without_folders(record.to_json({HUB_SYMBOL: symbol, HUB_ARRAYS: arrays}))
         texts = {
             HUB_CONFIG: json.dumps({"model_type": KEY, "num_labels": len(classes), "id2label": classes,
                                     "label2id": {name: i for i, name in classes.items()}, KEY: described}, indent=1),
@@ -98,7 +98,7 @@ class HubFormat(ExportFormat):
         return reference_of(read_package(stage / stem)).function
 
 
-def _without_folders(record: dict) -> dict:
+def without_folders(record: dict) -> dict:
     """Return a record without paths of the machine that trained the network."""
     config = record.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):

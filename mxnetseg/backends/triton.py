@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..files import atomic_write
 from .exports import ExportFormat, ExportOptions
-from .onnx_export import onnx_function, write_onnx
+from .onnx_export import int8_elsewhere, onnx_function, write_onnx
 
 if TYPE_CHECKING:
     from .package import NetworkPackage
@@ -52,6 +52,10 @@ class RepositoryFormat(ExportFormat):
     def load(self, stage: Path, stem: str, options: ExportOptions) -> Function:
         """Return a function of the model."""
         return onnx_function(stage / stem / "1" / "model.onnx")
+
+    def load_elsewhere(self, stage: Path, stem: str, options: ExportOptions) -> dict[str, Function]:
+        """Return a function of an int8 model in OpenVINO, which OpenVINO Model Server runs."""
+        return int8_elsewhere(stage / stem / "1" / "model.onnx", options)
 
 
 def model_config(name: str, model: Any, metadata: Mapping[str, str], *, has_labels: bool) -> str:

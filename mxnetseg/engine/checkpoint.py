@@ -88,7 +88,7 @@ def restore_network(checkpoint: Checkpoint, contexts: Sequence[mx.Context]):
                               where=checkpoint.sidecar_path, received=error.received, fix=error.fix) from error
 
     _refuse_larger(net, params, checkpoint.path)
-    initialize(net, contexts)
+    initialize(net, contexts, random=False)
     take_normalisation(net, sidecar)
     assign(net, params, where=checkpoint.path)
     return net, sidecar
@@ -155,22 +155,30 @@ class Checkpoint:
         Raises:
             EnvironmentProblem: the disk is full, or the folder can no longer be written to.
         """
+        self._write_or_explain(net, record, state, half=False)
+
+    def write_half(self, net, record: Mapping[str, Any]) -> None:
+        """Write as :meth:`write` does, with the weights of convolutions and dense layers in float16, half the size."""
+        self._write_or_explain(net, record, None, half=True)
+
+    def _write_or_explain(self, net, record, state, *, half: bool) -> None:
         try:
-            self._write(net, record, state)
+            self._write(net, record, state, half)
         except OSError as error:
             raise EnvironmentProblem("the checkpoint could not be written", where=error.filename or self.path,
                                      received=error.strerror or error,
                                      fix="check the folder's permissions and the disk, or choose another folder "
                                          "(--weights DIR)") from error
 
-    def _write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None) -> None:
+    def _write(self, net, record: Mapping[str, Any], state: Mapping[str, np.ndarray] | None, half: bool) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.has_sidecar():  # after a crash its contents may be in the .new files, which are overwritten below
             with suppress(CheckpointError):
                 self._move_new(self.peek()["files"])
 
         # All contexts hold the same parameters, unless batch norm is unsynchronised: the first one's are written.
-        contents = {PARAMS: {name: p.list_data()[0] for name, p in net.named_parameters().items()}}
+        contents = {PARAMS: {name: _in_half(p.list_data()[0]) if half else p.list_data()[0]
+                             for name, p in net.named_parameters().items()}}
         if state is not None:
             contents[STATE] = {name: mx.nd.array(array, dtype=array.dtype) for name, array in state.items()}
 
@@ -351,6 +359,14 @@ class Checkpoint:
 def all_finite(net) -> bool:
     """Return whether no parameter of ``net`` is NaN or infinite."""
     return are_finite([p.list_data()[0] for p in net.named_parameters().values()])
+
+
+def _in_half(value: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return a weight in float16. Vectors, which are small, and weights that float16 cannot hold stay float32."""
+    if value.ndim < 2:
+        return value
+    half = value.astype("float16")
+    return half if are_finite([half.astype("float32")]) else value
 
 
 def _identity(status: os.stat_result) -> tuple:

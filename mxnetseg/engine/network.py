@@ -4,6 +4,7 @@ Nothing here imports MXNet unless MXNet computes or the network is a checkpoint.
 """
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..backends.runtime import Runtime, StoredNetwork
 from ..config.schema import Config
 from ..errors import CheckpointError, UsageError
 from ..files import expand
+from .named import is_name, locate
 from .precision import choose_precision
 
 
@@ -124,7 +126,8 @@ def open_network(network: Any, *, backend: str = "auto", ctx: Sequence[Any] | No
 
     Args:
         network: a checkpoint, by its path or as a :class:`~mxnetseg.engine.checkpoint.Checkpoint`; an ``.onnx`` or
-            ``.xml`` file that was exported; or an export as ``hub`` or ``mxnet``.
+            ``.xml`` file that was exported; an export as ``hub`` or ``mxnet``; or a name of
+            :mod:`~mxnetseg.engine.named`.
         backend: ``'auto'`` or a name of :data:`~mxnetseg.backends.choice.BACKENDS`.
         ctx: devices by name, as ``--ctx`` has them, or MXNet's contexts; None: the backend's default.
 
@@ -134,7 +137,9 @@ def open_network(network: Any, *, backend: str = "auto", ctx: Sequence[Any] | No
         DeviceError: there is no such device.
         UsageError: the backend does not read the file.
     """
-    is_checkpoint = hasattr(network, "sidecar_path")
+    if is_name(network):
+        network = locate(network, backend=backend).network
+    is_checkpoint = not isinstance(network, (str, os.PathLike))
     path = network.path if is_checkpoint else expand(network)
     network_format = CHECKPOINT if is_checkpoint else format_of(path)
     choice = choose_backend(backend, network_format, [str(one) for one in ctx] if ctx else None)
@@ -147,7 +152,7 @@ def open_network(network: Any, *, backend: str = "auto", ctx: Sequence[Any] | No
         return _OnTheHost(path, runtime.read(path), choice, device, None)
     names, package = None, None
     if network_format == CHECKPOINT:
-        net, sidecar, path = _restore(network, None)
+        net, sidecar, path = restore(network)
         names, package = (net.model_name, net.backbone_name), NetworkPackage.of_network(net, sidecar)
     else:
         package = _of_one_input(read_package(path), path)
@@ -162,20 +167,29 @@ def _open_in_mxnet(network: Any, path: Path, network_format: str, choice: Backen
 
     contexts = list(ctx) if ctx and isinstance(ctx[0], mx.Context) else resolve_contexts(ctx)
     if network_format == CHECKPOINT:
-        net, sidecar, path = _restore(network, contexts)
+        net, sidecar, path = restore(network, contexts)
         return _InMXNet(path, sidecar, choice, contexts, net, (net.model_name, net.backbone_name))
     package = _of_one_input(read_package(path), path)
     return _InMXNet(path, package.sidecar, choice, contexts, PackageNetwork(package, contexts), None)
 
 
-def _restore(network: Any, contexts: Any) -> tuple[Any, Mapping[str, Any], Path]:
-    """Return the network of a checkpoint, its sidecar and the path of its parameters."""
+def restore(network: Any, contexts: Any = None) -> tuple[Any, Mapping[str, Any], Path]:
+    """Return the Gluon network of a checkpoint, its sidecar and the path of its parameters.
+
+    Args:
+        network: a path, a :class:`~mxnetseg.engine.checkpoint.Checkpoint`, or what :func:`.named.locate` returns.
+        contexts: devices; None: the CPU.
+    """
     import mxnet as mx
 
     from .checkpoint import Checkpoint, restore_network
+    from .converted import GluonCVCheckpoint
 
+    contexts = contexts or [mx.cpu()]
+    if isinstance(network, GluonCVCheckpoint):
+        return (*network.restore(contexts), network.path)
     checkpoint = network if isinstance(network, Checkpoint) else Checkpoint(network)
-    net, sidecar = restore_network(checkpoint, contexts or [mx.cpu()])
+    net, sidecar = restore_network(checkpoint, contexts)
     return net, sidecar, checkpoint.path
 
 

@@ -87,8 +87,10 @@ class Predictor:
 
     Args:
         checkpoint: a ``.params`` file with its sidecar; or what `mxnetseg export` wrote: an ``.onnx`` file, an OpenVINO
-            ``.xml`` file, or an export as ``hub`` or ``mxnet``. The latter need no MXNet. Or the result of
-            :func:`~mxnetseg.engine.network.open_network`, which has its own backend and devices.
+            ``.xml`` file, or an export as ``hub`` or ``mxnet``. The latter need no MXNet. Or a name:
+            ``'gluoncv:fcn_resnet50_ade'``, ``'hub:USER/NAME'``, or ``'included'`` for the network that comes with the
+            package (default). Or the result of :func:`~mxnetseg.engine.network.open_network`, which has its own backend
+            and devices.
         backend: ``'mxnet'``, ``'torch'``, ``'onnxruntime'``, ``'openvino'``, or ``'auto'``: see
             :func:`mxnetseg.backends.choice.choose_backend`.
         ctx: device to run on: a context of MXNet, or the name of a device as ``--ctx`` takes it; None: the CPU.
@@ -122,7 +124,7 @@ class Predictor:
         ['street_classes.png', 'street_overlay.png']
     """
 
-    def __init__(self, checkpoint: Any, *, backend: str = "auto", ctx: Any = None, ms: bool = False,
+    def __init__(self, checkpoint: Any = "included", *, backend: str = "auto", ctx: Any = None, ms: bool = False,
                  precision: str | None = None, calibration: Images | Callable[[Decoding], Images] = (),
                  decoding: Decoding | None = None, overrides: Mapping[str, Any] | None = None):
         network = checkpoint if isinstance(checkpoint, OpenNetwork) else \

@@ -1,32 +1,28 @@
-"""Networks from folders that ``mxnetseg export --format hub`` wrote, on this machine or on the Hugging Face hub."""
+"""Gluon networks with trained weights: folders of ``mxnetseg export --format hub``, the hub, and named networks."""
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backends.package import HUB_ARRAYS, HUB_CONFIG, HUB_SYMBOL, read_package, read_safetensors
-from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, UsageError, reason
+from ..backends.package import HUB_ARRAYS, HUB_CONFIG, read_package, read_safetensors
+from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, UsageError
 from ..files import PathLike, expand
+from .named import HELP, HUB, ID, hub_folder, is_name, locate
 from .sidecar import check
 
 if TYPE_CHECKING:
     import mxnet as mx
 
-log = logging.getLogger(__name__)
-
-_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-
 
 def from_pretrained(source: PathLike, *, revision: str | None = None,
                     ctx: mx.Context | Sequence[mx.Context] | None = None, local_files_only: bool = False) -> Any:
-    """Return a Gluon network from a folder that ``mxnetseg export --format hub`` wrote, ready to use or to train.
+    """Return a Gluon network with trained weights, ready to use or to train.
 
     Args:
-        source: the folder; or ``USER/NAME`` of a model on the Hugging Face hub, which is downloaded once. A folder of
-            that name in the current directory has precedence.
+        source: a folder that ``mxnetseg export --format hub`` wrote; or ``USER/NAME`` of a model on the Hugging Face
+            hub, which is downloaded once (a folder of that name in the current directory has precedence); or a name of
+            :mod:`~mxnetseg.engine.named`: ``'included'``, ``'gluoncv:fcn_resnet50_ade'``, ``'hub:USER/NAME'``.
         revision: branch, tag or commit on the hub; None: its main branch.
         ctx: an MXNet context or a list of them; None: ``mx.cpu()``.
         local_files_only: use what was downloaded before, without asking the hub.
@@ -36,7 +32,7 @@ def from_pretrained(source: PathLike, *, revision: str | None = None,
 
     Raises:
         CheckpointError: a file is missing or damaged, or does not fit the network that it names.
-        UsageError: neither a folder nor an id of the hub.
+        UsageError, UnknownNameError: neither a folder nor a name, or no such name.
         EnvironmentProblem: MXNet, safetensors or, for the hub, huggingface_hub is not installed; or the hub cannot be
             reached.
 
@@ -47,6 +43,8 @@ def from_pretrained(source: PathLike, *, revision: str | None = None,
         >>> net(mx.nd.zeros((1, 3, 65, 97)))[0].shape
         (1, 9, 65, 97)
     """
+    if is_name(source) and not str(source).startswith(HUB):
+        return _of_checkpoint(str(source), revision, ctx)
     folder = _folder(source, revision, local_files_only)
     try:
         import mxnet as mx
@@ -72,12 +70,25 @@ def from_pretrained(source: PathLike, *, revision: str | None = None,
     except MXNetSegError as error:
         raise CheckpointError(f"the network cannot be built: model: {error.what}", where=folder / HUB_CONFIG,
                               received=error.received, fix=error.fix) from error
-    initialize(net, contexts)
+    initialize(net, contexts, random=False)
     net.mean, net.std = package.record.mean, package.record.std
     arrays = {name: mx.nd.array(array, dtype=array.dtype) for name, array in
               read_safetensors(folder / HUB_ARRAYS).items()}
     assign(net, arrays, where=folder / HUB_ARRAYS)
     return net
+
+
+def _of_checkpoint(name: str, revision: str | None, ctx: Any) -> Any:
+    """Return the network of the included checkpoint or of GluonCV's."""
+    if revision is not None:
+        raise UsageError("only a model on the hub has revisions", where=name, received=revision,
+                         fix="leave revision out")
+    import mxnet as mx
+
+    from .network import restore
+
+    located = locate(name, backend="mxnet")
+    return restore(located.network, list(ctx) if isinstance(ctx, (list, tuple)) else [ctx or mx.cpu()])[0]
 
 
 def _folder(source: PathLike, revision: str | None, local_files_only: bool) -> Path:
@@ -88,22 +99,8 @@ def _folder(source: PathLike, revision: str | None, local_files_only: bool) -> P
             raise UsageError("a folder on this machine has no revisions", where=str(source), received=revision,
                              fix="leave revision out, or give an id USER/NAME of which no folder of that name exists")
         return folder
-    if not isinstance(source, str) or not _ID.fullmatch(source):
+    text = str(source)[len(HUB):] if str(source).startswith(HUB) else source
+    if not isinstance(text, str) or text == source and not ID.fullmatch(text.partition("@")[0]):
         raise UsageError("neither a folder nor an id of the Hugging Face hub", received=str(source),
-                         fix="the folder of `mxnetseg export --format hub`, or USER/NAME")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise EnvironmentProblem("huggingface_hub is not installed", where=source, received=error,
-                                 fix="pip install 'mxnetseg[hub]', or give a folder") from None
-    try:
-        found = snapshot_download(source, revision=revision, local_files_only=local_files_only,
-                                  allow_patterns=[HUB_CONFIG, HUB_SYMBOL, HUB_ARRAYS, "README.md"])
-    except Exception as error:  # of many classes, of several libraries
-        where = source if revision is None else f"{source}, revision {revision}"
-        raise EnvironmentProblem("the model cannot be downloaded from the Hugging Face hub", where=where,
-                                 received=reason(error),
-                                 fix="check the id, the revision, the network, and HF_TOKEN for a private model"
-                                 ) from error
-    log.info("%s: %s", source, found)
-    return Path(found)
+                         fix=f"the folder of `mxnetseg export --format hub`, USER/NAME, or {HELP}")
+    return hub_folder(text, revision=revision, local_files_only=local_files_only)

@@ -95,6 +95,20 @@ def add_precision_argument(parser: ArgumentParser, default: str | None, *, train
                         help=help)
 
 
+def add_checkpoint_argument(parser: ArgumentParser, *, included: bool = True) -> None:
+    """Add ``--checkpoint``.
+
+    Args:
+        parser: receives the option.
+        included: the command uses the network that comes with the package if there is no run.
+    """
+    parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
+                        "folder; a file or folder that `mxnetseg export` wrote; gluoncv:NAME (`mxnetseg models "
+                        "--pretrained` lists them) or hub:USER/NAME, which are downloaded; or included, the network "
+                        "that comes with mxnetseg (default: the best checkpoint of the newest run"
+                        + (", or, without a run, included)" if included else ")"))
+
+
 def add_weights_argument(parser: ArgumentParser) -> None:
     """Add ``--weights``."""
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR",
@@ -191,37 +205,54 @@ def choose_decoding(args: Namespace) -> Decoding:
 
 
 def open_named_network(named: str | None, weights: Path, *, backend: str, ctx: Sequence[str] | None,
-                       model: str | None = None) -> OpenNetwork:
-    """Open the checkpoint or the exported file that ``--checkpoint`` names; print its path and the backend.
+                       model: str | None = None, included: bool = True) -> OpenNetwork:
+    """Open the network that ``--checkpoint`` names; print what it is, and the backend.
 
     Args:
-        named: the path, or the file name of a checkpoint below ``weights``; None: the best checkpoint of the newest
-            run.
+        named: a path, the file name of a checkpoint below ``weights``, or a name of :mod:`~mxnetseg.engine.named`;
+            None: the best checkpoint of the newest run.
         weights: folder of the checkpoints.
         backend: the value of ``--backend``.
         ctx: the value of ``--ctx``.
         model: consider only runs of this network when looking for the newest.
+        included: without a name and without any run, open the network that comes with the package.
 
     Raises:
         CheckpointError: it does not exist, is damaged, or does not record its classes.
-        EnvironmentProblem: the backend is not installed.
+        EnvironmentProblem: the backend is not installed, or the network cannot be downloaded.
     """
     from ..backends.choice import CHECKPOINT, choose_backend, format_of
+    from ..engine.included import has_included
+    from ..engine.named import INCLUDED, is_name, locate
     from ..engine.network import open_network
     from ..errors import CheckpointError
 
-    network_format = format_of(named) if named else CHECKPOINT
-    choose_backend(backend, network_format, ctx)  # before MXNet is loaded
-    network: Any = named
-    if network_format == CHECKPOINT:
-        network = choose_checkpoint(named, weights, model=model)
-    elif not os.path.exists(expand(network)):
-        raise CheckpointError("the exported file is not there", where=expand(network).absolute(),
-                              fix="check the path; `mxnetseg export` writes such files")
-    print(f"checkpoint  {getattr(network, 'path', network)}", flush=True)
+    if named is None and included and model is None and has_included() and not _has_run(weights):
+        located = locate(INCLUDED, backend=backend)
+    elif is_name(named):
+        located = locate(named, backend=backend)
+    else:
+        located = None
+    network: Any
+    if located is not None:
+        network, description = located
+    else:
+        network_format = format_of(named) if named else CHECKPOINT
+        choose_backend(backend, network_format, ctx)  # before MXNet is loaded
+        network = choose_checkpoint(named, weights, model=model) if network_format == CHECKPOINT else named
+        if network_format != CHECKPOINT and not os.path.exists(expand(named)):
+            raise CheckpointError("the exported file is not there", where=expand(named).absolute(),
+                                  fix="check the path; `mxnetseg export` writes such files")
+        description = str(getattr(network, "path", network))
+    print(f"checkpoint  {description}", flush=True)
     opened = open_network(network, backend=backend, ctx=ctx)
     print(f"backend     {opened.choice.backend} ({opened.choice.reason})", flush=True)
     return opened
+
+
+def _has_run(weights: Path) -> bool:
+    """Return whether a folder holds a checkpoint; MXNet is not loaded to read it."""
+    return any(path.with_suffix(".json").is_file() for path in weights.glob("**/*.params"))
 
 
 def resolve_precision(asked: str | None, network: OpenNetwork) -> str:
@@ -260,7 +291,8 @@ def choose_checkpoint(named: str | None, weights: Path, *, model: str | None = N
     ways = {"mxnetseg demo": "trains one on the built-in images, in minutes",
             f"mxnetseg train --model {model or 'fcn'}": "trains any network; --data folder:DIR for your own images",
             f"mxnetseg convert SRC DST --model {model or 'fcn'}": "converts weights that you have",
-            "mxnetseg predict --checkpoint PATH": "uses a checkpoint from another folder"}
+            "mxnetseg predict --checkpoint PATH": "uses a checkpoint from another folder",
+            "mxnetseg predict --checkpoint gluoncv:NAME": "downloads a network (mxnetseg models --pretrained)"}
     width = max(map(len, ways))
     raise CheckpointError("there is no checkpoint yet", where=weights.absolute(),
                           fix="\n".join(f"{command:<{width}}  {effect}" for command, effect in ways.items()))

@@ -10,8 +10,6 @@ from typing import Any
 
 from .common import add_set_argument, whole_number
 
-_PLAIN = ("backbone", "output_stride", "aux")  # arguments of a network that have their own configuration key
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -38,11 +36,11 @@ def run(args: Namespace) -> int:
 
     from ..config import Config
     from ..config.loader import parse_override
-    from ..engine.checkpoint import Checkpoint, all_finite, model_record
-    from ..errors import CheckpointError
-    from ..models import MODELS, get_model
+    from ..engine.checkpoint import Checkpoint
+    from ..engine.converted import build_converted
+    from ..models import MODELS
     from ..models._foreign import FORMS, recognise
-    from ..models.weights.tensors import read_tensors, set_parameters
+    from ..models.weights.tensors import read_tensors
 
     name = MODELS.resolve(args.model)
     changes = dict(map(parse_override, args.overrides))
@@ -56,23 +54,11 @@ def run(args: Namespace) -> int:
     if guess.problems:
         raise _misfit(args, name, tensors, guess)
 
-    config = config.replace({f"model.{key}" if key in _PLAIN else f"model.options.{key}": _plain(value)
-                             for key, value in {"aux": False, **guess.arguments}.items()})
     data = _data(args, config, guess.nclass)
-
-    record = model_record(config.model, guess.nclass)
-    net = get_model(**record, norm="bn")
-    set_parameters(net, guess.tensors, where=args.source)
-    if not all_finite(net):
-        raise CheckpointError("the file holds values that are no numbers (NaN) or infinite", where=args.source,
-                              fix="use another checkpoint of that run")
-
-    _write(Checkpoint(target), net, {
-        "model": record, "data": data, "normalisation": {"mean": list(net.mean), "std": list(net.std)},
-        "protocol": {"splits": {"train": config.data.train_split, "val": config.data.val_split}}, "metrics": {},
-        "source": {"file": args.source.name, "form": guess.form}, "config": config.to_dict()})
+    net, sidecar = build_converted(guess, config, data, args.source)
+    _write(Checkpoint(target), net, sidecar)
     print(f"source      {args.source}: {len(tensors)} tensors, with the names of {FORMS[guess.form]} ({guess.form})\n"
-          f"network     {_described(name, net.backbone_name, record)}\n"
+          f"network     {_described(name, net.backbone_name, sidecar['model'])}\n"
           f"checkpoint  {target}: all {len(guess.tensors)} parameters set")
     if not args.data:
         print("note        without --data the classes have no names, and `mxnetseg eval` refuses to score them")
@@ -108,12 +94,10 @@ def _target(args: Namespace) -> Path:
 
 def _known(config, changes: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the network that the user gave."""
-    given = {key: getattr(config.model, key) for key in _PLAIN if f"model.{key}" in changes}
+    from ..engine.converted import PLAIN
+
+    given = {key: getattr(config.model, key) for key in PLAIN if f"model.{key}" in changes}
     return {key: value for key, value in {**config.model.options, **given}.items() if value is not None}
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _described(model: str, backbone: str, record) -> str:
@@ -195,12 +179,15 @@ def _misfit(args: Namespace, name: str, tensors, guess):
 
 
 def _command(args: Namespace, name: str, guess) -> str:
+    from ..engine.converted import PLAIN
+
     words = [str(args.source), str(args.target), "--model", name, "--from", guess.form, "--nclass", str(guess.nclass)]
     for key, value in guess.arguments.items():
         if key == "backbone":
             words += ["--backbone", str(value)]
         elif value is not False:
-            words += ["--set", f"model.{key}={value}" if key in _PLAIN else f"model.options.{key}={_plain(value)}"]
+            words += ["--set", f"model.{key}={value}" if key in PLAIN else
+                      f"model.options.{key}={list(value) if isinstance(value, tuple) else value}"]
     return shlex.join(words)
 
 

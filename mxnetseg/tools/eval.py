@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .common import (
     add_backend_argument,
+    add_checkpoint_argument,
     add_decoding_arguments,
     add_out_argument,
     add_precision_argument,
@@ -40,9 +41,7 @@ _TIMED, _TIMED_SECONDS = 5, 3.0  # predictions that are timed at the end, and ab
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
-                        "folder; or a file or folder that `mxnetseg export` wrote (default: the best checkpoint of the "
-                        "newest run)")
+    add_checkpoint_argument(parser, included=False)
     parser.add_argument("--model", "--network", metavar="NAME",
                         help="refuse a checkpoint of another network; consider only its runs for the default")
     parser.add_argument("--backbone", help="refuse a checkpoint of another backbone")
@@ -86,7 +85,8 @@ def run(args: Namespace) -> int:
     from ..report.recorder import TABLE, Recorder, discard_details
     from ..viz.confusion import confusion
 
-    network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx, model=args.model)
+    network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx, model=args.model,
+                                 included=False)
     sidecar = network.sidecar
     _check_names(args, network)
     config = _configuration(args, network.config())

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..backends.package import NetworkPackage
     from ..backends.verification import Reference
+    from .main import Parser
 
 # copies of the names in backends.exports, since importing it would load NumPy before --help; a test compares them
 FORMATS = ("hub", "mxnet", "onnx", "openvino", "repository", "torch")
@@ -21,10 +22,12 @@ PRECISIONS = ("float32", "float16", "int8")
 _CALIBRATION = 16  # images
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("source", nargs="?", metavar="CKPT", help="checkpoint, or a file name below --weights; or an "
-                        "earlier export as hub (its folder) or mxnet (its -symbol.json)")
+    parser.intermixed = True
+    parser.add_argument("source", nargs="?", metavar="CKPT", help="checkpoint, or a file name below --weights; "
+                        "gluoncv:NAME, hub:USER/NAME or included; or an earlier export as hub (its folder) or mxnet "
+                        "(its -symbol.json)")
     parser.add_argument("target", type=Path, metavar="DST", help="file or folder to write, which must not exist")
     parser.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: that of DST's ending: "
                         ".onnx, .pt2 for torch, .xml for openvino, -symbol.json for mxnet)")
@@ -73,7 +76,7 @@ def run(args: Namespace) -> int:
     for shape in dict.fromkeys(comparison.shape for comparison in export.comparisons):
         worst = max((c for c in export.comparisons if c.shape == shape), key=lambda c: c.difference)
         print(f"checked     {'x'.join(map(str, shape))}: {worst.difference:.2g} {worst.unit}")
-    print(f"tolerance   {export.tolerance:g}, against {reference.name}")
+    print(f"tolerance   {export.tolerance:g}, against {reference.name}, in {' and '.join(export.readers)}")
     if args.precision == "int8":
         print("note        int8 changes scores: compare `mxnetseg eval` of both")
     for noun, value, options_for in (("classes", package.record.classes, "--classes"),
@@ -114,21 +117,23 @@ def _package(args: Namespace, format_name: str) -> tuple[NetworkPackage, Referen
     from ..backends.package import SYMBOL, NetworkPackage, read_package
     from ..backends.references import reference_of
     from ..backends.verification import Reference
+    from ..engine.named import is_name, locate
 
     if args.symbol is not None:
         package = NetworkPackage.of_files(args.symbol, args.params, inputs=args.inputs or ("data",),
                                           sidecar=_foreign_sidecar(args))
         return package, reference_of(package)
-    if Path(args.source).is_dir() or args.source.endswith(SYMBOL):
-        package = read_package(args.source)
+    source = locate(args.source, backend="mxnet").network if is_name(args.source) else args.source
+    if isinstance(source, (str, Path)) and (Path(source).is_dir() or str(source).endswith(SYMBOL)):
+        package = read_package(source)
         return package, reference_of(package)
 
     _require_mxnet()
     import mxnet as mx
 
-    from ..engine.checkpoint import restore_network
+    from ..engine.network import restore
 
-    net, sidecar = restore_network(choose_checkpoint(args.source, args.weights), [mx.cpu()])
+    net, sidecar, _ = restore(choose_checkpoint(source, args.weights) if isinstance(source, str) else source)
     package = NetworkPackage.of_network(net, sidecar, all_parameters=format_name == "hub")
     return package, Reference(f"MXNet {mx.__version__}", lambda x: [net(mx.nd.array(x))[0].asnumpy()])
 

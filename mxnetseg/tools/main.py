@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw the results"),
     "convert": ("mxnetseg.tools.convert", "convert published weights to a checkpoint"),
     "export": ("mxnetseg.tools.export", "write a network for PyTorch, ONNX, OpenVINO, MXNet, the hub or a server"),
+    "fetch": ("mxnetseg.tools.fetch", "download trained networks before they are needed"),
     "models": ("mxnetseg.tools.models", "list the networks"),
     "summary": ("mxnetseg.tools.summary", "show the size and cost of a network, its paper and published scores"),
     "datasets": ("mxnetseg.tools.datasets", "list the data sets and their folders"),
@@ -90,7 +91,7 @@ def run_command(name: str, argv: Sequence[str], *, prog: str | None = None) -> i
         module.add_arguments(parser)
         parser.add_argument("--debug", action="store_true",
                             help="log more, and show the traceback of an error")
-        args = parser.parse_args(argv)
+        args = parser.parse_intermixed_args(argv) if parser.intermixed else parser.parse_args(argv)
         args.command_line = [name, *argv]
         _expand_paths(args)
         with _logging(debug), redirect_stdout(_Printable(sys.stdout)):
@@ -182,7 +183,12 @@ class Parser(argparse.ArgumentParser):
 
     It also takes options in the form that the sweep agent of Weights & Biases writes: ``--batch_size=4`` means
     ``--batch-size=4`` and, if the command has a ``--set``, ``--optimizer.lr=0.001`` means ``--set optimizer.lr=0.001``.
+
+    Attributes:
+        intermixed: options may stand between the positional arguments, even if one of these is optional.
     """
+
+    intermixed = False
 
     def __init__(self, **settings: Any):
         super().__init__(allow_abbrev=False, **settings)

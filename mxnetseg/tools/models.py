@@ -14,10 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", action="store_true",
                         help="as a Markdown table, with default backbone, parameters, multiply-adds at "
                         f"{SIZE} x {SIZE} (19 classes, no auxiliary head), output stride, paper and published mIoU")
+    parser.add_argument("--pretrained", action="store_true", help="list the trained networks that `predict "
+                        "--checkpoint` and `fetch` take by name")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one name a line; 0, or 1 where the filter leaves none."""
+    if args.pretrained:
+        from ._pretrained import print_pretrained
+
+        return print_pretrained(args.filter)
     from ..models import list_models
 
     names = [name for name in list_models() if args.filter.lower() in name.lower()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .common import (
     add_backend_argument,
+    add_checkpoint_argument,
     add_decoding_arguments,
     add_out_argument,
     add_precision_argument,
@@ -40,9 +41,7 @@ _NOT_READ = (*_VIDEO, ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".svg",
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|GLOB")
-    parser.add_argument("--checkpoint", metavar="PATH|NAME", help="a .params file, or its name below the weights "
-                        "folder; or a file or folder that `mxnetseg export` wrote (default: the best checkpoint of the "
-                        "newest run)")
+    add_checkpoint_argument(parser)
     add_out_argument(parser, "out/predict", "class maps and overlays; it gets the subfolders of the images")
     parser.add_argument("--no-recurse", action="store_true", help="ignore the subfolders of a FOLDER")
     parser.add_argument("--ms", action="store_true", help="average over several scales and the flipped image")

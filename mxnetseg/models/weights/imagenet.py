@@ -18,32 +18,36 @@ Files are read as data (no code in them is run), and every tensor of the backbon
 from __future__ import annotations
 
 import hashlib
-import http.client
 import importlib.metadata
 import logging
 import os
 import re
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable
 
 from ...errors import CheckpointError, EnvironmentProblem
-from ...files import atomic_write, expand, home, no_file, sha256
+from ...files import atomic_write, expand, no_file
+from .downloads import (
+    BROKEN,
+    MIRROR_VARIABLE,
+    TIMEOUT,
+    GluonCVFile,
+    Source,
+    at_server,
+    cached,
+    caches,
+    mirror,
+    stores,
+    verified,
+)
 
 log = logging.getLogger(__name__)
 
-MIRROR_VARIABLE = "MXNETSEG_MIRROR"
-_STORE = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 _HUB = "https://huggingface.co"
-_TIMEOUT = 30.0  # seconds without an answer
-# no server, no such file, no address, an incomplete answer, no zip file, one without the member, a damaged one
-_BROKEN = (OSError, ValueError, http.client.HTTPException, zipfile.BadZipFile, KeyError, zlib.error)
 
 # package -> its file, the SHA-256 of the file, and the extra of mxnetseg that installs the package
 _PACKAGES = {
@@ -90,18 +94,6 @@ _ORIGINS = {
 }
 
 
-class Source(NamedTuple):
-    """A place that may have weights.
-
-    Attributes:
-        where: its name in messages.
-        fetch: returns a file with the right checksum, or raises one of ``_BROKEN``.
-    """
-
-    where: str
-    fetch: Callable[[], Path]
-
-
 def find_weights(backbone, path: str | Path | None = None, *, use: Callable[[Path], None]) -> Path:
     """Use the first file with ImageNet weights that fits a backbone; download it if necessary.
 
@@ -133,7 +125,7 @@ def find_weights(backbone, path: str | Path | None = None, *, use: Callable[[Pat
             return file
         except CheckpointError as error:
             tried.append(f"{source.where}: {error.what}: {error.received}")
-        except _BROKEN as error:
+        except BROKEN as error:
             tried.append(f"{source.where}: {error}")
     if not tried:
         raise EnvironmentProblem("no ImageNet weights of this backbone are published",
@@ -148,17 +140,14 @@ def sources(backbone) -> Iterator[Source]:
     if backbone.pip_name:
         yield Source(f"package {backbone.pip_name}", partial(_from_package, backbone.pip_name))
     if gluoncv:
-        for folder in caches():
-            file = folder / f"{gluoncv.name}.params"
-            yield Source(str(file), partial(_verified, file, gluoncv.sha1, "sha1"))
+        yield from cached(gluoncv)
     for name in backbone.timm_names:
         yield from _cached_timm(name)
-    mirror = os.environ.get(MIRROR_VARIABLE)
-    if mirror:
-        yield from _timm_and_gluoncv(mirror, backbone, gluoncv)
-    for address in filter(None, [os.environ.get("MXNET_GLUON_REPO"), _STORE]):
-        if gluoncv:
-            yield _at_gluoncv(address, gluoncv)
+    own_server = mirror()
+    if own_server:
+        yield from _timm_and_gluoncv(own_server, backbone, gluoncv)
+    for address in stores() if gluoncv else ():
+        yield at_server(address, gluoncv)
     for name in backbone.timm_names:
         yield _at_hub(os.environ.get("HF_ENDPOINT") or _HUB, name)
     for name in backbone.timm_names:
@@ -166,20 +155,9 @@ def sources(backbone) -> Iterator[Source]:
             yield Source(_ORIGINS[name], partial(_download_pth, _ORIGINS[name]))
 
 
-def caches() -> list[Path]:
-    """Return folders that may contain GluonCV's weight files: first mxnetseg's, then GluonCV's."""
-    gluoncv = expand(os.environ.get("MXNET_HOME") or "~/.mxnet")
-    return [home() / "models", gluoncv / "models"]
-
-
-class _GluonCVFile(NamedTuple):
-    name: str  # without its ending
-    sha1: str
-
-
-def _gluoncv_file(model: str | None) -> _GluonCVFile | None:
+def _gluoncv_file(model: str | None) -> GluonCVFile | None:
     sha1 = import_module("gluoncv.model_zoo.model_store")._model_sha1.get(model)
-    return sha1 and _GluonCVFile(f"{model}-{sha1[:8]}", sha1)
+    return sha1 and GluonCVFile.of(model, sha1)
 
 
 # ---- on this machine ----------------------------------------------------------------------------
@@ -194,36 +172,20 @@ def _from_package(package: str) -> Path:
     file = next((f.locate() for f in files if f.name == name), None)
     if file is None:
         raise ValueError(f"it does not contain {name}")
-    return _verified(Path(file), checksum)
+    return verified(Path(file), checksum)
 
 
 def _cached_timm(name: str) -> Iterator[Source]:
     for file in sorted(caches()[0].glob(f"{name}-*.safetensors")):
-        yield Source(str(file), partial(_verified, file, file.stem.rsplit("-", 1)[1]))
+        yield Source(str(file), partial(verified, file, file.stem.rsplit("-", 1)[1]))
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
     for file in sorted((expand(hub) / f"models--timm--{name}" / "snapshots").glob("*/model.safetensors")):
-        yield Source(str(file), partial(_verified, file, file.resolve().name))  # a link to a file named by its SHA-256
+        yield Source(str(file), partial(verified, file, file.resolve().name))  # a link to a file named by its SHA-256
     if name in _ORIGINS:
         file_name = _ORIGINS[name].rsplit("/", 1)[1]
         torch = expand(os.environ.get("TORCH_HOME") or "~/.cache/torch")
         for folder in (caches()[0], torch / "hub" / "checkpoints"):
-            yield Source(str(folder / file_name), partial(_verified, folder / file_name, _digits(file_name)))
-
-
-def _verified(file: Path, checksum: str, algorithm: str = "sha256") -> Path:
-    """Return the file if its checksum begins with the given one, of at least eight digits.
-
-    Raises:
-        ValueError: the file does not exist, or its checksum is unknown or wrong.
-    """
-    if not file.is_file():
-        raise ValueError("not there")
-    if not re.fullmatch("[0-9a-f]{8,}", checksum):
-        raise ValueError("its checksum is not known")
-    found = sha256(file) if algorithm == "sha256" else hashlib.new(algorithm, file.read_bytes()).hexdigest()
-    if not found.startswith(checksum):
-        raise ValueError("wrong checksum")
-    return file
+            yield Source(str(folder / file_name), partial(verified, folder / file_name, _digits(file_name)))
 
 
 def _digits(pth: str) -> str:
@@ -234,17 +196,12 @@ def _digits(pth: str) -> str:
 # ---- on servers ----------------------------------------------------------------------------------
 
 
-def _timm_and_gluoncv(address: str, backbone, gluoncv: _GluonCVFile | None) -> Iterator[Source]:
+def _timm_and_gluoncv(address: str, backbone, gluoncv: GluonCVFile | None) -> Iterator[Source]:
     """Yield the sources below a server's address, with the paths of GluonCV's store and of the hub."""
     if gluoncv:
-        yield _at_gluoncv(address, gluoncv)
+        yield at_server(address, gluoncv)
     for name in backbone.timm_names:
         yield _at_hub(address, name)
-
-
-def _at_gluoncv(address: str, gluoncv: _GluonCVFile) -> Source:
-    url = f"{address.rstrip('/')}/gluon/models/{gluoncv.name}.zip"
-    return Source(url, partial(_download_gluoncv, url, gluoncv))
 
 
 def _at_hub(address: str, name: str) -> Source:
@@ -252,25 +209,12 @@ def _at_hub(address: str, name: str) -> Source:
     return Source(url, partial(_download_timm, url, name))
 
 
-def _download_gluoncv(url: str, gluoncv: _GluonCVFile) -> Path:
-    member = f"{gluoncv.name}.params"
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-        weights = zipfile.ZipFile(BytesIO(answer.read())).read(member)
-    if hashlib.sha1(weights).hexdigest() != gluoncv.sha1:
-        raise ValueError("wrong checksum")
-    target = caches()[0] / member
-    with atomic_write(target) as file:
-        file.write(weights)
-    log.info("downloaded %s to %s", url, target)
-    return target
-
-
 def _download_timm(url: str, name: str) -> Path:
     """Download a file of the hub and store it under a name with the first digits of its SHA-256."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no", "off"):
         raise ValueError("not asked, because HF_HUB_OFFLINE is set")
     redirects = _Redirects()
-    with urllib.request.build_opener(redirects).open(url, timeout=_TIMEOUT) as answer:
+    with urllib.request.build_opener(redirects).open(url, timeout=TIMEOUT) as answer:
         checksum = redirects.sha256 or _announced(answer.headers) or _pointed_at(url)
         target = caches()[0] / f"{name}-{checksum[:16]}.safetensors"
         _keep(answer, target, checksum)
@@ -281,7 +225,7 @@ def _download_timm(url: str, name: str) -> Path:
 def _download_pth(url: str) -> Path:
     name = url.rsplit("/", 1)[1]
     target = caches()[0] / name
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         _keep(answer, target, _digits(name))
     log.info("downloaded %s to %s", url, target)
     return target
@@ -323,7 +267,7 @@ def _announced(headers) -> str | None:
 
 def _pointed_at(url: str) -> str:
     """Return the SHA-256 in the pointer file that replaces a large file in a repository of the hub."""
-    with urllib.request.urlopen(url.replace("/resolve/", "/raw/"), timeout=_TIMEOUT) as answer:
+    with urllib.request.urlopen(url.replace("/resolve/", "/raw/"), timeout=TIMEOUT) as answer:
         found = re.search(rb"^oid sha256:([0-9a-f]{64})$", answer.read(1024), re.MULTILINE)
     if not found:
         raise ValueError("the server announces no checksum")
@@ -336,11 +280,11 @@ def _advice(backbone) -> str:
     if backbone.pip_name:
         ways.append(f"pip install 'mxnetseg[{_PACKAGES[backbone.pip_name][2]}]'")
     if gluoncv:
-        ways.append(f"copy {gluoncv.name}.params (SHA-1 {gluoncv.sha1}) to {caches()[0]}")
+        ways.append(f"copy {gluoncv.member} (SHA-1 {gluoncv.sha1}) to {caches()[0]}")
     for name in backbone.timm_names[:1]:
         ways.append(f"fetch {_HUB}/timm/{name}/resolve/main/model.safetensors on another machine and name it with "
                     "model.pretrained_path")
-    served = [f"gluon/models/{gluoncv.name}.zip"] if gluoncv else []
+    served = [gluoncv.on_server] if gluoncv else []
     served += [f"timm/{name}/resolve/main/model.safetensors" for name in backbone.timm_names[:1]]
     if served:
         ways.append(f"set {MIRROR_VARIABLE} to a server that has {' or '.join(served)}")
