@@ -121,6 +121,33 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
     _sync_folder(folder)
 
 
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path with the same suffix, for a library that writes files by their names.
+
+    If the ``with`` block succeeds, the file there is flushed to the disk and renamed to ``path``; otherwise it is
+    removed. See :func:`atomic_write`.
+
+    Raises:
+        UsageError: the folder of ``path`` cannot be created.
+    """
+    target = os.path.realpath(path)
+    folder, suffix = os.path.dirname(target), os.path.splitext(target)[1]
+    temporary = Path(folder, f"{_temporary_prefix(target)}{uuid.uuid4().hex[:16]}.tmp{suffix}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise explained(error, target) from error
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(folder)
+
+
 def check_writable(folder: PathLike) -> None:
     """Create a folder and write a file to it on trial, before a long computation whose results go there.
 
@@ -135,12 +162,12 @@ def check_writable(folder: PathLike) -> None:
 
 
 def sweep(path: PathLike) -> None:
-    """Delete the temporary files of :func:`atomic_write` to ``path`` that killed processes have left.
+    """Delete the temporary files of ``path`` that killed processes have left.
 
     Call it only while no other process can be writing ``path``.
     """
     target = os.path.realpath(path)
-    for leftover in Path(target).parent.glob(f"{_temporary_prefix(target)}*.tmp"):
+    for leftover in Path(target).parent.glob(f"{_temporary_prefix(target)}*.tmp*"):
         with suppress(OSError):
             leftover.unlink()
 
