@@ -17,6 +17,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
 
+_PREFIX_LENGTH = 18  # characters of the name of a temporary file that belong to its target
 _TRIAL_BYTES = 1 << 16  # more than fits into the last, partly used block of a file
 
 HOME_VARIABLE = "MXNETSEG_HOME"
@@ -161,15 +162,21 @@ def check_writable(folder: PathLike) -> None:
     trial.unlink()
 
 
-def sweep(path: PathLike) -> None:
-    """Delete the temporary files of ``path`` that killed processes have left.
+def sweep(*paths: PathLike) -> None:
+    """Delete the temporary files of ``paths`` that killed processes have left; each folder is read once.
 
-    Call it only while no other process can be writing ``path``.
+    Call it only while no other process can be writing them.
     """
-    target = os.path.realpath(path)
-    for leftover in Path(target).parent.glob(f"{_temporary_prefix(target)}*.tmp*"):
-        with suppress(OSError):
-            leftover.unlink()
+    prefixes: dict[str, set[str]] = {}
+    for path in paths:
+        target = os.path.realpath(path)
+        prefixes.setdefault(os.path.dirname(target), set()).add(_temporary_prefix(target))
+    for folder, wanted in prefixes.items():
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[:_PREFIX_LENGTH] in wanted and ".tmp" in entry.name:
+                    with suppress(OSError):
+                        os.unlink(entry.path)
 
 
 def _temporary_prefix(target: str) -> str:

@@ -26,7 +26,7 @@ _PROBE = 8 * ALIGNMENT  # side of the tiles of which a network's kind of resizin
 
 
 class Tiling(NamedTuple):
-    """How images are cut.
+    """Rule by which images are cut.
 
     Attributes:
         side: of a tile, in pixels, a multiple of :data:`ALIGNMENT`.

@@ -29,7 +29,8 @@ class Strided(SegModel):
         with self.name_scope():
             self.layers = nn.HybridSequential()
             for channels, inputs in ((6, 3), (6, 6), (4, 6)):
-                self.layers.add(nn.Conv2D(channels, 3, 2, 1, in_channels=inputs, weight_initializer=mx.init.Normal(0.4)))
+                self.layers.add(nn.Conv2D(channels, 3, 2, 1, in_channels=inputs,
+                                          weight_initializer=mx.init.Normal(0.4)))
 
     def hybrid_forward(self, F, x):
         return (resize(F, self.layers(x), x, align_corners=self._align_corners),)

@@ -11,7 +11,7 @@ from mxnetseg.errors import DataError, EnvironmentProblem
 
 
 def frame_of(i, size=(48, 64)):
-    """Return a frame whose grey level tells its number, with a bright upper left corner."""
+    """Return a frame whose grey level is its number, with a bright upper left corner."""
     frame = np.full((*size, 3), 40 + 8 * i, np.uint8)
     frame[:16, :16] = (250, 30, 30)
     return frame
@@ -110,7 +110,8 @@ def test_frames_that_were_not_written_are_noticed(tmp_path, monkeypatch):
 
 
 def test_frames_of_several_sizes_are_refused(tmp_path):
-    with pytest.raises(DataError, match="differ in size"), write_video(tmp_path / "a.mp4", 25, choose_codec()) as writer:
+    with pytest.raises(DataError, match="differ in size"), \
+            write_video(tmp_path / "a.mp4", 25, choose_codec()) as writer:
         writer.add(frame_of(0))
         writer.add(frame_of(0, (64, 48)))
 
