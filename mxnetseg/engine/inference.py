@@ -18,8 +18,9 @@ import numpy as np
 
 from ..backends.runtime import Runtime
 from ..config.schema import Config
+from ..data.parallel import ProgressCallback, no_progress
 from ..errors import DataError, UsageError
-from .tiles import Tile, Tiling, aligned_side, argmax_of_enlarged, cut
+from .tiles import Tile, Tiling, argmax_of_enlarged, cut
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,9 @@ class Segmenter:
         tiling: how large images are cut into tiles, to each of which the protocol is applied; None: they are not.
         batch: consecutive images of one size in a stream that are computed at once, if the protocol averages nothing.
 
+    Attributes:
+        progress: wraps the tiles of an image: ``progress(items, count)``.
+
     Raises:
         UsageError: the protocol needs scores, and the network gives class maps only.
     """
@@ -96,7 +100,8 @@ class Segmenter:
         protocol = protocol or Protocol()
         self.runtime, self.protocol, self.tiling = runtime, protocol, tiling
         self._batch = batch if protocol.is_simple else 1
-        self._side: int | None = None  # of the tiles, once it is known
+        self._said_tiles = False
+        self.progress: ProgressCallback = no_progress
         if not (protocol.is_simple or runtime.has_scores):
             raise UsageError("the network gives class maps only, and this evaluation averages scores",
                              where=f"backend {runtime.name}", received=str(protocol),
@@ -151,11 +156,12 @@ class Segmenter:
         if fixed:
             is_larger = size[0] >= fixed[0] and size[1] >= fixed[1]
             return cut(size, fixed, min(fixed) // 4, alignment=1) if is_larger else []
-        if self._side is None:
-            self._side = aligned_side(self.runtime, self.tiling.side)
+        side, overlap, _, reason = self.tiling
+        if not self._said_tiles:
+            self._said_tiles = True
             log.info("images as large as this one, %d x %d, are computed in tiles of %d, overlapping by %d%s", size[1],
-                     size[0], self._side, self.tiling.overlap, self.tiling.reason and f" ({self.tiling.reason})")
-        return cut(size, (self._side, self._side), self.tiling.overlap)
+                     size[0], side, overlap, reason and f" ({reason})")
+        return cut(size, (side, side), overlap)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Check that the network can read an image of (height, width).
@@ -192,7 +198,8 @@ class Segmenter:
     def _of_tiles(self, image: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
         """Return the class map of an image from those of its tiles."""
         class_map = np.empty(image.shape[:2], np.uint8)
-        for tile, part in zip(tiles, self.stream(tile.read(image) for tile in tiles)):
+        parts = self.progress(self.stream(tile.read(image) for tile in tiles), len(tiles))
+        for tile, part in zip(tiles, parts):
             tile.keep(part, class_map)
         return class_map
 

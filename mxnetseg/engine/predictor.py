@@ -146,7 +146,7 @@ class Predictor:
         given = calibration(self.decoding) if callable(calibration) else calibration
         images = [as_rgb(image, self.decoding) for image in given]
         runtime = network.load(self.precision, images)
-        tiling = choose_tiling(tile, overlap, protocol, runtime, len(self.classes))
+        tiling = choose_tiling(tile, overlap, protocol, runtime, len(self.classes), config.data.crop_size)
         self.segmenter = Segmenter(runtime, protocol, tiling=tiling, batch=batch)
 
     def __call__(self, image: Any) -> Any:

@@ -16,20 +16,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ..backends.runtime import Runtime, first_argmax, resize_bilinearly
+from ..backends.runtime import first_argmax, resize_bilinearly
 from ..errors import UsageError
 
 ALIGNMENT = 32  # pixels; the largest output stride of a network
 TILE = 1024  # side of a tile in pixels, if none is given
 _BAND = 1 << 24  # scores of a band
-_PROBE = 8 * ALIGNMENT  # side of the tiles of which a network's kind of resizing is found
 
 
 class Tiling(NamedTuple):
     """Rule by which images are cut.
 
     Attributes:
-        side: of a tile, in pixels, a multiple of :data:`ALIGNMENT`.
+        side: of a tile, in pixels, a multiple of :data:`ALIGNMENT`, or one more.
         overlap: pixels that neighbouring tiles share, a multiple of :data:`ALIGNMENT`.
         above: images of more pixels are cut.
         reason: why, for the log.
@@ -41,8 +40,19 @@ class Tiling(NamedTuple):
     reason: str = ""
 
     @classmethod
-    def of(cls, side: int = TILE, overlap: int | None = None, *, above: int = 0, reason: str = "") -> Tiling:
-        """Return a checked tiling; the default overlap is a quarter of the side.
+    def of(cls, side: int = TILE, overlap: int | None = None, *, extra: int = 0, above: int = 0,
+           reason: str = "") -> Tiling:
+        """Return a checked tiling.
+
+        A network that ends with a resize with aligned corners stretches its result by up to its stride less one pixel,
+        unless the side is a multiple of the stride plus 1, and it has learnt to do so from crops of one kind. Tiles
+        are of the kind of these crops.
+
+        Args:
+            side: in pixels, a multiple of :data:`ALIGNMENT`.
+            overlap: None: a quarter of the side.
+            extra: 1 for a network that was trained on crops whose sides are a multiple of 8 plus 1; it is added.
+            above, reason: see the attributes.
 
         Raises:
             UsageError: a number is out of its range, or not a multiple of :data:`ALIGNMENT`.
@@ -57,11 +67,11 @@ class Tiling(NamedTuple):
             raise UsageError(f"the overlap of tiles must be a multiple of {ALIGNMENT}, smaller than a tile",
                              received=f"overlap {overlap} of tiles of {side}",
                              fix=f"{ALIGNMENT} to {side - ALIGNMENT}, for example {side // 4 // ALIGNMENT * ALIGNMENT}")
-        return cls(side, overlap, above, reason)
+        return cls(side + extra, overlap, above, reason)
 
     def cuts(self, size: tuple[int, int]) -> bool:
         """Return whether an image of this (height, width) is cut."""
-        return size[0] * size[1] > self.above and max(size) > self.side + 1
+        return size[0] * size[1] > self.above and max(size) > self.side
 
 
 class Tile(NamedTuple):
@@ -118,31 +128,6 @@ def _axis(length: int, side: int, overlap: int, alignment: int) -> Iterator[tupl
     borders = [0, *((after + before + side) // 2 for before, after in zip(starts, starts[1:])), length]
     for start, first, end in zip(starts, borders, borders[1:]):
         yield slice(start, min(start + side, length)), slice(first, end), side
-
-
-def aligned_side(runtime: Runtime, side: int) -> int:
-    """Return the side of tiles, of ``side`` and ``side + 1``, with which a network agrees with itself in an overlap.
-
-    A network that ends with a resize with aligned corners stretches its result by up to a pixel of the feature map
-    less one, unless the side is a multiple of its stride plus 1. One that aligns the edges of pixels does so unless the
-    side is a multiple. Which of them a network is, two overlapping tiles of a made image show.
-    """
-    if not runtime.has_scores:
-        return side
-    noise = np.random.default_rng(0).integers(0, 256, (_PROBE // 8 + 1, _PROBE // 4, 3), dtype=np.uint8)
-    image = cv2.resize(noise, (2 * _PROBE, _PROBE + 1), interpolation=cv2.INTER_CUBIC)
-    device, half = runtime.devices[0], _PROBE // 2
-
-    def disagreement(extra: int) -> float:
-        windows = [image[:_PROBE + extra, start:start + _PROBE + extra] for start in (0, half)]
-        with runtime.lock:
-            scores = [runtime.scores(runtime.stack([window], device), device, flip=False, exponentials=False)
-                      for window in windows]
-        left, right = (runtime.to_host(score)[:, 0] for score in scores)
-        # the middle half of the overlap, without the rows near the edges
-        inner, quarter = slice(half // 2, -half // 2), half // 4
-        return float(np.abs(left[inner, half + quarter:_PROBE - quarter] - right[inner, quarter:half - quarter]).mean())
-    return side + 1 if disagreement(1) < disagreement(0) else side
 
 
 def argmax_of_enlarged(maps: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:

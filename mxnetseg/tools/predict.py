@@ -22,6 +22,7 @@ from .common import (
     choose_decoding,
     decoding_changes,
     open_named_network,
+    progress_bar,
     resolve_precision,
     whole_number,
 )
@@ -119,6 +120,7 @@ def _predict(args: Namespace) -> ResultFolder:
             print(f"{done} of {len(results.names)} are complete already", flush=True)
         if missing:
             predictor = _predictor(args, network, precision, calibration)
+            predictor.segmenter.progress = progress_bar("tiles", args.quiet, unit="tile")
             predict_images(args, predictor, results, {n: images[n] for n in missing if n in images})
             for name in missing:
                 if name not in images:

@@ -12,7 +12,7 @@ from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.engine.prediction_settings import choose_tiling
 from mxnetseg.engine.predictor import Predictor
-from mxnetseg.engine.tiles import ALIGNMENT, Tiling, aligned_side, argmax_of_enlarged, cut
+from mxnetseg.engine.tiles import ALIGNMENT, Tiling, argmax_of_enlarged, cut
 from mxnetseg.errors import DataError, UsageError
 from mxnetseg.models._base import SegModel
 from mxnetseg.nn.resize import resize
@@ -75,7 +75,7 @@ def test_the_kept_parts_cover_each_pixel_once_and_lie_inside_their_tiles(height,
 def test_probabilities_at_the_seams_equal_those_of_the_whole_image(align_corners, size):
     """With half the overlap above the reach of the network, and sides that its kind of resizing fits."""
     image, one = image_of(*size), runtime(align_corners)
-    tiled = Segmenter(one, tiling=Tiling.of(128, 96))
+    tiled = Segmenter(one, tiling=Tiling.of(128, 96, extra=int(align_corners)))
     assert len(tiled.tiles(size)) > 4
     whole = Segmenter(one).probabilities(image)
     assert np.ptp(whole) > 0.5
@@ -91,9 +91,10 @@ def test_an_image_of_any_size_is_computed_as_if_its_edges_were_repeated_to_the_n
     assert (got == Segmenter(one)(enlarged)[:203, :301]).mean() > 0.9999
 
 
-@pytest.mark.parametrize("align_corners, extra", [(False, 0), (True, 1)])
-def test_the_side_of_tiles_follows_the_kind_of_resizing(align_corners, extra):
-    assert aligned_side(runtime(align_corners), 128) == 128 + extra
+@pytest.mark.parametrize("crop, side", [((480, 480), 128), ((769, 769), 129), ((473, 713), 129), ((512, 513), 128)])
+def test_tiles_are_of_the_kind_of_the_crops_that_the_network_was_trained_on(crop, side):
+    assert choose_tiling(128, None, Protocol(), runtime(), 4, crop).side == side
+    assert choose_tiling("auto", None, Protocol(), runtime(), 4, crop).side == side + 1024 - 128
 
 
 @pytest.mark.parametrize("protocol", [
@@ -114,7 +115,7 @@ def test_no_input_is_larger_than_a_tile_and_streams_keep_their_order(monkeypatch
     images = [image_of(64, 96), image_of(400, 96), image_of(64, 96, 1), image_of(64, 96, 2)]
     tiled = Segmenter(one, tiling=Tiling.of(128), batch=2)
     got = list(tiled.stream(iter(images)))
-    assert max(max(shape) for shape in seen if shape[1] <= 256) <= 257  # the made image of the probe included
+    assert max(map(max, seen)) <= 128
     for image, class_map in zip(images, got):
         assert class_map.shape == image.shape[:2]
     for i in (0, 2, 3):
@@ -142,15 +143,15 @@ def test_impossible_tiles_are_refused_with_possible_ones(side, overlap, fix):
 
 def test_automatic_tiles_follow_an_estimate_of_the_memory():
     one = runtime()
-    plain, averaging = (choose_tiling("auto", None, protocol, one, 4)
+    plain, averaging = (choose_tiling("auto", None, protocol, one, 4, (480, 480))
                         for protocol in (Protocol(), Protocol(scales=(1.0, 2.0), flip=True)))
     assert plain.above == one.total_memory() // 4 // one.bytes_per_pixel
     assert 20 < one.bytes_per_pixel < 1000 and averaging.above < plain.above / 7
     assert "quarter of the memory" in plain.reason
     height = plain.above // 2000
     assert not plain.cuts((height, 2000)) and plain.cuts((height + 1, 2000))
-    assert choose_tiling("auto", None, Protocol(base_size=512), one, 4) is None
-    assert choose_tiling(None, None, Protocol(), one, 4) is None
+    assert choose_tiling("auto", None, Protocol(base_size=512), one, 4, (480, 480)) is None
+    assert choose_tiling(None, None, Protocol(), one, 4, (480, 480)) is None
 
 
 def test_enlarging_in_bands_gives_the_classes_of_enlarged_scores():
