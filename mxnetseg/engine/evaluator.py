@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
-from ..data.loader import WHOLE, stream
+from ..data.loader import stream
 from ..data.parallel import TIMEOUT, ProgressCallback, no_progress
-from ..data.shards import Shard
+from ..data.shards import WHOLE, Shard
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png, save_rgb_png

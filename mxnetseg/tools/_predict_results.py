@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.shards import Shard
+from ..data.shards import WHOLE, Shard
 from ..engine.lock import Holder, RunLock
 from ..errors import DataError, MXNetSegError, UsageError, reason
 from ..files import atomic_write, open_regular, sweep
@@ -27,7 +27,6 @@ FORMAT = 1
 MANIFEST, TABLE = "predictions", "shares"
 _MOST_BYTES = 1 << 31
 _NOT_COMPARED = ("checkpoint",)  # of the settings: a path; the content counts
-WHOLE = Shard(0, 1)
 
 
 class Manifest(NamedTuple):
