@@ -23,7 +23,8 @@ from .package import NetworkPackage, NetworkRecord
 
 # the most channels that OpenCV resizes at once
 OPENCV_CHANNELS = 512
-# Bytes that the maps of a pixel take at once, besides logits, by measurement of FCN, PSPNet and HRNet in PyTorch.
+# Bytes that the maps of a pixel take at once, besides logits: what mxnetseg.graph.shape_cache estimates for the larger
+# networks (PSPNet-R50 896, HRNet-W48 912, DANet-R50 1024, with 19 classes; FCN-R18 432).
 _MAPS_OF_A_PIXEL = 1000
 _LOGITS_AT_ONCE = 3  # float32 copies
 

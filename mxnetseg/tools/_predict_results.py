@@ -14,7 +14,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,14 +84,15 @@ class ResultFolder:
         self.path = file_of(folder, MANIFEST, ".jsonl", shard)
         header = {"format": FORMAT, "settings": dict(settings), "classes": list(classes), "shard": list(shard),
                   "inputs": {"count": len(inputs), "names": names_digest(inputs)}}
-        self._lock = RunLock(self.path, _in_use)
+        self._lock = ExitStack()
+        self._lock.enter_context(lock(folder, shard))
         try:
             sweep(self.path, file_of(folder, TABLE, ".csv", shard))  # of a killed run
             entries = self._keep(read_manifest(self.path), header) if self.path.exists() else {}
             self.manifest = Manifest(header, entries, {})
             self._write()
         except BaseException:
-            self._lock.release()
+            self._lock.close()
             raise
 
     def __enter__(self) -> ResultFolder:
@@ -100,7 +102,7 @@ class ResultFolder:
         try:
             self._write()  # in the order of the inputs
         finally:
-            self._lock.release()
+            self._lock.close()
 
     def is_complete(self, name: str, wanted: Iterable[Path], **conditions: Any) -> bool:
         """Return whether the results of an input are there.
@@ -245,6 +247,20 @@ def document(header: Mapping[str, Any], entries: Iterable[Mapping[str, Any]],
             "results": [{**{key: value for key, value in entry.items() if key != "fractions"},
                          "fractions": dict(zip(classes, entry["fractions"]))} for entry in entries],
             "failures": list(failures)}
+
+
+@contextmanager
+def lock(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
+    """Keep other processes from writing the same manifest.
+
+    Raises:
+        UsageError: another process writes it.
+    """
+    held = RunLock(file_of(folder, MANIFEST, ".jsonl", shard), _in_use)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def report_problems(entries: Iterable[Mapping[str, Any]], failures: Iterable[Mapping[str, Any]]) -> int:

@@ -136,6 +136,7 @@ def _merge_predictions(files: Sequence[Path]) -> int:
         WHOLE,
         differences,
         file_of,
+        lock,
         read_manifest,
         report_problems,
         write_results,
@@ -160,7 +161,8 @@ def _merge_predictions(files: Sequence[Path]) -> int:
     folder = files[0].parent
     entries = sorted((e for manifest in manifests for e in manifest.entries.values()), key=lambda e: e["number"])
     failures = sorted((f for manifest in manifests for f in manifest.failures.values()), key=lambda f: f["number"])
-    write_results(folder, {**first, "shard": list(WHOLE)}, entries, failures)
+    with lock(folder):
+        write_results(folder, {**first, "shard": list(WHOLE)}, entries, failures)
     print(f"{len(entries)} results of {len(files)} parts in {file_of(folder, TABLE, '.csv', WHOLE)} and "
           f"{file_of(folder, MANIFEST, '.jsonl', WHOLE)}")
     return report_problems(entries, failures)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def _predict(args: Namespace) -> ResultFolder:
     from ..files import check_writable, sweep
     from ._predict_images import predict_images, read_some, wanted_files
     from ._predict_inputs import find_inputs, is_video
-    from ._predict_results import ResultFolder
+    from ._predict_results import ResultFolder, names_digest
     from ._predict_videos import predict_video, video_files
 
     inputs = find_inputs(args.images, out=args.out, recurse=not args.no_recurse)  # before MXNet is loaded
@@ -104,9 +105,12 @@ def _predict(args: Namespace) -> ResultFolder:
     check_writable(args.out)
     network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx and args.ctx[:1])
     precision = resolve_precision(args.precision, network)
-    settings = _settings(args, network, precision)
     images = {name: file for name, file in inputs.items() if not is_video(file)}
-    calibration = partial(read_some, list(images.values())) if network.calibrates(precision) else ()
+    settings = _settings(args, network, precision)
+    calibration: Any = ()
+    if network.calibrates(precision):
+        calibration = partial(read_some, list(images.values()))
+        settings["images of the calibration"] = names_digest(images)
 
     classes = network.sidecar["data"]["classes"]
     with ResultFolder(args.out, settings, classes, inputs, args.shard) as results:
@@ -160,11 +164,13 @@ def _summary(results: ResultFolder) -> int:
     complete = [entries[name] for name in results.names if name in entries]
     videos = sum("frames" in entry for entry in complete)
     noun = "images" if not videos else "videos" if videos == len(complete) else "images and videos"
-    endings = sorted({name[len(entry["name"]):] for entry in complete for name in entry["files"]})
+    endings = sorted({name[len(entry["name"]):] for entry in complete for name in entry["files"]} & _ENDINGS.keys())
     table = file_of(results.folder, TABLE, ".csv", results.shard)
     print(f"{len(complete)} of {len(results.names)} {noun} predicted. In {results.folder}: "
           f"{', '.join(f'NAME{ending} ({_ENDINGS[ending]})' for ending in endings)}"
           f"{', ' * bool(endings)}{table.name} (per cent of each class)")
+    if results.shard.count > 1:
+        print(f"when all {results.shard.count} parts are there: mxnetseg merge {shlex.quote(str(results.folder))}")
     return report_problems(complete, failures.values())
 
 

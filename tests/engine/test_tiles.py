@@ -116,6 +116,10 @@ def test_no_input_is_larger_than_a_tile_and_streams_keep_their_order(monkeypatch
     tiled = Segmenter(one, tiling=Tiling.of(128), batch=2)
     got = list(tiled.stream(iter(images)))
     assert max(map(max, seen)) <= 128
+    counts = []
+    tiled.progress = lambda tiles, count: counts.append(count) or tiles
+    tiled(images[1])
+    assert counts == [len(tiled.tiles((400, 96)))] and counts[0] > 2
     for image, class_map in zip(images, got):
         assert class_map.shape == image.shape[:2]
     for i in (0, 2, 3):

@@ -351,6 +351,7 @@ class TestShards:
         for i in (2, 1, 3):
             done = predict("photos", "--out", "out", "--shard", f"{i}/3")
             assert done.code == (1 if i == 2 else 0), done.err
+            assert "when all 3 parts are there: mxnetseg merge out" in done.out
         assert {"predictions-2-of-3.jsonl", "shares-2-of-3.csv"} <= set(files(place / "out"))
         assert [row["image"] for row in table(place / "out/shares-1-of-3.csv")] == ["a", "deep/c"]
         done = merge("out")
