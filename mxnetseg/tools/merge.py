@@ -1,6 +1,7 @@
 """``mxnetseg merge``: join the results of ``eval --shard`` or ``predict --shard``."""
 from __future__ import annotations
 
+import logging
 import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..report.partial import Partial
     from ._predict_results import Manifest
+
+log = logging.getLogger(__name__)
 
 _SCORES, _RESULTS = ".npz", ".jsonl"
 
@@ -115,17 +118,21 @@ def _merge_scores(files: Sequence[Path], out: Path | None) -> int:
 
 
 def _copy_images(parts: Sequence[Partial], out: Path) -> None:
-    """Copy the small images of parts that were evaluated into other folders."""
+    """Copy the small images of parts that were evaluated into other folders; warn if some are not there."""
     from ..report.partial import FOLDER
     from ..report.recorder import DETAILS, IMAGES
 
+    images, missing = out / DETAILS / IMAGES, 0
     for part in parts:
         folder = part.path.parent.parent if part.path.parent.name == FOLDER else part.path.parent
-        if folder.resolve() == out.resolve():
-            continue
         for number in part.counts["numbers"]:
-            for file in (folder / DETAILS / IMAGES).glob(f"{number:05d}[._]*"):
-                shutil.copyfile(file, out / DETAILS / IMAGES / file.name)
+            if folder.resolve() != out.resolve():
+                for file in (folder / DETAILS / IMAGES).glob(f"{number:05d}[._]*"):
+                    shutil.copyfile(file, images / file.name)
+            missing += not (images / f"{number:05d}.jpg").is_file()
+    if missing:
+        log.warning("the small copies of %d images are not beside their parts, and mxnetseg report needs them: copy "
+                    "the contents of %s/%s of each part to %s", missing, DETAILS, IMAGES, images)
 
 
 def _merge_predictions(files: Sequence[Path]) -> int:

@@ -127,6 +127,11 @@ def test_parts_of_several_folders_are_joined_in_another(place):
     assert (place / "joined/images.csv").read_bytes() == (place / "whole/net/val/images.csv").read_bytes()
     assert len(list((place / "joined/details/images").iterdir())) == 3 * len(SIZES)
     assert run("report", "joined", "--out", "a.html").code == 0
+    (place / "alone").mkdir()
+    for file in files:
+        shutil.copy(file, place / "alone")
+    done = run("merge", *(place / "alone").iterdir())
+    assert done.code == 0 and "copies of 7 images are not beside their parts" in done.err
 
 
 def test_a_part_that_is_done_is_skipped_unless_something_changed(place):
