@@ -66,7 +66,8 @@ def shard(text: str) -> Shard:
     if not (slash and number.isdecimal() and count.isdecimal() and int(count) >= 1):
         raise ArgumentTypeError(f"must be I/N, for example 1/4 for the first of four parts | received: {text}")
     if not 1 <= int(number) <= int(count):
-        counted = " (in a job array that counts from 0: --shard $((SLURM_ARRAY_TASK_ID + 1))/N)" * (number == "0")
+        counted = f" (in a job array that counts from 0: --shard $((SLURM_ARRAY_TASK_ID + 1))/{count})" \
+            if number == "0" else ""
         raise ArgumentTypeError(f"the parts are counted from 1: 1/{count} to {count}/{count}{counted} | "
                                 f"received: {text}")
     return Shard(int(number) - 1, int(count))
