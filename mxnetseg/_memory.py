@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "MXNETSEG_KEEP_MEMORY"
+ASSUMED_MEMORY = 8 << 30  # bytes, if a machine does not report its memory
 # from malloc.h: one heap for all threads, no array directly from the system, memory kept at the end of the heap
 _SETTINGS = ((-8, 1), (-4, 0), (-1, 1 << 30))  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
 

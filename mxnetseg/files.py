@@ -17,6 +17,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_SYNC_A_FOLDER = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}
 
+_PREFIX_LENGTH = 18  # characters of the name of a temporary file that belong to its target
 _TRIAL_BYTES = 1 << 16  # more than fits into the last, partly used block of a file
 
 HOME_VARIABLE = "MXNETSEG_HOME"
@@ -121,6 +122,33 @@ def atomic_write(path: PathLike, mode: str = "wb") -> Iterator[IO]:
     _sync_folder(folder)
 
 
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path with the same suffix, for a library that writes files by their names.
+
+    If the ``with`` block succeeds, the file there is flushed to the disk and renamed to ``path``; otherwise it is
+    removed. See :func:`atomic_write`.
+
+    Raises:
+        UsageError: the folder of ``path`` cannot be created.
+    """
+    target = os.path.realpath(path)
+    folder, suffix = os.path.dirname(target), os.path.splitext(target)[1]
+    temporary = Path(folder, f"{_temporary_prefix(target)}{uuid.uuid4().hex[:16]}.tmp{suffix}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise explained(error, target) from error
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(folder)
+
+
 def check_writable(folder: PathLike) -> None:
     """Create a folder and write a file to it on trial, before a long computation whose results go there.
 
@@ -134,15 +162,21 @@ def check_writable(folder: PathLike) -> None:
     trial.unlink()
 
 
-def sweep(path: PathLike) -> None:
-    """Delete the temporary files of :func:`atomic_write` to ``path`` that killed processes have left.
+def sweep(*paths: PathLike) -> None:
+    """Delete the temporary files of ``paths`` that killed processes have left; each folder is read once.
 
-    Call it only while no other process can be writing ``path``.
+    Call it only while no other process can be writing them.
     """
-    target = os.path.realpath(path)
-    for leftover in Path(target).parent.glob(f"{_temporary_prefix(target)}*.tmp"):
-        with suppress(OSError):
-            leftover.unlink()
+    prefixes: dict[str, set[str]] = {}
+    for path in paths:
+        target = os.path.realpath(path)
+        prefixes.setdefault(os.path.dirname(target), set()).add(_temporary_prefix(target))
+    for folder, wanted in prefixes.items():
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[:_PREFIX_LENGTH] in wanted and ".tmp" in entry.name:
+                    with suppress(OSError):
+                        os.unlink(entry.path)
 
 
 def _temporary_prefix(target: str) -> str:

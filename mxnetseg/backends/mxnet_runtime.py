@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock
 
 from ..graph.blocks import block_with_values, compile_outermost
 from ..graph.inference_graph import split_last_resize
-from ..graph.shape_cache import ShapeCache
+from ..graph.shape_cache import ShapeCache, device_memory
 from ..graph.symbol_file import symbol_text
 from ..nn.blocks import InputStep
 from ..nn.resize import resize, resize_channels_last
@@ -21,6 +21,9 @@ from .runtime import OPENCV_CHANNELS, Runtime
 
 # MXNet warns when a graph leaves parameters out; here auxiliary heads are left out on purpose
 warnings.filterwarnings("ignore", message=r"Parameter .* is not used by any computation", category=UserWarning)
+
+
+_USUAL_SIDE = 512  # pixels, of the image that the memory is estimated for
 
 
 class MXNetRuntime(Runtime):
@@ -48,6 +51,15 @@ class MXNetRuntime(Runtime):
     def _with_input(self, block: _Network) -> _Network:
         block.input.initialize(ctx=self.devices)
         return block
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        side = max(_USUAL_SIDE, self.smallest_side)
+        with self.lock:
+            return self._class_map.estimate_memory((1, side, side, 3)) // side ** 2
+
+    def total_memory(self) -> int:
+        return min(map(device_memory, self.devices))
 
     def class_maps(self, images: mx.nd.NDArray, device: mx.Context) -> mx.nd.NDArray:
         return self._class_map(images)

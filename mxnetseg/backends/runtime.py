@@ -16,12 +16,17 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from .._memory import ASSUMED_MEMORY, total_memory
 from .._precisions import PrecisionChoice
 from ..errors import ConfigError, DeviceError
 from .package import NetworkPackage, NetworkRecord
 
 # the most channels that OpenCV resizes at once
 OPENCV_CHANNELS = 512
+# Bytes that the maps of a pixel take at once, besides logits: what mxnetseg.graph.shape_cache estimates for the larger
+# networks (PSPNet-R50 896, HRNet-W48 912, DANet-R50 1024, with 19 classes; FCN-R18 432).
+_MAPS_OF_A_PIXEL = 1000
+_LOGITS_AT_ONCE = 3  # float32 copies
 
 
 class Runtime(ABC):
@@ -44,6 +49,15 @@ class Runtime(ABC):
     fixed_size: tuple[int, int] | None = None
     has_scores: bool = True
     lock: AbstractContextManager[Any] = nullcontext()
+
+    @property
+    @abstractmethod
+    def bytes_per_pixel(self) -> int:
+        """Estimate of the memory that an image takes while it is computed."""
+
+    def total_memory(self) -> int:
+        """Return the memory of the smallest device in bytes."""
+        return total_memory() or ASSUMED_MEMORY
 
     @abstractmethod
     def class_maps(self, images: Any, device: Any) -> Any:
@@ -121,6 +135,7 @@ class HostRuntime(Runtime):
         self._shift = [np.float32(-m / s) for m, s in zip(record.mean, record.std)]
         self.smallest_side, self.precision, self.devices = record.smallest_side, precision, [device]
         self.has_scores, self.fixed_size = stored.has_scores, stored.fixed_size
+        self._nclass = len(record.classes or ())
 
     # ---- before a network is loaded -----------------------------------------------------------
 
@@ -176,6 +191,10 @@ class HostRuntime(Runtime):
 
     # ---- a loaded network ---------------------------------------------------------------------
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        return _MAPS_OF_A_PIXEL + 4 * _LOGITS_AT_ONCE * self._nclass
+
     @abstractmethod
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits: uint8 or float32 (N, H, W, 3), RGB in [0, 255] -> float32 (N, K, H, W)."""
@@ -189,7 +208,7 @@ class HostRuntime(Runtime):
         return x
 
     def class_maps(self, images: np.ndarray, device: Any) -> np.ndarray:
-        return _argmax(self.logits(images), axis=1)
+        return first_argmax(self.logits(images), axis=1)
 
     def scores(self, images: np.ndarray, device: Any, *, flip: bool, exponentials: bool) -> np.ndarray:
         if flip:
@@ -216,13 +235,10 @@ class HostRuntime(Runtime):
     def resize(self, x: np.ndarray, size: tuple[int, int], *, align_corners: bool) -> np.ndarray:
         if align_corners:
             return _corners_aligned(_corners_aligned(x, size[0], 0), size[1], 1)
-        parts = [cv2.resize(np.ascontiguousarray(x[..., first:first + OPENCV_CHANNELS]), size[::-1],
-                            interpolation=cv2.INTER_LINEAR).reshape(*size, -1)
-                 for first in range(0, x.shape[2], OPENCV_CHANNELS)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return resize_bilinearly(x, size)
 
     def argmax(self, x: np.ndarray) -> np.ndarray:
-        return _argmax(x, axis=2)
+        return first_argmax(x, axis=2)
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -250,7 +266,15 @@ def _other_precision(requested: str, offered: Sequence[str]) -> str:
     return fix
 
 
-def _argmax(x: np.ndarray, axis: int) -> np.ndarray:
+def resize_bilinearly(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize float32 (h, w, K) -> (H, W, K), bilinearly, corner edges aligned."""
+    parts = [cv2.resize(np.ascontiguousarray(x[..., first:first + OPENCV_CHANNELS]), size[::-1],
+                        interpolation=cv2.INTER_LINEAR).reshape(*size, -1)
+             for first in range(0, x.shape[2], OPENCV_CHANNELS)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def first_argmax(x: np.ndarray, axis: int) -> np.ndarray:
     """Return the index of the first maximum as uint8. NumPy's argmax takes twice as long on the axis of classes."""
     planes = iter(np.moveaxis(x, axis, 0))
     largest = next(planes).copy()

@@ -59,6 +59,11 @@ class TorchRuntime(HostRuntime):
         offered = ("float32", "float16", *["bfloat16"] * torch.cuda.is_bf16_supported())
         return offered, PrecisionChoice("float16", "a GPU")
 
+    def total_memory(self) -> int:
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_properties(self._device).total_memory
+        return super().total_memory()
+
     def logits(self, images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return self._logits(images).cpu().numpy()

@@ -18,11 +18,9 @@ from ..errors import ConfigError, DataError, MXNetSegError
 from .base import SegDataset
 from .pairs import Sample
 from .parallel import TIMEOUT, in_parallel
-from .shards import Shard
+from .shards import WHOLE, Shard
 from .source import FileSource
 from .transforms import Transform
-
-WHOLE = Shard(0, 1)
 
 
 class Batch(NamedTuple):

@@ -18,3 +18,6 @@ class Shard(NamedTuple):
     def indices(self, total: int) -> range:
         """Return the indices of the items, out of ``total``, that belong to this shard."""
         return range(self.index, total, self.count)
+
+
+WHOLE = Shard(0, 1)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..data.base import IGNORE, Sample, SegDataset
-from ..data.loader import WHOLE, stream
+from ..data.loader import stream
 from ..data.parallel import TIMEOUT, ProgressCallback, no_progress
-from ..data.shards import Shard
+from ..data.shards import WHOLE, Shard
 from ..errors import CheckpointError, DataError
 from ..metrics import ConfusionMatrix
 from ..viz.palette import save_color_png, save_id_png, save_rgb_png
@@ -78,11 +78,11 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         timeout: seconds to wait for one image.
         progress: wraps the stream of images: ``progress(items, count)``.
         observer: is called with each item and its prediction, uint8 (H, W), in the order of the split.
-        shard: the images to score. The confusion matrices of all shards add up to the matrix of the split.
+        shard: the images to score. Both matrices of all shards add up to the matrices of the split.
 
     Returns:
-        the confusion matrix, and one of the chance level: each prediction against the *next* mask of its size. It
-        shows the score that the common layout of the images alone gives.
+        the confusion matrix, and one of the chance level: each prediction against the mask of the next image of the
+        split, if it has the same size. It shows the score that the common layout of the images alone gives.
 
     Raises:
         DataError: the split has no masks, a file is damaged, or not every image was read.
@@ -91,20 +91,28 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         raise DataError("this split has no masks to score against", where=repr(dataset),
                         fix="--mode test writes its predictions instead")
     matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
-    previous: np.ndarray | None = None
+    indices, previous = shard.indices(len(dataset)), None
     scored = 0
     for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress, shard):
         matrix.update(prediction, sample.mask)
-        if previous is not None and previous.shape == sample.mask.shape:
-            control.update(previous, sample.mask)
+        # a shard does not score the next image, and reads its mask alone
+        other, mask = (previous, sample.mask) if shard.count == 1 else \
+            (prediction, _mask(dataset, indices[scored] + 1))
+        if other is not None and mask is not None and other.shape == mask.shape:
+            control.update(other, mask)
         previous = prediction
         scored += 1
         if observer is not None:
             observer(sample, prediction)
-    wanted = len(shard.indices(len(dataset)))
-    if scored != wanted:
-        raise DataError("not every image was scored", where=repr(dataset), received=f"{scored} of {wanted}")
+    if scored != len(indices):
+        raise DataError("not every image was scored", where=repr(dataset), received=f"{scored} of {len(indices)}")
     return matrix, control
+
+
+def _mask(dataset: SegDataset, i: int) -> np.ndarray | None:
+    """Return the mask of item ``i``, uint8 (H, W) train ids; None after the last item."""
+    path = dataset.mask_path(i) if i < len(dataset) else None
+    return None if path is None else dataset.to_train_ids(dataset.load_raw_mask(i), path)
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,

@@ -6,8 +6,10 @@ copied back.
 """
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,13 @@ import numpy as np
 
 from ..backends.runtime import Runtime
 from ..config.schema import Config
+from ..data.parallel import ProgressCallback, no_progress
 from ..errors import DataError, UsageError
+from .tiles import Tile, Tiling, argmax_of_enlarged, cut
+
+log = logging.getLogger(__name__)
+
+_MOST_SCORES = 1 << 27  # of an enlarged image, over all classes; half a GiB
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,11 @@ class Protocol:
         return cls(mode=e.mode, base_size=e.base_size, crop_size=e.crop_size or config.data.crop_size,
                    stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
 
+    @property
+    def is_simple(self) -> bool:
+        """True for whole images at their own size, without flip: nothing is averaged."""
+        return self.mode == "whole" and self.scales == (1.0,) and not self.flip and self.base_size is None
+
     def __str__(self):
         shown = "whole images" if self.mode == "whole" else \
             f"windows of {self.crop_size[0]} x {self.crop_size[1]}, step {self.stride:.2f}"
@@ -72,17 +85,24 @@ class Segmenter:
         runtime: the network on its devices, for example :class:`~mxnetseg.backends.mxnet_runtime.MXNetRuntime`. The
             images of a stream are assigned to the devices alternately.
         protocol: see :class:`Protocol`; by default whole images at their own size.
+        tiling: how large images are cut into tiles, to each of which the protocol is applied; None: they are not.
+        batch: consecutive images of one size in a stream that are computed at once, if the protocol averages nothing.
+
+    Attributes:
+        progress: wraps the tiles of an image: ``progress(items, count)``.
 
     Raises:
         UsageError: the protocol needs scores, and the network gives class maps only.
     """
 
-    def __init__(self, runtime: Runtime, protocol: Protocol | None = None):
+    def __init__(self, runtime: Runtime, protocol: Protocol | None = None, *, tiling: Tiling | None = None,
+                 batch: int = 1):
         protocol = protocol or Protocol()
-        self.runtime, self.protocol = runtime, protocol
-        self._is_simple = protocol.mode == "whole" and len(protocol.scales) == 1 and not protocol.flip \
-            and protocol.base_size is None and protocol.scales[0] == 1
-        if not (self._is_simple or runtime.has_scores):
+        self.runtime, self.protocol, self.tiling = runtime, protocol, tiling
+        self._batch = batch if protocol.is_simple else 1
+        self._said_tiles = False
+        self.progress: ProgressCallback = no_progress
+        if not (protocol.is_simple or runtime.has_scores):
             raise UsageError("the network gives class maps only, and this evaluation averages scores",
                              where=f"backend {runtime.name}", received=str(protocol),
                              fix="evaluate whole images at one scale, or export the network with --input float32")
@@ -93,10 +113,13 @@ class Segmenter:
         Raises:
             DataError: the image, or its smallest scale, has a size that the network cannot read.
         """
-        return self.runtime.to_host(self._submit(image, device))
+        tiles = self.tiles(_size(image))
+        if tiles:
+            return self._of_tiles(image, tiles)
+        return self._wait(self._submit([image], self._choose(device)))[0]
 
     def probabilities(self, image: np.ndarray, device: Any = None) -> np.ndarray:
-        """Return averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W)."""
+        """Return averaged class probabilities: uint8 (H, W, 3) RGB -> float32 (K, H, W). It makes no tiles."""
         with self.runtime.lock:
             total = self._sum(image, self._choose(device))
             if self.protocol.mode == "gluoncv":
@@ -105,41 +128,96 @@ class Segmenter:
                 average = total.transpose((2, 0, 1)) / (len(self.protocol.scales) * (1 + self.protocol.flip))
         return self.runtime.to_host(average)
 
-    def stream(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the class maps of many images, in order.
 
         While one image is computed the next is decoded, and each device has an image to work on.
         """
-        devices, waiting = self.runtime.devices, []
-        for i, image in enumerate(images):
-            waiting.append(self._submit(image, devices[i % len(devices)]))
+        devices, waiting = self.runtime.devices, deque[Any]()
+        for i, group in enumerate(_of_one_size(images, self._batch)):
+            tiles = self.tiles(_size(group[0]))
+            if tiles:
+                while waiting:
+                    yield from self._wait(waiting.popleft())
+                for image in group:
+                    yield self._of_tiles(image, tiles)
+                continue
+            waiting.append(self._submit(group, devices[i % len(devices)]))
             if len(waiting) > len(devices):
-                yield self.runtime.to_host(waiting.pop(0))
+                yield from self._wait(waiting.popleft())
         while waiting:
-            yield self.runtime.to_host(waiting.pop(0))
+            yield from self._wait(waiting.popleft())
+
+    def tiles(self, size: tuple[int, int]) -> list[Tile]:
+        """Return the tiles that an image of (height, width) is computed in; none if it is computed at once."""
+        fixed = self.runtime.fixed_size
+        if self.tiling is None or size == fixed or not (fixed or self.tiling.cuts(size)):
+            return []
+        if fixed:
+            is_larger = size[0] >= fixed[0] and size[1] >= fixed[1]
+            return cut(size, fixed, min(fixed) // 4, alignment=1) if is_larger else []
+        side, overlap, _, reason = self.tiling
+        if not self._said_tiles:
+            self._said_tiles = True
+            log.info("images as large as this one, %d x %d, are computed in tiles of %d, overlapping by %d%s", size[1],
+                     size[0], side, overlap, reason and f" ({reason})")
+        return cut(size, (side, side), overlap)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that the network can read an image of (height, width).
+
+        Raises:
+            DataError: the image, its smallest scale or its smallest window has a size that the network cannot read.
+        """
+        tiles = self.tiles(size)
+        if tiles:
+            size = tiles[0].size
+        if self.protocol.mode == "gluoncv":
+            return self._check_input(self.protocol.crop_size)
+        for height, width in self._scaled_sizes(size):
+            if self.protocol.mode == "slide":
+                height, width = min(height, self.protocol.crop_size[0]), min(width, self.protocol.crop_size[1])
+            self._check_input((height, width))
+        return None
 
     def _choose(self, device: Any) -> Any:
         return self.runtime.devices[0] if device is None else device
 
-    def _submit(self, image: np.ndarray, device: Any) -> Any:
-        """Return the class map of an image on the device, not waited for."""
-        device = self._choose(device)
+    def _submit(self, images: Sequence[np.ndarray], device: Any) -> Any:
+        """Return the class maps of images of one size on the device, (N, H, W), not waited for."""
         with self.runtime.lock:
-            if self._is_simple:
-                return self.runtime.class_maps(self._send([image], device), device)[0]
-            return self.runtime.argmax(self._sum(image, device))
+            if self.protocol.is_simple:
+                return self.runtime.class_maps(self._send(images, device), device)
+            image, = images
+            return self._averaged_class_map(image, device)
+
+    def _wait(self, class_maps: Any) -> np.ndarray:
+        """Return the result of :meth:`_submit` on the host."""
+        return class_maps if isinstance(class_maps, np.ndarray) else self.runtime.to_host(class_maps)
+
+    def _of_tiles(self, image: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
+        """Return the class map of an image from those of its tiles."""
+        class_map = np.empty(image.shape[:2], np.uint8)
+        parts = self.progress(self.stream(tile.read(image) for tile in tiles), len(tiles))
+        for tile, part in zip(tiles, parts):
+            tile.keep(part, class_map)
+        return class_map
+
+    def _averaged_class_map(self, image: np.ndarray, device: Any) -> Any:
+        """Return the class map of averaged scores, (1, H, W). Too many enlarged scores are made band by band."""
+        size = _size(image)
+        if self.protocol.mode == "gluoncv" or max(map(max, self._scaled_sizes(size))) >= max(size):
+            return self.runtime.argmax(self._sum(image, device)).reshape((1, *size))
+        maps = [self._one_scale(scaled, device) for scaled in self._scaled(image)]
+        if size[0] * size[1] * maps[0].shape[2] > _MOST_SCORES:
+            return argmax_of_enlarged([self.runtime.to_host(scores) for scores in maps], size)[None]
+        return self.runtime.argmax(_added(self._enlarged(scores, size) for scores in maps)).reshape((1, *size))
 
     def _sum(self, image: np.ndarray, device: Any) -> Any:
         """Return (H, W, K) scores, added up over scales and flips."""
         if self.protocol.mode == "gluoncv":
-            scores = self._scales_of_gluoncv(image, device)
-        else:
-            scores = (self._enlarged(self._one_scale(scaled, device), (image.shape[0], image.shape[1]))
-                      for scaled in self._scaled(image))
-        total = next(scores)
-        for one in scores:
-            total += one
-        return total
+            return _added(self._scales_of_gluoncv(image, device))
+        return _added(self._enlarged(self._one_scale(scaled, device), _size(image)) for scaled in self._scaled(image))
 
     def _scales_of_gluoncv(self, image: np.ndarray, device: Any) -> Iterator[Any]:
         """Yield (H, W, K) exponentials of each scale."""
@@ -164,16 +242,20 @@ class Segmenter:
         """Resize (h, w, K) -> (H, W, K), bilinear, corner edges aligned."""
         return x if x.shape[:2] == size else self.runtime.resize(x, size, align_corners=False)
 
-    def _scaled(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        height, width = image.shape[:2]
+    def _scaled_sizes(self, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Yield (height, width) at each scale."""
+        height, width = size
         base = self.protocol.base_size or max(height, width)
         for scale in self.protocol.scales:
             factor = base * scale / max(height, width)
-            size = max(round(width * factor), 1), max(round(height * factor), 1)
-            if size == (width, height):
+            yield max(round(height * factor), 1), max(round(width * factor), 1)
+
+    def _scaled(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        for size in self._scaled_sizes(_size(image)):
+            if size == _size(image):
                 yield image
             else:
-                yield cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+                yield cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
     def _one_scale(self, image: np.ndarray, device: Any) -> Any:
         """Return (H, W, K) probabilities of an image at its own size, added up over flips."""
@@ -217,18 +299,46 @@ class Segmenter:
 
     def _send(self, images: Sequence[Any], device: Any) -> Any:
         """Return images of one size as (N, H, W, 3) on the device."""
-        size, smallest = images[0].shape[:2], self.runtime.smallest_side
+        self._check_input(images[0].shape[:2])
+        return self.runtime.stack(images, device)
+
+    def _check_input(self, size: tuple[int, int]) -> None:
+        smallest, fixed = self.runtime.smallest_side, self.runtime.fixed_size
         if min(size) < smallest:
             raise DataError(f"this network reads images of at least {smallest} pixels a side",
                             where=f"evaluation of {self.protocol}", received=f"{size[0]} x {size[1]}",
                             fix="enlarge the images, or evaluate with --base 512, which enlarges smaller images; "
                                 "with several scales, the smallest counts")
-        fixed = self.runtime.fixed_size
         if fixed not in (None, size):
             raise DataError(f"this network reads images of {fixed[0]} x {fixed[1]} pixels only",
                             where=f"evaluation of {self.protocol}", received=f"{size[0]} x {size[1]}",
                             fix="export the network without --size")
-        return self.runtime.stack(images, device)
+
+
+def _size(image: np.ndarray) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _added(scores: Iterator[Any]) -> Any:
+    total = next(scores)
+    for one in scores:
+        total += one
+    return total
+
+
+def _of_one_size(images: Iterable[np.ndarray], most: int) -> Iterator[list[np.ndarray]]:
+    """Yield consecutive images of one size together, at most ``most``."""
+    group: list[np.ndarray] = []
+    for image in images:
+        if group and image.shape != group[0].shape:
+            yield group
+            group = []
+        group.append(image)
+        if len(group) == most:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _coverage(length: int, starts: Sequence[int], window: int) -> np.ndarray:

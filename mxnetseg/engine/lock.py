@@ -7,6 +7,7 @@ import os
 import platform
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -48,25 +49,26 @@ class RunLock:
     the system (Windows) or the file system offers no locks, a warning says so, and the run continues without.
 
     Args:
-        checkpoint: the run's ``.params`` file, existing or to be written.
+        checkpoint: the run's ``.params`` file, existing or to be written; or another file that one process writes.
+        in_use: returns the error for a file that another process has locked.
 
     Raises:
         UsageError: another process holds it, or no file can be created there.
         EnvironmentProblem: the disk is full.
     """
 
-    def __init__(self, checkpoint: Path):
+    def __init__(self, checkpoint: Path, in_use: Callable[[Path, Holder], UsageError] | None = None):
         self.path = checkpoint.with_suffix(SUFFIX)
         self._descriptor: int | None = None
         if fcntl is None:
-            log.warning("this system has no file locks: make sure that no other process trains %s", checkpoint)
+            log.warning("this system has no file locks: make sure that no other process writes %s", checkpoint)
             return
         for attempt in range(_ATTEMPTS):
             if self._try():
                 _held.add(self)
                 return
             time.sleep(_PAUSE * (attempt + 1))
-        raise active_error(checkpoint, holder(self.path) or _UNKNOWN)
+        raise (in_use or active_error)(checkpoint, holder(self.path) or _UNKNOWN)
 
     def _try(self) -> bool:
         """Lock the file; return False if another process holds it, or has just deleted it."""
@@ -85,7 +87,7 @@ class RunLock:
         except OSError as error:
             os.close(descriptor)
             self.path.unlink()
-            log.warning("the file system offers no locks (%s): make sure that no other process trains %s",
+            log.warning("the file system offers no locks (%s): make sure that no other process writes %s",
                         error.strerror, self.path.with_suffix(""))
             return True
 

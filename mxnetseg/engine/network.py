@@ -4,6 +4,7 @@ Nothing here imports MXNet unless MXNet computes or the network is a checkpoint.
 """
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from ..backends.package import NetworkPackage, read_package
 from ..backends.runtime import Runtime, StoredNetwork
 from ..config.schema import Config
 from ..errors import CheckpointError, UsageError
-from ..files import expand
+from ..files import expand, sha256
 from .named import is_name, locate
 from .precision import choose_precision
 
@@ -54,6 +55,16 @@ class OpenNetwork(ABC):
     def parameters(self) -> int | None:
         """The number of all parameters, running statistics included; None if it is not known."""
         return None
+
+    def digest(self) -> str:
+        """Return a checksum of all files that the network consists of, 64 hexadecimal digits."""
+        if self.path.is_dir():
+            files = sorted(file for file in self.path.rglob("*") if file.is_file())
+        else:
+            beside = (self.path.with_suffix(suffix) for suffix in (".json", ".bin"))
+            files = [self.path, *beside, self.path.with_name(f"{self.path.name}.data")]
+        sums = [f"{file.name} {sha256(file)}" for file in files if file.is_file()]
+        return hashlib.sha256("\n".join(sums).encode("utf-8", "surrogateescape")).hexdigest()
 
     def config(self) -> Config:
         """Return the configuration of the training, or the default if it is not recorded."""

@@ -19,9 +19,11 @@ from ..data.decoding import PLAIN, Decoding, read_image
 from ..errors import UsageError
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
-from .inference import Protocol, Segmenter
+from .inference import Segmenter
 from .network import OpenNetwork, open_network
+from .prediction_settings import choose_tiling, prediction_protocol
 
+_COUNTED = 1 << 20  # pixels counted at once, because NumPy converts them to 8 bytes each
 Images = Sequence[Union[str, Path, np.ndarray]]
 _RGB_MODES = ("RGB", "L", "P", "1")  # modes of Pillow that convert to 8-bit RGB without loss
 
@@ -66,7 +68,7 @@ class Prediction:
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of the pixels of each class that is present, largest first."""
-        count = np.bincount(self.class_map.ravel(), minlength=len(self.classes)) / self.class_map.size
+        count = class_fractions(self.class_map, len(self.classes))
         return {self.classes[i]: float(count[i]) for i in np.argsort(-count, kind="stable") if count[i]}
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
@@ -101,18 +103,24 @@ class Predictor:
         calibration: for int8 in MXNet: some images like those to be predicted, files or uint8 (H, W, 3) RGB arrays; or
             a function that returns them for a :class:`~mxnetseg.data.decoding.Decoding`.
         decoding: how files that are not 8-bit grey or RGB are converted; None: as in training.
+        tile: side in pixels of the tiles that larger images are cut into; ``'auto'``: tiles of 1024 for images that
+            would take more than a quarter of the device's memory, by an estimate; None: no tiles.
+        overlap: pixels that neighbouring tiles share; None: a quarter of the side.
+        base: long side in pixels that images are scaled to; 0: their own; None: as the configuration says.
+        batch: neighbouring images of one size that ``segmenter.stream`` computes at once.
         overrides: configuration keys that differ from the training's, with their values: ``{'data.bands': (4, 3, 2)}``.
 
     Attributes:
         precision: the precision it computes in.
         backend: name and reason of the backend that computes.
         decoding: how files are converted to 8-bit RGB.
+        segmenter: computes class maps of arrays.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         ConfigError: the device cannot compute in ``precision``.
         EnvironmentProblem: the backend is not installed.
-        UsageError: int8 without images to calibrate on.
+        UsageError: int8 without images to calibrate on; a tile or an overlap that is not possible.
 
     Example:
         >>> from mxnetseg import Predictor
@@ -126,19 +134,22 @@ class Predictor:
 
     def __init__(self, checkpoint: Any = "included", *, backend: str = "auto", ctx: Any = None, ms: bool = False,
                  precision: str | None = None, calibration: Images | Callable[[Decoding], Images] = (),
-                 decoding: Decoding | None = None, overrides: Mapping[str, Any] | None = None):
+                 decoding: Decoding | None = None, tile: int | str | None = "auto", overlap: int | None = None,
+                 base: int | None = None, batch: int = 1, overrides: Mapping[str, Any] | None = None):
         network = checkpoint if isinstance(checkpoint, OpenNetwork) else \
             open_network(checkpoint, backend=backend, ctx=["cpu" if ctx is None else ctx])
         self.sidecar, self.backend = network.sidecar, network.choice
         self.classes = tuple(self.sidecar["data"]["classes"])
         self.palette = np.array(self.sidecar["data"]["palette"], np.uint8)
         config = network.config().replace(overrides or {})
-        protocol = Protocol.of(config, ms=ms)
+        protocol = prediction_protocol(config, ms=ms, base=base, tile=tile, batch=batch)
         self.decoding = decoding or Decoding.of(config.data)
         self.precision, _ = network.choose_precision(precision)
         given = calibration(self.decoding) if callable(calibration) else calibration
         images = [as_rgb(image, self.decoding) for image in given]
-        self._segmenter = Segmenter(network.load(self.precision, images), protocol)
+        runtime = network.load(self.precision, images)
+        tiling = choose_tiling(tile, overlap, protocol, runtime, len(self.classes), config.data.crop_size)
+        self.segmenter = Segmenter(runtime, protocol, tiling=tiling, batch=batch)
 
     def __call__(self, image: Any) -> Any:
         """Segment an image, or a list of images.
@@ -157,7 +168,15 @@ class Predictor:
             return [self(one) for one in image]
         name = Path(image).stem if isinstance(image, (str, Path)) else "image"
         image = as_rgb(image, self.decoding)
-        return Prediction(image, self._segmenter(image), self.classes, self.palette, name)
+        return Prediction(image, self.segmenter(image), self.classes, self.palette, name)
+
+
+def class_fractions(class_map: np.ndarray, nclass: int) -> np.ndarray:
+    """Return the fraction of the pixels of each class: (H, W) uint8 -> float64 (nclass,)."""
+    flat = class_map.reshape(-1)
+    parts = (flat[first:first + _COUNTED] for first in range(0, flat.size, _COUNTED))
+    count = sum((np.bincount(part, minlength=nclass) for part in parts), np.zeros(nclass, np.int64))
+    return count / flat.size
 
 
 def as_rgb(image: Any, decoding: Decoding = PLAIN) -> np.ndarray:

@@ -17,9 +17,9 @@ from ..data.base import SegDataset
 from ..data.decoding import Decoding
 from ..data.findings import log_weights
 from ..data.firstlook import class_frequency
-from ..data.loader import WHOLE, Loader
+from ..data.loader import Loader
 from ..data.recipes import make_transform
-from ..data.shards import Shard
+from ..data.shards import WHOLE, Shard
 from ..errors import ConfigError
 from ..losses import Mining
 from ..models.weights.loading import assign

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Callable
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
 
-from .._memory import give_back_freed_memory, total_memory
+from .._memory import ASSUMED_MEMORY, give_back_freed_memory, total_memory
 from .blocks import compile_outermost
 from .inference_graph import has_constant_weights
 from .shape_phase import specialize_for_shape
@@ -17,8 +18,7 @@ from .shape_phase import specialize_for_shape
 _IDLE_CALLS = 4
 # shapes are remembered up to this number, times the number of graphs that are kept
 _SHAPES_SEEN = 64
-# the part of a device's memory that graphs may take by default, and the memory assumed if a machine does not report it
-_MEMORY_FRACTION, _ASSUMED_MEMORY = 1 / 4, 8 << 30
+_MEMORY_FRACTION = 1 / 4  # of a device's memory that graphs may take by default
 # The memory of a graph is about that of its largest maps, as measured on several networks within a third.
 _LARGEST_MAPS, _FLOAT_BYTES = 6, 4
 
@@ -63,6 +63,14 @@ class ShapeCache:
         self._graphs[key], self._last_call[key] = graph, self._calls
         return graph(x)
 
+    def estimate_memory(self, shape: Sequence[int], dtype: Any = "uint8") -> int:
+        """Estimate the memory of a graph for a shape, in bytes."""
+        internals = self._any_shape(mx.sym.var("data", dtype=dtype)).get_internals()
+        shapes = internals.infer_shape_partial(data=tuple(shape))[1]
+        maps = [_FLOAT_BYTES * math.prod(shape) for name, shape in zip(internals.list_outputs(), shapes)
+                if name.endswith("_output")]
+        return sum(sorted(maps)[-_LARGEST_MAPS:])
+
     def _make_room_for(self, x: mx.nd.NDArray) -> bool:
         """Return whether to compile a graph for this shape: it was seen before and fits the memory budget.
 
@@ -77,7 +85,7 @@ class ShapeCache:
 
         needed = self._seen[key]
         if needed is None:
-            needed = self._seen[key] = _estimate_memory(self._any_shape, x)
+            needed = self._seen[key] = self.estimate_memory(x.shape, x.dtype)
         budget = int(device_memory(x.context) * _MEMORY_FRACTION) if self._memory is None else self._memory
         idle = [held for held in self._graphs if self._calls - self._last_call[held] > _IDLE_CALLS * self._keep]
         while len(self._graphs) == self._keep or sum(self._memory_of.values()) + needed > budget:
@@ -99,16 +107,7 @@ def device_memory(context: mx.Context) -> int:
     """Return the total memory of a device in bytes; 8 GiB if a machine does not report it."""
     if context.device_type == "gpu":
         return mx.context.gpu_memory_info(context.device_id)[1]
-    return total_memory() or _ASSUMED_MEMORY
-
-
-def _estimate_memory(block: HybridBlock, x: mx.nd.NDArray) -> int:
-    """Estimate the memory of a graph for the shape of ``x``, in bytes."""
-    internals = block(mx.sym.var("data", dtype=x.dtype)).get_internals()
-    shapes = internals.infer_shape_partial(data=x.shape)[1]
-    maps = [_FLOAT_BYTES * math.prod(shape) for name, shape in zip(internals.list_outputs(), shapes)
-            if name.endswith("_output")]
-    return sum(sorted(maps)[-_LARGEST_MAPS:])
+    return total_memory() or ASSUMED_MEMORY
 
 
 def _for_shape(block: HybridBlock, x: mx.nd.NDArray, shared: dict[str, mx.gluon.Parameter]) -> HybridBlock:

@@ -66,6 +66,12 @@ class Calibration:
         self.correct += np.bincount(place[correct.ravel()], minlength=bins)
         self.confidence += np.bincount(place, values, minlength=bins)
 
+    def add(self, other: Calibration) -> None:
+        """Add the pixels of another histogram with the same bins."""
+        self.pixels = self.pixels + other.pixels
+        self.correct = self.correct + other.correct
+        self.confidence = self.confidence + other.confidence
+
     def reliability(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean confidence and the accuracy of each bin: two float64 (bins,), NaN for an empty bin."""
         divisor = np.where(self.pixels > 0, self.pixels, np.nan)

@@ -14,6 +14,7 @@ from ..files import expand
 
 if TYPE_CHECKING:
     from ..data.decoding import Decoding
+    from ..data.shards import Shard
     from ..engine.checkpoint import Checkpoint
     from ..engine.network import OpenNetwork
     from ..metrics import ConfusionMatrix
@@ -55,6 +56,21 @@ def seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise ArgumentTypeError(f"must be a number of seconds above 0 | received: {text}")
     return value
+
+
+def shard(text: str) -> Shard:
+    """Parse the value of ``--shard``: ``1/4`` to ``4/4``."""
+    from ..data.shards import Shard
+
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and int(count) >= 1):
+        raise ArgumentTypeError(f"must be I/N, for example 1/4 for the first of four parts | received: {text}")
+    if not 1 <= int(number) <= int(count):
+        counted = f" (in a job array that counts from 0: --shard $((SLURM_ARRAY_TASK_ID + 1))/{count})" \
+            if number == "0" else ""
+        raise ArgumentTypeError(f"the parts are counted from 1: 1/{count} to {count}/{count}{counted} | "
+                                f"received: {text}")
+    return Shard(int(number) - 1, int(count))
 
 
 # ---- options --------------------------------------------------------------------------------
@@ -125,6 +141,12 @@ def add_timeout_argument(parser: ArgumentParser) -> None:
     # a copy of data.parallel's default, since importing it would load OpenCV before --help; a test compares the two
     parser.add_argument("--timeout", type=seconds, default=120.0, metavar="SECONDS",
                         help="longest time to read one file before the command gives up (default: %(default)g)")
+
+
+def add_shard_argument(parser: ArgumentParser, what: str) -> None:
+    """Add ``--shard``; ``what`` is divided."""
+    parser.add_argument("--shard", type=shard, default="1/1", metavar="I/N", help=f"compute the I-th of N parts of the "
+                        f"{what}, 1/N to N/N; `mxnetseg merge` joins the results")
 
 
 def add_root_argument(parser: ArgumentParser) -> None:
@@ -320,11 +342,11 @@ def chance_level(control: ConfusionMatrix) -> str:
     return f"chance level (the same predictions against other images' masks): mIoU {100 * control.miou():.2f} %"
 
 
-def progress_bar(description: str, quiet: bool) -> Callable[[Iterable[Any], int], Iterator[Any]]:
+def progress_bar(description: str, quiet: bool, *, unit: str = "img") -> Callable[[Iterable[Any], int], Iterator[Any]]:
     """Return a function ``bar(items, count)`` that shows progress while its result is iterated over."""
     from tqdm import tqdm
 
     def bar(items: Iterable[Any], count: int) -> Iterator[Any]:
-        return tqdm(items, total=count, desc=description, unit="img", leave=False, dynamic_ncols=True,
+        return tqdm(items, total=count, desc=description, unit=unit, leave=False, dynamic_ncols=True,
                     disable=quiet or not sys.stderr.isatty())
     return bar

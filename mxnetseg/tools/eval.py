@@ -1,7 +1,8 @@
 """``mxnetseg eval``: compute the scores of a checkpoint, or write its predictions."""
 from __future__ import annotations
 
-import json
+import hashlib
+import os
 import shlex
 import statistics
 import time
@@ -9,6 +10,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .common import (
     add_backend_argument,
@@ -19,8 +22,8 @@ from .common import (
     add_quiet_argument,
     add_root_argument,
     add_set_argument,
+    add_shard_argument,
     add_weights_argument,
-    chance_level,
     decoding_changes,
     open_named_network,
     progress_bar,
@@ -28,10 +31,11 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pathlib import Path
 
     from ..config import Config
     from ..data.base import Sample, SegDataset
+    from ..data.shards import Shard
     from ..engine.inference import Protocol, Segmenter
     from ..engine.network import OpenNetwork
     from ..report.recorder import Recorder
@@ -67,6 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--scores-only", action="store_true", help="keep no details of each image, which "
                         "`mxnetseg report` shows; faster")
     add_out_argument(parser, "out", "scores and images")
+    add_shard_argument(parser, "images")
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
     add_set_argument(parser, "a key of the checkpoint's configuration: --set eval.stride=0.5, --set eval.batch=4")
     add_decoding_arguments(parser)
@@ -80,10 +85,15 @@ def run(args: Namespace) -> int:
     from ..data.decoding import Decoding
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
-    from ..engine.watch import warn_of_one_class
-    from ..files import atomic_write, check_writable
-    from ..report.recorder import TABLE, Recorder, discard_details
-    from ..viz.confusion import confusion
+    from ..errors import UsageError
+    from ..files import check_writable
+    from ..report.partial import Partial, write_partial
+    from ..report.recorder import Recorder, discard_details
+    from ._scores import publish
+
+    if args.shard.count > 1 and args.mode != "val":
+        raise UsageError("--shard divides the scoring of a split", received=f"--mode {args.mode}",
+                         fix="leave --shard out; `mxnetseg predict --shard` divides predictions")
 
     network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx, model=args.model,
                                  included=False)
@@ -108,6 +118,11 @@ def run(args: Namespace) -> int:
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
           f"devices     {', '.join(map(str, network.devices))}", flush=True)
     precision = resolve_precision(args.precision, network)
+    key: dict[str, Any] = {}
+    if args.mode == "val":
+        key = _key(args, network, dataset, protocol, precision)
+        if args.shard.count > 1 and _is_complete(out, args.shard, key):
+            return 0
     calibration = _calibration(name, root, sidecar, dataset) if network.calibrates(precision) else ()
     segmenter = Segmenter(network.load(precision, calibration), protocol)
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
@@ -124,32 +139,60 @@ def run(args: Namespace) -> int:
     if args.scores_only:
         discard_details(out)
     else:
-        recorder = Recorder(out, len(dataset), dataset.classes, dataset.palette)
+        recorder = Recorder(out, len(dataset), dataset.classes, dataset.palette,
+                            args.shard.indices(len(dataset)))
     matrix, control = evaluate(segmenter, dataset, workers=config.data.workers, timeout=config.data.timeout,
-                               progress=bar, observer=_observer(recorder, segmenter) if recorder else None)
-    scores = matrix.result(dataset.classes, absent_as=args.absent_as)
-    print(scores.table(), flush=True)
-    warn_of_one_class(scores)
-    report = {"checkpoint": str(network.path), "backend": network.choice.backend,
-              "data": dataset.name, "split": split, "protocol": str(protocol),
-              "precision": precision, "unit": "fractions of 1",
-              "images": len(dataset), "control_miou": control.result(dataset.classes).to_dict()["miou"],
-              **scores.to_dict()}
-    with atomic_write(out / "scores.json", "w") as file:
-        json.dump(report, file, indent=1, allow_nan=False)
-    confusion(matrix.counts, dataset.classes, out / "confusion.png")
-    if recorder is not None:
-        recorder.finish({**_description(network), "config": config.to_dict(),
-                         "speed": _speed(segmenter, dataset.load_image(0)),
-                         "devices": list(map(str, network.devices)),
-                         **{key: report[key] for key in ("backend", "data", "split", "protocol", "precision",
-                                                         "absent_as", "control_miou")}})
-    print(f"{chance_level(control)}\n"
-          f"scores      {out / 'scores.json'} (fractions of 1)\nconfusion   {out / 'confusion.png'}")
-    if recorder is not None:
-        print(f"images      {out / TABLE} (the worst first)\n"
-              f"to judge and compare: mxnetseg report {shlex.quote(str(out))} [OTHER ...]")
+                               progress=bar, observer=_observer(recorder, segmenter) if recorder else None,
+                               shard=args.shard)
+    description = {} if recorder is None else {
+        **_description(network), "config": config.to_dict(), "speed": _speed(segmenter, dataset.load_image(0)),
+        "devices": list(map(str, network.devices))}
+    if args.shard.count > 1:
+        names = [dataset.pair(i).name for i in args.shard.indices(len(dataset))]
+        file = write_partial(Partial(key, {"checkpoint": str(network.path), **description}, args.shard, names, matrix,
+                                     control, recorder.counts() if recorder else {}), out)
+        print(f"scores of {len(names)} of {len(dataset)} images in {file}\n"
+              f"when all {args.shard.count} parts are there: mxnetseg merge {shlex.quote(str(out))}")
+        return 0
+    publish(out, matrix, control, dataset.classes, {**key, "checkpoint": str(network.path)}, recorder, description)
     return 0
+
+
+def _key(args: Namespace, network: OpenNetwork, dataset: SegDataset, protocol: Protocol,
+         precision: str) -> dict[str, Any]:
+    """Return what an evaluation depends on: the parts of one evaluation have it in common."""
+    from .. import __version__
+
+    return {"mxnetseg": __version__, "network": network.digest(), "backend": network.choice.backend,
+            "precision": precision, "protocol": str(protocol), "data": dataset.name, "split": dataset.split,
+            "images": len(dataset), "names and sizes of the files": _files_digest(dataset),
+            "absent_as": args.absent_as, "details": not args.scores_only, "classes": list(dataset.classes),
+            "palette": np.asarray(dataset.palette).tolist()}
+
+
+def _is_complete(out: Path, shard: Shard, key: Mapping[str, Any]) -> bool:
+    """Return whether a part was evaluated already, and print it."""
+    from ..errors import DataError
+    from ..report.partial import partial_path, read_partial
+
+    path = partial_path(out, shard)
+    try:
+        is_complete = path.is_file() and read_partial(path).key == key
+    except DataError:  # it is written again
+        return False
+    if is_complete:
+        print(f"the scores of this part are in {path} already")
+    return is_complete
+
+
+def _files_digest(dataset: SegDataset) -> str:
+    """Return a checksum of the names of a split in their order, and of the sizes of the files, which are not read."""
+    digest = hashlib.sha256()
+    for i in range(len(dataset)):
+        name, *files = dataset.pair(i)
+        sizes = [os.path.getsize(file) for file in files if file is not None]
+        digest.update(f"{name} {sizes}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.ndarray], None]:

@@ -27,8 +27,9 @@ from ..files import expand
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("mxnetseg.tools.train", "train a network"),
     "eval": ("mxnetseg.tools.eval", "compute the scores of a checkpoint, or write its predictions"),
+    "merge": ("mxnetseg.tools.merge", "join the results of eval --shard or predict --shard"),
     "report": ("mxnetseg.tools.report", "judge an evaluation, or compare several, on one HTML page"),
-    "predict": ("mxnetseg.tools.predict", "segment your own images"),
+    "predict": ("mxnetseg.tools.predict", "segment your own images and videos"),
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw the results"),
     "convert": ("mxnetseg.tools.convert", "convert published weights to a checkpoint"),
     "export": ("mxnetseg.tools.export", "write a network for PyTorch, ONNX, OpenVINO, MXNet, the hub or a server"),

@@ -13,6 +13,7 @@ from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE, Sample, SegDataset
 from mxnetseg.data.cityscapes import Cityscapes
+from mxnetseg.data.shards import Shard
 from mxnetseg.engine.evaluator import check_classes, contents, evaluate, warn_of_other_images, write_predictions
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.errors import CheckpointError, DataError
@@ -70,6 +71,15 @@ class TestScores:
         pairs = truth_and_predictions(net, dataset)
         shifted = [(mask, prediction) for (mask, _), (_, prediction) in zip(pairs[1:], pairs)]
         np.testing.assert_array_equal(control.counts, matrix(shifted, 3))
+
+    @pytest.mark.parametrize("count", [2, 4, 9])
+    def test_the_matrices_of_all_parts_add_up_to_those_of_the_whole(self, net, images_folder, count):
+        dataset, seen = get_dataset(str(images_folder), split="train"), []
+        parts = [evaluate(segmenter(net), dataset, shard=Shard(i, count),
+                          observer=lambda sample, _: seen.append(sample.name)) for i in range(count)]
+        for joined, wanted in zip(zip(*parts), evaluate(segmenter(net), dataset)):
+            np.testing.assert_array_equal(sum(part.counts for part in joined), wanted.counts)
+        assert sorted(seen) == sorted(dataset.pair(i).name for i in range(len(dataset)))
 
     @pytest.mark.parametrize("contexts", [1, 2])
     def test_an_observer_sees_every_image_in_order(self, net, images_folder, contexts):

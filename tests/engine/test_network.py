@@ -11,6 +11,7 @@ from mxnetseg.engine.checkpoint import Checkpoint, restore_network
 from mxnetseg.engine.inference import Protocol, Segmenter
 from mxnetseg.engine.network import open_network
 from mxnetseg.engine.predictor import Predictor
+from mxnetseg.engine.tiles import Tiling
 from mxnetseg.errors import CheckpointError, ConfigError, DeviceError
 from mxnetseg.graph.params_file import write_arrays
 from mxnetseg.graph.symbol_file import write_symbol
@@ -69,6 +70,15 @@ def test_probabilities_and_class_maps(checkpoint, backend, image, protocol):
     decided = top[-1] - top[-2] > 1e-3
     assert decided.mean() > 0.9
     assert_array_equal(other(image)[decided], one(image)[decided])
+
+
+def test_large_images_in_tiles(checkpoint, backend, image):
+    one, large = segmenter(checkpoint, backend), np.tile(image, (8, 9, 1))
+    tiled, whole = Segmenter(one.runtime, tiling=Tiling.of(64)), one.probabilities(large)
+    assert len(tiled.tiles(large.shape[:2])) > 9
+    top = np.sort(whole, axis=0)
+    decided = top[-1] - top[-2] > 1e-3
+    assert_array_equal(tiled(large)[decided], whole.argmax(0)[decided])
 
 
 @pytest.mark.parametrize("name", ["mxnet", *BACKENDS])

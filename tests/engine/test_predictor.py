@@ -60,7 +60,7 @@ def test_the_saved_images(predictor, images_folder, tmp_path):
 
 def test_multi_scale_is_another_protocol(trained, images_folder):
     several = Predictor(trained[1].last, ms=True)
-    protocol = several._segmenter.protocol
+    protocol = several.segmenter.protocol
     assert protocol.flip and len(protocol.scales) == 6
     assert several(images_folder / "images" / "val0.png").class_map.shape == (24, 32)
 

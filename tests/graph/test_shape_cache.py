@@ -86,7 +86,7 @@ def test_all_graphs_together_keep_to_the_memory_budget():
 
 def test_a_graph_is_kept_after_its_size_is_forgotten(monkeypatch):
     traced, net = [], block()
-    monkeypatch.setattr(shape_cache, "_estimate_memory", lambda block, x: traced.append(x.shape[2:]) or 1)
+    monkeypatch.setattr(ShapeCache, "estimate_memory", lambda self, shape, dtype: traced.append(shape[2:]) or 1)
     graphs = ShapeCache(lambda: wrapped(net), keep=2, memory=2)
     others = [(4, width) for width in range(4, 4 + 64 * 2)]
     for size in [SIZES[0]] * 2 + others + [SIZES[1]] * 2 + [SIZES[2]] * 2 + [SIZES[0]] * 4:

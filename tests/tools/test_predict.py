@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mxnetseg.errors import DataNotFoundError, UsageError
-from mxnetseg.tools.predict import find_images
+from mxnetseg.tools._predict_inputs import find_inputs, is_video
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 
 def find(*named, out="no such folder", **options):
-    return find_images(list(map(str, named)), out=Path(out), **options)
+    return find_inputs(list(map(str, named)), out=Path(out), **options)
 
 
 def test_images_of_a_folder_in_order_with_subfolders_and_without_hidden_ones(folder):
@@ -64,19 +64,25 @@ def test_same_names_in_two_folders(folder):
 
 
 def test_formats_that_are_not_read_are_reported(folder, capsys):
-    (folder / "film.mp4").touch()
+    (folder / "drawing.svg").touch()
     (folder / "phone.HEIC").touch()
     assert len(find(folder)) == 4
-    assert "1 .heic, 1 .mp4" in capsys.readouterr().out
-    for name, word in (("film.mp4", "ffmpeg"), ("phone.HEIC", "PNG")):
-        with pytest.raises(UsageError) as error:
-            find(folder / name)
-        assert word in error.value.fix
-    (folder / "films").mkdir()
-    (folder / "films" / "x.mp4").touch()
+    assert "1 .heic, 1 .svg" in capsys.readouterr().out
+    with pytest.raises(UsageError) as error:
+        find(folder / "phone.HEIC")
+    assert "PNG" in error.value.fix
+    (folder / "phones").mkdir()
+    (folder / "phones" / "x.heic").touch()
     with pytest.raises(DataNotFoundError) as error:
-        find(folder / "films")
-    assert "1 .mp4" in str(error.value)
+        find(folder / "phones")
+    assert "1 .heic" in str(error.value)
+
+
+def test_videos_are_found_with_the_images(folder):
+    for name in ("a.mp4", "sub/Film.MOV", ".hidden.mkv"):
+        (folder / name).touch()
+    assert list(find(folder)) == ["a.JPG", "a.mp4", "b", "d", "sub/Film", "sub/e"]
+    assert [is_video(file) for file in find(folder).values()] == [False, True, False, False, True, False]
 
 
 def test_earlier_results_are_not_taken_as_images(folder):
