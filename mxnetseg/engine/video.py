@@ -16,6 +16,7 @@ from ..files import atomic_path, no_file
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 CODECS = {"avc1": "H.264", "mp4v": "MPEG-4 Part 2"}  # of the mp4 files that are written; the first that works is used
 _ESTIMATED = (".mkv", ".webm")  # containers that do not store the number of frames
+_ROTATES = getattr(cv2, "CAP_PROP_ORIENTATION_AUTO", 49)  # OpenCV before 4.5.2 has no name for it
 _USUAL_RATE = 25.0  # frames per second, if a file does not say
 # libavcodec prints of damaged frames and of codecs that are missing; errors of this module say it once
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")  # AV_LOG_FATAL
@@ -47,7 +48,7 @@ class VideoReader:
             raise DataError("a video cannot be opened: it is damaged, incomplete or no video", where=path,
                             received=f"{path.stat().st_size} bytes",
                             fix="play it to check; ffmpeg -i VIDEO -c:v libx264 NEW.mp4 converts it")
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # apply the rotation that phones store
+        self._capture.set(_ROTATES, 1)  # as phones store it
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = (rate if 0 < rate < 1000 else _USUAL_RATE) / every
         self._announced = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
@@ -160,12 +161,15 @@ def choose_codec() -> str:
 
 
 def _open(path: Path, codec: str, rate: float, size: tuple[int, int]) -> cv2.VideoWriter | None:
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)  # OpenCV prints that it lacks a codec
+    # OpenCV prints that it lacks a codec; old versions have no function for it
+    set_level, level = getattr(cv2, "setLogLevel", None), getattr(cv2, "getLogLevel", int)()
+    if set_level is not None:
+        set_level(0)
     try:
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
     finally:
-        cv2.setLogLevel(level)
+        if set_level is not None:
+            set_level(level)
     return writer if writer.isOpened() else None
 
 
