@@ -153,7 +153,7 @@ def _settings(args: Namespace, network: OpenNetwork, precision: str) -> dict[str
     decoding = Decoding.of(config.data)
     return {"mxnetseg": __version__, "checkpoint": str(network.path), "sha256": network.digest(),
             "backend": network.choice.backend, "precision": precision, "protocol": str(protocol),
-            "tiles": f"{args.tile}{overlap}", **({"names": True} if args.names else {}),
+            "tiles": f"{args.tile}{overlap}", "names": args.names,
             "decoding": "8-bit grey or RGB" if decoding == Decoding() else str(decoding)}
 
 
