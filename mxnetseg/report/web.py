@@ -8,6 +8,7 @@ import gzip
 import json
 import logging
 import secrets
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
@@ -28,7 +29,7 @@ from ..viz.palette import background_ids, palette_image
 
 log = logging.getLogger(__name__)
 
-INSTALL = "pip install 'mxnetseg[web]'"
+_PYTHON = (3, 10)  # the first version of Python that Gradio 6 runs on
 _KEPT = 12  # results whose images and downloads stay available
 _WAITING = 20  # images in the queue; further ones are refused with a message
 _EMPTY = '<p class="mxs-empty">The result appears here.</p>'
@@ -74,13 +75,17 @@ def make_app(choices: Choices, *, max_bytes: int, limits: str) -> Any:
         limits: one sentence on the sizes that are accepted.
 
     Raises:
-        EnvironmentProblem: Gradio is not installed.
+        EnvironmentProblem: Gradio is not installed, or Python is too old for it.
     """
+    if sys.version_info < _PYTHON:
+        raise EnvironmentProblem("the page needs Gradio 6, which needs a newer Python", received=sys.version.split()[0],
+                                 fix="install mxnetseg[web] in an environment with Python 3.10 or later")
     try:
         import fastapi
         import gradio as gr
     except ImportError as error:
-        raise EnvironmentProblem("the page needs Gradio, which is not installed", received=error, fix=INSTALL) from None
+        raise EnvironmentProblem("the page needs Gradio, which is not installed", received=error,
+                                 fix="pip install 'mxnetseg[web]'") from None
 
     results = _Results()
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -135,6 +140,7 @@ def _make_page(gr: Any, choices: Choices, results: _Results, max_bytes: int, lim
 
         work = {"fn": segment, "inputs": [upload, network, backend], "outputs": shown, "concurrency_limit": 1,
                 "concurrency_id": "segment", "trigger_mode": "always_last"}
+        page.load(lambda: gr.update(choices=choices.networks()), None, network, show_progress="hidden")
         upload.upload(**work)
         backend.input(**work)
         network.input(list_backends, [network, backend], backend, show_progress="hidden").then(**work)
@@ -220,7 +226,8 @@ def _result(shown: Shown, name: str) -> str:
     height, width = prediction.class_map.shape
     shares = np.bincount(prediction.class_map.ravel(), minlength=256)[:len(prediction.classes)] / (height * width)
     untinted = background_ids(prediction.classes)
-    rows = [{"id": int(i), "name": prediction.classes[i], "percent": f"{100 * shares[i]:.1f}",
+    rows = [{"id": int(i), "name": prediction.classes[i],
+             "percent": f"{100 * shares[i]:.1f}" if shares[i] >= 0.0005 else "< 0.1",
              "bar": f"{100 * shares[i] / shares.max():.1f}", "colour": "#" + bytes(prediction.palette[i]).hex(),
              "untinted": i in untinted}
             for i in np.argsort(-shares, kind="stable") if shares[i]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from .common import (
     add_decoding_arguments,
     add_precision_argument,
     add_weights_argument,
+    choose_checkpoint,
     choose_decoding,
     decoding_changes,
     open_named_network,
@@ -153,12 +155,14 @@ class _Networks:
 
     def list_backends(self, name: str) -> list[str]:
         """Return ``'auto'`` and the installed backends that read a network."""
-        from ..backends.choice import format_of, installed_backends
+        from ..backends.choice import CHECKPOINT, format_of, installed_backends
 
-        return ["auto", *installed_backends(format_of(name))]
+        return ["auto", *installed_backends(format_of(name) if name else CHECKPOINT)]
 
     def load_first(self) -> None:
-        """Open the network that the page begins with."""
+        """Open the network that the page begins with; of the others that were given, check that they are there."""
+        for name in self._given[1:]:
+            _check_exists(name, self._args.weights)
         self._worker.submit(self._predictor, self.list_networks()[0][1], self._args.backend).result()
 
     def segment(self, path: Path, name: str, backend: str) -> Shown:
@@ -166,11 +170,19 @@ class _Networks:
         return self._worker.submit(self._segment, path, name, backend).result()
 
     def _segment(self, path: Path, name: str, backend: str) -> Shown:
+        from ..data.decoding import IMAGE_SUFFIXES, RESTORE
         from ..engine.predictor import as_rgb
+        from ..errors import DataError
         from ..report.web import Shown
 
         predictor = self._predictor(name, backend)
-        image, notes = as_rgb(path, predictor.decoding), []
+        try:
+            image = as_rgb(path, predictor.decoding)
+        except DataError as error:
+            if error.fix == RESTORE:  # written for data sets
+                error.fix = f"choose an image of another format: {', '.join(IMAGE_SUFFIXES)}"
+            raise
+        notes = []
         height, width = image.shape[:2]
         limit = self._args.max_megapixels
         if height * width > limit * 1_000_000:
@@ -201,6 +213,19 @@ class _Networks:
             self._loaded[key] = predictor
         self._loaded.move_to_end(key)
         return self._loaded[key]
+
+
+def _check_exists(name: str, weights: Path) -> None:
+    """Raise a CheckpointError if there is no such file; names such as ``hub:USER/NAME`` are looked up when used."""
+    from ..backends.choice import CHECKPOINT, format_of
+    from ..errors import CheckpointError
+
+    if re.match(r"\w{2,}:", name):
+        return
+    if format_of(name) == CHECKPOINT:
+        choose_checkpoint(name, weights)
+    elif not os.path.exists(name):
+        raise CheckpointError("the exported file is not there", where=os.path.abspath(name), fix="check the path")
 
 
 def _find_checkpoints(weights: Path) -> list[tuple[str, str]]:

@@ -99,7 +99,7 @@ def place_names(class_map: np.ndarray, classes: Sequence[str], *, ignore: int = 
         labels = [label(classes[class_id], class_id, size) for size in sizes]
         rooms = [_room(one) for one in labels]
         boxes = [tuple(math.ceil(side / factor) + 2 * slack for side in room) for room in rooms]
-        for inside, left, top in _regions(small == class_id, boxes[-1]):
+        for inside, left, top in _regions(small == class_id, *boxes[-1]):
             for one, room, box in zip(labels, rooms, boxes):
                 centre = _roomiest(inside, *box)
                 if centre is not None:
@@ -110,19 +110,18 @@ def place_names(class_map: np.ndarray, classes: Sequence[str], *, ignore: int = 
                     break
 
 
-def _regions(of_class: np.ndarray, box: tuple[int, int]) -> Iterator[tuple[np.ndarray, int, int]]:
+def _regions(of_class: np.ndarray, width: int, height: int) -> Iterator[tuple[np.ndarray, int, int]]:
     """Yield the connected regions that may hold a box: the region, bool (h, w), and its left and top edge.
 
     Args:
         of_class: (H, W) bool.
-        box: width and height.
+        width, height: of the box.
     """
-    width, height = box
     pixels = of_class.view(np.uint8)
     _, regions, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=4)
     is_large = (stats[:, 2] >= width) & (stats[:, 3] >= height) & (stats[:, 4] >= width * height)
     distance = cv2.distanceTransform(np.pad(pixels, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    for number in np.unique(regions[distance >= min(box) / 2]).tolist():
+    for number in np.unique(regions[distance >= min(width, height) / 2]).tolist():
         left, top, w, h, _ = stats[number].tolist()
         if number and is_large[number]:  # 0 is what belongs to other classes
             yield regions[top:top + h, left:left + w] == number, left, top

@@ -79,10 +79,17 @@ def default_font_file() -> str:
     return os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
-@cache
-def font_file(name: str) -> str | None:
-    """Return the file of a font that has all letters of a name, None if there is none."""
-    return _font_with(frozenset(unicodedata.normalize("NFC", name)))
+def plot_label(name: str, number: int) -> tuple[str, Path]:
+    """Return text and font file with which Matplotlib draws a class name; see :func:`label`.
+
+    Matplotlib neither joins nor orders letters, so that names in Arabic, for example, become numbers.
+    """
+    text = unicodedata.normalize("NFC", printable(name, kept=""))
+    path = None if any(map(_is_shaped, text)) else _font_with(frozenset(text))
+    if path is None:
+        _warn_once(name, number)
+        text, path = f"#{number}", default_font_file()
+    return text, Path(path)
 
 
 @cache

@@ -79,8 +79,9 @@ def test_a_large_image_is_scaled_down_with_a_note(networks, tmp_path, size, expe
 
 def test_errors_keep_their_kind_through_the_worker(networks, tmp_path):
     (tmp_path / "text.png").write_text("text")
-    with pytest.raises(DataError, match="image"):
+    with pytest.raises(DataError, match="image") as error:
         networks.segment(tmp_path / "text.png", networks.list_networks()[0][1], "auto")
+    assert ".png, .jpg" in error.value.fix
     with pytest.raises(UsageError, match="does not read"):
         networks.segment(tmp_path / "text.png", networks.list_networks()[0][1], "torch")
 
@@ -121,9 +122,13 @@ def test_no_network_at_all(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("named", ["none.params", "none.onnx"])
-def test_a_given_network_that_does_not_exist(tmp_path, named, capsys):
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_given_network_that_does_not_exist(tmp_path, named, is_first, capsys):
     pytest.importorskip("gradio")
-    assert main(["web", str(tmp_path / named), "--port", "0", "--no-browser", "--weights", str(tmp_path)]) == 1
+    pytest.importorskip("onnxruntime")
+    given = [str(tmp_path / named), str(write_onnx(tmp_path / "small.onnx"))]
+    assert main(["web", *given[::1 if is_first else -1], "--port", "0", "--no-browser", "--weights",
+                 str(tmp_path)]) == 1
     assert named in capsys.readouterr().err
 
 
@@ -131,3 +136,9 @@ def test_without_gradio(weights, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["web", "--port", "0", "--weights", str(weights)]) == 1
     assert "pip install 'mxnetseg[web]'" in capsys.readouterr().err
+
+
+def test_with_an_old_python(weights, monkeypatch, capsys):
+    monkeypatch.setattr("mxnetseg.report.web._PYTHON", (4, 0))
+    assert main(["web", "--port", "0", "--weights", str(weights)]) == 1
+    assert "Python 3.10 or later" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from mxnetseg.viz import text
+from mxnetseg.viz.confusion import confusion
 from mxnetseg.viz.overlay import legend, with_legend
 from mxnetseg.viz.text import default_font_file, label
 
@@ -91,6 +92,14 @@ def test_letters_that_join_need_raqm(monkeypatch, has_raqm):
     monkeypatch.setattr(text.features, "check", lambda feature: has_raqm)
     assert label(ARABIC, 2, 16).text == (ARABIC if has_raqm else "#2")
     assert label(CYRILLIC, 2, 16).text == CYRILLIC
+
+
+def test_matplotlib_draws_names_of_any_script(system, font_of, tmp_path):
+    system.append(font_of(ROAD + "lp"))  # Matplotlib measures lines by these letters
+    names = ["road", ROAD, ARABIC, "未知", CYRILLIC]
+    assert [text.plot_label(name, i)[0] for i, name in enumerate(names)] == ["road", ROAD, "#2", "#3", CYRILLIC]
+    confusion(np.eye(5), names, tmp_path / "confusion.png")  # a glyph that is missing would be a warning
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
 def test_control_characters_are_escaped():
