@@ -98,7 +98,7 @@
     const most = Number(document.querySelector(".mxs-say").dataset.most);
     if (file.size <= most) return false;
     say(file.name + " has " + (file.size / 1e6).toFixed(1) + " MB, and this page takes up to " + most / 1e6 +
-      " MB (--max-upload). In a terminal: mxnetseg predict " + file.name);
+      " MB (--max-upload). In a terminal: mxnetseg predict --tile auto " + file.name);
     return true;
   }
 

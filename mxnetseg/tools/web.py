@@ -4,7 +4,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import re
 import socket
 import sys
 import tempfile
@@ -34,15 +33,14 @@ if TYPE_CHECKING:
     from ..report.web import Shown
 
 _LOADED = 2  # networks that stay in memory
-_DEFAULT = ""  # name of the network that commands use if none is given and there is no run
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="networks to offer first: .params files, "
-                        "their names below the weights folder, or exported files (default: all checkpoints below the "
-                        "weights folder)")
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="networks to offer first, as "
+                        "`mxnetseg predict --checkpoint` takes them (default: the best checkpoint of each run below "
+                        "the weights folder, and the included network)")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; 0.0.0.0 opens "
                         "the page to every computer that reaches this one, without a password (default: %(default)s)")
     parser.add_argument("--port", type=whole_number(0, 65535), default=7860, metavar="N",
@@ -76,7 +74,7 @@ def _make_app(networks: _Networks, args: Namespace) -> Any:
     from ..report.web import Choices, make_app
 
     limits = (f"Up to {args.max_upload} MB. Images of more than {args.max_megapixels} megapixels are scaled down; "
-              "mxnetseg predict segments them at full size.")
+              "mxnetseg predict --tile auto segments them at full size.")
     choices = Choices(networks.list_networks, networks.list_backends, networks.segment)
     return make_app(choices, max_bytes=args.max_upload * 1_000_000, limits=limits)
 
@@ -144,20 +142,29 @@ class _Networks:
         # one thread for all work, because libraries keep a pool of threads for each thread that calls them
         self._worker = ThreadPoolExecutor(1)
         self._given = [str(named) for named in args.checkpoints]
-        if not self._given and not _find_checkpoints(args.weights):
-            self._given = [_DEFAULT]
 
     def list_networks(self) -> list[tuple[str, str]]:
-        """Return pairs (label, name): the given networks, then the best checkpoint of each run, newest first."""
-        given = [(os.path.basename(name.rstrip("/")) or "default", name) for name in self._given]
-        return given + [(label, name) for label, name in _find_checkpoints(self._args.weights)
-                        if not any(_same_file(name, other) for other in self._given)]
+        """Return pairs (label, name): given networks, the best checkpoint of each run, newest first, the included one.
+
+        Without any of these, the name is empty; opening it raises the error that says what to do.
+        """
+        from ..engine.included import has_included
+        from ..engine.named import INCLUDED
+
+        given = [(os.path.basename(name.rstrip("/")), name) for name in self._given]
+        found = [(label, name) for label, name in _find_checkpoints(self._args.weights)
+                 if not any(_same_file(name, other) for other in self._given)]
+        included = [(INCLUDED, INCLUDED)] if has_included() and INCLUDED not in self._given else []
+        return given + found + included or [("none", "")]
 
     def list_backends(self, name: str) -> list[str]:
         """Return ``'auto'`` and the installed backends that read a network."""
-        from ..backends.choice import CHECKPOINT, format_of, installed_backends
+        from ..backends.choice import CHECKPOINT, ONNX, format_of, installed_backends
+        from ..engine.named import INCLUDED, is_name
 
-        return ["auto", *installed_backends(format_of(name) if name else CHECKPOINT)]
+        if name == INCLUDED:  # a checkpoint, and an ONNX file
+            return ["auto", *dict.fromkeys(installed_backends(CHECKPOINT) + installed_backends(ONNX))]
+        return ["auto", *installed_backends(CHECKPOINT if not name or is_name(name) else format_of(name))]
 
     def load_first(self) -> None:
         """Open the network that the page begins with; of the others that were given, check that they are there."""
@@ -189,7 +196,8 @@ class _Networks:
             image = _scale_to(image, limit * 1_000_000)
             notes.append(f"The image was scaled down from {width} × {height} to {image.shape[1]} × {image.shape[0]} "
                          f"pixels, and so are mask and overlay: this page computes {limit} megapixels at most "
-                         f"(--max-megapixels). At full size: mxnetseg predict {path.name}")
+                         f"(--max-megapixels). At full size: mxnetseg predict {path.name}, which cuts large images "
+                         "into tiles (--tile)")
         began = time.perf_counter()
         prediction = predictor(image)
         seconds = time.perf_counter() - began
@@ -218,9 +226,10 @@ class _Networks:
 def _check_exists(name: str, weights: Path) -> None:
     """Raise a CheckpointError if there is no such file; names such as ``hub:USER/NAME`` are looked up when used."""
     from ..backends.choice import CHECKPOINT, format_of
+    from ..engine.named import is_name
     from ..errors import CheckpointError
 
-    if re.match(r"\w{2,}:", name):
+    if is_name(name):
         return
     if format_of(name) == CHECKPOINT:
         choose_checkpoint(name, weights)

@@ -17,6 +17,15 @@ from mxnetseg.tools.main import main
 from mxnetseg.tools.web import _find_checkpoints, _listen, _Networks, add_arguments
 
 
+@pytest.fixture(autouse=True)
+def included(monkeypatch):
+    """Return a function that decides whether a network comes with the package; at first, none does."""
+    def decide(is_there):
+        monkeypatch.setattr("mxnetseg.engine.included.has_included", lambda: is_there)
+    decide(False)
+    return decide
+
+
 def parse(*arguments):
     parser = ArgumentParser()
     add_arguments(parser)
@@ -45,6 +54,15 @@ def test_given_networks_come_first_and_once(weights, tmp_path, monkeypatch):
     networks = _Networks(parse("fcn/old_best.params", "--weights", weights))
     assert networks.list_networks() == [("old_best.params", "fcn/old_best.params"),
                                         ("new", str(weights / "fcn/new.params"))]
+
+
+def test_the_included_network_comes_last_and_once(weights, included):
+    included(True)
+    assert _Networks(parse("--weights", weights)).list_networks()[-1] == ("included", "included")
+    networks = _Networks(parse("included", "--weights", weights))
+    assert [label for label, _ in networks.list_networks()] == ["included", "new", "old_best (mIoU 43.2 %)"]
+    assert {"auto", "mxnet"} <= set(networks.list_backends("included"))
+    assert "mxnet" in networks.list_backends("gluoncv:fcn_resnet50_ade")
 
 
 def test_backends_are_those_that_read_the_network(weights):
