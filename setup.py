@@ -64,7 +64,7 @@ setup(
     packages=[*find_packages(include=["mxnetseg", "mxnetseg.*"]), "mxnetseg.configs"],
     package_dir={"mxnetseg.configs": "configs"},
     # mxnetseg/included/ is the network that comes with the package; scripts/include_network.py writes it
-    package_data={"mxnetseg": ["py.typed", "included/*"], "mxnetseg.report": ["template.html"],
+    package_data={"mxnetseg": ["py.typed", "included/*"], "mxnetseg.report": ["*.html", "*.css", "*.js"],
                   "mxnetseg.configs": ["*.yaml"]},
     install_requires=[
         f"{repacked('mxnetseg-mxnet', 'mxnet')} ; {MXNET_PLATFORMS}",  # MXNet's own wheel requires numpy<2
@@ -88,6 +88,7 @@ setup(
         "hub": ["safetensors>=0.4", "huggingface_hub>=0.23"],  # `mxnetseg export --format hub`, from_pretrained
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`
+        "web": ["gradio>=6.31,<7; python_version >= '3.10'"],  # `mxnetseg web`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",
                  "ipykernel", "tritonclient>=2.50"],  # the definition of a model repository's config.pbtxt
     },

@@ -85,6 +85,13 @@ def _missing(backend: str) -> list[str]:
     return [module for module in _REQUIREMENTS[backend].modules if not is_installed(module)]
 
 
+def installed_backends(network_format: str) -> list[str]:
+    """Return the names of the backends that are installed and read a format; a checkpoint needs MXNet, too."""
+    if network_format == CHECKPOINT and _missing("mxnet"):
+        return []
+    return [name for name, one in _REQUIREMENTS.items() if network_format in one.formats and not _missing(name)]
+
+
 def choose_backend(requested: str, network_format: str, ctx: Sequence[str] | None = None, *,
                    where: object = "--backend") -> BackendChoice:
     """Choose the backend that ``--backend`` means for a network.

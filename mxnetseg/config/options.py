@@ -7,7 +7,7 @@ documentation), so that checks, error messages and ``mxnetseg config --describe`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from numbers import Real
@@ -86,6 +86,21 @@ class Section:
             elif not isinstance(value, hint if isinstance(hint, type) else get_args(hint)):
                 raise ConfigError(f"{where} must be an object of class {section_class.__name__}",
                                   received=_show(value))
+
+
+def show_changes(section: Section) -> str:
+    """Return a section as its class and the keys that differ from their defaults: ``Config(train.epochs=3)``."""
+    return f"{type(section).__name__}({', '.join(_changes(section)) or 'defaults'})"
+
+
+def _changes(section: Section, prefix: str = "") -> Iterator[str]:
+    defaults = type(section)()
+    for f in fields(section):
+        value, default = getattr(section, f.name), getattr(defaults, f.name)
+        if isinstance(value, Section) and default is not None:
+            yield from _changes(value, f"{prefix}{f.name}.")
+        elif value != default:
+            yield f"{prefix}{f.name}={value!r}"
 
 
 @cache

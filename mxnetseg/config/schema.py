@@ -25,6 +25,7 @@ from .options import (
     option,
     plain,
     section_type,
+    show_changes,
     type_text,
 )
 
@@ -232,6 +233,7 @@ class Config(Section):
     schedule: Schedule = option(Schedule, "the learning rate over the steps")
     train: Train = option(Train, "the training run")
     eval: Eval = option(Eval, "evaluation")
+    __repr__ = show_changes  # all keys together fill a screen
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -147,10 +147,10 @@ class SegDataset:
         pair = self._pairs[i]
         image = self.load_image(i)
         if pair.mask is None:
-            return Sample(image, None, pair.name)
+            return Sample(image, None, pair.name).with_classes(self.classes, self.palette)
         raw = self.load_raw_mask(i)
         check_sizes(image, raw, pair)
-        return Sample(image, self.to_train_ids(raw, pair.mask), pair.name)
+        return Sample(image, self.to_train_ids(raw, pair.mask), pair.name).with_classes(self.classes, self.palette)
 
     def load_image(self, i: int, *, reduce: int = 1) -> np.ndarray:
         """Read the image of item ``i``: uint8 (H, W, 3), RGB; see :func:`read_image` for ``reduce``."""

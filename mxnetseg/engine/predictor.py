@@ -8,17 +8,20 @@ prediction.save("out")
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
 import numpy as np
 from PIL import Image
 
-from ..data.decoding import PLAIN, Decoding, read_image
-from ..errors import UsageError
+from ..data.decoding import IGNORE, PLAIN, Decoding, read_image
+from ..errors import UnknownNameError, UsageError
+from ..viz import notebook
+from ..viz.names import draw_names
 from ..viz.overlay import overlay, with_legend
 from ..viz.palette import colorize, save_color_png, save_rgb_png
+from ..viz.sheet import scale_down
 from .inference import Segmenter
 from .network import OpenNetwork, open_network
 from .prediction_settings import choose_tiling, prediction_protocol
@@ -63,16 +66,40 @@ class Prediction:
     @property
     def overlay(self) -> np.ndarray:
         """The image tinted with the classes' colours, with a legend of the classes present: uint8 (H', W, 3)."""
-        tinted = overlay(self.image, self.class_map, self.palette, classes=self.classes)
-        return with_legend(tinted, self.classes, self.palette, present=self.class_map, of_overlay=True)
+        return self.draw()
+
+    def draw(self, *, names: bool = False, alpha: float = 0.5, hidden: Collection[str] = ()) -> np.ndarray:
+        """Return the image tinted with the classes' colours, with a legend of the classes present: uint8 (H', W, 3).
+
+        Args:
+            names: write its class on each connected region that has room for the name.
+            alpha: strength of the tint, from 0 to 1.
+            hidden: names of classes that are left out: their pixels keep the colours of the image.
+
+        Raises:
+            UnknownNameError: there is no class of a name in ``hidden``.
+        """
+        for name in hidden:
+            if name not in self.classes:
+                raise UnknownNameError("class", name, self.classes, where="hidden")
+        ids = [i for i, name in enumerate(self.classes) if name in hidden]
+        shown = np.where(np.isin(self.class_map, ids), np.uint8(IGNORE), self.class_map)
+        tinted = overlay(self.image, shown, self.palette, classes=self.classes, alpha=alpha)
+        if names:
+            tinted = draw_names(tinted, shown, self.classes)
+        return with_legend(tinted, self.classes, self.palette, present=shown, of_overlay=True)
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of the pixels of each class that is present, largest first."""
         count = class_fractions(self.class_map, len(self.classes))
         return {self.classes[i]: float(count[i]) for i in np.argsort(-count, kind="stable") if count[i]}
 
-    def save(self, folder: str | Path) -> tuple[Path, Path]:
+    def save(self, folder: str | Path, *, names: bool = False) -> tuple[Path, Path]:
         """Write ``NAME_classes.png`` (a palette image whose indices are the classes) and ``NAME_overlay.png``.
+
+        Args:
+            folder: where to write; it is created if it does not exist.
+            names: write class names on the overlay, see :meth:`draw`.
 
         Returns:
             both paths.
@@ -80,8 +107,24 @@ class Prediction:
         folder = Path(folder)
         classes, tinted = folder / f"{self.name}_classes.png", folder / f"{self.name}_overlay.png"
         save_color_png(self.class_map, self.palette, classes)
-        save_rgb_png(self.overlay, tinted)
+        save_rgb_png(self.draw(names=names), tinted)
         return classes, tinted
+
+    def show(self) -> None:
+        """Display it: in a notebook as it draws itself, on a desktop in the image viewer, elsewhere as a file."""
+        notebook.show(self, self.name, self.draw)
+
+    def __repr__(self) -> str:
+        height, width = self.class_map.shape
+        return f"Prediction({self.name!r}, {height} x {width}, {notebook.describe_shares(self.shares())})"
+
+    def _repr_html_(self) -> str:
+        small, ids = scale_down(self.image), scale_down(self.class_map)
+        panels = [notebook.Panel("image", f"Image {self.name}", small),
+                  notebook.Panel("prediction", f"Classes over {self.name}: {notebook.describe_shares(self.shares())}",
+                                 overlay(small, ids, self.palette, classes=self.classes))]
+        return notebook.make_html(repr(self), panels, self.shares(),
+                                  notebook.colours_of(self.classes, self.palette))
 
 
 class Predictor:
@@ -111,6 +154,7 @@ class Predictor:
         overrides: configuration keys that differ from the training's, with their values: ``{'data.bands': (4, 3, 2)}``.
 
     Attributes:
+        name: the network's file name without its ending.
         precision: the precision it computes in.
         backend: name and reason of the backend that computes.
         decoding: how files are converted to 8-bit RGB.
@@ -150,6 +194,7 @@ class Predictor:
         runtime = network.load(self.precision, images)
         tiling = choose_tiling(tile, overlap, protocol, runtime, len(self.classes), config.data.crop_size)
         self.segmenter = Segmenter(runtime, protocol, tiling=tiling, batch=batch)
+        self.name = network.stem
 
     def __call__(self, image: Any) -> Any:
         """Segment an image, or a list of images.
@@ -169,6 +214,10 @@ class Predictor:
         name = Path(image).stem if isinstance(image, (str, Path)) else "image"
         image = as_rgb(image, self.decoding)
         return Prediction(image, self.segmenter(image), self.classes, self.palette, name)
+
+    def __repr__(self) -> str:
+        return (f"Predictor({self.name!r}, {len(self.classes)} classes, {self.precision} in {self.backend.backend}, "
+                f"{self.segmenter.protocol})")
 
 
 def class_fractions(class_map: np.ndarray, nclass: int) -> np.ndarray:

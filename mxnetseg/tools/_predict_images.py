@@ -132,7 +132,7 @@ def _write(args: Namespace, prediction: Prediction, ids: np.ndarray | None,
             small = Prediction(scale_down(prediction.image, _LARGEST_OVERLAY),
                                scale_down(prediction.class_map, _LARGEST_OVERLAY), prediction.classes,
                                prediction.palette)
-            save_rgb_png(small.overlay, path)
+            save_rgb_png(small.draw(names=args.names), path)
         elif path.name.endswith("_ids.png"):
             save_id_png(ids[prediction.class_map], path)
         else:

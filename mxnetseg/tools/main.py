@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("mxnetseg.tools.merge", "join the results of eval --shard or predict --shard"),
     "report": ("mxnetseg.tools.report", "judge an evaluation, or compare several, on one HTML page"),
     "predict": ("mxnetseg.tools.predict", "segment your own images and videos"),
+    "web": ("mxnetseg.tools.web", "segment images on a page in the browser"),
     "demo": ("mxnetseg.tools.demo", "train on the built-in sample, evaluate, draw the results"),
     "convert": ("mxnetseg.tools.convert", "convert published weights to a checkpoint"),
     "export": ("mxnetseg.tools.export", "write a network for PyTorch, ONNX, OpenVINO, MXNet, the hub or a server"),

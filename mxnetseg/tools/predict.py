@@ -46,6 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     results = parser.add_argument_group("results")
     results.add_argument("--no-overlay", action="store_true", help="write no overlays")
+    results.add_argument("--names", action="store_true", help="write class names on the overlays of images, on each "
+                         "region that has room for its name")
     results.add_argument("--ids", action="store_true", help="write NAME_ids.png, too: the ids of the data set's own "
                          "files, as the network records them")
     results.add_argument("--save-probabilities", choices=("uint8", "float16"), metavar="TYPE",
@@ -151,7 +153,7 @@ def _settings(args: Namespace, network: OpenNetwork, precision: str) -> dict[str
     decoding = Decoding.of(config.data)
     return {"mxnetseg": __version__, "checkpoint": str(network.path), "sha256": network.digest(),
             "backend": network.choice.backend, "precision": precision, "protocol": str(protocol),
-            "tiles": f"{args.tile}{overlap}",
+            "tiles": f"{args.tile}{overlap}", "names": args.names,
             "decoding": "8-bit grey or RGB" if decoding == Decoding() else str(decoding)}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..files import PathLike, atomic_write
+from .text import plot_label
 
 LABELLED_CELLS = 25  # with more classes than this, numbers in the cells become unreadable
 
@@ -51,9 +52,14 @@ def confusion(counts: np.ndarray, classes: Sequence[str], path: PathLike, *,
     image = axis.imshow(percent, cmap="Blues", norm=shade)
     if title:
         axis.set_title(title, fontsize=12)
-    axis.set_xticks(range(n), classes, rotation=45 if labelled else 90, rotation_mode="anchor", ha="right",
-                    va="top" if labelled else "center", fontsize=type_size)
-    axis.set_yticks(range(n), classes, fontsize=type_size)
+    names, fonts = zip(*(plot_label(name, i) for i, name in enumerate(classes)))
+    axis.set_xticks(range(n), names, rotation=45 if labelled else 90, rotation_mode="anchor", ha="right",
+                    va="top" if labelled else "center")
+    axis.set_yticks(range(n), names)
+    for ticks in (axis.get_xticklabels(), axis.get_yticklabels()):
+        for tick, font in zip(ticks, fonts):
+            tick.set_font(font)
+            tick.set_fontsize(type_size)
     axis.set_xlabel("predicted, in % of the true class" if labelled else "predicted")
     axis.set_ylabel("true")
     axis.tick_params(length=0)

@@ -4,17 +4,15 @@ Every image here is an (H, W, 3) uint8 RGB array; no function changes its argume
 """
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..errors import UsageError
 from .palette import Palette, as_class_map, as_image, as_palette, background_ids, colorize
+from .text import default_font, label, type_size
 
 PAPER, RULE, INK = (255, 255, 255), (150, 150, 150), (40, 40, 40)
 
@@ -47,14 +45,15 @@ def overlay(image: np.ndarray, class_map: np.ndarray, palette: Palette, *, class
 
     blended = cv2.addWeighted(image, 1 - alpha, colours, alpha, 0)
     if edges:
-        border = _borders(class_map)
+        border = find_borders(class_map)
         blended[border] = colours[border]
     untinted = np.isin(class_map, [ignore, *background_ids(classes)])
     blended[untinted] = image[untinted]
     return blended
 
 
-def legend(classes: Sequence[str], palette: Palette, width: int, *, untinted: Sequence[int] = ()) -> np.ndarray:
+def legend(classes: Sequence[str], palette: Palette, width: int, *, untinted: Sequence[int] = (),
+           numbers: Sequence[int] | None = None) -> np.ndarray:
     """Draw a strip with a colour patch and the name of each class, in as many columns as fit.
 
     Args:
@@ -63,6 +62,7 @@ def legend(classes: Sequence[str], palette: Palette, width: int, *, untinted: Se
         width: width of the strip in pixels, which also determines the size of the type. If the longest name
             does not fit, the strip is wider.
         untinted: indices of classes without a tint: their patches are empty and crossed out.
+        numbers: n numbers, shown as ``#3`` where no font can draw a name; by default 0 to n-1.
 
     Returns:
         (H, at least width, 3) uint8 RGB.
@@ -74,24 +74,25 @@ def legend(classes: Sequence[str], palette: Palette, width: int, *, untinted: Se
     if len(classes) != len(palette):
         raise UsageError("a legend needs one colour for each class",
                          received=f"{len(classes)} classes, {len(palette)} colours")
-    font = _font(_type_size(width))
-    patch, space = font.size, font.size // 2
-    entry = patch + space + max(_length(font, name) for name in classes)
+    size = type_size(width)
+    labels = [label(name, number, size) for name, number in zip(classes, numbers or range(len(classes)))]
+    patch, space = size, size // 2
+    entry = patch + space + max(one.length for one in labels)
     columns = max(1, (width - space) // (entry + 2 * space))
     rows = -(-len(classes) // columns)
     columns = -(-len(classes) // rows)  # even out: 5 entries in 2 rows are 3 + 2, not 4 + 1
-    line = round(1.6 * font.size)
+    line = round(1.6 * size)
     pitch = max(entry + 2 * space, (width - space) // columns)
 
     strip, draw = _paper(rows * line + 2 * space, max(width, pitch * columns + space))
-    for i, name in enumerate(classes):
+    for i, one in enumerate(labels):
         x, middle = 2 * space + i % columns * pitch, space + i // columns * line + line / 2
         top = round(middle - patch / 2)
         draw.rectangle((x, top, x + patch - 1, top + patch - 1), outline=RULE,
                        fill=PAPER if i in untinted else tuple(palette[i].tolist()))
         if i in untinted:
             draw.line((x, top + patch - 1, x + patch - 1, top), fill=RULE)
-        draw.text((x + patch + space, middle), name, font=font, fill=INK, anchor="lm")
+        draw.text((x + patch + space, middle), one.text, font=one.font, fill=INK, anchor="lm")
     return np.array(strip)
 
 
@@ -117,7 +118,7 @@ def with_legend(image: np.ndarray, classes: Sequence[str], palette: Palette, *,
     if not ids:
         return image
     untinted = [k for k, i in enumerate(ids) if i in background_ids(classes)] if of_overlay else ()
-    strip = legend([classes[i] for i in ids], palette[ids], image.shape[1], untinted=untinted)
+    strip = legend([classes[i] for i in ids], palette[ids], image.shape[1], untinted=untinted, numbers=ids)
     return np.concatenate([_centred(image, image.shape[0], strip.shape[1]), strip])
 
 
@@ -151,10 +152,10 @@ def grid(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] | None = 
 
     height = max(image.shape[0] for row in rows for image in row)
     width = max(image.shape[1] for row in rows for image in row)
-    font = _font(_type_size(columns * width))
+    font = default_font(type_size(columns * width))
     head = 0
     if captions is not None:
-        width = max([width, *(_length(font, caption) + font.size for caption in captions)])
+        width = max([width, *(round(font.getlength(caption)) + font.size for caption in captions)])
         head = 2 * font.size
     gap = font.size // 2
 
@@ -169,8 +170,8 @@ def grid(rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] | None = 
     return np.array(sheet)
 
 
-def _borders(class_map: np.ndarray) -> np.ndarray:
-    """Find pixels near a pixel of another class: (H, W) bool."""
+def find_borders(class_map: np.ndarray) -> np.ndarray:
+    """Find the pixels near a pixel of another class: uint8 (H, W) -> (H, W) bool."""
     thickness = max(1, round(min(class_map.shape) / 400))
     window = np.ones((2 * thickness + 1,) * 2, np.uint8)
     return cv2.dilate(class_map, window) != cv2.erode(class_map, window)
@@ -187,20 +188,3 @@ def _centred(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def _paper(height: int, width: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     sheet = Image.new("RGB", (width, height), PAPER)
     return sheet, ImageDraw.Draw(sheet)
-
-
-def _type_size(width: int) -> int:
-    """Return a size of type, in pixels, that stays readable when an image of this width is scaled."""
-    return int(np.clip(width / 60, 12, 48))
-
-
-def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
-    return int(np.ceil(font.getlength(text)))
-
-
-@cache
-def _font(size: int) -> Any:
-    import matplotlib  # it contains a typeface with many alphabets, the same on every machine
-
-    folder = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")
-    return ImageFont.truetype(os.path.join(folder, "DejaVuSans.ttf"), size)

@@ -118,9 +118,15 @@ def save_color_png(class_map: np.ndarray, palette: Palette, path: PathLike, *, i
 
     See :func:`colorize` for the arguments.
     """
+    _write_png(palette_image(class_map, palette, ignore=ignore, ignore_colour=ignore_colour), path)
+
+
+def palette_image(class_map: np.ndarray, palette: Palette, *, ignore: int = 255,
+                  ignore_colour: tuple[int, int, int] = BLACK) -> Image.Image:
+    """Return a class map as a palette image of Pillow; see :func:`colorize` for the arguments."""
     image = Image.fromarray(as_class_map(class_map, len(palette), ignore))
     image.putpalette(_colour_table(palette, ignore, ignore_colour).tobytes())
-    _write_png(image, path)
+    return image
 
 
 def save_rgb_png(image: np.ndarray, path: PathLike) -> None:

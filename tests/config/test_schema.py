@@ -199,3 +199,9 @@ def test_any_value_is_kept_or_refused(changes):
     except (ConfigError, UnknownNameError):
         return
     assert Config.from_dict(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_repr_shows_what_differs_from_the_defaults():
+    assert repr(Config()) == "Config(defaults)"
+    changed = Config().replace({"train.epochs": 3, "data.crop_size": [64, 96], "loss.ohem.thresh": 0.6})
+    assert repr(changed) == f"Config(data.crop_size=(64, 96), loss.ohem={changed.loss.ohem!r}, train.epochs=3)"

@@ -9,8 +9,8 @@ from PIL import Image
 
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.engine.inference import Segmenter
-from mxnetseg.engine.predictor import Predictor
-from mxnetseg.errors import CheckpointError, DataError, DataNotFoundError, UsageError
+from mxnetseg.engine.predictor import Prediction, Predictor
+from mxnetseg.errors import CheckpointError, DataError, DataNotFoundError, UnknownNameError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,28 @@ def test_the_saved_images(predictor, images_folder, tmp_path):
     with Image.open(overlay) as file:
         np.testing.assert_array_equal(np.array(file), prediction.overlay)
         assert file.size[1] > prediction.image.shape[0]  # it has a legend
+
+
+def test_names_opacity_and_hidden_classes(predictor, images_folder):
+    prediction = predictor(images_folder / "images" / "val0.png")
+    height, width = prediction.class_map.shape
+    present = list(prediction.shares())
+    drawn = prediction.draw(hidden=[present[0]], alpha=1)
+    left = (drawn.shape[1] - width) // 2  # the legend may be wider
+    hidden = prediction.class_map == prediction.classes.index(present[0])
+    shown = drawn[:height, left:left + width]
+    assert (shown[hidden] == prediction.image[hidden]).all() and (shown[~hidden] == prediction.color[~hidden]).all()
+    large = Prediction(*(np.repeat(np.repeat(a, 8, 0), 8, 1) for a in (prediction.image, prediction.class_map)),
+                       prediction.classes, prediction.palette)
+    assert (large.draw(names=True) != large.overlay).any()
+    with pytest.raises(UnknownNameError, match="unknown class 'gren'") as error:
+        prediction.draw(hidden=["gren"])
+    assert "green" in error.value.fix
+
+
+def test_repr(predictor, images_folder):
+    assert repr(predictor).startswith(f"Predictor({predictor.name!r}, 3 classes, float32 in mxnet, whole images")
+    assert repr(predictor(images_folder / "images" / "val0.png")).startswith("Prediction('val0', 24 x 32, ")
 
 
 def test_multi_scale_is_another_protocol(trained, images_folder):

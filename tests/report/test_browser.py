@@ -1,6 +1,4 @@
 """The page in headless Chromium: no errors, no requests, keyboard, narrow screens. Skipped without a browser."""
-import shutil
-
 import pytest
 from evaluations import evaluation
 
@@ -8,18 +6,6 @@ from mxnetseg.report.page import make_page
 from mxnetseg.report.record import read_record
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("no Chromium is installed (apt install chromium)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
