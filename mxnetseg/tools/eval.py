@@ -7,6 +7,7 @@ import statistics
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("val", "testval", "test"), default="val",
                         help="val: scores on the validation split; testval: predictions of the validation split as "
                              "images; test: predictions of the test split (default: %(default)s)")
+    parser.add_argument("--zip", metavar="FILE", help="with --mode test: also write the zip that the evaluation server "
+                        "of the data set takes (Cityscapes, ACDC)")
     parser.add_argument("--split", help="use this split instead of the mode's")
     add_backend_argument(parser)
     add_precision_argument(parser, None)
@@ -79,16 +82,19 @@ def run(args: Namespace) -> int:
     """Evaluate; return 0."""
     from ..data import get_dataset, without_folder
     from ..data.decoding import Decoding
+    from ..data.submission import RULES, open_submission
+    from ..data.submission import check as check_submission
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
     from ..engine.watch import warn_of_one_class
-    from ..files import atomic_write, check_writable
+    from ..files import atomic_write, check_writable, expand
     from ..report.recorder import TABLE, Recorder, discard_details
     from ..viz.confusion import confusion
 
     network = open_named_network(args.checkpoint, args.weights, backend=args.backend, ctx=args.ctx, model=args.model)
     sidecar = network.sidecar
     _check_names(args, network)
+    _check_zip(args)
     config = _configuration(args, network.config())
 
     # --root replaces a recorded folder, which may be relative to another working directory
@@ -103,6 +109,9 @@ def run(args: Namespace) -> int:
     protocol = _protocol(args, config)
     out = args.out / network.stem / args.mode
     check_writable(out)  # before the minutes of computation
+    if args.zip:
+        check_submission(dataset)
+        check_writable(expand(args.zip).absolute().parent)
 
     print(f"network     {' on '.join(filter(None, (network.model_name, network.backbone_name))) or 'not recorded'}\n"
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
@@ -113,9 +122,13 @@ def run(args: Namespace) -> int:
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
 
     if args.mode != "val":
-        written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
-                                    timeout=config.data.timeout, progress=bar)
+        with open_submission(expand(args.zip), dataset) if args.zip else nullcontext() as submission:
+            written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
+                                        timeout=config.data.timeout, progress=bar,
+                                        observer=submission.add if submission else None)
         print(f"{len(written)} predictions in {out}/color (coloured) and {out}/id (the data set's own ids)")
+        if args.zip:
+            print(f"{args.zip}: upload it at {RULES[dataset.name].page}")
         if dataset.mask_path(0) is not None:
             print(f"image, truth, prediction and errors side by side in {out}/sheet")
         return 0
@@ -150,6 +163,15 @@ def run(args: Namespace) -> int:
         print(f"images      {out / TABLE} (the worst first)\n"
               f"to judge and compare: mxnetseg report {shlex.quote(str(out))} [OTHER ...]")
     return 0
+
+
+def _check_zip(args: Namespace) -> None:
+    """Refuse ``--zip`` with another mode than the one that predicts the test split."""
+    from ..errors import UsageError
+
+    if args.zip and args.mode != "test":
+        raise UsageError("--zip writes the predictions of the test split", where="--zip",
+                         received=f"--mode {args.mode}", fix="--mode test, or leave out --zip")
 
 
 def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.ndarray], None]:
