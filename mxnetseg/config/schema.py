@@ -142,6 +142,9 @@ class Optimizer(Section):
     momentum: float = option(0.9, "momentum of sgd and nag", low=0, below=1)
     weight_decay: float = option(1e-4, "weight decay", low=0)
     head_lr_mult: float = option(1.0, "factor on the learning rate of all layers outside the backbone", low=0)
+    clip_norm: Optional[float] = option(
+        None, "largest norm of all gradients together; larger gradients are scaled down to it", above=0,
+        null="gradients are not clipped")
     decay_norm_and_bias: bool = option(True, "apply weight decay to normalisation parameters and biases, too")
     beta1: float = option(0.9, "decay of adam's first moment", low=0, below=1)
     beta2: float = option(0.999, "decay of adam's second moment", low=0, below=1)
@@ -176,6 +179,9 @@ class Train(Section):
     ema: float = option(
         0.0, "decay of an exponential moving average of the weights, which is validated and saved in their place; in "
         "the first steps it is lower; 0 is off", low=0, below=1)
+    freeze_backbone_epochs: int = option(
+        0, "first epochs in which the backbone keeps its values, its norm statistics too; as many as `epochs` freeze "
+        "it for the whole run; 0 is never", unit="epochs", low=0)
     compile: bool = option(False, "compile the training step; for the backend torch only")
     deterministic: bool = option(False, "use only operators that repeat their results on GPUs, which is slower")
     val_every: int = option(
@@ -279,9 +285,18 @@ class Config(Section):
         with atomic_write(path, "w") as file:
             file.write(self.to_yaml())
 
-    def describe(self) -> str:
-        """Return a YAML file of all keys with their values, and comments on meaning, type, range and unit."""
-        return "\n".join(_describe(self, indent=0)).strip() + "\n"
+    def describe(self, section: str | None = None) -> str:
+        """Return a YAML file of all keys with their values, and comments on meaning, type, range and unit.
+
+        Args:
+            section: only the keys of this section.
+        """
+        lines = _describe(self, indent=0)
+        if section is not None:
+            keys = [number for number, line in enumerate(lines) if line and not line.startswith((" ", "#"))]
+            first = lines.index(f"{section}:")
+            lines = lines[first - 1:next((number - 1 for number in keys if number > first), None)]
+        return "\n".join(lines).strip() + "\n"
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:
