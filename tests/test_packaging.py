@@ -199,7 +199,8 @@ def test_wheel_has_licence_type_marker_and_configurations(archives):
     included = {name for name in in_wheel if name.startswith("mxnetseg/included/")}
     assert included == {f"mxnetseg/included/{name}" for name in INCLUDED}
     suffixes = {Path(name).suffix for name in in_wheel - included if name.startswith("mxnetseg/")}
-    assert suffixes == {".py", ".yaml", ".typed", ".html"} and "mxnetseg/report/template.html" in in_wheel
+    assert suffixes == {".py", ".yaml", ".typed", ".html", ".css", ".js"}
+    assert {"mxnetseg/report/template.html", "mxnetseg/report/web.css", "mxnetseg/report/web.js"} <= in_wheel
     assert "\nLicense: Apache-2.0\n" in metadata
     assert " @ " not in metadata.split("\n\n")[0]  # a package index refuses paths and URLs as requirements
 
