@@ -10,10 +10,12 @@ import numpy as np
 from mxnet import autograd
 
 from ..errors import ConfigError
+from ..graph.inference_graph import compile_for_inference
 from ..losses import global_backward
 from .mxnet_average import WeightAverage, set_trained
 from .mxnet_optimizers import get_states, make_trainer, set_states
 from .mxnet_parallel import DeviceBatches, are_finite, split_batch
+from .mxnet_runtime import MXNetRuntime
 from .mxnet_step import Divisors, Step, TrainingGraph
 from .training import TRAINED, TrainingBackend, take_trained
 
@@ -97,6 +99,10 @@ class MXNetTraining(TrainingBackend):
         mx.nd.waitall()  # running statistics change without MXNet's engine knowing
         if self._average is not None:
             self._average.show(True)
+
+    def runtime(self) -> MXNetRuntime:
+        # a separate copy, because inference changes the layout of weights, which would slow training down
+        return MXNetRuntime(compile_for_inference(self._step.net, self._contexts), self._contexts)
 
     def get_state(self) -> dict[str, np.ndarray]:
         trained = self._average.trained() if self._average is not None else {}

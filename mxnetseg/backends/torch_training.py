@@ -11,9 +11,11 @@ import torch
 from torch import fx
 
 from ..errors import ConfigError
+from .package import NetworkPackage
 from .torch_distributed import Processes, Solo
 from .torch_graph import free_name, to_torch
 from .torch_optimizers import Updates
+from .torch_runtime import TorchRuntime
 from .training import TRAINED, TrainingBackend, average_decay, multipliers, take_trained
 
 if TYPE_CHECKING:
@@ -151,6 +153,11 @@ class TorchTraining(TrainingBackend):
             values = self._averages.get(name, tensor).detach().cpu().contiguous().numpy()
             for data in parameters[name].list_data():
                 data[:] = values
+
+    def runtime(self) -> TorchRuntime:
+        net = self._network
+        package = NetworkPackage.of_network(net, {"normalisation": {"mean": net.mean, "std": net.std}})
+        return TorchRuntime(TorchRuntime.convert(package), str(self._device), "float32")
 
     def get_state(self) -> dict[str, np.ndarray]:
         trained = self.updates.parameters if self._averages else {}

@@ -13,6 +13,7 @@ from ..registry import Registry
 if TYPE_CHECKING:
     from ..config.schema import Config, Optimizer
     from .group import Group
+    from .runtime import Runtime
 
 TRAINING_BACKENDS = Registry("training backend", {
     "mxnet": "mxnetseg.backends.mxnet_training:MXNetTraining",
@@ -97,6 +98,13 @@ class TrainingBackend(ABC):
         network.
 
         All processes of a group call it at the same point, as they do :meth:`get_state`.
+        """
+
+    @abstractmethod
+    def runtime(self) -> Runtime:
+        """Return a copy of the network, as of the last :meth:`synchronise`, that predicts on the same devices.
+
+        It computes in float32, as `mxnetseg eval` does by default.
         """
 
     @abstractmethod

@@ -289,7 +289,7 @@ class Trainer:
 
         every, number = config.train.val_every, state.epoch + 1
         if self.val_set is not None and (number == config.train.epochs or (every and number % every == 0)):
-            self.scores = validate(self.net, self.contexts, config, self.val_set, self.group,
+            self.scores = validate(self.backend.runtime(), config, self.val_set, self.group,
                                    hide_bar=self._hides_bars)
             row.update(self.scores.log_row())
         return row

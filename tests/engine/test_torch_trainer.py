@@ -10,8 +10,11 @@ from mxnet import gluon
 
 torch = pytest.importorskip("torch")
 
+from mxnetseg.backends.mxnet_runtime import MXNetRuntime  # noqa: E402
+from mxnetseg.config import load_config  # noqa: E402
 from mxnetseg.engine import training_choice  # noqa: E402
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network  # noqa: E402
+from mxnetseg.engine.inference import Protocol, Segmenter  # noqa: E402
 from mxnetseg.engine.trainer import Trainer  # noqa: E402
 from mxnetseg.engine.training_choice import choose_training  # noqa: E402
 from mxnetseg.errors import ConfigError, DeviceError, UnknownNameError  # noqa: E402
@@ -137,6 +140,23 @@ def test_loss_scaling_skips_infinite_gradients(configure, tmp_path):
     backend.update(0.1)
     assert all(torch.equal(p, scaled[name]) for name, p in backend.updates.parameters.items())
     trainer.close()
+
+
+@pytest.mark.parametrize("backend", DEVICES)
+def test_the_backend_that_trains_validates(configure, tmp_path, backend):
+    trainer, result = run(configure({"train.epochs": 1}), tmp_path, backend)
+    assert trainer.backend.runtime().name == backend
+    segmenter = Segmenter(trainer.backend.runtime(), Protocol.of(trainer.config))
+    wanted = Segmenter(MXNetRuntime(restore_network(result.last, [mx.cpu()])[0]), Protocol.of(trainer.config))
+    image = trainer.val_set[0].image
+    np.testing.assert_allclose(segmenter.probabilities(image), wanted.probabilities(image), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_demo_ends_within_one_point_of_mxnets(tmp_path):
+    config = load_config(model="fcn")
+    scores = [run(config, tmp_path / backend, backend)[1].scores for backend in DEVICES]
+    assert scores[1].miou == pytest.approx(scores[0].miou, abs=0.01)
 
 
 @pytest.mark.slow
