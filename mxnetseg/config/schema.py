@@ -40,8 +40,9 @@ class Model(Section):
         null="the network's own default")
     aux: bool = option(True, "train with auxiliary heads, if the network has any")
     norm: str = option(
-        "auto", "normalisation layer; auto is syncbn on several devices and bn on one",
-        choices=("auto", "bn", "syncbn", "gn"))
+        "auto", "normalisation layer; auto is syncbn on several devices and bn on one; frozen is batch norm whose running "
+        "statistics stay as they are, which several small batches can share",
+        choices=("auto", "bn", "syncbn", "gn", "frozen"))
     pretrained_base: bool = option(False, "start the backbone from published ImageNet weights")
     pretrained_path: Optional[str] = option(
         None, "file of ImageNet weights of the backbone", null="use the cache, or download the file")

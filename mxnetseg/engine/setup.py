@@ -87,7 +87,7 @@ def check_batch(config: Config, net, devices: int) -> None:
 
     train, norm = config.train, config.model.norm
     images_at_once = train.batch_size // train.accumulate // (devices if norm == "bn" else 1)
-    if norm != "gn" and images_at_once < net.needs_batch:
+    if norm not in ("gn", "frozen") and images_at_once < net.needs_batch:
         raise ConfigError(f"{net.model_name} normalises a feature map of 1 x 1, which needs at least "
                           f"{net.needs_batch} images at once", where="train.batch_size",
                           received=f"{train.batch_size} on {devices} devices with norm {norm}",

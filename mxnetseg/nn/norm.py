@@ -26,7 +26,7 @@ from ..errors import ConfigError, MXNetSegError
 from .lockstep import exchange
 from .precision import as_type_of, to_float32
 
-NORMS = ("auto", "bn", "syncbn", "gn")
+NORMS = ("auto", "bn", "syncbn", "gn", "frozen")
 
 
 class CrossContextBatchNorm(gluon.nn.BatchNorm):
@@ -118,7 +118,8 @@ def choose_norm(name: str, contexts: Sequence[mx.Context]) -> tuple[type, dict]:
 
     Args:
         name: ``'auto'`` (synchronised if there are several contexts), ``'bn'`` (each context
-            by itself), ``'syncbn'`` or ``'gn'``.
+            by itself), ``'syncbn'``, ``'gn'``, or ``'frozen'`` (batch norm with its running statistics, which stay
+            as they are; scale and shift are trained).
         contexts: contexts on which the network will train.
 
     Raises:
@@ -129,6 +130,8 @@ def choose_norm(name: str, contexts: Sequence[mx.Context]) -> tuple[type, dict]:
                           fix=f"one of {', '.join(NORMS)}")
     if name == "gn":
         return GroupNorm32, {}
+    if name == "frozen":
+        return gluon.nn.BatchNorm, {"use_global_stats": True}
     if name == "bn" or len(contexts) == 1:
         return gluon.nn.BatchNorm, {}
     if contexts[0].device_type == "gpu":

@@ -60,7 +60,7 @@ VARIANTS = {
     "sgd": {}, "adamw": {"optimizer.name": "adamw", "optimizer.lr": 1e-3}, "nag": {"optimizer.name": "nag"},
     "micro-batches": {"train.accumulate": 2, "optimizer.head_lr_mult": 10.0, "loss.class_weights": [1, 2, 3]},
     "auxiliary": {"model.aux": True, "loss.ce": 0.5, "loss.focal": 1.0, "loss.label_smoothing": 0.1},
-    "group norm": {"model.norm": "gn"}, "average": {"train.ema": 0.5}}
+    "group norm": {"model.norm": "gn"}, "frozen norm": {"model.norm": "frozen"}, "average": {"train.ema": 0.5}}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

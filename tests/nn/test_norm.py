@@ -132,6 +132,7 @@ class TestChooseNorm:
                 (gluon.contrib.nn.SyncBatchNorm, {"num_devices": 2})
         for n in (1, 2):
             assert choose_norm("gn", contexts(n)) == (GroupNorm32, {})
+            assert choose_norm("frozen", contexts(n)) == (gluon.nn.BatchNorm, {"use_global_stats": True})
 
     def test_an_unknown_name_is_refused_with_the_known_ones(self):
         with pytest.raises(ConfigError, match=", ".join(NORMS)):
