@@ -60,6 +60,9 @@ VARIANTS = {
     "sgd": {}, "adamw": {"optimizer.name": "adamw", "optimizer.lr": 1e-3}, "nag": {"optimizer.name": "nag"},
     "micro-batches": {"train.accumulate": 2, "optimizer.head_lr_mult": 10.0, "loss.class_weights": [1, 2, 3]},
     "auxiliary": {"model.aux": True, "loss.ce": 0.5, "loss.focal": 1.0, "loss.label_smoothing": 0.1},
+    **{f"mining as {form}": {"loss.ohem": {"form": form, "thresh": 0.3, "min_kept": 150}, "train.accumulate": parts}
+       for form, parts in (("flattenet", 1), ("hrnet", 1), ("mmseg", 2), ("ccnet", 2))},
+    "Dice and Lovász": {"loss.ce": 0.2, "loss.dice": 0.5, "loss.lovasz": 0.5},
     "group norm": {"model.norm": "gn"}, "frozen norm": {"model.norm": "frozen"}, "average": {"train.ema": 0.5}}
 
 
