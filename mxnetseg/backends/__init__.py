@@ -26,6 +26,9 @@
 :mod:`.training`            the interface between the trainer and the library that computes its steps
 :mod:`.mxnet_training`      steps in MXNet, with :mod:`.mxnet_step`, :mod:`.mxnet_parallel`, :mod:`.mxnet_optimizers`
 :mod:`.torch_training`      steps in PyTorch, with :mod:`.torch_optimizers` and :mod:`.torch_devices`
+:mod:`.mxnet_kvstore`       several processes of MXNet, with :mod:`.mxnet_server`, the child processes that sum
+:mod:`.torch_distributed`   several processes of PyTorch: gradients, batch norm
+:mod:`.group`               the processes of a training, as backends see them
 :mod:`.exports`             the formats of ``mxnetseg export``, and an export from its start to its end
 :mod:`.staging`             exports that appear complete or not at all
 :mod:`.verification`        the comparison of a written network with its source

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -77,3 +77,12 @@ class Group:
 
     def kill_at_end(self, child: subprocess.Popen[Any]) -> None:
         """Kill a child process if this process has to end because another one is lost."""
+
+    def end(self, what: str, received: str) -> NoReturn:
+        """End all processes, because this one lost something that the run needs. Any thread may call it.
+
+        Args:
+            what: the violation.
+            received: the reason.
+        """
+        raise NotImplementedError

@@ -40,13 +40,15 @@ def _settings(config: Optimizer) -> tuple:
             "adamw": ("decoupledadam", betas)}[config.name]
 
 
-def make_trainer(net, config: Optimizer, *, accumulate: bool = False) -> gluon.Trainer:
+def make_trainer(net, config: Optimizer, *, accumulate: bool = False,
+                 kvstore: str | mx.kv.KVStore = "device") -> gluon.Trainer:
     """Return a Gluon trainer over all parameters of ``net``, whose gradients are already means: call ``step(1)``.
 
     Args:
         net: the network, initialised.
         config: the section of the configuration.
         accumulate: gradients add up until ``zero_grad()``.
+        kvstore: sums the gradients of all devices.
     """
     parameters = net.named_parameters()
     for name, (rate, decay) in multipliers(net, config).items():
@@ -56,7 +58,7 @@ def make_trainer(net, config: Optimizer, *, accumulate: bool = False) -> gluon.T
 
     name, settings = _settings(config)
     # every context updates its copy from the summed gradient, so all optimiser states can be read and set here
-    return gluon.Trainer(net.collect_params(), name, update_on_kvstore=False,
+    return gluon.Trainer(net.collect_params(), name, kvstore=kvstore, update_on_kvstore=False,
                          optimizer_params={"learning_rate": config.lr, "wd": config.weight_decay, **settings})
 
 

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..graph.blocks import block_with_parameters, compile_outermost
 from ..graph.training import convert_training_graph, has_shape_passes, specialize_training_graph
 from ..losses import LossSum
+from ..losses.mixed import SumNumbers
 from ..nn.blocks import InputStep
 from .mxnet_parallel import DeviceBatches, forward, needs_lockstep
 
@@ -122,11 +123,13 @@ class Divisors:
             symbol = mx.sym.Group([count for count, known in zip(counts, self._known) if known])
             self._graph = compile_outermost(block_with_parameters(symbol, [labels], step.collect_params()))
 
-    def __call__(self, labels: Sequence[mx.nd.NDArray]) -> list[mx.nd.NDArray | None]:
+    def __call__(self, labels: Sequence[mx.nd.NDArray], *,
+                 sum_numbers: SumNumbers = list) -> list[mx.nd.NDArray | None]:
         """Return the divisor of each term over a whole batch.
 
         Args:
             labels: labels of all device batches of all micro-batches.
+            sum_numbers: see :func:`~mxnetseg.losses.global_backward`.
 
         Returns:
             for each term (1,), on the first device; None if the term's divisor depends on the network (mining).
@@ -136,5 +139,6 @@ class Divisors:
         here = labels[0].context
         counts = [self._graph(device_batch) for device_batch in labels]
         counts = [[one] if isinstance(one, mx.nd.NDArray) else one for one in counts]
-        sums = iter([mx.nd.add_n(*[count.as_in_context(here) for count in term]) for term in zip(*counts)])
+        sums = iter(sum_numbers([mx.nd.add_n(*[count.as_in_context(here) for count in term])
+                                 for term in zip(*counts)]))
         return [next(sums) if known else None for known in self._known]

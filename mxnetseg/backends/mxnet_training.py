@@ -1,9 +1,11 @@
-"""Training steps in MXNet, on one or several contexts."""
+"""Training steps in MXNet, on one or several contexts of one or several processes."""
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
@@ -13,7 +15,9 @@ from mxnet.gluon.utils import clip_global_norm
 from ..errors import ConfigError
 from ..graph.inference_graph import compile_for_inference
 from ..losses import global_backward
+from ..losses.mixed import SumNumbers
 from .mxnet_average import WeightAverage, set_trained
+from .mxnet_kvstore import KVStore
 from .mxnet_optimizers import get_states, make_trainer, set_states
 from .mxnet_parallel import DeviceBatches, are_finite, split_batch
 from .mxnet_runtime import MXNetRuntime
@@ -23,6 +27,11 @@ from .training import TRAINED, TrainingBackend, take_trained
 if TYPE_CHECKING:
     from ..config.schema import Config
     from .group import Group
+
+_STATISTICS = ("running_mean", "running_var")
+_WITHOUT_STATISTICS = ("gn", "frozen")  # norms that compute none in training
+
+log = logging.getLogger(__name__)
 
 
 class MXNetTraining(TrainingBackend):
@@ -38,9 +47,6 @@ class MXNetTraining(TrainingBackend):
 
     def __init__(self, step: Step, config: Config, devices: Sequence[mx.Context], precision: str, group: Group):
         train = config.train
-        if group.size > 1:
-            raise ConfigError("the backend mxnet trains in one process", where="--backend", received="mxnet in "
-                              f"{group.size} processes", fix="--backend torch")
         if train.compile:
             raise ConfigError("MXNet compiles every training graph itself", where="train.compile", received="true",
                               fix="--set train.compile=false, or --backend torch")
@@ -50,7 +56,19 @@ class MXNetTraining(TrainingBackend):
         self._step, self._contexts, self._micro_batches = step, list(devices), train.accumulate
         self.graph = TrainingGraph(step, self._contexts, precision)
         self._divisors = Divisors(step) if train.accumulate > 1 else None
-        self.optimizer = make_trainer(step.net, config.optimizer, accumulate=train.accumulate > 1)
+        self._kvstore = None
+        if group.size > 1:
+            _check_norm(step.net, config, group)
+            group.agree(lambda: {"initial parameters": _digest(step.net)})
+            self._kvstore = KVStore(group, self._contexts)
+        self._sum_numbers: SumNumbers = self._kvstore.sum_numbers if self._kvstore else list
+        self._averages_statistics = config.model.norm not in _WITHOUT_STATISTICS
+        self.optimizer = make_trainer(step.net, config.optimizer, accumulate=train.accumulate > 1,
+                                      kvstore=self._kvstore.store if self._kvstore else "device")
+        if self._kvstore is not None:
+            self.optimizer._init_kvstore()
+            self.optimizer._init_params()
+            mx.nd.waitall()  # a gradient of the same key could overtake the parameter on its way here
         self._clip_norm = config.optimizer.clip_norm
         self._average = WeightAverage(step.net, train.ema) if train.ema else None
 
@@ -65,7 +83,8 @@ class MXNetTraining(TrainingBackend):
             return self._backward_micro_batch(batch[0], loss_scale)
 
         self._step.net.collect_params().zero_grad()
-        divisors = self._divisors([labels for device_batches in batch for _, labels in device_batches])
+        divisors = self._divisors([labels for device_batches in batch for _, labels in device_batches],
+                                  sum_numbers=self._sum_numbers)
         return mx.nd.add_n(*[self._backward_micro_batch(device_batches, loss_scale, divisors)
                              for device_batches in batch])
 
@@ -74,7 +93,7 @@ class MXNetTraining(TrainingBackend):
         with autograd.record():
             loss_sums = self.graph(device_batches)
         return global_backward(loss_sums, self._step.loss.weights, scale=loss_scale,
-                               micro_batches=self._micro_batches, divisors=divisors)
+                               micro_batches=self._micro_batches, divisors=divisors, sum_numbers=self._sum_numbers)
 
     def read(self, loss: mx.nd.NDArray) -> float:
         return float(loss.asnumpy()[0])
@@ -105,6 +124,11 @@ class MXNetTraining(TrainingBackend):
 
     def synchronise(self) -> None:
         mx.nd.waitall()  # running statistics change without MXNet's engine knowing
+        if self._kvstore is not None and self._averages_statistics:
+            for key, parameter in enumerate(self.optimizer._params):
+                if parameter.name.endswith(_STATISTICS):
+                    self._kvstore.average(key, parameter.list_data())
+            mx.nd.waitall()
         if self._average is not None:
             self._average.show(True)
 
@@ -121,3 +145,37 @@ class MXNetTraining(TrainingBackend):
         trained = take_trained(tensors, {name: p.shape for name, p in net.named_parameters().items()}, where=where)
         set_states(self.optimizer, net, tensors, self._contexts, where=where)
         set_trained(net, trained)
+
+    def close(self) -> None:
+        if self._kvstore is not None:
+            self._kvstore.close()
+
+
+def _check_norm(net: Any, config: Config, group: Group) -> None:
+    """Warn that batch norm sees the images of one process only; refuse what that makes impossible.
+
+    Raises:
+        ConfigError: batch norm over all processes is asked for, or a process has too few images for it.
+    """
+    norm, images = config.model.norm, config.train.batch_size // config.train.accumulate // group.size
+    fix = "--set model.norm=gn, --set model.norm=frozen to keep the running statistics, or --backend torch"
+    if norm in _WITHOUT_STATISTICS:
+        return
+    if norm == "syncbn":
+        raise ConfigError("MXNet does not synchronise batch norm between processes", where="model.norm",
+                          received=f"syncbn, {group.size} processes", fix=f"--set model.norm=bn, {fix}")
+    if images < net.needs_batch:
+        raise ConfigError(f"{net.model_name} normalises a feature map of 1 x 1, which needs at least {net.needs_batch} "
+                          "images at once", where="train.batch_size", received=f"{images} in each of {group.size} "
+                          f"processes, with norm {norm}", fix=f"a larger --batch-size, {fix}")
+    if group.is_main:
+        log.warning("batch norm computes its statistics in each process, over %d images at once, and the running "
+                    "statistics are averaged. To compute as one process does: %s", images, fix)
+
+
+def _digest(net: Any) -> str:
+    """Return the SHA-256 of all parameters."""
+    digest = sha256()
+    for parameter in net.named_parameters().values():
+        digest.update(np.ascontiguousarray(parameter.list_data()[0].asnumpy()))
+    return digest.hexdigest()

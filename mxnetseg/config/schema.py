@@ -41,8 +41,8 @@ class Model(Section):
         null="the network's own default")
     aux: bool = option(True, "train with auxiliary heads, if the network has any")
     norm: str = option(
-        "auto", "normalisation layer; auto is syncbn on several devices and bn on one; frozen is batch norm whose "
-        "running statistics stay as they are, which several small batches can share",
+        "auto", "normalisation layer; auto is syncbn on several devices and bn on one; frozen is batch norm that "
+        "normalises with its running statistics in training, too, and keeps them",
         choices=("auto", "bn", "syncbn", "gn", "frozen"))
     pretrained_base: bool = option(False, "start the backbone from published ImageNet weights")
     pretrained_path: Optional[str] = option(

@@ -206,6 +206,10 @@ class ConnectedGroup(Group):
         if self._hub is not None:
             self._hub.join(SILENCE)
 
+    def end(self, what: str, received: str) -> NoReturn:
+        self.fail(f"{what}: {received}", ProcessLost.exit_code)
+        self._end(what, where=self._place, received=received, code=ProcessLost.exit_code)
+
     def _say_goodbye(self, kind: str, **content: Any) -> None:
         self._is_leaving = True
         try:

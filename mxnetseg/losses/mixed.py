@@ -1,7 +1,7 @@
 """Weighted sums of losses on a network's outputs, averaged over the batches of all devices."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mxnet import autograd
@@ -9,6 +9,8 @@ from mxnet import ndarray as nd
 from mxnet.gluon import HybridBlock
 
 from .cross_entropy import CrossEntropy
+
+SumNumbers = Callable[[Sequence[nd.NDArray]], Sequence[nd.NDArray]]
 
 
 class Blend:
@@ -77,16 +79,18 @@ class MixedLoss(HybridBlock):
 
 
 def _means(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[float], micro_batches: int = 1,
-           divisors: Sequence[nd.NDArray | None] | None = None) -> list[tuple[nd.NDArray, nd.NDArray]]:
+           divisors: Sequence[nd.NDArray | None] | None = None,
+           sum_numbers: SumNumbers = list) -> list[tuple[nd.NDArray, nd.NDArray]]:
     """Return (loss, d loss / d sum) of each term, on the first device, without synchronising."""
     device = loss_sums[0][0].total.context
+    numbers = sum_numbers([nd.add_n(*[getattr(one, what).as_in_context(device) for one in term])
+                           for term in zip(*loss_sums) for what in ("total", "count")])
     means = []
-    for term, weight, divisor in zip(zip(*loss_sums), weights, divisors or [None] * len(weights)):
+    for total, count, weight, divisor in zip(numbers[::2], numbers[1::2], weights, divisors or [None] * len(weights)):
         if divisor is None:
-            divisor = nd.add_n(*[one.count.as_in_context(device) for one in term]) * micro_batches
+            divisor = count * micro_batches
         # the divisor is 0 for a loss that is a sum, or without valid pixels; 1 takes its place
         per_unit = weight / (divisor + (divisor == 0))
-        total = nd.add_n(*[one.total.as_in_context(device) for one in term])
         means.append((total * per_unit, per_unit))
     return means
 
@@ -102,7 +106,8 @@ def global_value(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[float
 
 
 def global_backward(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[float], *, scale: float = 1.0,
-                    micro_batches: int = 1, divisors: Sequence[nd.NDArray | None] | None = None) -> nd.NDArray:
+                    micro_batches: int = 1, divisors: Sequence[nd.NDArray | None] | None = None,
+                    sum_numbers: SumNumbers = list) -> nd.NDArray:
     """Back-propagate the loss over all devices, and return it as a (1,) array, without the factor ``scale``.
 
     The divisor is summed over the devices first. So n devices that split a batch compute the same gradients (up to
@@ -115,9 +120,10 @@ def global_backward(loss_sums: Sequence[Sequence[LossSum]], weights: Sequence[fl
             gradients of all micro-batches add up to those of the batch.
         divisors: divisor of each term over the whole batch, (1,), on the first device. For a term with None, the loss
             is the mean of the micro-batches' own means.
+        sum_numbers: arrays (1,) -> their sums over all processes that split the batch; by default there is one.
     """
     with autograd.pause():
-        means = _means(loss_sums, weights, micro_batches, divisors)
+        means = _means(loss_sums, weights, micro_batches, divisors, sum_numbers)
         gradients = [[(per_unit * scale).as_in_context(one.total.context) for one in term]
                      for term, (_, per_unit) in zip(zip(*loss_sums), means)]
         value = nd.add_n(*[mean for mean, _ in means])

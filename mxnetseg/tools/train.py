@@ -42,7 +42,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_device_argument(parser)
     parser.add_argument("--backend", choices=("auto", "mxnet", "torch"), default="auto",
                         help="library that computes the training steps; auto: MXNet where it can compute on the "
-                        "devices, PyTorch where only that can (default: %(default)s)")
+                        "devices, PyTorch where only that can; torch starts one process for each device of --ctx "
+                        "(0 1 2 3; cpu0 cpu1 to try it), unless a launcher has started several (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", default=None,
                         help="compile the training step (backend torch)")
     parser.add_argument("--epochs", type=int, metavar="N")

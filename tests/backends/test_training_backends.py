@@ -19,6 +19,8 @@ STEPS, BATCH = 20, 4
 # Training from random weights is chaotic: at a learning rate of 0.01, a change of MXNet's own start by 1e-7 changes its
 # losses by 0.01 within 20 steps. These rates are low enough that rounding does not grow.
 RATES = {"sgd": 1e-5, "adamw": 1e-6}
+# At these rates too, OCRNet's losses move by 0.006 within 6 steps if MXNet's own start is changed by 1e-7.
+RATES_OF_OCRNET = {"sgd": 1e-7, "adamw": 1e-7}
 R18 = {"backbone": "resnet18"}
 NETWORKS = {"fastscnn": ({}, 64), "segformer": ({}, 64), "fcn": (R18, 64), "bisenet": (R18, 128), "ddrnet": ({}, 192),
             "pspnet": (R18, 96), "danet": (R18, 64), "ocrnet": (SMALL["ocrnet"], 64)}
@@ -65,7 +67,8 @@ def distance(one, other, names):
                                   for name in NETWORKS])
 def test_twenty_steps_equal_those_of_mxnet(monkeypatch, name, optimizer):
     monkeypatch.setattr(gluon.nn.Dropout, "hybrid_forward", lambda self, F, x: F.identity(x))
-    config = Config().replace({"optimizer.name": optimizer, "optimizer.lr": RATES[optimizer]})
+    rates = RATES_OF_OCRNET if name == "ocrnet" else RATES
+    config = Config().replace({"optimizer.name": optimizer, "optimizer.lr": rates[optimizer]})
     start, losses, wanted = train("mxnet", name, config, NETWORKS[name][1])
     same, torch_losses, got = train("torch", name, config, NETWORKS[name][1])
     assert all((start[key] == same[key]).all() for key in start)

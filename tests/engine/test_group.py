@@ -1,5 +1,6 @@
 """The control plane: processes join, exchange values, stop together, and all end with a reason if one is lost."""
 import json
+import random
 import signal
 import socket
 import time
@@ -79,6 +80,25 @@ def test_a_killed_process_ends_the_others_and_is_named(tmp_path, rank):
     for other in {0, 1, 2} - {rank}:
         assert f"rank {rank}" in run.output(other) and "was lost" in run.output(other)
         assert "--resume auto" in run.output(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_a_kill_at_a_random_moment(tmp_path, seed):
+    choose = random.Random(seed)
+    size, steps = choose.choice([2, 3, 4]), 40
+    run, rank = start(tmp_path, size, steps=steps, seconds=0.02, start=10.0), choose.randrange(size)
+    if choose.random() < 0.7:
+        run.wait_for("joined", rank)
+    time.sleep(choose.uniform(0, 1.2))
+    run.children[rank].kill()
+    codes = run.wait(60)
+    # a process that is killed after its last step is no loss
+    assert all(code == (-9 if r == rank else LOST) for r, code in enumerate(codes)) or \
+        f"step {steps}\n" in run.output(rank), [codes, outputs(run)]
+    for other in {*range(size)} - {rank}:
+        text = run.output(other)
+        assert codes[other] == 0 or any(words in text for words in (f"rank {rank}", "missing", "cannot be reached"))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

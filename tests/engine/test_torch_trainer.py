@@ -63,8 +63,7 @@ VARIANTS = {
     **{f"mining as {form}": {"loss.ohem": {"form": form, "thresh": 0.3, "min_kept": 150}, "train.accumulate": parts}
        for form, parts in (("flattenet", 1), ("hrnet", 1), ("mmseg", 2), ("ccnet", 2))},
     "Dice and Lovász": {"loss.ce": 0.2, "loss.dice": 0.5, "loss.lovasz": 0.5},
-    "group norm": {"model.norm": "gn"}, "frozen norm": {"model.norm": "frozen"},
-    "average": {"train.ema": 0.5}}
+    "group norm": {"model.norm": "gn"}, "frozen norm": {"model.norm": "frozen"}, "average": {"train.ema": 0.5}}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,8 +1,8 @@
-"""A process of a run without network and data: ``python group_member.py PLAN`` joins the others and makes steps.
+"""A process of a run without network and data: ``group_member.py PLAN`` joins the others and makes steps.
 
 PLAN is JSON: ``facts``; ``start`` and ``step``, the time-outs; ``silence``, seconds; ``steps``, and ``seconds`` of
-each; ``fail`` and ``hang``, the rank and step at which that happens: ``[1, 3]``. Each step ends with a barrier,
-as gradients do.
+each; ``fail`` and ``hang``, the rank and step at which that happens: ``[1, 3]``. Each step ends with a barrier, as
+gradients do.
 """
 from __future__ import annotations
 
