@@ -1,4 +1,4 @@
-"""Curves of a training run in one image: losses, validation scores and learning rate over the epochs."""
+"""Curves of a training run in one image: losses, scores, IoU of each class and learning rate over the epochs."""
 from __future__ import annotations
 
 import math
@@ -27,6 +27,8 @@ class Panel(NamedTuple):
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#555555"  # distinct in red-green deficient vision too
 SCORE = "val_miou"  # the curve whose best value is marked
+CLASS_SCORE = "val_iou/"  # keys of a class's IoU begin with it
+NAMED = 20  # classes; of more, the lowest are named
 PANELS = (
     Panel("loss", (Line("train_loss", "training", BLUE), Line("val_loss", "validation", ORANGE)), 3),
     Panel("validation score in %", (Line("val_pa", "pixel accuracy", GREEN, 100),
@@ -42,9 +44,9 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | No
     Args:
         rows: one mapping for each epoch, or several: later values replace earlier ones, as in a resumed run.
             ``epoch`` is the place on the horizontal axis (default: the number of the row, from 0).
-            ``train_loss``, ``val_loss``, ``val_pa``, ``val_mpa``, ``val_miou`` (0 to 1) and ``lr`` are drawn, other
-            keys are ignored. Numbers may be text, as in a CSV file. Values that are missing, empty, NaN or infinite
-            are left out of their curve, and a diagram without any value is left out of the image.
+            ``train_loss``, ``val_loss``, ``val_pa``, ``val_mpa``, ``val_miou``, ``val_iou/CLASS`` (0 to 1) and ``lr``
+            are drawn, other keys are ignored. Numbers may be text, as in a CSV file. Values that are missing, empty,
+            NaN or infinite are left out of their curve, and a diagram without any value is left out of the image.
         path: the PNG file to write.
         title: a line above the diagrams, such as the name of the run.
     """
@@ -53,7 +55,8 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | No
     from matplotlib.ticker import MaxNLocator
 
     table = _by_epoch(rows)
-    panels = [panel for panel in PANELS if any(_points(table, line)[0] for line in panel.lines)]
+    panels = [panel for panel in (*PANELS[:2], _class_panel(table), *PANELS[2:])
+              if any(_points(table, line)[0] for line in panel.lines)]
     heights = [panel.height for panel in panels] or [1]
     figure = Figure(figsize=(8, 0.9 + sum(heights)), dpi=120, layout="constrained", facecolor="white")
     if title:
@@ -71,7 +74,10 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | No
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
         if len(axis.lines) > 1 or panel.lines[0].label != panel.title:
-            axis.legend(frameon=False)
+            # many classes stand beside their diagram, where they hide nothing
+            is_long = len(axis.get_legend_handles_labels()[1]) > 5
+            axis.legend(frameon=False, **({"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8}
+                                          if is_long else {}))
 
     if panels:
         axes[-1].set_xlim(min(table) - 0.5, max(table) + 0.5)
@@ -83,6 +89,26 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | No
         axes[0].text(0.5, 0.5, "nothing recorded yet", ha="center", va="center")
     with atomic_write(path) as stream:
         FigureCanvasAgg(figure).print_png(stream)
+
+
+def _class_panel(table: Mapping[float, Mapping[str, float]]) -> Panel:
+    """Return the diagram of the IoU of each class, the highest last value first; of many, only the lowest are named."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    last = {key: row[key] for _, row in sorted(table.items()) for key in row if key.startswith(CLASS_SCORE)}
+    ordered = sorted(last, key=lambda key: -last[key])
+    named, colours = ordered[-NAMED:], colormaps["tab20"].colors
+
+    def line(number: int, key: str) -> Line:
+        name = key[len(CLASS_SCORE):]
+        label = f" {name}" if name.startswith("_") else name  # matplotlib hides a label that begins with _
+        colour = to_hex(colours[number % len(colours)])
+        return Line(key, label, colour, 100) if key in named else Line(key, "_", "#cccccc", 100)
+
+    lines = {key: line(number, key) for number, key in enumerate(last)}
+    title = "IoU of each class in %" + (f"\n(the {NAMED} lowest are named)" if len(ordered) > NAMED else "")
+    return Panel(title, tuple(lines[key] for key in ordered), 4)
 
 
 def _draw(axis, line: Line, epochs: list[float], values: list[float]) -> None:

@@ -49,6 +49,20 @@ def test_every_curve(drawn):
     assert panels["learning rate"]["learning rate"][-1] == (3, 0.001)
 
 
+def test_each_class_has_a_line(drawn):
+    rows = [{"epoch": 1, "val_iou/road": 0.5, "val_iou/_background_": 0.25},
+            {"epoch": 2, "val_iou/road": 0.125, "val_iou/_background_": 0.75}]
+    lines = drawn(rows)["IoU of each class in %"]
+    assert list(lines.items()) == [(" _background_", [(1, 25), (2, 75)]), ("road", [(1, 50), (2, 12.5)])]
+
+
+def test_of_many_classes_the_lowest_are_named(drawn):
+    lines = drawn([{"epoch": 1, **{f"val_iou/class {i}": i / 100 for i in range(50)}}])
+    (title, named), = lines.items()
+    assert title.splitlines() == ["IoU of each class in %", "(the 20 lowest are named)"]
+    assert {name for name in named if not name.startswith("_")} == {f"class {i}" for i in range(20)}
+
+
 def test_the_best_epoch_is_marked(drawn):
     assert drawn(ROWS)["validation score in %"]["best mIoU: 40.00 % in epoch 1"] == [(1, 40)]
 
