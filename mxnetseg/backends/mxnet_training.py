@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
+from mxnet.gluon.utils import clip_global_norm
 
 from ..errors import ConfigError
 from ..graph.inference_graph import compile_for_inference
@@ -50,6 +51,7 @@ class MXNetTraining(TrainingBackend):
         self.graph = TrainingGraph(step, self._contexts, precision)
         self._divisors = Divisors(step) if train.accumulate > 1 else None
         self.optimizer = make_trainer(step.net, config.optimizer, accumulate=train.accumulate > 1)
+        self._clip_norm = config.optimizer.clip_norm
         self._average = WeightAverage(step.net, train.ema) if train.ema else None
 
     def send(self, images: np.ndarray, labels: np.ndarray) -> list[DeviceBatches]:
@@ -84,13 +86,19 @@ class MXNetTraining(TrainingBackend):
             self._update(1)
             return True
 
-        is_finite = are_finite([p.list_grad()[0] for p in self._step.net.collect_params().values()
-                                if p.grad_req != "null"])
+        is_finite = are_finite([gradients[0] for gradients in self._gradients()])
         if is_finite:
             self._update(loss_scale)
         return is_finite
 
+    def _gradients(self) -> list[list[mx.nd.NDArray]]:
+        """Return the gradients of each trained parameter, one per context."""
+        return [p.list_grad() for p in self._step.net.collect_params().values() if p.grad_req != "null"]
+
     def _update(self, divisor: float) -> None:
+        if self._clip_norm is not None:
+            for of_a_context in zip(*self._gradients()):
+                clip_global_norm(of_a_context, self._clip_norm * divisor, check_isfinite=False)  # does not wait
         self.optimizer.update(divisor)
         if self._average is not None:
             self._average.follow(self.optimizer._optimizer.num_update)

@@ -70,7 +70,7 @@ class TorchTraining(TrainingBackend):
         self.updates = Updates({name: tensor for name, tensor in self._tensors.items()
                                 if isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad}, factors,
                                config.optimizer)
-        self._ema = train.ema
+        self._clip_norm, self._ema = config.optimizer.clip_norm, train.ema
         self._averages = {name: parameter.detach().clone() for name, parameter in self.updates.parameters.items()
                           if train.ema}
 
@@ -138,6 +138,8 @@ class TorchTraining(TrainingBackend):
             if not bool(torch.stack(torch._foreach_norm(gradients, float("inf"))).isfinite().all()):
                 return False
             torch._foreach_mul_(gradients, 1 / loss_scale)
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.updates.parameters.values(), self._clip_norm)
         self.updates.step(rate)
         if self._averages:
             decay = average_decay(self._ema, self.updates.count)

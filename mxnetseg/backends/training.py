@@ -89,7 +89,7 @@ class TrainingBackend(ABC):
         Args:
             rate: the learning rate.
             loss_scale: the factor of the gradients. If it is given, gradients that are not finite change nothing;
-                otherwise they are not looked at, and the result is True.
+                otherwise they are not looked at, and the result is True. ``optimizer.clip_norm`` clips without it.
         """
 
     @abstractmethod
@@ -221,5 +221,6 @@ def group_state(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence
         if saved != list(expected):
             raise CheckpointError("the training state does not fit this network and optimiser", where=where,
                                   received=f"{name}: {saved} in the file, {list(expected)} here",
-                                  fix="resume with the optimiser that the run was started with")
+                                  fix="resume with the optimiser and the train.freeze_backbone_epochs that the run was "
+                                      "started with")
     return updates, grouped

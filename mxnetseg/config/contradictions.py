@@ -24,6 +24,10 @@ def contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _of_data(config)
     yield from _of_model_and_loss(config)
     yield from _of_schedule(config)
+    train = config.train
+    if train.freeze_backbone_epochs and not (config.model.pretrained_base or train.init_from):
+        yield ("train.freeze_backbone_epochs would freeze a backbone of random weights",
+               "start from trained ones: model.pretrained_base=true, or train.init_from=CHECKPOINT")
 
 
 def _of_data(config: Config) -> Iterator[tuple[str, str]]:

@@ -141,6 +141,9 @@ class Optimizer(Section):
     momentum: float = option(0.9, "momentum of sgd and nag", low=0, below=1)
     weight_decay: float = option(1e-4, "weight decay", low=0)
     head_lr_mult: float = option(1.0, "factor on the learning rate of all layers outside the backbone", low=0)
+    clip_norm: Optional[float] = option(
+        None, "largest norm of all gradients together; larger gradients are scaled down to it", above=0,
+        null="gradients are not clipped")
     decay_norm_and_bias: bool = option(True, "apply weight decay to normalisation parameters and biases, too")
     beta1: float = option(0.9, "decay of adam's first moment", low=0, below=1)
     beta2: float = option(0.999, "decay of adam's second moment", low=0, below=1)
@@ -175,6 +178,9 @@ class Train(Section):
     ema: float = option(
         0.0, "decay of an exponential moving average of the weights, which is validated and saved in their place; in "
         "the first steps it is lower; 0 is off", low=0, below=1)
+    freeze_backbone_epochs: int = option(
+        0, "first epochs in which the backbone keeps its values, its norm statistics too; as many as `epochs` freeze "
+        "it for the whole run; 0 is never", unit="epochs", low=0)
     compile: bool = option(False, "compile the training step; for the backend torch only")
     deterministic: bool = option(False, "use only operators that repeat their results on GPUs, which is slower")
     val_every: int = option(

@@ -1,7 +1,8 @@
-"""Progress bars of a training run."""
+"""Progress of a training run on the screen: bars, and a line for each epoch."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -50,3 +51,16 @@ def postfix(*, loss: float | None, rate: float, images_per_second: float | None,
     if seconds_remaining is not None:
         parts.append(f"{tqdm.format_interval(seconds_remaining)} left")
     return ", ".join(parts)
+
+
+def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
+    """Return the line on a completed epoch.
+
+    Args:
+        row: its row of the log.
+        epochs: epochs of the run.
+    """
+    names = {"val_pa": "val PA", "val_miou": "val mIoU"}
+    scores = "".join(f", {name} {100 * row[key]:.2f} %" for key, name in names.items() if key in row)
+    return (f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.4g}, "
+            f"learning rate {row['lr']:.2g}{scores}")

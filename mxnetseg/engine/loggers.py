@@ -1,9 +1,10 @@
-"""Logs of a run: always a local JSON-lines file and a plot of its curves, and wandb on request.
+"""Log of a run in files beside its checkpoint: JSON lines, a table of the epochs, and a plot of the curves.
 
 No failure of a log stops a training: it is reported once, and so is its end.
 """
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import logging
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class RunLog:
-    """Log of a run in ``<stem>.jsonl``, one row per line, and its curves in ``<stem>_curves.png``.
+    """Log of a run in ``<stem>.jsonl``, one row per line; its epochs in ``<stem>.csv`` and ``<stem>_curves.png``.
 
     A row is ``{"kind": "step" | "epoch", "step": n, ...}``. A resumed run appends to the file; rows after the point of
     resumption, which were written before a crash, are dropped, and so is a line that the crash cut short. Rows that
@@ -32,15 +33,16 @@ class RunLog:
 
     Attributes:
         path: the log.
+        table_path: the table of the epochs.
         curves_path: the plot.
     """
 
     def __init__(self, stem: Path, *, resume_step: int | None = None):
-        self.path, self.curves_path = self.paths(stem)
+        self.path, self.table_path, self.curves_path = self.paths(stem)
 
         kept = [] if resume_step is None else [r for r in read_log(self.path) if r["step"] <= resume_step]
         self._epochs = [r for r in kept if r["kind"] == "epoch"]
-        for path in (self.path, self.curves_path):
+        for path in (self.path, self.table_path, self.curves_path):
             sweep(path)
         with atomic_write(self.path, "w") as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
@@ -48,30 +50,42 @@ class RunLog:
         self._file = open(self.path, "ab", buffering=0)  # `tail -f` shows a row at once
         self._unwritten = b""
         self._log_health, self._curves_health = _Health("the log", self.path), _Health("the curves", self.curves_path)
+        self._table_health = _Health("the table of the epochs", self.table_path)
 
     @staticmethod
-    def paths(stem: Path) -> tuple[Path, Path]:
-        """Return the paths of log and plot."""
-        return stem.with_name(stem.name + ".jsonl"), stem.with_name(stem.name + "_curves.png")
+    def paths(stem: Path) -> tuple[Path, Path, Path]:
+        """Return the paths of log, table and plot."""
+        return tuple(stem.with_name(stem.name + end) for end in (".jsonl", ".csv", "_curves.png"))  # type: ignore
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Append the numbers of a step."""
         self._append({"kind": "step", **row})
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Append the numbers of an epoch; :meth:`draw` plots them."""
+        """Append the numbers of an epoch; :meth:`draw` shows them."""
         row = {"kind": "epoch", **row}
         self._epochs.append(row)
         self._append(row)
 
     def draw(self) -> None:
-        """Plot the curves again."""
-        try:
-            curves(self._epochs, self.curves_path)
-        except Exception as error:  # matplotlib raises many kinds
-            self._curves_health.failed(error)
-        else:
-            self._curves_health.works()
+        """Write the table of the epochs and plot the curves again."""
+        title = self.path.with_suffix("").name
+        for write, health in ((self._write_table, self._table_health),
+                              (lambda: curves(self._epochs, self.curves_path, title=title), self._curves_health)):
+            try:
+                write()
+            except Exception as error:  # matplotlib raises many kinds
+                health.failed(error)
+            else:
+                health.works()
+
+    def _write_table(self) -> None:
+        """Write one row per epoch; a value that an epoch does not have is empty."""
+        columns = dict.fromkeys(key for row in self._epochs for key in row if key != "kind")
+        with atomic_write(self.table_path, "w") as file:
+            writer = csv.DictWriter(file, list(columns), extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._epochs)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         self._unwritten += json.dumps(row).encode() + b"\n"
@@ -157,67 +171,3 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def _is_row(row: Any) -> bool:
     return (isinstance(row, dict) and row.get("kind") in ("step", "epoch") and type(row.get("step")) is int
             and all(value is None or isinstance(value, (int, float, str)) for value in row.values()))
-
-
-class Wandb:
-    """Log on Weights & Biases. Its first error is reported, and then wandb is not used any more.
-
-    It is offline if there is no login; ``wandb sync FOLDER`` uploads such a run later.
-
-    Args:
-        name: name of the run on wandb.
-        config: the resolved configuration.
-        folder: folder in which wandb creates its own.
-        run_id: wandb's id of the run to continue; None starts a new one there.
-
-    Attributes:
-        run_id: wandb's id of this run, None if there is none.
-    """
-
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path, *, run_id: str | None = None):
-        self._run, self.run_id = None, run_id
-        try:
-            import wandb
-        except ImportError:
-            log.warning("wandb is not installed; training continues without it. To install it: pip install wandb")
-            return
-        except Exception as error:  # a broken installation raises many kinds
-            return self._give_up(error)
-        try:
-            wanted = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
-        except Exception as error:  # wandb raises many kinds; none of them may stop a training
-            return self._give_up(error)
-
-        known = {} if run_id is None else {"id": run_id, "resume": "allow"}
-        for mode in dict.fromkeys((wanted, "offline")):  # offline if the login does not work
-            try:
-                self._run = wandb.init(project="mxnetseg", name=name, config=dict(config), dir=str(folder), mode=mode,
-                                       **known)
-                self.run_id = getattr(self._run, "id", None) or run_id
-            except Exception as error:
-                self._give_up(error)
-                continue
-            if mode == "offline":
-                log.info("wandb runs offline, because there is no login or no network; `wandb sync` uploads the "
-                         "run later")
-            return
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Send a row of numbers."""
-        if self._run is not None:
-            try:
-                self._run.log({k: v for k, v in row.items() if k != "kind"})
-            except Exception as error:
-                self._give_up(error)
-
-    def close(self) -> None:
-        """Finish the run on wandb."""
-        if self._run is not None:
-            try:
-                self._run.finish()
-            except Exception as error:
-                self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        log.warning("wandb failed (%s: %s); training continues", type(error).__name__, error)
-        self._run = None

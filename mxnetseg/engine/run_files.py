@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..config.schema import Config
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, LoadedCheckpoint
 from .lock import RunLock
-from .loggers import RunLog, Wandb
+from .loggers import RunLog
 from .recovery import clear_leftovers
 from .sidecar import BEST
+from .trackers import Trackers
 
 
 class RunFiles:
@@ -55,15 +56,17 @@ class RunFiles:
         """
         return RunLog(self.last.path.with_suffix(""), resume_step=resume_step)
 
-    def open_wandb(self, name: str | None, config: Config, run_id: str | None) -> Wandb | None:
-        """Return the log on wandb, None without one.
+    def open_trackers(self, config: Config, *, wandb: str | None, tensorboard: bool, loaded: LoadedCheckpoint | None,
+                      resume_step: int | None) -> Trackers:
+        """Return the services that the run is logged to.
 
         Args:
-            name: name of the run there; None: no log.
             config: the configuration.
-            run_id: of the run to continue.
+            wandb, tensorboard, resume_step: see :class:`~.trackers.Trackers`.
+            loaded: the checkpoint to resume from, None for a new run.
         """
-        return Wandb(name, config.to_dict(), self.last.path.parent, run_id=run_id) if name else None
+        return Trackers(self.last.path.with_suffix(""), config.to_dict(), wandb=wandb, tensorboard=tensorboard,
+                        wandb_id=loaded.sidecar.get("wandb") if loaded else None, resume_step=resume_step)
 
 
 class ForeignRunFiles(RunFiles):
@@ -85,8 +88,8 @@ class ForeignRunFiles(RunFiles):
     def open_log(self, resume_step: int | None) -> RunLog:
         return _ForeignLog(self.last.path.with_suffix(""))
 
-    def open_wandb(self, name: str | None, config: Config, run_id: str | None) -> None:
-        return None
+    def open_trackers(self, config: Config, **_: Any) -> Trackers:
+        return Trackers(self.last.path.with_suffix(""), config.to_dict())
 
 
 class _ForeignCheckpoint(Checkpoint):
@@ -96,7 +99,7 @@ class _ForeignCheckpoint(Checkpoint):
 
 class _ForeignLog(RunLog):
     def __init__(self, stem: Path):
-        self.path, self.curves_path = self.paths(stem)
+        self.path, self.table_path, self.curves_path = self.paths(stem)
 
     def step(self, row: Mapping[str, Any]) -> None:
         pass

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from ..metrics import Scores
 from ..models import get_model
 from ..models.weights.loading import assign
 from . import setup
-from .bars import epoch_bar, postfix
+from .bars import epoch_bar, epoch_line, postfix
 from .checkpoint import Checkpoint, LoadedCheckpoint, all_finite, model_record, take_normalisation
+from .freezing import freeze_backbone
 from .interrupt import Interrupt
 from .pace import Pace
 from .recovery import divergence, save_before_raising, until_error
@@ -64,6 +66,7 @@ class Trainer:
         backend: name of the library that computes the steps, see :mod:`mxnetseg.backends.training`.
         folder: folder of all checkpoints, ``weights/``; those of this run go to ``folder/<model>/``.
         wandb: name of the run on wandb, None to train without wandb.
+        tensorboard: log to TensorBoard, too.
         resume: the checkpoint to resume from.
         validate: False trains without validation.
         quiet: show no progress bars.
@@ -74,9 +77,9 @@ class Trainer:
             another process is training the run to resume.
     """
 
-    def __init__(self, config: Config, devices: Sequence[Any], *, backend: str = "mxnet",
-                 folder: Path = Path("weights"), wandb: str | None = None, resume: Checkpoint | None = None,
-                 validate: bool = True, quiet: bool = False, group: Group | None = None):
+    def __init__(self, config: Config, devices: Sequence[Any], *, backend: str = "mxnet", quiet: bool = False,
+                 folder: Path = Path("weights"), wandb: str | None = None, tensorboard: bool = False,
+                 resume: Checkpoint | None = None, validate: bool = True, group: Group | None = None):
         self.config, self.devices, self._backend_name = config, list(devices), TRAINING_BACKENDS.resolve(backend)
         self.group = group or Group()
         self._shard = Shard(self.group.rank, self.group.size)  # of each batch, and of the validation split
@@ -92,13 +95,13 @@ class Trainer:
             self.group.agree(lambda: setup.facts(self.train_set, self.val_set, loaded))
             self._build(Path(folder), resume, loaded)
             self._open_checkpoints(Path(folder), resume, loaded)
-            self._open_logs(wandb, loaded)
+            self._open_logs(wandb, tensorboard, loaded)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the log and wandb, and unlock the run. :meth:`fit` does so at its end."""
+        """Close the logs, and unlock the run. :meth:`fit` does so at its end."""
         self._cleanup.close()
 
     # ---- setting up ---------------------------------------------------------------------------------
@@ -135,8 +138,10 @@ class Trainer:
         self._scale = LossScale() if self.precision == "float16" else None
         self.class_weights = setup.class_weights(config, self.train_set, loaded)
         step = setup.make_step(config, self.net, self.contexts, self.device_count, class_weights=self.class_weights)
-        self.backend: TrainingBackend = make_backend(step, config, self.devices, self.precision, self.group)
-        self._cleanup.callback(self.backend.close)
+        self._frozen = freeze_backbone(self.net, config, loaded)
+        self._make_backend = partial(make_backend, step, config, self.devices, self.precision, self.group)
+        self.backend: TrainingBackend = self._make_backend()
+        self._cleanup.callback(lambda: self.backend.close())
         self.rate = LearningRate(config.schedule, config.optimizer.lr, len(self.loader), config.train.epochs)
 
     def _open_checkpoints(self, folder: Path, resume: Checkpoint | None, loaded: LoadedCheckpoint | None) -> None:
@@ -159,15 +164,13 @@ class Trainer:
         self._files.write_config(self.config)
         self._first_step = self._steps_done()
 
-    def _open_logs(self, wandb: str | None, loaded: LoadedCheckpoint | None) -> None:
-        self.run_log = self._files.open_log(None if loaded is None else self._first_step)
+    def _open_logs(self, wandb: str | None, tensorboard: bool, loaded: LoadedCheckpoint | None) -> None:
+        resume_step = None if loaded is None else self._first_step
+        self.run_log = self._files.open_log(resume_step)
         self._cleanup.callback(self.run_log.close)
-
-        self._wandb_id = loaded.sidecar.get("wandb") if loaded else None
-        self.wandb = self._files.open_wandb(wandb, self.config, self._wandb_id)
-        if self.wandb:
-            self._wandb_id = self.wandb.run_id
-            self._cleanup.callback(self.wandb.close)
+        self.trackers = self._files.open_trackers(self.config, wandb=wandb, tensorboard=tensorboard,
+                                                  loaded=loaded, resume_step=resume_step)
+        self._cleanup.callback(self.trackers.close)
 
         self._pace = Pace(self.config.train.epochs * len(self.loader))
         self._latest_loss: float | None = None
@@ -197,6 +200,9 @@ class Trainer:
     def _train_epoch(self) -> bool:
         """Train to the end of the current epoch, or until a signal arrives; return False in the latter case."""
         state, config = self.run_state, self.config
+        if self._frozen and self._frozen.ends_at(state.epoch):
+            self.backend, self._frozen = self._frozen.thaw(self.backend, self._make_backend), None
+
         pending: deque[tuple[int, Any]] = deque()  # losses that have not been read
         failures: list[Exception] = []
         began, seconds_before = time.time(), state.seconds
@@ -276,8 +282,7 @@ class Trainer:
         if (step + 1) % self.config.train.log_every == 0:
             row = {"step": step + 1, "epoch": self.run_state.epoch + 1, "loss": value, "lr": self.rate(step)}
             self.run_log.step(row)
-            if self.wandb:
-                self.wandb.log(row)
+            self.trackers.log(row)
 
     # ---- the end of an epoch ------------------------------------------------------------------------
 
@@ -290,7 +295,8 @@ class Trainer:
         every, number = config.train.val_every, state.epoch + 1
         if self.val_set is not None and (number == config.train.epochs or (every and number % every == 0)):
             self.scores = validate(self.backend.runtime(), config, self.val_set, self.group,
-                                   hide_bar=self._hides_bars)
+                                   hide_bar=self._hides_bars,
+                                   observer=self.trackers.watch(self.val_set, self._shard))
             row.update(self.scores.log_row())
         return row
 
@@ -312,14 +318,8 @@ class Trainer:
     def _report_epoch(self, row: dict[str, Any]) -> None:
         """Show a completed epoch."""
         self.run_log.draw()
-        if self.wandb:
-            self.wandb.log(row)
-
-        names = {"val_pa": "val PA", "val_miou": "val mIoU"}
-        scores = "".join(f", {name} {100 * row[key]:.2f} %" for key, name in names.items() if key in row)
-        log.info("epoch %d/%d: train loss %.4g, learning rate %.2g%s", row["epoch"], self.config.train.epochs,
-                 row["train_loss"], row["lr"], scores)
-
+        self.trackers.log(row)
+        log.info("%s", epoch_line(row, self.config.train.epochs))
         self._labels.end_epoch()
         if self._is_finished() and self.scores is not None:
             warn_of_one_class(self.scores)
@@ -337,7 +337,7 @@ class Trainer:
             "class_weights": self.class_weights,
             "loss_scale": vars(self._scale).copy() if self._scale else None,
             "backends": self._backends(),
-            "wandb": self._wandb_id,
+            "wandb": self.trackers.wandb_id,
             "config": self.config.to_dict(),
         }
 

@@ -46,7 +46,7 @@ class CrossContextBatchNorm(gluon.nn.BatchNorm):
         self._momentum, self._epsilon = momentum, epsilon
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if F is mx.sym or not autograd.is_training():  # running statistics need no exchange
+        if F is mx.sym or not autograd.is_training() or self._kwargs["use_global_stats"]:  # nothing to exchange
             return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
 
         def per_channel(v):

@@ -63,6 +63,8 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="resume a run from its last checkpoint; auto: the newest run of this configuration, or a "
                              "new run if there is none for this network and data set")
     parser.add_argument("--wandb", metavar="NAME", help="log to Weights & Biases under this name")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="log for TensorBoard, in a folder beside the checkpoint")
     parser.add_argument("--no-val", action="store_true", help="train without validation")
     add_weights_argument(parser)
     add_quiet_argument(parser)
@@ -94,7 +96,8 @@ def run(args: Namespace) -> int:
     with join_group(processes, _facts(args, choice.name, config, resume), start_timeout=train.start_timeout,
                     step_timeout=train.step_timeout) as group:
         trainer = Trainer(config, choice.devices, backend=choice.name, folder=args.weights, wandb=args.wandb,
-                          resume=resume, validate=not args.no_val, quiet=args.quiet, group=group)
+                          tensorboard=args.tensorboard, resume=resume, validate=not args.no_val, quiet=args.quiet,
+                          group=group)
         result = trainer.fit()
     if processes.rank == 0:
         _report(trainer, result, args)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mxnetseg.config import configs_dir, list_configs, load_config
+from mxnetseg.config.schema import flat
 from mxnetseg.data import DATASETS
 from mxnetseg.engine.checkpoint import model_record
 from mxnetseg.models import build_model, list_models
@@ -107,13 +108,13 @@ def test_the_page_of_configurations_names_every_row():
 
 def test_the_sweep_uses_existing_options():
     sweep = yaml.safe_load((configs_dir() / "sweep.yml").read_text(encoding="utf-8"))
-    drawn = [f"--{key}={value['min']}" for key, value in sweep["parameters"].items()]
+    low = {key: value["values"][1] if "values" in value else value["min"] for key, value in sweep["parameters"].items()}
+    drawn = [f"--{key}={value}" for key, value in low.items()]  # as wandb's agent writes them
     words = [word for part in sweep["command"][3:] for word in (drawn if part == "${args}" else shlex.split(part))]
     assert sweep["command"][:3] == ["${env}", "${interpreter}", "${program}"]
     parser = Parser(prog=sweep["program"])
     train.add_arguments(parser)
     config, _ = train._configuration(parser.parse_args(words))
-    low = sweep["parameters"]
-    assert (config.optimizer.lr, config.optimizer.weight_decay) == (low["lr"]["min"], low["wd"]["min"])
+    assert {key: flat(config.to_dict())[key] for key in low} == low
     assert sweep["metric"] == {"name": "val_miou", "goal": "maximize"}  # its name in the trainer's rows
     assert (configs_dir().parent / sweep["program"]).is_file()

@@ -145,6 +145,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(key, meant):
     ({"loss.ce": 0, "loss.lovasz": 1, "loss.class_weights": [1, 2]}, "loss.class_weights: null"),
     ({"loss.ce": 0, "loss.lovasz": 1, "loss.class_weights_log": 1.1}, "loss.class_weights_log: null"),
     ({"loss.class_weights_log": 1.1, "loss.class_weights": [1, 2]}, "loss.class_weights=null, or loss.class_weights_"),
+    ({"train.freeze_backbone_epochs": 2}, "model.pretrained_base=true, or train.init_from=CHECKPOINT"),
     ({"model.options": {"nclass": 3}}, "the data set has its number of classes"),
     ({"model.options": {"pretrained": True}}, "set model.pretrained_base"),
 ])

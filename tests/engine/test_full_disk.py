@@ -136,7 +136,7 @@ class TestLogs:
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("no such font")])
     def test_curves_that_cannot_be_drawn_do_not_stop_the_run(self, fit, written, configure, tmp_path, whole,
                                                              monkeypatch, caplog, error):
-        def curves(rows, path):
+        def curves(rows, path, title):
             if len(rows) == 1:
                 raise error
             path.touch()

@@ -1,4 +1,5 @@
 """Log of a run: whole rows, each once, after any failure; and wandb, whose failures never stop a run."""
+import csv
 import json
 import logging
 import resource
@@ -8,7 +9,8 @@ import types
 import pytest
 from PIL import Image
 
-from mxnetseg.engine.loggers import RunLog, Wandb, read_log
+from mxnetseg.engine.loggers import RunLog, read_log
+from mxnetseg.engine.trackers import Wandb
 from mxnetseg.errors import UsageError
 from mxnetseg.viz.curves import curves
 
@@ -41,6 +43,22 @@ class TestRunLog:
         with Image.open(run_log.curves_path) as image:
             assert image.format == "PNG" and image.size[0] > 300
 
+    def test_the_table_of_the_epochs(self, tmp_path):
+        run_log = RunLog(tmp_path / "run")
+        run_log.step({"step": 1, "epoch": 1, "loss": 1.0})
+        run_log.epoch({"step": 1, "epoch": 1, "train_loss": 0.5})
+        run_log.epoch({"step": 2, "epoch": 2, "train_loss": 0.25, "val_miou": 0.5, "val_iou/a, b": 0.75})
+        run_log.draw()
+        with run_log.table_path.open(newline="") as file:
+            assert list(csv.DictReader(file)) == [
+                {"step": "1", "epoch": "1", "train_loss": "0.5", "val_miou": "", "val_iou/a, b": ""},
+                {"step": "2", "epoch": "2", "train_loss": "0.25", "val_miou": "0.5", "val_iou/a, b": "0.75"}]
+        run_log.close()
+        again = RunLog(tmp_path / "run", resume_step=1)
+        again.draw()
+        assert again.table_path.read_text() == "step,epoch,train_loss\n1,1,0.5\n"
+        again.close()
+
     def test_a_row_is_in_the_file_at_once(self, tmp_path):
         run_log = RunLog(tmp_path / "run")
         run_log.step({"step": 1})
@@ -63,7 +81,7 @@ class TestRunLog:
     def test_the_curves_of_a_resumed_run_have_the_epochs_before(self, tmp_path, monkeypatch):
         filled(tmp_path / "run")
         drawn = []
-        monkeypatch.setattr("mxnetseg.engine.loggers.curves", lambda epochs, path: drawn.append(list(epochs)))
+        monkeypatch.setattr("mxnetseg.engine.loggers.curves", lambda epochs, path, **_: drawn.append(list(epochs)))
         run_log = RunLog(tmp_path / "run", resume_step=4)
         run_log.epoch({"step": 6, "epoch": 3, "train_loss": 9})
         run_log.draw()
@@ -152,6 +170,7 @@ class FakeWandb(types.ModuleType):
         super().__init__("wandb")
         self.calls, self.broken, self.online = [], broken, online
         self.api = types.SimpleNamespace(api_key=key)
+        self.Image = lambda array, caption: (array.shape, caption)
 
     def init(self, **arguments):
         self._note("init", arguments)
@@ -253,7 +272,12 @@ def test_wandb_gets_the_rows_of_the_local_log(fake, fit, configure, tmp_path):
     module = fake()
     trainer, _ = fit(configure({"train.epochs": 2}), tmp_path, wandb="demo")
     local = [{k: v for k, v in row.items() if k != "kind"} for row in rows(trainer.run_log.path)]
-    assert [value for name, value in module.calls if name == "log"] == local
+    sent = [value for name, value in module.calls if name == "log"]
+    images = [row.pop("validation", None) for row in sent]
+    assert sent == local
+    for row, shown in zip(local, images):  # image, truth, prediction and errors, in the rows of the epochs
+        assert ([name for _, name in shown] == ["val0", "val1", "val2"]) if "val_miou" in row else shown is None
+    assert all(shape[1] > 4 * 32 and shape[2] == 3 for shape, _ in images[-1])
     assert module.calls[0][1]["config"] == trainer.config.to_dict() and module.calls[-1][0] == "finish"
 
 

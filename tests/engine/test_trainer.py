@@ -80,7 +80,7 @@ class TestARun:
         stem = result.last.stem
         assert stem.startswith("toy_resnet18_fields_") and result.last.path.parent.name == "toy"
         assert {p.name for p in result.last.path.parent.iterdir()} == \
-            {stem + ending for ending in (".params", ".state", ".json", ".jsonl", ".yaml", "_curves.png",
+            {stem + ending for ending in (".params", ".state", ".json", ".jsonl", ".csv", ".yaml", "_curves.png",
                                           "_best.params", "_best.json")}
         from mxnetseg.config import load_config
         assert load_config(result.last.path.with_suffix(".yaml")) == trainer.config
@@ -98,7 +98,7 @@ def test_every_loss_of_the_configuration_trains(fit, configure, tmp_path, change
 
 @pytest.mark.parametrize("changes", [{}, {"loss.focal": 1, "loss.dice": 1, "loss.lovasz": 1,
                                           "loss.ohem": {"min_kept": 50, "form": "ccnet"}},
-                                     {"train.ema": 0.99}], ids=["plain", "all", "average"])
+                                     {"train.ema": 0.99, "optimizer.clip_norm": 1.0}], ids=["plain", "all", "average"])
 def test_nothing_in_a_step_waits_for_the_device(fit, configure, tmp_path, monkeypatch, changes):
     trainer = Trainer(configure(changes), [mx.cpu(0), mx.cpu(1)], folder=tmp_path, validate=False, quiet=True)
     batch = next(trainer.loader.epoch(0))
