@@ -116,12 +116,17 @@ def _mask(dataset: SegDataset, i: int) -> np.ndarray | None:
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
-                      timeout: float = TIMEOUT, progress: ProgressCallback = no_progress) -> list[Path]:
+                      timeout: float = TIMEOUT, progress: ProgressCallback = no_progress,
+                      observer: Callable[[Sample, np.ndarray], None] | None = None) -> list[Path]:
     """Write every prediction of a split: ``color/NAME.png`` to look at, ``id/NAME.png`` to submit.
 
     ``id`` holds the ids of the data set's own files (Cityscapes: 7 for road), where they differ from the
     train ids; ``color`` holds palette images whose indices are the train ids. If the split has masks,
     ``sheet/NAME.png`` shows image, truth, prediction and errors side by side.
+
+    Args:
+        segmenter, dataset, workers, timeout, progress, observer: see :func:`evaluate`.
+        folder: where the files are written.
 
     Returns:
         the paths of the colour images.
@@ -135,6 +140,8 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
             save_rgb_png(sheet(sample.image, sample.mask, prediction, dataset.classes, dataset.palette),
                          folder / "sheet" / f"{sample.name}.png")
         written.append(color)
+        if observer is not None:
+            observer(sample, prediction)
     return written
 
 

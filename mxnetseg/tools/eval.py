@@ -8,6 +8,7 @@ import statistics
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("val", "testval", "test"), default="val",
                         help="val: scores on the validation split; testval: predictions of the validation split as "
                              "images; test: predictions of the test split (default: %(default)s)")
+    parser.add_argument("--zip", metavar="FILE", help="with --mode test: also write the zip that the evaluation server "
+                        "of the data set takes (Cityscapes, ACDC)")
     parser.add_argument("--split", help="use this split instead of the mode's")
     add_backend_argument(parser)
     add_precision_argument(parser, None)
@@ -83,10 +86,12 @@ def run(args: Namespace) -> int:
     """Evaluate; return 0."""
     from ..data import get_dataset, without_folder
     from ..data.decoding import Decoding
+    from ..data.submission import RULES, open_submission
+    from ..data.submission import check as check_submission
     from ..engine.evaluator import check_classes, evaluate, warn_of_other_images, write_predictions
     from ..engine.inference import Segmenter
     from ..errors import UsageError
-    from ..files import check_writable
+    from ..files import check_writable, expand
     from ..report.partial import Partial, write_partial
     from ..report.recorder import Recorder, discard_details
     from ._scores import publish
@@ -99,6 +104,7 @@ def run(args: Namespace) -> int:
                                  included=False)
     sidecar = network.sidecar
     _check_names(args, network)
+    _check_zip(args)
     config = _configuration(args, network.config())
 
     # --root replaces a recorded folder, which may be relative to another working directory
@@ -113,6 +119,9 @@ def run(args: Namespace) -> int:
     protocol = _protocol(args, config)
     out = args.out / network.stem / args.mode
     check_writable(out)  # before the minutes of computation
+    if args.zip:
+        check_submission(dataset)
+        check_writable(expand(args.zip).absolute().parent)
 
     print(f"network     {' on '.join(filter(None, (network.model_name, network.backbone_name))) or 'not recorded'}\n"
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
@@ -128,9 +137,13 @@ def run(args: Namespace) -> int:
     bar = progress_bar("evaluate" if args.mode == "val" else "predict", args.quiet)
 
     if args.mode != "val":
-        written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
-                                    timeout=config.data.timeout, progress=bar)
+        with open_submission(expand(args.zip), dataset) if args.zip else nullcontext() as submission:
+            written = write_predictions(segmenter, dataset, out, workers=config.data.workers,
+                                        timeout=config.data.timeout, progress=bar,
+                                        observer=submission.add if submission else None)
         print(f"{len(written)} predictions in {out}/color (coloured) and {out}/id (the data set's own ids)")
+        if args.zip:
+            print(f"{args.zip}: upload it at {RULES[dataset.name].page}")
         if dataset.mask_path(0) is not None:
             print(f"image, truth, prediction and errors side by side in {out}/sheet")
         return 0
@@ -193,6 +206,15 @@ def _files_digest(dataset: SegDataset) -> str:
         sizes = [os.path.getsize(file) for file in files if file is not None]
         digest.update(f"{name} {sizes}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _check_zip(args: Namespace) -> None:
+    """Refuse ``--zip`` with another mode than the one that predicts the test split."""
+    from ..errors import UsageError
+
+    if args.zip and args.mode != "test":
+        raise UsageError("--zip writes the predictions of the test split", where="--zip",
+                         received=f"--mode {args.mode}", fix="--mode test, or leave out --zip")
 
 
 def _observer(recorder: Recorder, segmenter: Segmenter) -> Callable[[Sample, np.ndarray], None]:

@@ -3,6 +3,7 @@ import pytest
 
 from mxnetseg.config import Config
 from mxnetseg.engine.inference import Protocol
+from mxnetseg.errors import UsageError
 from mxnetseg.tools import eval as command
 from mxnetseg.tools.main import Parser
 
@@ -37,6 +38,15 @@ def test_options_change_the_protocol_of_the_training(arguments, wanted):
 def test_a_network_whose_configuration_says_sliding_windows():
     assert protocol(eval__mode="slide") == Protocol("slide", 500, (100, 200))
     assert protocol("--whole", eval__mode="slide") == WHOLE
+
+
+def test_a_zip_belongs_to_the_test_split():
+    parser = Parser(prog="eval")
+    command.add_arguments(parser)
+    with pytest.raises(UsageError, match="--zip writes the predictions of the test split") as error:
+        command._check_zip(parser.parse_args(["--zip", "a.zip"]))
+    assert "--mode val" in str(error.value)
+    command._check_zip(parser.parse_args(["--zip", "a.zip", "--mode", "test"]))
 
 
 @pytest.mark.parametrize("one, other, same", [
