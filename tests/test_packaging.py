@@ -69,7 +69,7 @@ def test_every_pin_is_exact_and_fits_setup_py(setup_arguments):
     tests = pins("requirements-test.txt")
     extras = setup_arguments["extras_require"]
     asked = [*extras["test"], *extras["prepare"], *extras["report"], *imagenet_packages(extras),
-             *backend_packages(extras), *extras["hub"]]
+             *backend_packages(extras), *extras["hub"], *extras["tensorboard"], *extras["completion"]]
     assert set(tests) == {Requirement(r).name for r in asked}
     for requirement in map(Requirement, backend_packages(extras)):
         assert all(requirement.specifier.contains(str(pin.specifier)[2:]) for pin in tests[requirement.name])
@@ -101,7 +101,7 @@ def test_doctor_looks_for_the_requirements_of_setup_py(setup_arguments):
     extras = setup_arguments["extras_require"]
     assert set(OPTIONAL) == {Requirement(r).name for r in
                              [*extras["wandb"], *extras["prepare"], *extras["report"], *extras["hub"],
-                              *imagenet_packages(extras)]}
+                              *extras["tensorboard"], *extras["completion"], *imagenet_packages(extras)]}
     assert {name for names in BACKENDS.values() for name in names[1:]} == \
         {Requirement(r).name for r in backend_packages(extras)}
 

@@ -283,9 +283,18 @@ class Config(Section):
         with atomic_write(path, "w") as file:
             file.write(self.to_yaml())
 
-    def describe(self) -> str:
-        """Return a YAML file of all keys with their values, and comments on meaning, type, range and unit."""
-        return "\n".join(_describe(self, indent=0)).strip() + "\n"
+    def describe(self, section: str | None = None) -> str:
+        """Return a YAML file of all keys with their values, and comments on meaning, type, range and unit.
+
+        Args:
+            section: only the keys of this section.
+        """
+        lines = _describe(self, indent=0)
+        if section is not None:
+            keys = [number for number, line in enumerate(lines) if line and not line.startswith((" ", "#"))]
+            first = lines.index(f"{section}:")
+            lines = lines[first - 1:next((number - 1 for number in keys if number > first), None)]
+        return "\n".join(lines).strip() + "\n"
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:

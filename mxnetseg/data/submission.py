@@ -27,7 +27,7 @@ from .headers import open_image
 
 
 class Rules(NamedTuple):
-    """What a server expects.
+    """Rules of an evaluation server.
 
     Attributes:
         folder: the folder of the files in the zip, with its final ``/``.

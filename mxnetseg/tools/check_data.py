@@ -33,6 +33,10 @@ _MAX_VALIDATIONS = 50  # in a run
 _SIZES_SHOWN = 3  # of each split
 
 
+# kind of finding -> kinds that follow from it: masks that cannot be read leave classes without a pixel
+_FOLLOWERS = {"missing": ("absent",), "mask": ("absent",), "label": ("absent",), "binary": ("flat", "absent")}
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser)
@@ -131,8 +135,15 @@ def _number(count: int, noun: str) -> str:
 
 
 def _findings(result: Audit) -> Iterator[str]:
-    """Yield problems before warnings; for each kind the fix once, then files and values."""
+    """Yield problems before warnings; for each kind the fix once, then files and values.
+
+    Findings that follow from others are only counted, below their cause.
+    """
+    causes = {follower: cause for cause, followers in _FOLLOWERS.items() if result.counts[cause]
+              for follower in followers if result.counts[follower]}
     for kind in sorted(result.counts, key=lambda k: (not result.fails(k), list(KINDS).index(k))):
+        if kind in causes:
+            continue
         found = sorted((f for f in result.findings if f.kind == kind), key=lambda f: (f.error.what, f.error.fix or ""))
 
         yield ""
@@ -149,6 +160,10 @@ def _findings(result: Audit) -> Iterator[str]:
         more = result.counts[kind] - len(found)
         if more:
             yield f"    and {more} more (the first {SHOWN} of each split are shown)"
+        consequences = [f"{KINDS[other].title}: {result.counts[other]}" for other, cause in causes.items()
+                        if cause == kind]
+        if consequences:
+            yield f"    likely a consequence (--json lists them): {', '.join(consequences)}"
 
 
 # ---- a configuration ------------------------------------------------------------------------

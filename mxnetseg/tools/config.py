@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import list_configs, load_config, overview
-from ..errors import UsageError
+from ..config import Config, list_configs, load_config, overview
+from ..errors import UnknownNameError, UsageError
 from ..files import atomic_write
 from .common import add_set_argument
 
@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "MXNetSeg's learning rate was converted")
     add_set_argument(parser, "change one key, for example --set optimizer.lr=0.01; may be repeated")
     parser.add_argument("--list", action="store_true", help="list the configurations that come with mxnetseg")
-    parser.add_argument("--describe", action="store_true", help="explain every key: meaning, type, range")
+    parser.add_argument("--describe", nargs="?", const="", metavar="SECTION",
+                        help="explain every key, or those of one section: meaning, type, range")
     parser.add_argument("--save", metavar="FILE", help="write the configuration to a YAML file instead of printing it")
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         text = overview(source, overrides=args.overrides)
     else:
         config = load_config(source, overrides=args.overrides)
-        text = config.describe() if args.describe else config.to_yaml()
+        text = config.to_yaml() if args.describe is None else _description(config, args.describe)
 
     if args.save:
         with atomic_write(args.save, "w") as file:
@@ -45,6 +46,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(text, end="")
     return 0
+
+
+def _description(config: Config, section: str) -> str:
+    """Return the explanation of all keys, or of those of a section (``''``: of all)."""
+    sections = list(config.to_dict())
+    if section and section not in sections:
+        error = UnknownNameError("section of the configuration", section, sections, where="--describe")
+        error.fix = f"one of {', '.join(sections)}; to describe a file: mxnetseg config {section} --describe"
+        raise error
+    return config.describe(section or None)
 
 
 def _split_words(words: Sequence[str]) -> tuple[str | None, str | None]:

@@ -11,6 +11,8 @@ from ..data import get_dataset_class, list_datasets
 from ..data.base import SegDataset
 from .common import add_root_argument
 
+NOT_FOUND = "not found"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -31,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
         print(_explain(get_dataset_class(args.name), args.root))
     else:
         width = max(map(len, list_datasets()))
-        for name in list_datasets():
+        locations = {name: _location(get_dataset_class(name), args.root) for name in list_datasets()}
+        for name in sorted(locations, key=lambda name: locations[name][0] == NOT_FOUND):  # the found ones first
             dataset = get_dataset_class(name)
             # of folders that differ only in case, show the first
-            where = {line.lower(): line for line in reversed(_location(dataset, args.root))}
+            where = {line.lower(): line for line in reversed(locations[name])}
             print(f"{name:<{width}}  {_size(dataset):<22}  {'; '.join(reversed(where.values()))}")
             if args.layout:
                 print(textwrap.indent(dataset.layout, "    "), end="\n\n")
@@ -51,7 +54,7 @@ def _location(dataset: type[SegDataset], root: str | None) -> list[str]:
     for place in places:
         if dataset.is_at(place):
             return [str(place.absolute())]
-    return ["not found", *(f"looked in {place.absolute()}" for place in places)]
+    return [NOT_FOUND, *(f"looked in {place.absolute()}" for place in places)]
 
 
 def _explain(dataset: type[SegDataset], root: str | None) -> str:

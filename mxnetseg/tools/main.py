@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pack": ("mxnetseg.tools.pack", "write a data set as one file per split, for slow disks"),
     "benchmark": ("mxnetseg.tools.benchmark", "compare the speed of this library, plain MXNet and PyTorch"),
     "config": ("mxnetseg.tools.config", "show, explain or save a configuration"),
+    "completion": ("mxnetseg.tools.completion", "print a script that completes commands and options in a shell"),
     "doctor": ("mxnetseg.tools.doctor", "check this installation and report how to fix it"),
 }
 

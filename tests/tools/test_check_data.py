@@ -48,6 +48,29 @@ def test_damage_is_reported_with_file_value_and_fix(pets, capsys):
     assert out.endswith("\nfailed: 3 problems to fix\n")
 
 
+def test_consequences_are_counted_below_their_cause(pets, capsys):
+    for path in (pets / "masks").rglob("*.png"):
+        mask = np.zeros(SIZE, np.uint8)
+        mask[:9] = 255
+        Image.fromarray(mask).save(path)
+    assert main(["check-data", str(pets)]) == 1
+    out = capsys.readouterr().out
+    cause = out[out.index("problem: masks of 0 and 255"):]
+    assert "likely a consequence (--json lists them): masks of a single class: 11, classes without a pixel: 1" in cause
+    assert "warning: masks of a single class" not in out and "a mask holds a single class" not in out
+    main(["check-data", str(pets), "--json"])
+    assert json.loads(capsys.readouterr().out)["counts"] == {"binary": 1, "flat": 11, "absent": 1}
+
+
+def test_without_a_cause_they_are_listed(pets, capsys):
+    for path in (pets / "masks").rglob("*.png"):
+        Image.fromarray(np.zeros(SIZE, np.uint8)).save(path)
+    assert main(["check-data", str(pets)]) == 0
+    out = capsys.readouterr().out
+    assert "warning: masks of a single class: 11" in out and "warning: classes without a pixel: 1" in out
+    assert "consequence" not in out
+
+
 def test_problems_come_before_warnings(pets, capsys):
     (pets / "masks" / "train" / "x.png").write_bytes((pets / "masks" / "train" / "0.png").read_bytes())
     (pets / "masks" / "train" / "0.png").unlink()

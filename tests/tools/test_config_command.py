@@ -1,4 +1,5 @@
 """``mxnetseg config``."""
+import pytest
 import yaml
 
 from mxnetseg.config import Config, list_configs, load_config
@@ -15,6 +16,20 @@ def test_describes(capsys):
     assert main(["config", "--describe"]) == 0
     out = capsys.readouterr().out
     assert "# learning rate of the backbone" in out and Config.from_dict(yaml.safe_load(out)) == Config()
+
+
+@pytest.mark.parametrize("section", list(Config().to_dict()))
+def test_describes_one_section(section, capsys):
+    assert main(["config", "--describe", section]) == 0
+    out = capsys.readouterr().out
+    assert yaml.safe_load(out) == {section: Config().to_dict()[section]}
+    assert out in Config().describe() and out.startswith("# ")
+
+
+def test_a_section_that_does_not_exist(capsys):
+    assert main(["config", "--describe", "fcn"]) == 2
+    message = capsys.readouterr().err
+    assert "one of model, data, loss" in message and "mxnetseg config fcn --describe" in message
 
 
 def test_lists(capsys):

@@ -7,16 +7,38 @@ import pytest
 from mxnetseg.config import list_configs, load_config
 from mxnetseg.data import list_datasets
 from mxnetseg.models import list_models
+from mxnetseg.models._sizes import SIZES
+from mxnetseg.models.backbones import list_backbones
 from mxnetseg.tools.main import main
 
 
-def test_models_are_listed_one_a_line(capsys):
-    assert main(["models"]) == 0
+def test_names_are_listed_one_a_line(capsys):
+    assert main(["models", "--names"]) == 0
     assert capsys.readouterr().out.splitlines() == list_models()
+    assert main(["models", "--backbones", "mit"]) == 0
+    assert capsys.readouterr().out.splitlines() == [name for name in list_backbones() if "mit" in name]
+
+
+def test_the_table_of_networks(capsys):
+    assert main(["models"]) == 0
+    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert [row.split()[0] for row in rows] == list_models() and max(map(len, rows)) < 130
+    by_name = {row.split()[0]: row for row in rows}
+    assert by_name["fastscnn"].endswith("small, fast") and "82.2  Cityscapes val" in by_name["segformer"]
+    assert by_name["segformer"].endswith("small, fast, accurate with MiT-B5")  # not with its default backbone
+    assert "accurate" not in by_name["alignseg"] and "Cityscapes test" in by_name["alignseg"]
+
+
+def test_the_kept_sizes_are_those_of_the_page():
+    page = {cells[1].strip(): tuple(cell.strip() for cell in cells[2:6]) for cells in
+            (row.split("|") for row in rows_of_the_page())}
+    kept = {name: (size.backbone, f"{size.parameters:.2f}", f"{size.multiply_adds:.1f}", str(size.stride))
+            for name, size in SIZES.items()}
+    assert kept == page
 
 
 def test_models_are_filtered_by_a_part_of_the_name(capsys):
-    assert main(["models", "FC"]) == 0
+    assert main(["models", "FC", "--names"]) == 0
     assert "fcn" in capsys.readouterr().out.split()
     assert main(["models", "nothing-is-called-so"]) == 1
     assert capsys.readouterr().out == ""
@@ -30,7 +52,17 @@ def test_every_configuration_names_a_model_and_a_data_set_that_exist(name):
 
 def test_every_data_set_is_listed(capsys):
     assert main(["datasets"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list_datasets()
+    assert sorted(line.split()[0] for line in capsys.readouterr().out.splitlines()) == sorted(list_datasets())
+
+
+def test_the_data_sets_that_were_found_come_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MXNETSEG_DATA", str(tmp_path))
+    for split in ("train", "trainannot"):
+        (tmp_path / "camvid" / split).mkdir(parents=True)
+    assert main(["datasets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    missing = ["not found" in line for line in lines]
+    assert missing == sorted(missing) and "camvid" in [line.split()[0] for line in lines[:missing.index(True)]]
 
 
 def test_data_set_is_found_or_the_places_are_named(tmp_path, monkeypatch, capsys):
