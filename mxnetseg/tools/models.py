@@ -21,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--names", action="store_true", help="only the names, one a line")
     form.add_argument("--backbones", action="store_true", help="the names of the backbones instead, one a line")
+    form.add_argument("--pretrained", action="store_true", help="the trained networks that `predict --checkpoint` and "
+                      "`fetch` take by name")
     form.add_argument("--table", action="store_true",
                       help="as a Markdown table, measured now, with default backbone, parameters, multiply-adds at "
                       f"{SIDE} x {SIDE} (19 classes, no auxiliary head), output stride, paper and published mIoU")
-    form.add_argument("--pretrained", action="store_true", help="list the trained networks that `predict --checkpoint` "
-                      "and `fetch` take by name instead")
 
 
 def run(args: argparse.Namespace) -> int:
