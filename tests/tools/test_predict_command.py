@@ -409,3 +409,17 @@ class TestShards:
 
     def test_the_digest_depends_on_order_and_names(self):
         assert len({names_digest(names) for names in (["a", "b"], ["b", "a"], ["a"], ["a\udcff", "b"])}) == 4
+
+
+def test_names_are_written_on_overlays_and_make_them_again(place):
+    Image.new("RGB", (300, 200), (200, 40, 40)).save(place / "plain.png")  # one region, of one class
+    overlays = []
+    for options in ([], ["--names"], ["--names"], []):
+        result = predict("plain.png", *options)
+        assert result.code == 0, result.err
+        assert ("other settings" in result.out) == (len(overlays) in (1, 3))
+        assert ("complete already" in result.out) == (len(overlays) == 2)
+        overlays.append(class_map(place / "out/predict/plain_overlay.png"))
+    plain, named, again, last = overlays
+    assert (plain == last).all() and (named == again).all() and plain.shape == named.shape
+    assert 100 < (plain != named).any(axis=2).sum() < 5000  # the letters of one name
