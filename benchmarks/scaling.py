@@ -1,4 +1,4 @@
-"""Computed efficiency of training over several GPUs; ``python -m benchmarks.scaling`` prints it for distributed.md.
+"""Computed efficiency of training over several GPUs; ``python -m benchmarks.scaling`` prints the table of the docs.
 
 For n GPUs, gradients of G bytes, a link of B bytes per second and GPU, and a latency of L:
 

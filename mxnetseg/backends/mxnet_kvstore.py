@@ -8,6 +8,7 @@ the place of a dead one. Here each child is watched through a pipe, and the cont
 """
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import select
@@ -84,12 +85,18 @@ class KVStore:
             array /= len(arrays) * self._group.size
 
     def close(self) -> None:
-        """End the servers, after an error at once, and otherwise when no process needs them."""
-        if sys.exc_info()[0] is None:
+        """End the servers, after an error at once, and otherwise when no process needs them.
+
+        After an error, sums that never come may be pending, and MXNet would wait for them when this process ends.
+        """
+        error = sys.exc_info()[1]
+        if error is None:
             mx.nd.waitall()
             self._group.barrier()
             check_call(_LIB.MXKVStoreFree(self.store.handle))
-        self.store.handle = None  # freeing it would wait for sums that may never come
+        else:
+            atexit.register(_exit_at_once, getattr(error, "exit_code", 1))
+        self.store.handle = None
         for child in self._children:
             child.stop()
 
@@ -135,6 +142,12 @@ class _Child:
         self._is_wanted = False
         self._process.kill()
         self._process.wait()
+
+
+def _exit_at_once(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _free_port(address: str) -> int:

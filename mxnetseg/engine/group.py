@@ -104,7 +104,12 @@ class ConnectedGroup(Group):
             self._link = connect(processes, start_timeout)
 
         self._place = str(processes)
-        self._early = self._introduce(processes, facts, start_timeout)
+        try:
+            self._early = self._introduce(processes, facts, start_timeout)
+        except MXNetSegError:
+            if self._hub is not None:
+                self._hub.join(SILENCE)  # it gives the others the reason
+            raise
         self._thread = threading.Thread(target=self._live, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -213,7 +218,7 @@ class ConnectedGroup(Group):
     def _say_goodbye(self, kind: str, **content: Any) -> None:
         self._is_leaving = True
         try:
-            self._link.send(kind, **content)
+            self._link.send(kind, begun=self._begun, **content)
         except OSError:
             return
         self._has_left.wait(_VERDICT)

@@ -9,8 +9,8 @@ Messages of a process, ``{"kind": ...}`` in one line of JSON:
 ``part``    its part of exchange ``number``: operation and value
 ``stop``    a signal that asks to stop the run
 ``begun``   the answer to ``pause``: the last part of the work that was begun
-``failed``  the error that ends the process, with its exit code
-``leave``   the work is done
+``leave``   the work is done; with the last part that was begun
+``failed``  the same for a process that ends with an error, with the error and its exit code
 ==========  =========================================================================================
 
 Messages to the processes: ``start`` (all have joined), ``refuse`` (the run cannot start), ``beat``, ``result`` (of an
@@ -43,7 +43,8 @@ class _Member:
 
     def __init__(self, link: Link, hello: Mapping[str, Any]):
         self.link, self.rank, self.host, self.facts = link, hello["rank"], str(hello["host"]), hello["facts"]
-        self.begun, self.progress, self.waits, self.has_left = 0, -1, False, False
+        self.begun, self.progress = 0, -1
+        self.waits = self.has_left = self.was_refused = False
         self.progressed = time.monotonic()
 
     def __str__(self) -> str:
@@ -83,7 +84,6 @@ class Hub(threading.Thread):
         try:
             self._join_all()
             self._is_starting = False
-            self._listener.close()
             beat = before = time.monotonic()
             while not self._is_over and not all(member.has_left for member in self._members.values()):
                 self._read(0.25)
@@ -110,9 +110,10 @@ class Hub(threading.Thread):
         deadline = time.monotonic() + self._start_timeout
         while self._arrived < self._size and (left := deadline - time.monotonic()) > 0:
             was_refused = self._refusal is not None
-            self._read(min(left, 0.25), listens=True)
+            self._read(min(left, 0.25), listens=0 in self._members)  # all others are compared with rank 0
             if self._refusal is not None and not was_refused:  # those that are about to arrive shall hear it, too
                 deadline = min(deadline, time.monotonic() + _HELLO)
+            self._tell_refusal()
             late = [link for link in self._strangers if time.monotonic() - link.heard > _HELLO]
             for link in late:
                 self._strangers.remove(link)
@@ -125,9 +126,10 @@ class Hub(threading.Thread):
                          received=f"after {self._start_timeout:g} s these ranks are missing: {', '.join(missing)}",
                          fix="look at the output of the missing ones; they need the same MASTER_ADDR and MASTER_PORT, "
                          "and the firewall must let them through; --set train.start_timeout=SECONDS waits longer")
+        self._listener.close()
         if self._refusal is not None:
             self._is_over = True
-            self._send_all("refuse", **self._refusal)
+            self._tell_refusal()
             return self._part()
 
         reached = [member.link for member in self._members.values() if not is_loopback(member.link.remote_address())]
@@ -138,11 +140,16 @@ class Hub(threading.Thread):
                 address = reached[0].local_address()
             self._send(member, "start", address=address)
 
+    def _tell_refusal(self) -> None:
+        """Tell the reason, if there is one, to all that have not heard it."""
+        for member in self._sorted():
+            if self._refusal is not None and not member.was_refused and not member.has_left:
+                member.was_refused = True
+                self._send(member, "refuse", **self._refusal)
+
     def _greet(self, link: Link, hello: Mapping[str, Any]) -> None:
         """Let a process join, or refuse the run because of it."""
         rank, host, first = hello["rank"], hello["host"], self._members.get(0)
-        if first is None and rank != 0:  # rank 0's own hello comes first
-            raise ValueError("a process before rank 0")
         self._strangers.remove(link)
         newcomer = _Member(link, hello)
         self._arrived += 1
@@ -197,20 +204,27 @@ class Hub(threading.Thread):
         elif kind == "part":
             self._take_part(member, message)
         elif kind == "stop" and self._stopping is None:
-            self._stopping = {"signal": message["signal"], "begun": {}}
+            self._stopping = {"signal": message["signal"], "answered": set()}
             self._send_all("pause")
-        elif kind == "begun" and self._stopping is not None:
-            begun = self._stopping["begun"]
-            begun[member.rank] = message["begun"]
-            if len(begun) == self._size:
-                self._send_all("stop_at", part=max(begun.values()), signal=self._stopping["signal"])
+        elif kind == "begun":
+            member.begun = message["begun"]
+            self._settle_stop(member)
         elif kind in ("leave", "failed"):
             self._send(member, "bye")
-            member.has_left = True
+            member.begun, member.has_left = message["begun"], True
+            self._settle_stop(member)
             if all(other.has_left for other in self._members.values() if other.rank != 0):
                 self.others_left.set()
             if kind == "failed":
                 self._end(f"{member} failed", where=message["where"], received=message["text"], code=message["code"])
+
+    def _settle_stop(self, member: _Member) -> None:
+        """Note how far a process is; when all have answered or left, stop after the part that the first has begun."""
+        if self._stopping is not None:
+            self._stopping["answered"].add(member.rank)
+            if all(other.has_left or rank in self._stopping["answered"] for rank, other in self._members.items()):
+                self._send_all("stop_at", part=max(other.begun for other in self._members.values()),
+                               signal=self._stopping["signal"])
 
     def _take_part(self, member: _Member, message: Mapping[str, Any]) -> None:
         """Note a process's part of an exchange; send the result when all parts are there."""

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -155,6 +156,18 @@ def check_the_end(group, ids, tmp_path, folder, *, rank, role, number):
     arguments = command(folder, tmp_path / "weights", changes, "--no-val", "--resume", str(path))
     resumed = Run(arguments, tmp_path / "second", 1)
     assert resumed.wait(200) == [0], resumed.output(0)
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_all(images_folder, tmp_path):
+    """The failing process does not wait for sums to which it does not contribute any more."""
+    data = shutil.copytree(images_folder, tmp_path / "data")
+    changes = {"train.epochs": 1000, "model.norm": "frozen"}
+    group = Run(command(data, tmp_path / "weights", changes, "--no-val"), tmp_path / "first", TEST_SLOWLY="0.05")
+    group.wait_for("epoch 1/1000")
+    (data / "images/train1.png").write_bytes(b"no image")
+    assert group.wait(SECONDS) == [1, 1]
+    assert all("an image cannot be decoded" in group.output(rank) for rank in (0, 1))
 
 
 LOSSES = [(1, "server", signal.SIGKILL), (0, "scheduler", signal.SIGKILL), (0, "server", signal.SIGSTOP),

@@ -31,7 +31,7 @@ def main() -> int:
     place = Processes.from_environment()
     facts = plan.get("facts", [{}] * place.size)[place.rank]
     try:
-        with join_group(place, facts, start_timeout=plan.get("start", 20.0), step_timeout=plan.get("step", 60.0)
+        with join_group(place, facts, start_timeout=plan.get("start", 60.0), step_timeout=plan.get("step", 60.0)
                         ) as group, Interrupt(group.request_stop, patience=1.0):
             values = group.broadcast({"from": place.rank}), group.sum_arrays([np.arange(3) + place.rank])[0].tolist()
             print("joined", json.dumps(values), group.address, flush=True)

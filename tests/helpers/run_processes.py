@@ -102,6 +102,7 @@ class Run:
         deadline = time.monotonic() + timeout
         while text not in self.output(rank):
             if time.monotonic() > deadline or self.children[rank].poll() is not None:
+                self.kill()
                 raise AssertionError(f"rank {rank} has not printed {text!r}:\n{self.output(rank)}")
             time.sleep(0.1)
 
