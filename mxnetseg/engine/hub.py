@@ -141,7 +141,7 @@ class Hub(threading.Thread):
             self._send(member, "start", address=address)
 
     def _tell_refusal(self) -> None:
-        """Tell the reason, if there is one, to all that have not heard it."""
+        """Tell the reason, if there is one, to all that do not know it."""
         for member in self._sorted():
             if self._refusal is not None and not member.was_refused and not member.has_left:
                 member.was_refused = True
