@@ -71,6 +71,17 @@ def test_two_processes_with_half_the_batch_equal_one(images_folder, tmp_path, va
 
 
 @pytest.mark.slow
+def test_a_backbone_that_thaws(images_folder, tmp_path):
+    """The backend is closed and made anew, with servers of its own; clipping sees the summed gradients."""
+    run(images_folder, tmp_path / "start", 1, {"model.norm": "frozen", "train.epochs": 1})
+    start, = (tmp_path / "start/weights/toy").glob("*[0-9].params")
+    changes = {"model.norm": "frozen", "train.init_from": start, "train.freeze_backbone_epochs": 1,
+               "optimizer.clip_norm": 0.1}
+    (one, _), (two, _) = (run(images_folder, tmp_path / str(size), size, changes) for size in (1, 2))
+    compare(two, one)
+
+
+@pytest.mark.slow
 def test_a_process_whose_labels_are_all_ignored(images_folder, tmp_path):
     """Its divisor is 0, and the loss is that of the other half of the batch."""
     changes = {"model.norm": "frozen", "train.epochs": 1}
