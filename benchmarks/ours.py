@@ -103,15 +103,16 @@ def _training(net, task):
         x, label = mx.nd.array(_images(task)), mx.nd.array(labels, dtype="float32")
         return lambda: step(x, label)
 
+    from mxnetseg.backends.group import Group
     from mxnetseg.backends.training import TRAINING_BACKENDS
     from mxnetseg.config import Config
     from mxnetseg.engine.setup import make_step
     from mxnetseg.engine.training_choice import choose_training
 
     config = Config().replace({"optimizer.lr": 1e-3, "train.compile": task.get("compile", False)})
-    name, devices = choose_training(task.get("backend", "mxnet"), ["cpu"])
-    step = make_step(config, net, [mx.cpu()], len(devices))
-    backend = TRAINING_BACKENDS.get(name)(step, config, devices, task["form"])
+    choice = choose_training(task.get("backend", "mxnet"), ["cpu"])
+    step = make_step(config, net, [mx.cpu()], len(choice.devices))
+    backend = TRAINING_BACKENDS.get(choice.name)(step, config, choice.devices, task["form"], Group())
     images = np.random.RandomState(0).randint(0, 256, (task["batch"], *task["size"], 3)).astype("uint8")
     batch = backend.send(images, labels)
 
