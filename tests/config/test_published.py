@@ -58,6 +58,9 @@ OTHERS = {"acfnet-resnet101-cityscapes": 19, "acfnet-ecaresnet101-cityscapes": 1
           "flattenet-attention-coco": 21}
 
 
+OURS = {"camvid-imagenet": 3.92}  # recipe of docs/results.md -> M parameters, auxiliary head included
+
+
 def network(name, nclass):
     config = load_config(name)
     dataset = DATASETS.get(config.data.name)
@@ -89,7 +92,16 @@ def test_rows_without_a_count(name):
 
 
 def test_every_configuration_is_a_row_or_the_default_of_a_network():
-    assert set(list_configs()) == {*MXNETSEG, *PYTORCH, *OTHERS, *list_models()}
+    assert set(list_configs()) == {*MXNETSEG, *PYTORCH, *OTHERS, *OURS, *list_models()}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_recipes_are_in_the_results(name):
+    config = load_config(name)
+    net = build_model(**model_record(config.model, 11))
+    assert round(measure(net, (64, 64)).count() / 1e6, 2) == OURS[name]
+    page = (configs_dir().parent / "docs" / "results.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in page and f"--config {name} " in page
 
 
 @pytest.mark.parametrize("name", [*MXNETSEG, *PYTORCH, *OTHERS])
