@@ -121,7 +121,9 @@ class TensorBoard:
                                      fix="pip install 'mxnetseg[tensorboard]', or leave out --tensorboard") from None
         self._writer = None
         try:
-            self._writer = SummaryWriter(str(folder), purge_step=None if resume_step is None else resume_step + 1)
+            first = None if resume_step is None else resume_step + 1
+            # the suffix keeps a run that is resumed within a second from writing over the file of the first part
+            self._writer = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first or 1}")
         except Exception as error:  # such as a folder that cannot be written to
             self._give_up(error)
 

@@ -204,10 +204,11 @@ class TestPrediction:
         image = data / "images" / "val0.png"
         one = command("predict", image, "--weights", trained.weights, "--out", tmp_path / "one")
         assert one.code == 0 and str(image) in one.out, one.err
-        assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["val0_classes.png", "val0_overlay.png"]
+        assert sorted(p.name for p in (tmp_path / "one").iterdir()) == [
+            "predictions.jsonl", "shares.csv", "val0_classes.png", "val0_overlay.png"]
         many = command("predict", data / "images", "--weights", trained.weights, "--out", tmp_path / "many",
                        "--ctx", "0")
-        assert many.code == 0 and len(list((tmp_path / "many").iterdir())) == 24
+        assert many.code == 0 and len(list((tmp_path / "many").glob("*.png"))) == 24
         np.testing.assert_array_equal(read(tmp_path / "one" / "val0_classes.png")[1],
                                       read(tmp_path / "many" / "val0_classes.png")[1])
         assert read(tmp_path / "one" / "val0_overlay.png")[1].shape[0] > 48  # with a legend

@@ -46,7 +46,8 @@ def test_the_list_names_every_searched_folder_once(capsys, tmp_path, monkeypatch
 def test_the_list_with_layouts(capsys):
     assert main(["datasets", "--layout"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines() if line and not line.startswith(" ")] == list_datasets()
+    names = [line.split()[0] for line in out.splitlines() if line and not line.startswith(" ")]
+    assert sorted(names) == sorted(list_datasets()) and names[0] == "sample"  # those that are found come first
     assert "\n    <root>/rgb_anon/{fog,night,rain,snow}/{train,val,test}/SEQUENCE/NAME_rgb_anon.png\n" in out
 
 

@@ -242,7 +242,8 @@ class TestResuming:
         (place / "many").mkdir()
         for i in range(40):
             Image.fromarray(image_of(i)).save(place / f"many/{i:02d}.png")
-        slow = ("import sys, time; from mxnetseg.tools import _predict_images as m\n"
+        slow = ("import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else inherited
+                "from mxnetseg.tools import _predict_images as m\n"
                 "from mxnetseg.tools.main import main\nread = m.read_image\n"
                 "m.read_image = lambda *a, **k: (time.sleep(0.05), read(*a, **k))[1]\n"
                 "sys.exit(main(sys.argv[1:]))")
