@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def warn_of_other_images(sidecar: Mapping[str, Any], dataset: SegDataset, *, whe
 
 def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, timeout: float = TIMEOUT,
              progress: ProgressCallback = no_progress, observer: Callable[[Sample, np.ndarray], None] | None = None,
-             shard: Shard = WHOLE) -> tuple[ConfusionMatrix, ConfusionMatrix]:
+             shard: Shard = WHOLE, with_control: bool = True) -> tuple[ConfusionMatrix, ConfusionMatrix]:
     """Score every image of a split, or of one shard of it, at its own size.
 
     Args:
@@ -79,6 +78,7 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         progress: wraps the stream of images: ``progress(items, count)``.
         observer: is called with each item and its prediction, uint8 (H, W), in the order of the split.
         shard: the images to score. Both matrices of all shards add up to the matrices of the split.
+        with_control: compute the second matrix, for which a shard reads one more mask for each image; else it is empty.
 
     Returns:
         the confusion matrix, and one of the chance level: each prediction against the mask of the next image of the
@@ -95,12 +95,13 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
     scored = 0
     for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress, shard):
         matrix.update(prediction, sample.mask)
-        # a shard does not score the next image, and reads its mask alone
-        other, mask = (previous, sample.mask) if shard.count == 1 else \
-            (prediction, _mask(dataset, indices[scored] + 1))
-        if other is not None and mask is not None and other.shape == mask.shape:
-            control.update(other, mask)
-        previous = prediction
+        if with_control:
+            # a shard does not score the next image, and reads its mask alone
+            other, mask = (previous, sample.mask) if shard.count == 1 else \
+                (prediction, _mask(dataset, indices[scored] + 1))
+            if other is not None and mask is not None and other.shape == mask.shape:
+                control.update(other, mask)
+            previous = prediction
         scored += 1
         if observer is not None:
             observer(sample, prediction)
@@ -147,12 +148,6 @@ def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *
 
 def _predictions(segmenter: Segmenter, dataset: SegDataset, workers: int, timeout: float,
                  progress: ProgressCallback, shard: Shard = WHOLE) -> Iterator[tuple[Sample, np.ndarray]]:
-    # The segmenter reads a few images ahead of its results; their samples wait here. (tee() would keep up to 57.)
-    read: deque[Sample] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for sample in stream(dataset, workers=workers, timeout=timeout, shard=shard):
-            read.append(sample)
-            yield sample.image
-    for prediction in progress(segmenter.stream(images()), len(shard.indices(len(dataset)))):
-        yield read.popleft(), prediction
+    samples = stream(dataset, workers=workers, timeout=timeout, shard=shard)
+    pairs = segmenter.stream_items(samples, lambda sample: sample.image)
+    yield from progress(pairs, len(shard.indices(len(dataset))))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +23,8 @@ from ..errors import DataError, UsageError
 from .tiles import Tile, Tiling, argmax_of_enlarged, cut
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 _MOST_SCORES = 1 << 27  # of an enlarged image, over all classes; half a GiB
 
@@ -147,6 +149,23 @@ class Segmenter:
                 yield from self._wait(waiting.popleft())
         while waiting:
             yield from self._wait(waiting.popleft())
+
+    def stream_items(self, items: Iterable[Item],
+                     image_of: Callable[[Item], np.ndarray]) -> Iterator[tuple[Item, np.ndarray]]:
+        """Yield each item with the class map of its image, in order; see :meth:`stream`.
+
+        Args:
+            items: are read ahead of the results.
+            image_of: item -> its image.
+        """
+        waiting: deque[Item] = deque()  # tee() would keep up to 57
+
+        def images() -> Iterator[np.ndarray]:
+            for item in items:
+                waiting.append(item)
+                yield image_of(item)
+        for class_map in self.stream(images()):
+            yield waiting.popleft(), class_map
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """Return the tiles that an image of (height, width) is computed in; none if it is computed at once."""

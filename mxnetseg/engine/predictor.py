@@ -91,8 +91,7 @@ class Prediction:
 
     def shares(self) -> dict[str, float]:
         """Return the fraction of the pixels of each class that is present, largest first."""
-        count = class_fractions(self.class_map, len(self.classes))
-        return {self.classes[i]: float(count[i]) for i in np.argsort(-count, kind="stable") if count[i]}
+        return shares_of(class_fractions(self.class_map, len(self.classes)), self.classes)
 
     def save(self, folder: str | Path, *, names: bool = False) -> tuple[Path, Path]:
         """Write ``NAME_classes.png`` (a palette image whose indices are the classes) and ``NAME_overlay.png``.
@@ -226,6 +225,11 @@ def class_fractions(class_map: np.ndarray, nclass: int) -> np.ndarray:
     parts = (flat[first:first + _COUNTED] for first in range(0, flat.size, _COUNTED))
     count = sum((np.bincount(part, minlength=nclass) for part in parts), np.zeros(nclass, np.int64))
     return count / flat.size
+
+
+def shares_of(fractions: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Return the fractions that are not 0 by the names of their classes, largest first."""
+    return {classes[i]: float(fractions[i]) for i in np.argsort(-fractions, kind="stable") if fractions[i]}
 
 
 def as_rgb(image: Any, decoding: Decoding = PLAIN) -> np.ndarray:

@@ -63,7 +63,7 @@ def from_pretrained(source: PathLike, *, revision: str | None = None,
     from ..models.weights.loading import assign, initialize
     from ..nn.norm import choose_norm
 
-    contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx or mx.cpu()]
+    contexts = _contexts(ctx)
     norm_layer, norm_kwargs = choose_norm("bn", contexts)
     try:
         net = build_model(**package.sidecar["model"], norm_layer=norm_layer, norm_kwargs=norm_kwargs)
@@ -83,12 +83,17 @@ def _of_checkpoint(name: str, revision: str | None, ctx: Any) -> Any:
     if revision is not None:
         raise UsageError("only a model on the hub has revisions", where=name, received=revision,
                          fix="leave revision out")
-    import mxnet as mx
-
     from .network import restore
 
     located = locate(name, backend="mxnet")
-    return restore(located.network, list(ctx) if isinstance(ctx, (list, tuple)) else [ctx or mx.cpu()])[0]
+    return restore(located.network, _contexts(ctx))[0]
+
+
+def _contexts(ctx: mx.Context | Sequence[mx.Context] | None) -> list[mx.Context]:
+    """Return one or several contexts as a list, by default the CPU."""
+    import mxnet as mx
+
+    return list(ctx) if isinstance(ctx, (list, tuple)) else [ctx or mx.cpu()]
 
 
 def _folder(source: PathLike, revision: str | None, local_files_only: bool) -> Path:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,14 +31,39 @@ class Panel(NamedTuple):
     image: np.ndarray
 
 
-class Tracker(Protocol):
-    """A service that receives rows of numbers and images."""
+class Tracker(ABC):
+    """A service that receives rows of numbers and images, until its first error."""
+
+    title: str  # of its log, for messages
+    _run: Any = None  # what the service gave for the run, None if it is not used (any more)
 
     def log(self, row: Mapping[str, Any], panels: Sequence[Panel] = ()) -> None:
         """Send a row of numbers, and the images of its validation."""
+        if self._run is not None:
+            try:
+                self._send(row, panels)
+            except Exception as error:  # the services and the disk raise many kinds
+                self._give_up(error)
 
     def close(self) -> None:
         """Finish the run there."""
+        if self._run is not None:
+            try:
+                self._finish()
+            except Exception as error:
+                self._give_up(error)
+
+    @abstractmethod
+    def _send(self, row: Mapping[str, Any], panels: Sequence[Panel]) -> None:
+        """Send a row and images; any error ends the use of the service."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Finish the run; any error is reported."""
+
+    def _give_up(self, error: Exception) -> None:
+        log.warning("%s failed (%s: %s); training continues", self.title, type(error).__name__, error)
+        self._run = None
 
 
 class Trackers:
@@ -102,7 +128,7 @@ class Trackers:
             service.close()
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     """Log for TensorBoard: ``tensorboard --logdir weights`` shows it.
 
     Args:
@@ -113,48 +139,35 @@ class TensorBoard:
         EnvironmentProblem: tensorboardX is not installed.
     """
 
+    title = "TensorBoard's log"
+
     def __init__(self, folder: Path, *, resume_step: int | None = None):
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
             raise EnvironmentProblem("the log for TensorBoard needs tensorboardX", where="--tensorboard",
                                      fix="pip install 'mxnetseg[tensorboard]', or leave out --tensorboard") from None
-        self._writer = None
         try:
             first = None if resume_step is None else resume_step + 1
             # the suffix keeps a run that is resumed within a second from writing over the file of the first part
-            self._writer = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first or 1}")
+            self._run = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first or 1}")
         except Exception as error:  # such as a folder that cannot be written to
             self._give_up(error)
 
-    def log(self, row: Mapping[str, Any], panels: Sequence[Panel] = ()) -> None:
-        """Send a row of numbers, each a curve over the steps, and the images of its validation."""
-        if self._writer is not None:
-            try:
-                for key, value in row.items():
-                    if key not in ("kind", "step"):
-                        self._writer.add_scalar(key, value, row["step"])
-                for panel in panels:
-                    self._writer.add_image(f"validation/{panel.name}", panel.image, row["step"], dataformats="HWC")
-                if panels:
-                    self._writer.flush()
-            except Exception as error:  # tensorboardX and the disk raise many kinds
-                self._give_up(error)
+    def _send(self, row: Mapping[str, Any], panels: Sequence[Panel]) -> None:
+        for key, value in row.items():  # each a curve over the steps
+            if key not in ("kind", "step"):
+                self._run.add_scalar(key, value, row["step"])
+        for panel in panels:
+            self._run.add_image(f"validation/{panel.name}", panel.image, row["step"], dataformats="HWC")
+        if panels:
+            self._run.flush()
 
-    def close(self) -> None:
-        """Write what is pending, and close the file."""
-        if self._writer is not None:
-            try:
-                self._writer.close()
-            except Exception as error:
-                self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        log.warning("TensorBoard's log failed (%s: %s); training continues", type(error).__name__, error)
-        self._writer = None
+    def _finish(self) -> None:
+        self._run.close()  # it writes what is pending
 
 
-class Wandb:
+class Wandb(Tracker):
     """Log on Weights & Biases. Its first error is reported, and then wandb is not used any more.
 
     It is offline if there is no login; ``wandb sync FOLDER`` uploads such a run later.
@@ -169,8 +182,10 @@ class Wandb:
         run_id: wandb's id of this run, None if there is none.
     """
 
+    title = "wandb"
+
     def __init__(self, name: str, config: Mapping[str, Any], folder: Path, *, run_id: str | None = None):
-        self._run, self.run_id = None, run_id
+        self.run_id = run_id
         try:
             import wandb
         except ImportError:
@@ -197,26 +212,12 @@ class Wandb:
                          "run later")
             return
 
-    def log(self, row: Mapping[str, Any], panels: Sequence[Panel] = ()) -> None:
-        """Send a row of numbers, and the images of its validation."""
-        if self._run is not None:
-            try:
-                images = {}
-                if panels:
-                    import wandb
-                    images["validation"] = [wandb.Image(panel.image, caption=panel.name) for panel in panels]
-                self._run.log({**{k: v for k, v in row.items() if k != "kind"}, **images})
-            except Exception as error:
-                self._give_up(error)
+    def _send(self, row: Mapping[str, Any], panels: Sequence[Panel]) -> None:
+        images = {}
+        if panels:
+            import wandb
+            images["validation"] = [wandb.Image(panel.image, caption=panel.name) for panel in panels]
+        self._run.log({**{k: v for k, v in row.items() if k != "kind"}, **images})
 
-    def close(self) -> None:
-        """Finish the run on wandb."""
-        if self._run is not None:
-            try:
-                self._run.finish()
-            except Exception as error:
-                self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        log.warning("wandb failed (%s: %s); training continues", type(error).__name__, error)
-        self._run = None
+    def _finish(self) -> None:
+        self._run.finish()

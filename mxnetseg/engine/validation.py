@@ -30,6 +30,6 @@ def validate(runtime: Runtime, config: Config, dataset: SegDataset, group: Group
     """
     matrix, _ = evaluate(Segmenter(runtime, Protocol.of(config)), dataset, workers=config.data.workers,
                          timeout=config.data.timeout, shard=Shard(group.rank, group.size), observer=observer,
-                         progress=validation_bar(hidden=hide_bar, on_image=group.note_progress))
+                         with_control=False, progress=validation_bar(hidden=hide_bar, on_image=group.note_progress))
     counts, = group.sum_arrays([matrix.counts])
     return ConfusionMatrix.from_counts(counts).result(dataset.classes)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MXNetSegError, UsageError, reason
-from ..files import atomic_write, open_regular
+from ..files import atomic_write
 from ..metrics import ConfusionMatrix
+from .arrays import read_arrays, require
 
 FORMAT = 1
 FOLDER = "shards"
-_MOST_BYTES = 1 << 30
 _ABOUT, _MATRIX, _CONTROL = "about", "confusion", "control"
 
 
@@ -69,12 +68,7 @@ def read_partial(path: Path) -> Partial:
         DataError: it is damaged, or not a part of an evaluation.
     """
     try:
-        with open_regular(path, "the part of the evaluation", DataError) as stream:
-            with zipfile.ZipFile(stream) as archive:
-                _require(sum(entry.file_size for entry in archive.infolist()) <= _MOST_BYTES, "fewer bytes")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path, "the part of the evaluation")
         about = json.loads(arrays.pop(_ABOUT).tobytes())
         if isinstance(about["format"], int) and about["format"] > FORMAT:
             raise UsageError("the part was written by a newer mxnetseg", where=path,
@@ -93,17 +87,17 @@ def read_partial(path: Path) -> Partial:
 
 def _check(about: Any, matrix: np.ndarray, control: np.ndarray, counts: Mapping[str, np.ndarray]) -> None:
     key, names, (index, count) = about["key"], about["names"], about["shard"]
-    _require(isinstance(key, dict) and isinstance(about["description"], dict), "a key and a description")
-    _require(isinstance(names, list) and all(isinstance(name, str) for name in names), "names of images")
-    _require(isinstance(index, int) and isinstance(count, int) and 0 <= index < count, "a shard")
+    require(isinstance(key, dict) and isinstance(about["description"], dict), "a key and a description")
+    require(isinstance(names, list) and all(isinstance(name, str) for name in names), "names of images")
+    require(isinstance(index, int) and isinstance(count, int) and 0 <= index < count, "a shard")
     n = len(key["classes"])
-    _require(n >= 2 and isinstance(key["images"], int) and len(key["palette"]) == n, "classes and images")
+    require(n >= 2 and isinstance(key["images"], int) and len(key["palette"]) == n, "classes and images")
     for counted in (matrix, control):
-        _require(counted.shape == (n, n) and counted.dtype.kind == "i" and bool((counted >= 0).all()), "a matrix")
-    _require(len(names) == len(range(index, key["images"], count)), "a name for each image of the part")
+        require(counted.shape == (n, n) and counted.dtype.kind == "i" and bool((counted >= 0).all()), "a matrix")
+    require(len(names) == len(range(index, key["images"], count)), "a name for each image of the part")
     if not counts:
         return
-    _require(counts["numbers"].tolist() == list(range(index, key["images"], count)), "the numbers of the images")
+    require(counts["numbers"].tolist() == list(range(index, key["images"], count)), "the numbers of the images")
     calibrated = len(counts["calibrated"])
     bins = counts["bin_pixels"].shape[1]
     shapes = {"regions": (len(names), 3, n), "boundaries": (len(names), 3, n), "bin_pixels": (calibrated, bins),
@@ -111,14 +105,9 @@ def _check(about: Any, matrix: np.ndarray, control: np.ndarray, counts: Mapping[
               "trimap": (len(counts["trimap"]), 3, n), "sizes": (len(counts["sizes"]), 3, n),
               "objects": (len(counts["sizes"]), n)}
     for name, shape in shapes.items():
-        _require(counts[name].shape == shape and bool((counts[name] >= 0).all()), f"{name}: shape {shape}")
-        _require(counts[name].dtype.kind == ("f" if name == "bin_confidence" else "i"), f"{name}: numbers")
-    _require(set(counts["calibrated"].tolist()) <= set(counts["numbers"].tolist()), "calibrated images of the part")
+        require(counts[name].shape == shape and bool((counts[name] >= 0).all()), f"{name}: shape {shape}")
+        require(counts[name].dtype.kind == ("f" if name == "bin_confidence" else "i"), f"{name}: numbers")
+    require(set(counts["calibrated"].tolist()) <= set(counts["numbers"].tolist()), "calibrated images of the part")
     total = counts["regions"].sum(axis=0)
-    _require(np.array_equal(total, [matrix.diagonal(), matrix.sum(1), matrix.sum(0)]),
+    require(np.array_equal(total, [matrix.diagonal(), matrix.sum(1), matrix.sum(0)]),
              "regions: the sums of the confusion matrix")
-
-
-def _require(holds: bool, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"expected {expected}")

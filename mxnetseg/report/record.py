@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from ..config.schema import flat
 from ..errors import DataError, MXNetSegError, UsageError, reason, short
 from ..files import open_regular, sha256
 from ..metrics.confusion import ABSENT_AS
+from .arrays import read_arrays, require
 from .recorder import COUNTS, DETAILS, FORMAT, IMAGES, RECORD
 
-_MOST_JSON, _MOST_COUNTS = 64 << 20, 1 << 30  # bytes
+_MOST_JSON = 64 << 20  # bytes
 _MOST_NUMBER = 1 << 53
 _AGAIN = "evaluate again: mxnetseg eval --checkpoint PATH"
 _TEXTS = ("checkpoint", "backend", "network", "backbone", "data", "split", "protocol", "precision", "absent_as",
@@ -142,26 +142,26 @@ def _check_about(about: Any, path: Path) -> None:
         raise UsageError("the evaluation was written by a newer mxnetseg", where=path,
                          received=f"format {about['format']}", fix="update mxnetseg")
     classes, names, palette = about["classes"], about["names"], np.asarray(about["palette"])
-    _require(isinstance(classes, list) and 2 <= len(classes) <= 255 and all(isinstance(c, str) for c in classes),
+    require(isinstance(classes, list) and 2 <= len(classes) <= 255 and all(isinstance(c, str) for c in classes),
              "classes: 2 to 255 names")
-    _require(isinstance(names, list) and len(names) > 0 and all(isinstance(n, str) for n in names), "names of images")
-    _require(palette.shape == (len(classes), 3) and palette.dtype.kind == "i" and palette.min() >= 0
+    require(isinstance(names, list) and len(names) > 0 and all(isinstance(n, str) for n in names), "names of images")
+    require(palette.shape == (len(classes), 3) and palette.dtype.kind == "i" and palette.min() >= 0
              and palette.max() <= 255, "palette: a colour for each class")
     for key in _TEXTS:
-        _require(isinstance(about[key], str), f"{key}: a text")
+        require(isinstance(about[key], str), f"{key}: a text")
     for key in ("config", "epochs"):
-        _require(isinstance(about[key], dict if key == "config" else list), f"{key}: an object or a list")
-    _require(all(isinstance(row, dict) for row in about["epochs"]), "epochs: objects")
+        require(isinstance(about[key], dict if key == "config" else list), f"{key}: an object or a list")
+    require(all(isinstance(row, dict) for row in about["epochs"]), "epochs: objects")
     flat(about["config"])  # too many levels raise a RecursionError
     for key in ("trimap_widths", "size_limits"):
-        _require(isinstance(about[key], list) and all(map(_is_number, about[key])) and about[key] != [],
+        require(isinstance(about[key], list) and all(map(_is_number, about[key])) and about[key] != [],
                  f"{key}: numbers above 0")
     for key in ("parameters", "bytes", "control_miou", "calibrated_images"):
-        _require(about[key] is None or _is_number(about[key]) or about[key] == 0, f"{key}: a number")
-    _require(isinstance(about["devices"], list) and all(isinstance(d, str) for d in about["devices"]), "devices: texts")
-    _require(about["absent_as"] in ABSENT_AS, f"absent_as: one of {', '.join(ABSENT_AS)}")
+        require(about[key] is None or _is_number(about[key]) or about[key] == 0, f"{key}: a number")
+    require(isinstance(about["devices"], list) and all(isinstance(d, str) for d in about["devices"]), "devices: texts")
+    require(about["absent_as"] in ABSENT_AS, f"absent_as: one of {', '.join(ABSENT_AS)}")
     speed = about["speed"]
-    _require(speed is None or all(_is_number(speed[key]) for key in ("milliseconds", "width", "height")),
+    require(speed is None or all(_is_number(speed[key]) for key in ("milliseconds", "width", "height")),
              "speed: numbers above 0")
 
 
@@ -176,20 +176,15 @@ def _read_counts(path: Path, about: dict[str, Any]) -> dict[str, np.ndarray]:
               "sizes": (sizes, 3, n), "objects": (sizes, n), "bin_pixels": None, "bin_correct": None,
               "bin_confidence": None}
     try:
-        with open_regular(path, "the counts of the evaluation", DataError) as stream:
-            with zipfile.ZipFile(stream) as archive:
-                _require(sum(entry.file_size for entry in archive.infolist()) <= _MOST_COUNTS, "fewer bytes")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as arrays:
-                counts = {name: arrays[name] for name in shapes}
+        counts = read_arrays(path, "the counts of the evaluation", shapes)
         for name, array in counts.items():
             shape = shapes[name] or counts["bin_pixels"].shape
-            _require(array.shape == shape and array.ndim > 0, f"{name}: shape {shape}, not {array.shape}")
-            _require(array.dtype.kind == ("f" if name == "bin_confidence" else "i"), f"{name}: not {array.dtype}")
-            _require(bool((array >= 0).all()), f"{name}: no negative number")
+            require(array.shape == shape and array.ndim > 0, f"{name}: shape {shape}, not {array.shape}")
+            require(array.dtype.kind == ("f" if name == "bin_confidence" else "i"), f"{name}: not {array.dtype}")
+            require(bool((array >= 0).all()), f"{name}: no negative number")
         total = counts["regions"].sum(axis=0)
         confusion = counts["confusion"]
-        _require(np.array_equal(total, [confusion.diagonal(), confusion.sum(1), confusion.sum(0)]),
+        require(np.array_equal(total, [confusion.diagonal(), confusion.sum(1), confusion.sum(0)]),
                  "regions: the sums of the confusion matrix")
     except MXNetSegError:
         raise
@@ -197,11 +192,6 @@ def _read_counts(path: Path, about: dict[str, Any]) -> dict[str, np.ndarray]:
         raise DataError("the counts of the evaluation are damaged", where=path, received=reason(error),
                         fix=_AGAIN) from None
     return counts
-
-
-def _require(holds: bool, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"expected {expected}")
 
 
 def check_comparable(records: list[Record]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import shutil
 from argparse import Namespace
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from ..data.decoding import Decoding, read_image
 from ..data.parallel import in_parallel
-from ..engine.predictor import Prediction, Predictor, class_fractions
+from ..engine.predictor import Prediction, Predictor, class_fractions, shares_of
 from ..errors import DataError, MXNetSegError, UsageError
 from ..files import atomic_write
 from ..viz.palette import save_color_png, save_id_png, save_rgb_png
@@ -66,7 +65,8 @@ def predict_images(args: Namespace, predictor: Predictor, results: ResultFolder,
         written = _write(args, prediction, ids, probabilities)
         fractions = class_fractions(class_map, len(predictor.classes))
         results.add(name, identity, class_map.shape, fractions, written)
-        seen = ", ".join(f"{label} {part:.0%}" for label, part in list(prediction.shares().items())[:4])
+        largest = list(shares_of(fractions, predictor.classes).items())[:4]
+        seen = ", ".join(f"{label} {part:.0%}" for label, part in largest)
         tqdm.write(f"{files[name]}: {seen} -> {written[min(1, len(written) - 1)]}")
 
 
@@ -95,9 +95,7 @@ def _read(results: ResultFolder, files: Mapping[str, Path], decoding: Decoding, 
 def _computed(args: Namespace, predictor: Predictor, results: ResultFolder, files: Mapping[str, Path],
               read: Iterator[tuple[str, Any, Any]]) -> Iterator[tuple]:
     """Yield name, identity, image, class map, and probabilities if they are wanted, of every image that can be read."""
-    submitted: deque[tuple[str, Any, np.ndarray]] = deque()
-
-    def images() -> Iterator[np.ndarray]:
+    def readable() -> Iterator[tuple[str, Any, np.ndarray]]:
         for name, identity, image in read:
             try:
                 if isinstance(image, MXNetSegError):
@@ -109,16 +107,14 @@ def _computed(args: Namespace, predictor: Predictor, results: ResultFolder, file
                 results.fail(name, error)
                 tqdm.write(f"{files[name]}: not predicted")
                 continue
-            submitted.append((name, identity, image))
-            yield image
+            yield name, identity, image
 
     if args.save_probabilities:
-        for image in images():
-            name, identity, _ = submitted.popleft()
+        for name, identity, image in readable():
             yield name, identity, image, *_probabilities(predictor, image, args.save_probabilities)
     else:
-        for class_map in predictor.segmenter.stream(images()):
-            yield *submitted.popleft(), class_map, None
+        for item, class_map in predictor.segmenter.stream_items(readable(), lambda item: item[2]):
+            yield *item, class_map, None
 
 
 def _write(args: Namespace, prediction: Prediction, ids: np.ndarray | None,

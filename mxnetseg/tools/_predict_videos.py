@@ -4,7 +4,6 @@ from __future__ import annotations
 import csv
 import time
 from argparse import Namespace
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,17 +83,10 @@ def _predict(args: Namespace, predictor: Predictor, reader: VideoReader, codec: 
 
 def _computed(predictor: Predictor, reader: VideoReader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield each frame with its class map."""
-    submitted: deque[np.ndarray] = deque()
-
-    def frames() -> Iterator[np.ndarray]:
-        for frame in reader:
-            if not submitted:
-                predictor.segmenter.check_size((frame.shape[0], frame.shape[1]))
-            submitted.append(frame)
-            yield frame
-
-    for class_map in predictor.segmenter.stream(frames()):
-        yield submitted.popleft(), class_map
+    def image_of(frame: np.ndarray) -> np.ndarray:
+        predictor.segmenter.check_size((frame.shape[0], frame.shape[1]))
+        return frame
+    return predictor.segmenter.stream_items(reader, image_of)
 
 
 class _Drawing:

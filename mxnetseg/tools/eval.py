@@ -127,10 +127,10 @@ def run(args: Namespace) -> int:
           f"data        {dataset.name}, {split}: {len(dataset)} images\nprotocol    {protocol}\n"
           f"devices     {', '.join(map(str, network.devices))}", flush=True)
     precision = resolve_precision(args.precision, network)
-    key: dict[str, Any] = {}
-    if args.mode == "val":
-        key = _key(args, network, dataset, protocol, precision)
-        if args.shard.count > 1 and _is_complete(out, args.shard, key):
+    key = _key(args, network, dataset, protocol, precision)
+    if args.shard.count > 1:
+        key.update(_digests(network, dataset))
+        if _is_complete(out, args.shard, key):
             return 0
     calibration = _calibration(name, root, sidecar, dataset) if network.calibrates(precision) else ()
     segmenter = Segmenter(network.load(precision, calibration), protocol)
@@ -173,14 +173,18 @@ def run(args: Namespace) -> int:
 
 def _key(args: Namespace, network: OpenNetwork, dataset: SegDataset, protocol: Protocol,
          precision: str) -> dict[str, Any]:
-    """Return what an evaluation depends on: the parts of one evaluation have it in common."""
+    """Return what an evaluation depends on: the parts of one evaluation have it in common, and :func:`_digests`."""
     from .. import __version__
 
-    return {"mxnetseg": __version__, "network": network.digest(), "backend": network.choice.backend,
-            "precision": precision, "protocol": str(protocol), "data": dataset.name, "split": dataset.split,
-            "images": len(dataset), "names and sizes of the files": _files_digest(dataset),
+    return {"mxnetseg": __version__, "backend": network.choice.backend, "precision": precision,
+            "protocol": str(protocol), "data": dataset.name, "split": dataset.split, "images": len(dataset),
             "absent_as": args.absent_as, "details": not args.scores_only, "classes": list(dataset.classes),
             "palette": np.asarray(dataset.palette).tolist()}
+
+
+def _digests(network: OpenNetwork, dataset: SegDataset) -> dict[str, str]:
+    """Return checksums of the network and of the split, which only parts need: they read or look at every file."""
+    return {"network": network.digest(), "names and sizes of the files": _files_digest(dataset)}
 
 
 def _is_complete(out: Path, shard: Shard, key: Mapping[str, Any]) -> bool:

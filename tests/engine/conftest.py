@@ -1,11 +1,10 @@
 """Network of two layers and images of 32 x 24, with which a whole training run takes a second."""
 import json
-import signal
 from pathlib import Path
 
 import mxnet as mx
 import pytest
-from toy_network import Toy, paint, register
+from toy_network import Toy, paint, register, stopped_at
 
 from mxnetseg.config import Config
 from mxnetseg.engine.trainer import Trainer
@@ -45,16 +44,7 @@ def configure(images_folder):
 def train(config, folder, *, contexts=1, stop_at=None, **options):
     """Run a trainer; with ``stop_at`` it receives SIGTERM during that step, counted from 1 in this run."""
     trainer = Trainer(config, [mx.cpu(i) for i in range(contexts)], folder=folder, quiet=True, **options)
-    if stop_at is not None:
-        backward, steps = trainer._backward, iter(range(1, 10**6))
-
-        def step(micro_batches):
-            loss = backward(micro_batches)
-            if next(steps) == stop_at:
-                signal.raise_signal(signal.SIGTERM)
-            return loss
-        trainer._backward = step
-    return trainer, trainer.fit()
+    return trainer, stopped_at(trainer, stop_at).fit()
 
 
 @pytest.fixture(scope="session")

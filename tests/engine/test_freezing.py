@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
+from toy_network import stopped_at
 
 torch = pytest.importorskip("torch")
 
@@ -31,16 +32,7 @@ def run(configure, source, tmp_path):
                             "optimizer.lr": 0.2, **dict(changes)})
         trainer = Trainer(config, DEVICES[kind], backend="torch" if kind == "torch" else "mxnet", quiet=True,
                           folder=tmp_path / folder, resume=resume)
-        backward, count = trainer._backward, iter(range(1, 100))
-
-        def step(batch):
-            loss = backward(batch)
-            if next(count) == stop_at:
-                import signal
-                signal.raise_signal(signal.SIGTERM)
-            return loss
-        trainer._backward = step
-        return trainer.fit()
+        return stopped_at(trainer, stop_at).fit()
     return train
 
 

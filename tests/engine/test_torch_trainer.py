@@ -1,12 +1,12 @@
 """Runs in PyTorch: they learn, resume bit for bit, and continue runs of MXNet and the other way round."""
 import json
 import logging
-import signal
 
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import gluon
+from toy_network import stopped_at
 
 torch = pytest.importorskip("torch")
 
@@ -26,15 +26,7 @@ DEVICES = {"mxnet": [mx.cpu()], "torch": [torch.device("cpu")]}
 def run(config, folder, backend="torch", *, stop_at=None, **options):
     """Run a trainer; with ``stop_at`` it receives SIGTERM during that step, counted from 1 in this run."""
     trainer = Trainer(config, DEVICES[backend], backend=backend, folder=folder, quiet=True, **options)
-    backward, steps = trainer._backward, iter(range(1, 10**6))
-
-    def step(batch):
-        loss = backward(batch)
-        if next(steps) == stop_at:
-            signal.raise_signal(signal.SIGTERM)
-        return loss
-    trainer._backward = step
-    return trainer, trainer.fit()
+    return trainer, stopped_at(trainer, stop_at).fit()
 
 
 def losses(trainer):

@@ -103,7 +103,7 @@ class Run:
         while text not in self.output(rank):
             if time.monotonic() > deadline or self.children[rank].poll() is not None:
                 self.kill()
-                raise AssertionError(f"rank {rank} has not printed {text!r}:\n{self.output(rank)}")
+                raise AssertionError(f"rank {rank} did not print {text!r}:\n{self.output(rank)}")
             time.sleep(0.1)
 
 
