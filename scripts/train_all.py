@@ -71,11 +71,11 @@ def train_and_evaluate(name: str, timeout: float, extra: list[str] = ()) -> Row:
         problem, first, last, miou, backbone = None, 0.0, 0.0, 0.0, "?"
         try:
             overrides = [word for text in [*settings(name), *extra] for word in ("--set", text)]
-            _run("train.py", "--model", name, "--no-val", "--quiet", *overrides, cwd=folder, timeout=timeout)
+            run("train.py", "--model", name, "--no-val", "--quiet", *overrides, cwd=folder, timeout=timeout)
             log, = Path(folder).glob(f"weights/{name}/*.jsonl")
             losses = [row["loss"] for row in map(json.loads, log.read_text().splitlines()) if row["kind"] == "step"]
             first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
-            _run("eval.py", "--model", name, "--quiet", "--save-dir", "out", cwd=folder, timeout=timeout)
+            run("eval.py", "--model", name, "--quiet", "--save-dir", "out", cwd=folder, timeout=timeout)
             scores, = Path(folder).glob("out/*/val/scores.json")
             miou = json.loads(scores.read_text())["miou"]
             backbone = log.stem.split("_sample_")[0].split("_", 1)[1]
@@ -88,9 +88,10 @@ def train_and_evaluate(name: str, timeout: float, extra: list[str] = ()) -> Row:
     return Row(name, backbone, first, last, miou, time.time() - began, problem)
 
 
-def _run(script: str, *arguments: str, cwd: str, timeout: float) -> None:
-    subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, timeout=timeout, check=True,
-                   capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+def run(script: str, *arguments: str, cwd: str | Path, timeout: float | None) -> str:
+    """Run a script of the repository's root in a folder, and return what it prints."""
+    return subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, timeout=timeout, check=True,
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}).stdout
 
 
 def main() -> int:

@@ -1,0 +1,174 @@
+"""Train every network for the same processor time and draw mIoU over multiply-adds.
+
+    python scripts/compare_networks.py --data camvid --root CAMVID [NAME ...] [--minutes 20] [--out out/compare-camvid]
+
+Each network starts from random weights, in its smallest form (as in train_all.py), and gets the same crops, batches,
+optimiser and schedule; its number of epochs is what fits into the budget. The budget is the processor time of the
+training process and its threads, so that other work on the machine changes little. A step is timed on sixteen images
+first. Results are kept in results.json, one network at a time: a run that was stopped continues. table.md and
+comparison.png are written after each network.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from train_all import SMALLER, run  # noqa: E402
+
+from mxnetseg.config import load_config  # noqa: E402  (first, because it prepares NumPy for mxnet)
+from mxnetseg.files import atomic_write  # noqa: E402
+from mxnetseg.models import build_model, list_models  # noqa: E402
+
+BATCH, TRIAL_IMAGES = 8, 16
+CROPS = {"sample": ("[128, 192]", 288, "[0.8, 1.4]"), "camvid": ("[256, 320]", 480, "[0.5, 1.5]")}
+COMMON = [f"train.batch_size={BATCH}", "train.val_every=0", "optimizer.name=adamw", "optimizer.lr=1e-3",
+          "optimizer.weight_decay=1e-2", "optimizer.head_lr_mult=1", "schedule.name=cosine",
+          "schedule.warmup_epochs=0.5", "data.jitter=0.2", "data.blur=false"]
+
+
+def settings(name: str, data: str) -> list[str]:
+    """``--set`` values of a network: those of all networks, and its smallest form."""
+    crop, base, scale = CROPS[data]
+    smaller = list(SMALLER.get(name, []))
+    if not smaller and (load_config(name).model.backbone or "").startswith("resnet"):
+        smaller = ["model.backbone=resnet18"]
+    return [*COMMON, f"data.crop_size={crop}", f"data.base_size={base}", f"data.scale={scale}", *smaller]
+
+
+def train(name: str, epochs: int, arguments: list[str], folder: Path) -> tuple[float, str]:
+    """Train in a process of its own; return its processor time in seconds, and its output."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output = run("train.py", "--model", name, "--backend", "torch", "--ctx", "cpu", "--no-val", "--quiet", "--weights",
+                 str(folder), "--epochs", str(epochs), *arguments, cwd=folder, timeout=None)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(after[:2]) - sum(before[:2]), output
+
+
+def seconds_per_step(name: str, data: str, root: Path | None, overrides: list[str]) -> float:
+    """Return the processor time of a training step: the difference of a run of three epochs and a run of one."""
+    import cv2
+
+    from mxnetseg.data import get_dataset
+
+    dataset = get_dataset(data, split="train", root=root)
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        lines = []
+        for i in range(TRIAL_IMAGES):
+            sample = dataset[i]
+            cv2.imwrite(str(folder / f"{i}.png"), sample.image[..., ::-1])
+            cv2.imwrite(str(folder / f"{i}_mask.png"), sample.mask)
+            lines.append(f"{i}.png {i}_mask.png")
+        (folder / "train.txt").write_text("\n".join(lines))
+        (folder / "classes.txt").write_text("\n".join(dataset.classes))
+        arguments = ["--data", f"list:{folder}", *overrides]
+        times = [train(name, epochs, arguments, folder)[0] for epochs in (1, 3)]
+    return (times[1] - times[0]) / (2 * TRIAL_IMAGES // BATCH)
+
+
+def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str, Any]:
+    """Train one network for the budget (seconds), evaluate it, and return its row."""
+    from mxnetseg.data import get_dataset
+    from mxnetseg.models._cost import measure as count
+
+    overrides = [word for text in settings(name, data) for word in ("--set", text)]
+    where = ["--data", data, *(["--root", str(root)] if root else [])]
+    images = len(get_dataset(data, split="train", root=root))
+    step = seconds_per_step(name, data, root, overrides)
+    epochs = max(1, int(budget / (step * (images // BATCH))))
+    with tempfile.TemporaryDirectory() as text:
+        folder, began = Path(text), time.time()
+        seconds, _ = train(name, epochs, [*where, *overrides], folder)
+        elapsed = time.time() - began
+        run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(folder), "--out",
+            str(folder / "out"), *(["--root", str(root)] if root else []), cwd=folder, timeout=None)
+        scores, = (json.loads(path.read_text()) for path in folder.glob("out/*/val/scores.json"))
+        sidecar, = (json.loads(path.read_text()) for path in folder.glob(f"{name}/*.json"))
+    val = get_dataset(data, split="val", root=root)
+    options = {key: sidecar["model"][key] for key in sidecar["model"] if key != "name"}
+    height, width = val[0].image.shape[:2]
+    cost = count(build_model(name, **{**options, "aux": False}), (height, width))
+    return {"network": name, "backbone": sidecar["model"].get("backbone") or "-", "parameters": cost.count(),
+            "multiply_adds": cost.layer_macs, "size": [height, width], "epochs": epochs, "step": step,
+            "processor_seconds": seconds, "elapsed": elapsed, "miou": scores["miou"]}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the results as a Markdown table, the best network first."""
+    lines = ["| network | backbone | parameters, M | multiply-adds, G | epochs | processor minutes | mIoU |",
+             "|---|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: -row["miou"]):
+        lines.append(f"| {row['network']} | {row['backbone']} | {row['parameters'] / 1e6:.2f} | "
+                     f"{row['multiply_adds'] / 1e9:.1f} | {row['epochs']} | {row['processor_seconds'] / 60:.1f} | "
+                     f"{100 * row['miou']:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Draw mIoU over multiply-adds, one named point a network."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.5), dpi=110, layout="constrained", facecolor="white")
+    axis = figure.subplots()
+    for row in rows:
+        at = row["multiply_adds"] / 1e9, 100 * row["miou"]
+        axis.plot(*at, "o", color="#0072b2", markersize=5)
+        axis.annotate(row["network"], at, xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axis.set_xscale("log")
+    axis.set_xlabel("multiply-adds for one image in billions")
+    axis.set_ylabel("validation mIoU in %")
+    axis.set_title(title)
+    axis.grid(color="#e5e5e5")
+    axis.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def main() -> int:
+    """Train what is not in results.json yet; return 1 if a network failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="only these (default: all)")
+    parser.add_argument("--data", choices=sorted(CROPS), default="sample")
+    parser.add_argument("--root", type=Path, help="folder of CamVid")
+    parser.add_argument("--minutes", type=float, default=20, help="processor time of each network's training")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    out = args.out or Path(f"out/compare-{args.data}")
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "results.json"
+    results = json.loads(kept.read_text()) if kept.exists() else {"minutes": args.minutes, "rows": []}
+    if results["minutes"] != args.minutes:
+        raise SystemExit(f"error: {kept} has results of {results['minutes']:g} minutes: choose another --out")
+
+    failed = 0
+    for name in args.names or list_models():
+        if any(row["network"] == name for row in results["rows"]):
+            continue
+        try:
+            row = measure(name, args.data, args.root, 60 * args.minutes)
+        except subprocess.CalledProcessError as error:
+            failed += 1
+            print(f"{name} failed: {(error.stderr.strip().splitlines() or ['no message'])[-1]}", flush=True)
+            continue
+        results["rows"].append(row)
+        for path, text in ((kept, json.dumps(results, indent=1)), (out / "table.md", table(results["rows"]))):
+            with atomic_write(path, "w") as file:
+                file.write(text)
+        draw(results["rows"], f"{len(results['rows'])} networks on {args.data} after {args.minutes:g} minutes of "
+             "processor time each, from random weights", out / "comparison.png")
+        print(table([row]).splitlines()[-1], flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
