@@ -26,7 +26,7 @@ _SHOWN = 4  # validation images in the sheet, spread over the split
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--epochs", type=whole_number(), metavar="N", help="default: the value in configs/fcn.yaml")
+    parser.add_argument("--epochs", type=whole_number(), metavar="N", help="default: the value in configs/demo.yaml")
     add_out_argument(parser, "out/demo", "the images")
     add_device_argument(parser)
     add_weights_argument(parser)
@@ -47,9 +47,9 @@ def run(args: Namespace) -> int:
     began = time.time()
     contexts = resolve_contexts(args.ctx)
     check_writable(args.out)  # before the minutes of training
-    config = load_config(model="fcn", overrides=[f"train.epochs={args.epochs}"] if args.epochs else [])
+    config = load_config("demo", overrides=[f"train.epochs={args.epochs}"] if args.epochs else [])
 
-    print("1. training FCN-ResNet18 on the built-in street scenes (`python train.py --model fcn` does the same)",
+    print("1. training SwiftNet-ResNet18 on the built-in street scenes (`mxnetseg train --config demo` does the same)",
           flush=True)
     trainer = Trainer(config, contexts, folder=args.weights, quiet=args.quiet)
     result = trainer.fit()

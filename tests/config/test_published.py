@@ -92,7 +92,7 @@ def test_rows_without_a_count(name):
 
 
 def test_every_configuration_is_a_row_or_the_default_of_a_network():
-    assert set(list_configs()) == {*MXNETSEG, *PYTORCH, *OTHERS, *OURS, *list_models()}
+    assert set(list_configs()) == {*MXNETSEG, *PYTORCH, *OTHERS, *OURS, *list_models(), "demo"}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -149,7 +149,7 @@ def test_the_backend_that_trains_validates(configure, tmp_path, backend):
 
 @pytest.mark.slow
 def test_the_demo_ends_within_one_point_of_mxnets(tmp_path):
-    config = load_config(model="fcn")
+    config = load_config("demo")
     scores = [run(config, tmp_path / backend, backend)[1].scores for backend in DEVICES]
     assert scores[1].miou == pytest.approx(scores[0].miou, abs=0.01)
 
