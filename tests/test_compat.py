@@ -10,6 +10,7 @@ import pytest
 
 from mxnetseg import _compat, _cuda
 from mxnetseg._compat import BeforeMXNet, install_hook
+from mxnetseg.errors import EnvironmentProblem
 
 
 def python(code, *paths):
@@ -167,6 +168,13 @@ def test_the_compute_capability_of_a_gpu(monkeypatch):
                                               ((9, 0), False), ((12, 0), False), (None, True)])
 def test_gpu_generations_that_the_gpu_build_supports(capability, fits):
     assert _cuda.computes_on(capability) == fits
+
+
+def test_an_optional_module_that_is_missing():
+    assert _compat.import_optional("json.decoder", "this", fix="") is sys.modules["json.decoder"]
+    with pytest.raises(EnvironmentProblem, match="^a report needs nowhere, which is not installed") as error:
+        _compat.import_optional("nowhere.inside", "a report", where="--out", fix="pip install 'mxnetseg[report]'")
+    assert error.value.where == "--out" and error.value.fix == "pip install 'mxnetseg[report]'"
 
 
 def test_a_library_that_can_be_loaded(tmp_path):

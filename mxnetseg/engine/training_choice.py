@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from .._compat import import_optional
 from .._cuda import DRIVER, can_load
 from ..backends.training import TRAINING_BACKENDS
-from ..errors import DeviceError, EnvironmentProblem
+from ..errors import DeviceError
 from .contexts import gpu_problem, resolve_contexts
 from .precision import choose_precision
 from .processes import Processes
@@ -58,9 +59,7 @@ def _mxnet_rules() -> _Rules:
 
 
 def _torch_rules() -> _Rules:
-    if find_spec("torch") is None:
-        raise EnvironmentProblem("PyTorch is not installed", where="--backend torch",
-                                 fix="pip install 'torch>=2.2', or pip install 'mxnetseg[torch]'")
+    import_optional("torch", "training in PyTorch", where="--backend torch", fix="pip install 'mxnetseg[torch]'")
     from ..backends import torch_devices
 
     return _Rules(torch_devices.find_devices, torch_devices.choose_precision,
