@@ -14,6 +14,7 @@ from mxnetseg.engine.prediction_settings import choose_tiling
 from mxnetseg.engine.predictor import Predictor
 from mxnetseg.engine.tiles import ALIGNMENT, Tiling, argmax_of_enlarged, cut
 from mxnetseg.errors import DataError, UsageError
+from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
 from mxnetseg.nn.resize import resize
 
@@ -106,6 +107,19 @@ def test_tiles_are_sampled_where_a_whole_image_with_aligned_corners_is(size):
     assert (tiled(image) == whole(image)).mean() > 0.95
     one.aligned_stride = 1
     assert (tiled(image) == whole(image)).mean() < 0.9
+
+
+@pytest.mark.slow
+def test_fcn_in_tiles_gives_the_classes_of_the_whole_image():
+    """With random weights; docs/predict.md has the figures of trained networks."""
+    mx.random.seed(0)
+    one = MXNetRuntime(get_model("fcn", nclass=4, backbone="resnet18"))
+    image, whole = image_of(250, 381), Segmenter(one)
+    agreement = {}
+    for one.aligned_stride in (8, 1):
+        tiled = Segmenter(one, tiling=choose_tiling(192, 128, Protocol(), one, 4, (480, 480)))
+        agreement[one.aligned_stride] = (tiled(image) == whole(image)).mean()
+    assert agreement[8] > 0.98 > agreement[1]
 
 
 def test_tiles_without_overlap_have_nothing_to_compare(caplog):
