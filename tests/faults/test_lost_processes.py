@@ -30,7 +30,9 @@ def images(tmp_path_factory):
     return paint(tmp_path_factory.mktemp("data") / "fields", train=12, val=4)
 
 
-@pytest.mark.parametrize("seed", range(4))
+# MXNet's servers and its scheduler are killed in tests/backends/test_mxnet_kvstore.py
+@pytest.mark.parametrize("backend, seed", [*(("torch", seed) for seed in range(4)), ("mxnet", 0), ("mxnet", 1)],
+                         indirect=["backend"])
 def test_a_killed_process_at_a_random_moment(images, tmp_path, backend, seed):
     """Five kills of one run, which is resumed with one process fewer or more each time."""
     choose, weights, size, epochs = random.Random(seed), tmp_path / "weights", 3, []
