@@ -161,7 +161,7 @@ def main() -> int:
     from mxnetseg.tools.main import run_command
 
     toy_network.register(lambda mapping, key, value: mapping.__setitem__(key, value))
-    mxnetseg.engine.loggers.curves = lambda rows, path: path.touch()
+    mxnetseg.engine.loggers.curves = lambda rows, path, **_: path.touch()
     if "TEST_NO_DROPOUT" in os.environ:
         gluon.nn.Dropout.hybrid_forward = lambda self, F, x: F.identity(x)
 
