@@ -36,18 +36,19 @@ def images(tmp_path_factory):
 def test_a_killed_process_at_a_random_moment(images, tmp_path, backend, seed):
     """Five kills of one run, which is resumed with one process fewer or more each time."""
     choose, weights, size, epochs = random.Random(seed), tmp_path / "weights", 3, []
-    more = ["--set", "train.start_timeout=30"]
+    more = ["--set", "train.start_timeout=40"]
     for number in range(5):
         run = Run(arguments(images, weights, "--resume", "auto", *more, backend=backend), tmp_path / str(number), size)
-        lost = choose.randrange(size)
+        lost, is_early = choose.randrange(size), choose.random() < 0.3
         try:
-            if choose.random() < 0.3:
+            if is_early:
                 time.sleep(choose.uniform(0, 10))  # while it starts
             else:
                 run.wait_for("epoch ", timeout=200)
                 time.sleep(choose.uniform(0, 3))
             run.children[lost].kill()
-            codes = run.end_without(lost)
+            # on a busy machine, importing MXNet and PyTorch takes a minute
+            codes = run.end_without(lost, imports=120.0 if is_early else 0.0)
         finally:
             run.kill()
 
@@ -79,7 +80,7 @@ def test_a_stopped_process(images, tmp_path, backend, rank):
 
 
 def test_a_process_that_hangs_in_a_step(images, tmp_path, backend):
-    run = Run(arguments(images, tmp_path / "weights", "--set", "train.step_timeout=15", backend=backend), tmp_path,
+    run = Run(arguments(images, tmp_path / "weights", "--set", "train.step_timeout=45", backend=backend), tmp_path,
               places={1: {"TEST_SLOWLY": "1000"}})
     run.wait_for("epochs 1 to", timeout=200)
     assert run.end_without(None) == [LOST, LOST]
