@@ -154,14 +154,26 @@ class Driver:
         value._obj.value = self._attributes[attribute]
         return 0
 
+    def cuDeviceGetUuid(self, uuid, device):
+        uuid.raw = bytes([device.value] * 16)
+        return 0
 
-def test_the_compute_capability_of_a_gpu(monkeypatch):
+
+def test_compute_capability_and_uuid_of_a_gpu(monkeypatch):
     for index, driver, expected in ((0, Driver(), (9, 0)), (1, Driver(), None), (0, Driver(starts=False), None),
                                     (0, object(), None)):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, driver=driver: driver)
         assert _cuda.compute_capability(index) == expected
+        assert _cuda.gpu_uuid(index) == (b"(" * 16 if expected else None)
     monkeypatch.undo()
-    assert _cuda.compute_capability(99) is None  # no driver, or no such GPU
+    assert _cuda.compute_capability(99) is _cuda.gpu_uuid(99) is None  # no driver, or no such GPU
+
+
+def test_the_uuid_of_an_instance_is_preferred(monkeypatch):
+    driver = Driver()
+    driver.cuDeviceGetUuid_v2 = lambda uuid, device: setattr(uuid, "raw", b"instance" * 2) or 0
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    assert _cuda.gpu_uuid(0) == b"instance" * 2
 
 
 @pytest.mark.parametrize("capability, fits", [((3, 7), False), ((5, 2), True), ((7, 5), True), ((8, 9), True),
