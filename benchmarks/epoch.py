@@ -20,7 +20,6 @@ import mxnet as mx
 
 from mxnetseg.config import Config
 from mxnetseg.engine.contexts import resolve_contexts
-from mxnetseg.engine.interrupt import Interrupt
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.models import get_model
 from mxnetseg.models._cost import count_parameters
@@ -45,10 +44,9 @@ def _ours(task, folder):
     trainer = Trainer(config, resolve_contexts(task.get("ctx", ["cpu"])), folder=folder, validate=False, quiet=True)
     waited = WaitingTime(trainer.loader.epoch)
     trainer.loader.epoch = waited
-    interrupt = Interrupt()
 
     def epoch():
-        trainer._train_epoch(interrupt)
+        trainer._train_epoch()
         trainer._end_epoch()
         mx.nd.waitall()
         return len(trainer.loader) * task["batch"], waited.take()

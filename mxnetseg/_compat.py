@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -154,6 +155,25 @@ def _without_pytorch(fullname, path):
 
 def _absent(*args, **kwargs):
     raise ImportError("mxnetseg uses GluonCV without PyTorch")
+
+
+def import_optional(module: str, purpose: str, *, fix: str, where: object | None = None) -> Any:
+    """Return a module of an optional package.
+
+    Args:
+        module: its name, such as ``'safetensors.numpy'``.
+        purpose: what needs it, for the message.
+        fix: command that installs it, or a way without it.
+        where: file or option, for the message.
+
+    Raises:
+        EnvironmentProblem: it cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise EnvironmentProblem(f"{purpose} needs {module.partition('.')[0]}, which is not installed", where=where,
+                                 received=error, fix=fix) from None
 
 
 def is_installed(module: str) -> bool:

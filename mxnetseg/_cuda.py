@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -98,15 +99,30 @@ def can_load(library: str) -> bool:
 
 def compute_capability(index: int) -> tuple[int, int] | None:
     """Return the compute capability of a GPU, (9, 0) for Hopper; None if the driver does not report it."""
-    device, numbers = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
+    numbers = (ctypes.c_int(), ctypes.c_int())
+    is_known = _ask_driver(index, lambda driver, device: any(
+        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        for number, attribute in zip(numbers, _CAPABILITY)))
+    return (numbers[0].value, numbers[1].value) if is_known else None
+
+
+def gpu_uuid(index: int) -> bytes | None:
+    """Return the 16 bytes that no other GPU or MIG instance has; None if the driver does not report them."""
+    uuid = ctypes.create_string_buffer(16)
+    # the first version of the function gives all instances of a GPU the UUID of the GPU
+    is_known = _ask_driver(index, lambda driver, device: getattr(
+        driver, "cuDeviceGetUuid_v2", driver.cuDeviceGetUuid)(uuid, device))
+    return uuid.raw if is_known else None
+
+
+def _ask_driver(index: int, question: Callable[[ctypes.CDLL, ctypes.c_int], int]) -> bool:
+    """Call a function of driver and device that returns 0 for success; return whether all went well."""
+    device = ctypes.c_int()
     try:
         driver = ctypes.CDLL(DRIVER)
-        failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index) or any(
-            driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
-            for number, attribute in zip(numbers, _CAPABILITY))
+        return not (driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index) or question(driver, device))
     except (OSError, AttributeError):
-        return None
-    return None if failed else (numbers[0].value, numbers[1].value)
+        return False
 
 
 def computes_on(capability: tuple[int, int] | None) -> bool:

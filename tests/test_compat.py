@@ -10,6 +10,7 @@ import pytest
 
 from mxnetseg import _compat, _cuda
 from mxnetseg._compat import BeforeMXNet, install_hook
+from mxnetseg.errors import EnvironmentProblem
 
 
 def python(code, *paths):
@@ -153,20 +154,39 @@ class Driver:
         value._obj.value = self._attributes[attribute]
         return 0
 
+    def cuDeviceGetUuid(self, uuid, device):
+        uuid.raw = bytes([device.value] * 16)
+        return 0
 
-def test_the_compute_capability_of_a_gpu(monkeypatch):
+
+def test_compute_capability_and_uuid_of_a_gpu(monkeypatch):
     for index, driver, expected in ((0, Driver(), (9, 0)), (1, Driver(), None), (0, Driver(starts=False), None),
                                     (0, object(), None)):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, driver=driver: driver)
         assert _cuda.compute_capability(index) == expected
+        assert _cuda.gpu_uuid(index) == (b"(" * 16 if expected else None)
     monkeypatch.undo()
-    assert _cuda.compute_capability(99) is None  # no driver, or no such GPU
+    assert _cuda.compute_capability(99) is _cuda.gpu_uuid(99) is None  # no driver, or no such GPU
+
+
+def test_the_uuid_of_an_instance_is_preferred(monkeypatch):
+    driver = Driver()
+    driver.cuDeviceGetUuid_v2 = lambda uuid, device: setattr(uuid, "raw", b"instance" * 2) or 0
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    assert _cuda.gpu_uuid(0) == b"instance" * 2
 
 
 @pytest.mark.parametrize("capability, fits", [((3, 7), False), ((5, 2), True), ((7, 5), True), ((8, 9), True),
                                               ((9, 0), False), ((12, 0), False), (None, True)])
 def test_gpu_generations_that_the_gpu_build_supports(capability, fits):
     assert _cuda.computes_on(capability) == fits
+
+
+def test_an_optional_module_that_is_missing():
+    assert _compat.import_optional("json.decoder", "this", fix="") is sys.modules["json.decoder"]
+    with pytest.raises(EnvironmentProblem, match="^a report needs nowhere, which is not installed") as error:
+        _compat.import_optional("nowhere.inside", "a report", where="--out", fix="pip install 'mxnetseg[report]'")
+    assert error.value.where == "--out" and error.value.fix == "pip install 'mxnetseg[report]'"
 
 
 def test_a_library_that_can_be_loaded(tmp_path):

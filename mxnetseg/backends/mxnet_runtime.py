@@ -42,6 +42,7 @@ class MXNetRuntime(Runtime):
 
     def __init__(self, net: Any, contexts: Sequence[mx.Context] | None = None):
         self.devices, self.smallest_side = list(contexts or [mx.cpu()]), net.smallest_side
+        self.aligned_stride = getattr(net, "aligned_stride", 1)
         self.precision = getattr(net, "precision", "plain")
         self._net = net
         self._class_map = ShapeCache(lambda: self._with_input(_ClassMap(net)))
@@ -110,6 +111,7 @@ class PackageNetwork(HybridBlock):
         super().__init__()
         record = package.record
         self.mean, self.std, self.smallest_side = record.mean, record.std, record.smallest_side
+        self.aligned_stride = record.aligned_stride
         with self.name_scope():
             self.graph = block_with_values(mx.sym.load_json(symbol_text(package.graph)),
                                            {name: mx.nd.array(value, dtype=value.dtype)

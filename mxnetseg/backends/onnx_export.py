@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._compat import is_installed
-from ..errors import CheckpointError, EnvironmentProblem, reason
+from .._compat import import_optional, is_installed
+from ..errors import CheckpointError, reason
 from ..files import atomic_write
 from .exports import ExportFormat, ExportOptions
 
@@ -67,12 +67,7 @@ def require_openvino() -> Any:
     Raises:
         EnvironmentProblem: it is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise EnvironmentProblem("OpenVINO is not installed", received=error,
-                                 fix="pip install 'mxnetseg[openvino]'") from None
-    return openvino
+    return import_optional("openvino", "this file", fix="pip install 'mxnetseg[openvino]'")
 
 
 def onnx_model(package: NetworkPackage, options: ExportOptions) -> Any:
@@ -118,11 +113,7 @@ def onnx_function(path: Path) -> Function:
     Raises:
         EnvironmentProblem: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EnvironmentProblem("ONNX Runtime is not installed, with which the written file is checked",
-                                 received=error, fix="pip install 'mxnetseg[onnx]'") from None
+    onnxruntime = import_optional("onnxruntime", "the check of the written file", fix="pip install 'mxnetseg[onnx]'")
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3  # without warnings on its own optimisations
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])

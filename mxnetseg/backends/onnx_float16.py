@@ -4,7 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import EnvironmentProblem, UsageError, short
+from .._compat import import_optional
+from ..errors import UsageError, short
 
 if TYPE_CHECKING:
     import onnx
@@ -34,13 +35,12 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         >>> 0.45 < half.ByteSize() / model.ByteSize() < 0.55
         True
     """
-    try:
-        import onnx
-        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-        from onnxruntime.transformers.onnx_model import OnnxModel
-    except ImportError as error:
-        raise EnvironmentProblem("ONNX Runtime is not installed", where="to_float16", received=error,
-                                 fix="pip install 'onnxruntime>=1.19', or pip install 'mxnetseg[onnx]'") from None
+    for package in ("onnx", "onnxruntime.transformers"):
+        import_optional(package, "to_float16", fix="pip install 'mxnetseg[onnx]'")
+    import onnx
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
     if not isinstance(model, onnx.ModelProto) or not any(
             tensor.data_type == onnx.TensorProto.FLOAT for tensor in model.graph.initializer):
         raise UsageError("the model has no weights in float32", where="to_float16",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..errors import CheckpointError, EnvironmentProblem, UsageError, short
+from .._compat import import_optional
+from ..errors import CheckpointError, UsageError, short
 from ..files import PathLike
 from ..graph.symbol_file import SymbolNode
 from .operators import ONNX
@@ -61,7 +62,7 @@ def to_onnx(source: Any, params: PathLike | Mapping[str, Any] | None = None, *, 
         >>> [value.name for value in model.graph.input], [value.name for value in model.graph.output]
         (['data'], ['logits'])
     """
-    _require_onnx()
+    import_optional("onnx", "to_onnx", fix="pip install 'mxnetseg[onnx]'")
     # they fill the table of operators, and they import onnx
     from . import onnx_indexing, onnx_layers, onnx_shapes  # noqa: F401
 
@@ -88,14 +89,6 @@ def to_onnx(source: Any, params: PathLike | Mapping[str, Any] | None = None, *, 
         graph = graph._replace(heads=graph.heads[:1])
     exporter = _Exporter(with_resizes(graph), values, inputs, ONNX)
     return exporter.model(shapes or {}, size, statistics, metadata or {})
-
-
-def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise EnvironmentProblem("the package onnx is not installed", where="to_onnx", received=error,
-                                 fix="pip install 'onnx>=1.16', or pip install 'mxnetseg[onnx]'") from None
 
 
 class _Exporter(CheckedGraph):

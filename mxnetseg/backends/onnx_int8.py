@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ..errors import EnvironmentProblem, UsageError, short
+from .._compat import import_optional
+from ..errors import UsageError, short
 from ..graph.int8_search import keep_classes
 
 if TYPE_CHECKING:
@@ -63,12 +64,10 @@ class _Quantizer:
     """ONNX's side of :func:`.int8_search.keep_classes`."""
 
     def __init__(self, model, images, mean, std, reduce_range: bool):
-        try:
-            import onnx
-            import onnxruntime  # noqa: F401
-        except ImportError as error:
-            raise EnvironmentProblem("a package for int8 is not installed", where="quantize", received=error,
-                                     fix="pip install 'mxnetseg[onnx]'") from None
+        for package in ("onnx", "onnxruntime"):
+            import_optional(package, "quantize", fix="pip install 'mxnetseg[onnx]'")
+        import onnx
+
         if len(model.graph.input) != 1:
             raise UsageError("only a model of one input can be calibrated", where="quantize",
                              received=f"{len(model.graph.input)} inputs", fix="give a model that reads one image")

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from .._compat import import_optional
 from .._description import (
     MOST_BYTES,
     Violation,
@@ -35,7 +36,7 @@ from .._description import (
     parse_object,
     require,
 )
-from ..errors import CheckpointError, EnvironmentProblem, UsageError, reason, short
+from ..errors import CheckpointError, UsageError, reason, short
 from ..files import PathLike, expand, open_regular, sha256
 from ..graph.params_file import read_arrays
 from ..graph.symbol_file import SymbolGraph, read_symbol
@@ -59,12 +60,14 @@ class NetworkRecord:
         sidecar: the sidecar of its checkpoint. Of an MXNet model from elsewhere it has the sections that are known:
             ``data`` with the classes, ``normalisation``, or none.
         smallest_side: shortest side of an image, in pixels, that the network accepts.
+        aligned_stride: see :class:`~mxnetseg.models._base.SegModel`.
         inputs: names of the graph's inputs.
     """
 
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     smallest_side: int = 1
     inputs: tuple[str, ...] = ("data",)
+    aligned_stride: int = 1
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -95,7 +98,8 @@ class NetworkRecord:
         Args:
             files: the files that belong to the record, by the names to record; their checksums are added.
         """
-        record = {**self.sidecar, "smallest_side": self.smallest_side, "inputs": list(self.inputs)}
+        record = {**self.sidecar, "smallest_side": self.smallest_side, "aligned_stride": self.aligned_stride,
+                  "inputs": list(self.inputs)}
         if files:
             record[_FILES] = {name: {"sha256": sha256(path), "bytes": Path(path).stat().st_size}
                               for name, path in files.items()}
@@ -127,6 +131,8 @@ class NetworkRecord:
                 text = json.dumps(text)
             content = parse_object(text if isinstance(text, bytes) else text.encode("utf-8"))
             smallest_side = get_whole(content, "smallest_side", 1, 1 << 15)
+            content.setdefault("aligned_stride", 1)  # older versions do not record it
+            aligned_stride = get_whole(content, "aligned_stride", 1, 64)
             inputs = get_list(content, "inputs", "")
             require(bool(inputs) and all(isinstance(name, str) for name in inputs), "inputs", "names", inputs)
             if "data" in content:
@@ -144,9 +150,9 @@ class NetworkRecord:
         except (ValueError, RecursionError) as error:
             raise CheckpointError("the record of the exported network is damaged", where=where,
                                   received=reason(error), fix="export the network again, or copy it again") from None
-        del content["smallest_side"], content["inputs"]
+        del content["smallest_side"], content["aligned_stride"], content["inputs"]
         content.pop(_FILES, None)
-        return cls(content, smallest_side, tuple(inputs))
+        return cls(content, smallest_side, tuple(inputs), aligned_stride)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class NetworkPackage:
     Attributes:
         graph: the graph of the prediction; the variables have the names of the arrays.
         arrays: parameters and running statistics by name, without ``arg:`` and ``aux:``.
-        sidecar, smallest_side, inputs: see :class:`NetworkRecord`.
+        sidecar, smallest_side, inputs, aligned_stride: see :class:`NetworkRecord`.
     """
 
     graph: SymbolGraph
@@ -164,11 +170,12 @@ class NetworkPackage:
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     smallest_side: int = 1
     inputs: tuple[str, ...] = ("data",)
+    aligned_stride: int = 1
 
     @property
     def record(self) -> NetworkRecord:
         """The description of the network."""
-        return NetworkRecord(self.sidecar, self.smallest_side, self.inputs)
+        return NetworkRecord(self.sidecar, self.smallest_side, self.inputs, self.aligned_stride)
 
     @classmethod
     def of_network(cls, net: Any, sidecar: Mapping[str, Any], *, all_parameters: bool = False) -> NetworkPackage:
@@ -186,7 +193,7 @@ class NetworkPackage:
 
         graph, arrays = trace_prediction(net, all_parameters=all_parameters)
         kept = {key: value for key, value in sidecar.items() if key not in _OF_THE_CHECKPOINT}
-        return cls(graph, arrays, kept, net.smallest_side)
+        return cls(graph, arrays, kept, net.smallest_side, aligned_stride=net.aligned_stride)
 
     @classmethod
     def of_files(cls, symbol: PathLike, params: PathLike, *, inputs: Sequence[str] = ("data",),
@@ -287,7 +294,8 @@ def _check_parameters(graph: SymbolGraph, arrays: Mapping[str, np.ndarray], inpu
 def _package(graph: SymbolGraph, arrays: dict[str, np.ndarray], record: NetworkRecord) -> NetworkPackage:
     _check_parameters(graph, arrays, record.inputs)
     needed = {name: arrays[name] for name in graph.variables if name in arrays}  # others are of auxiliary outputs
-    return NetworkPackage(graph, needed, record.sidecar, record.smallest_side, record.inputs)
+    return NetworkPackage(graph, needed, record.sidecar, record.smallest_side, record.inputs,
+                          record.aligned_stride)
 
 
 def read_safetensors(path: PathLike) -> dict[str, np.ndarray]:
@@ -312,12 +320,7 @@ def require_safetensors() -> Any:
     Raises:
         EnvironmentProblem: it is not installed.
     """
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise EnvironmentProblem("safetensors is not installed", received=error,
-                                 fix="pip install 'mxnetseg[hub]', or pip install safetensors") from None
-    return safetensors.numpy
+    return import_optional("safetensors.numpy", "the format hub", fix="pip install 'mxnetseg[hub]'")
 
 
 def _safetensors_error() -> type[Exception]:

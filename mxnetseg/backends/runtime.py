@@ -37,6 +37,7 @@ class Runtime(ABC):
         devices: where it computes; a method's ``device`` is one of them.
         precision: number format that it computes in.
         smallest_side: shortest side of an image, in pixels, that the network accepts.
+        aligned_stride: see :class:`~mxnetseg.models._base.SegModel`; 1 in files of older versions.
         fixed_size: (height, width) of the only images that the network accepts, None for any size.
         has_scores: :meth:`scores` is available. A file may contain a network that ends with its class map.
         lock: held while work is submitted; reading a result with :meth:`to_host` needs no lock.
@@ -46,6 +47,7 @@ class Runtime(ABC):
     devices: Sequence[Any]
     precision: str
     smallest_side: int
+    aligned_stride: int = 1
     fixed_size: tuple[int, int] | None = None
     has_scores: bool = True
     lock: AbstractContextManager[Any] = nullcontext()
@@ -134,6 +136,7 @@ class HostRuntime(Runtime):
         self._scale = [np.float32(1.0 / (255.0 * s)) for s in record.std]
         self._shift = [np.float32(-m / s) for m, s in zip(record.mean, record.std)]
         self.smallest_side, self.precision, self.devices = record.smallest_side, precision, [device]
+        self.aligned_stride = record.aligned_stride
         self.has_scores, self.fixed_size = stored.has_scores, stored.fixed_size
         self._nclass = len(record.classes or ())
 
@@ -297,6 +300,12 @@ def _corners_aligned(x: np.ndarray, length: int, axis: int) -> np.ndarray:
     last = x.shape[axis] - 1
     # in float32, as MXNet's operator has them
     position = np.arange(length, dtype=np.float32) * (np.float32(last) / np.float32(max(length - 1, 1)))
+    return interpolate(x, position, axis)
+
+
+def interpolate(x: np.ndarray, position: np.ndarray, axis: int) -> np.ndarray:
+    """Return (h, w, K) at other positions along one of its first two axes: float32 fractions of a sample."""
+    last = x.shape[axis] - 1
     low = np.minimum(position.astype(np.int64), max(last - 1, 0))
     fraction = np.expand_dims(position - low.astype(np.float32), 1 - axis)[..., None]
     return x.take(low, axis) * (1 - fraction) + x.take(np.minimum(low + 1, last), axis) * fraction

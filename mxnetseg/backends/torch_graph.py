@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CheckpointError, EnvironmentProblem
+from .._compat import import_optional
+from ..errors import CheckpointError
 from ..files import PathLike
 from ..graph.symbol_file import SymbolNode
 from .operators import TORCH
@@ -55,20 +56,12 @@ def to_torch(source: Any, params: PathLike | Mapping[str, Any] | None = None, *,
         >>> "backbone.conv1.weight" in module.state_dict()
         True
     """
-    _require_torch()
+    import_optional("torch", "to_torch", fix="pip install 'mxnetseg[torch]'")
     # they fill the table of operators, and they import torch
     from . import torch_indexing, torch_layers, torch_shapes  # noqa: F401
 
     graph, values = read_source(source, params, inputs, "to_torch", casts=casts)
     return _Builder(graph, values, inputs, TORCH).module()
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise EnvironmentProblem("PyTorch is not installed", where="to_torch", received=error,
-                                 fix="pip install 'torch>=2.2', or pip install 'mxnetseg[torch]'") from None
 
 
 # ---- the module -----------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, DataNotFoundError, EnvironmentProblem
+from .._compat import import_optional
+from ..errors import DataError, DataNotFoundError
 
 _HDF5 = b"MATLAB 7.3"  # first bytes of a file of version 7.3
 _RESTORE = "restore the file from the data set's archive"
@@ -24,16 +25,12 @@ def read_mat(path: Path) -> dict[str, Any] | Any:
         EnvironmentProblem: the package that reads it is not installed.
     """
     start = _start_of(path)
+    reader = import_optional("h5py" if start == _HDF5 else "scipy.io", "this MATLAB file", where=path,
+                             fix="pip install 'mxnetseg[prepare]'")
     try:
         if start == _HDF5:
-            from h5py import File
-            return File(path, "r")
-        from scipy.io import loadmat
-        return loadmat(path, squeeze_me=True, struct_as_record=False)
-    except ImportError as error:
-        package = "h5py" if start == _HDF5 else "scipy"
-        raise EnvironmentProblem(f"the package {package} is needed to read MATLAB files", where=path,
-                                 fix=f"pip install {package}") from error
+            return reader.File(path, "r")
+        return reader.loadmat(path, squeeze_me=True, struct_as_record=False)
     except Exception as error:  # SciPy raises ValueError, TypeError, zlib.error, MatReadError, ...
         raise DataError("a MATLAB file cannot be decoded: it is damaged, truncated or not a MATLAB file",
                         where=path, received=f"{path.stat().st_size} bytes ({error})", fix=_RESTORE) from error

@@ -78,6 +78,19 @@ def resolve_contexts(wanted: Sequence[str | int] | None = None) -> list[mx.Conte
     return contexts
 
 
+def contexts_of_host(wanted: Sequence[str | int] | None = None) -> list[mx.Context]:
+    """Return the contexts for all processes of this host: those that ``--ctx`` names; without it, all GPUs that MXNet
+    can use if GPU 0 is one of them, else the CPU.
+
+    Raises:
+        DeviceError: as :func:`resolve_contexts`.
+    """
+    contexts = resolve_contexts(wanted)
+    if wanted or contexts[0].device_type == "cpu":
+        return contexts
+    return [mx.gpu(index) for index in range(mx.context.num_gpus()) if not _no_code_for(index)]
+
+
 def _numbered(wanted: list[str]) -> list[str]:
     """Return ``cpu0 cpu1`` for ``cpu cpu``, if no CPU has a number: in ``cpu cpu1`` the first one is ``cpu0``."""
     if len(wanted) > 1 and all(text.strip().lower() == "cpu" for text in wanted):

@@ -21,11 +21,13 @@ from ..config.schema import Config
 from ..data.parallel import ProgressCallback, no_progress
 from ..errors import DataError, UsageError
 from .tiles import Tile, Tiling, argmax_of_enlarged, cut
+from .windows import coverage, inner_window_starts, window_starts
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
+_POOR_AGREEMENT = 0.95  # of the pixels at the seams of tiles
 _MOST_SCORES = 1 << 27  # of an enlarged image, over all classes; half a GiB
 
 
@@ -102,7 +104,7 @@ class Segmenter:
         protocol = protocol or Protocol()
         self.runtime, self.protocol, self.tiling = runtime, protocol, tiling
         self._batch = batch if protocol.is_simple else 1
-        self._said_tiles = False
+        self._said_tiles, self._said_agreement = False, set[bool]()
         self.progress: ProgressCallback = no_progress
         if not (protocol.is_simple or runtime.has_scores):
             raise UsageError("the network gives class maps only, and this evaluation averages scores",
@@ -167,6 +169,10 @@ class Segmenter:
         for class_map in self.stream(images()):
             yield waiting.popleft(), class_map
 
+    def tile_probabilities(self, image: np.ndarray, tile: Tile) -> np.ndarray:
+        """Return the probabilities of the pixels that a tile of :meth:`tiles` keeps: float32 (K, height, width)."""
+        return tile.probabilities(self.probabilities(tile.read(image)))
+
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """Return the tiles that an image of (height, width) is computed in; none if it is computed at once."""
         fixed = self.runtime.fixed_size
@@ -180,7 +186,8 @@ class Segmenter:
             self._said_tiles = True
             log.info("images as large as this one, %d x %d, are computed in tiles of %d, overlapping by %d%s", size[1],
                      size[0], side, overlap, reason and f" ({reason})")
-        return cut(size, (side, side), overlap)
+        return cut(size, (side, side), overlap, aligned_stride=self.runtime.aligned_stride if self.protocol.is_simple
+                   else 1)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Check that the network can read an image of (height, width).
@@ -216,11 +223,35 @@ class Segmenter:
 
     def _of_tiles(self, image: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
         """Return the class map of an image from those of its tiles."""
-        class_map = np.empty(image.shape[:2], np.uint8)
-        parts = self.progress(self.stream(tile.read(image) for tile in tiles), len(tiles))
-        for tile, part in zip(tiles, parts):
-            tile.keep(part, class_map)
+        class_map, equal, compared = np.empty(image.shape[:2], np.uint8), 0, 0
+        results = self._scores_of_tiles(image, tiles) if tiles[0].positions and self.runtime.has_scores else \
+            self.stream(tile.read(image) for tile in tiles)
+        for tile, result in zip(tiles, self.progress(results, len(tiles))):
+            agree, pixels = tile.keep(tile.classes(result), class_map)
+            equal, compared = equal + agree, compared + pixels
+        if compared:
+            self._say_agreement(equal / compared)
         return class_map
+
+    def _scores_of_tiles(self, image: np.ndarray, tiles: Sequence[Tile]) -> Iterator[np.ndarray]:
+        """Yield the probabilities of each tile, (h, w, K)."""
+        devices, waiting = self.runtime.devices, deque[Any]()
+        for i, tile in enumerate(tiles):
+            with self.runtime.lock:
+                waiting.append(self._scores([tile.read(image)], devices[i % len(devices)]).reshape((*tile.size, -1)))
+            if len(waiting) > len(devices):
+                yield self.runtime.to_host(waiting.popleft())
+        while waiting:
+            yield self.runtime.to_host(waiting.popleft())
+
+    def _say_agreement(self, agreement: float) -> None:
+        """Report of the first image, and of the first poor one, how many pixels at the seams have equal classes."""
+        is_poor = agreement < _POOR_AGREEMENT
+        if is_poor not in self._said_agreement:
+            self._said_agreement.add(is_poor)
+            log.log(logging.WARNING if is_poor else logging.INFO, "neighbouring tiles agree on %.1f %% of the pixels "
+                    "at their seams%s", 100 * agreement, "; the network sees further than their overlap, so larger "
+                    "--tile and --overlap, or --base, give better class maps" * is_poor)
 
     def _averaged_class_map(self, image: np.ndarray, device: Any) -> Any:
         """Return the class map of averaged scores, (1, H, W). Too many enlarged scores are made band by band."""
@@ -248,7 +279,7 @@ class Segmenter:
             # multiply before dividing, as GluonCV does: target / long_side first may round a half differently
             size: Any = tuple(target if side == long_side else int(1.0 * side * target / long_side + 0.5)
                               for side in (height, width))
-            starts = [_window_starts(s, c, self.protocol.stride) for s, c in zip(size, self.protocol.crop_size)]
+            starts = [window_starts(s, c, self.protocol.stride) for s, c in zip(size, self.protocol.crop_size)]
             black = self.runtime.zeros([s[-1] + c for s, c in zip(starts, self.protocol.crop_size)] + [3], device)
             black[:size[0], :size[1]] = self.runtime.resize(x, size, align_corners=True)
 
@@ -282,7 +313,7 @@ class Segmenter:
         crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, (height, width)))
         if self.protocol.mode == "whole" or (crop_h, crop_w) == (height, width):
             return self._scores([image], device).reshape((height, width, -1))
-        starts = [_inner_window_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w))]
+        starts = [inner_window_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w))]
         return self._windows(image, starts, (crop_h, crop_w), device)
 
     def _windows(self, image, starts: Sequence[Sequence[int]], size: tuple[int, int],
@@ -307,7 +338,7 @@ class Segmenter:
                 window = windows if len(some) == 1 else windows[:, k:k + 1]
                 total[y:y + height, x:x + width] += window.reshape((height, width, -1))
 
-        weight = np.outer(1 / _coverage(image.shape[0], rows, height), 1 / _coverage(image.shape[1], columns, width))
+        weight = np.outer(1 / coverage(image.shape[0], rows, height), 1 / coverage(image.shape[1], columns, width))
         total *= self.runtime.array(weight[..., None], device)
         return total
 
@@ -358,20 +389,3 @@ def _of_one_size(images: Iterable[np.ndarray], most: int) -> Iterator[list[np.nd
             group = []
     if group:
         yield group
-
-
-def _coverage(length: int, starts: Sequence[int], window: int) -> np.ndarray:
-    """Return the number of windows that cover each position: (length,)."""
-    return sum((np.bincount(np.arange(start, start + window), minlength=length) for start in starts),
-               np.zeros(length, np.int64))
-
-
-def _window_starts(length: int, window: int, stride: float) -> list[int]:
-    """Return the starts of windows that cover ``length``; the last window may extend beyond it."""
-    step = max(int(window * stride), 1)
-    return [i * step for i in range(-(-max(length - window, 0) // step) + 1)]
-
-
-def _inner_window_starts(length: int, window: int, stride: float) -> list[int]:
-    """Return the starts of windows that cover ``length``, with the last moved so that it ends there."""
-    return [min(start, length - window) for start in _window_starts(length, window, stride)]

@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .._compat import import_optional
 from ..backends.choice import CHECKPOINT, choose_backend
 from ..backends.package import HUB_ARRAYS, HUB_CONFIG, HUB_SYMBOL
 from ..errors import EnvironmentProblem, UsageError, reason
@@ -110,13 +111,10 @@ def hub_folder(text: str, *, revision: str | None = None, local_files_only: bool
     if named and revision is not None:
         raise UsageError("two revisions are given", received=f"{named} and {revision}", fix="leave one out")
     revision = named or revision
+    hub = import_optional("huggingface_hub", "a name of the hub", where=identity,
+                          fix="pip install 'mxnetseg[hub]', or give a folder")
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise EnvironmentProblem("huggingface_hub is not installed", where=identity, received=error,
-                                 fix="pip install 'mxnetseg[hub]', or give a folder") from None
-    try:
-        found = snapshot_download(identity, revision=revision, local_files_only=local_files_only,
+        found = hub.snapshot_download(identity, revision=revision, local_files_only=local_files_only,
                                   allow_patterns=[HUB_CONFIG, HUB_SYMBOL, HUB_ARRAYS, "README.md"])
     except Exception as error:  # of many classes, of several libraries
         where = identity if revision is None else f"{identity}, revision {revision}"

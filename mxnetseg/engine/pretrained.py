@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._compat import import_optional
 from ..backends.package import HUB_ARRAYS, HUB_CONFIG, read_package, read_safetensors
-from ..errors import CheckpointError, EnvironmentProblem, MXNetSegError, UsageError
+from ..errors import CheckpointError, MXNetSegError, UsageError
 from ..files import PathLike, expand
 from .named import HELP, HUB, ID, hub_folder, is_name, locate
 from .sidecar import check
@@ -46,12 +47,9 @@ def from_pretrained(source: PathLike, *, revision: str | None = None,
     if is_name(source) and not str(source).startswith(HUB):
         return _of_checkpoint(str(source), revision, ctx)
     folder = _folder(source, revision, local_files_only)
-    try:
-        import mxnet as mx
-    except ImportError as error:
-        fix = f"mxnetseg.Predictor({str(folder)!r}) predicts, mxnetseg.to_torch({str(folder)!r}) converts"
-        raise EnvironmentProblem("a Gluon network needs MXNet, which is not installed", where=str(source),
-                                 received=error, fix=f"without MXNet, {fix}") from None
+    mx = import_optional("mxnet", "a Gluon network", where=source,
+                         fix=f"without MXNet, mxnetseg.Predictor({str(folder)!r}) predicts, "
+                             f"mxnetseg.to_torch({str(folder)!r}) converts")
 
     package = read_package(folder)
     if "model" not in package.sidecar:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._compat import import_optional
 from ..data.base import Sample, SegDataset
 from ..data.loader import WHOLE
 from ..data.shards import Shard
-from ..errors import EnvironmentProblem
 from ..viz.sheet import sheet
 
 log = logging.getLogger(__name__)
@@ -142,15 +142,12 @@ class TensorBoard(Tracker):
     title = "TensorBoard's log"
 
     def __init__(self, folder: Path, *, resume_step: int | None = None):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise EnvironmentProblem("the log for TensorBoard needs tensorboardX", where="--tensorboard",
-                                     fix="pip install 'mxnetseg[tensorboard]', or leave out --tensorboard") from None
+        board = import_optional("tensorboardX", "the log for TensorBoard", where="--tensorboard",
+                                fix="pip install 'mxnetseg[tensorboard]', or leave out --tensorboard")
         try:
             first = None if resume_step is None else resume_step + 1
             # the suffix keeps a run that is resumed within a second from writing over the file of the first part
-            self._run = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first or 1}")
+            self._run = board.SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first or 1}")
         except Exception as error:  # such as a folder that cannot be written to
             self._give_up(error)
 

@@ -9,10 +9,14 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from .._cuda import DRIVER, can_load
+import numpy as np
+
+from .._compat import import_optional
+from .._cuda import DRIVER, can_load, gpu_uuid
+from ..backends.group import Group
 from ..backends.training import TRAINING_BACKENDS
-from ..errors import DeviceError, EnvironmentProblem
-from .contexts import gpu_problem, resolve_contexts
+from ..errors import DeviceError
+from .contexts import contexts_of_host, gpu_problem
 from .precision import choose_precision
 from .processes import Processes
 
@@ -53,14 +57,12 @@ class _Rules(NamedTuple):
 
 
 def _mxnet_rules() -> _Rules:
-    return _Rules(resolve_contexts, lambda asked, devices: choose_precision(asked, devices, where="train.precision"),
+    return _Rules(contexts_of_host, lambda asked, devices: choose_precision(asked, devices, where="train.precision"),
                   lambda context: "cpu" if context.device_type == "cpu" else str(context.device_id))
 
 
 def _torch_rules() -> _Rules:
-    if find_spec("torch") is None:
-        raise EnvironmentProblem("PyTorch is not installed", where="--backend torch",
-                                 fix="pip install 'torch>=2.2', or pip install 'mxnetseg[torch]'")
+    import_optional("torch", "training in PyTorch", where="--backend torch", fix="pip install 'mxnetseg[torch]'")
     from ..backends import torch_devices
 
     return _Rules(torch_devices.find_devices, torch_devices.choose_precision,
@@ -128,7 +130,7 @@ def _choose(requested: str, ctx: Sequence[str | int] | None) -> tuple[str, list[
             used = devices if ctx else devices[:1]
             log.info("%s: training in PyTorch on %s", problem, ", ".join(map(str, used)))
             return "torch", devices
-    return "mxnet", resolve_contexts(ctx)
+    return "mxnet", contexts_of_host(ctx)
 
 
 def training_precision(backend: str, requested: str, devices: Sequence[Any]) -> str:
@@ -143,6 +145,34 @@ def training_precision(backend: str, requested: str, devices: Sequence[Any]) -> 
 def options_of(backend: str, devices: Sequence[Any]) -> str:
     """Return the options that choose a backend and its devices again."""
     return f"--ctx {' '.join(map(_RULES[backend]().option, devices))} --backend {backend}"
+
+
+def device_kind(choice: TrainingChoice) -> str:
+    """Return ``'GPU'``, ``'cpu'`` or ``'mps'``."""
+    option = _RULES[choice.name]().option(choice.devices[0])
+    return "GPU" if option.isdigit() else option
+
+
+def refuse_shared_gpu(choice: TrainingChoice, group: Group) -> None:
+    """Refuse processes of one run that compute on the same GPU.
+
+    A launcher may show each process another GPU as number 0, so only their UUIDs are compared.
+
+    Raises:
+        DeviceError: two processes have the same GPU; it is raised in all of them.
+    """
+    option = _RULES[choice.name]().option(choice.devices[0])
+    uuids = np.zeros((group.size, 16), np.uint8)  # 0: unknown, or no GPU of CUDA
+    if option.isdigit():
+        uuids[group.rank] = np.frombuffer(gpu_uuid(int(option)) or bytes(16), np.uint8)
+    first: dict[bytes, int] = {}
+    for rank, row in enumerate(group.sum_arrays([uuids])[0]):
+        other = first.setdefault(row.tobytes(), rank)
+        if row.any() and other != rank:
+            raise DeviceError("two processes must not share a GPU", where="--ctx",
+                              received=f"ranks {other} and {rank} have the same one",
+                              fix="as many GPUs in --ctx as there are processes on each host, or a launcher that shows "
+                              "each process its own GPU")
 
 
 def _asks_for_gpus(ctx: Sequence[str | int] | None) -> bool:

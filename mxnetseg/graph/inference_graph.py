@@ -51,6 +51,7 @@ class InferenceGraph(HybridBlock):
                              fix="give images to calibrate on, or choose another precision")
 
         self.mean, self.std, self.smallest_side = net.mean, net.std, net.smallest_side
+        self.aligned_stride = getattr(net, "aligned_stride", 1)
         self.precision = precision
         network = _main_output(net, contexts[0].device_type, calibration)
         network = run_passes(PRECISION_PASSES[precision], network)

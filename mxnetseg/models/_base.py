@@ -31,6 +31,9 @@ class SegModel(HybridBlock):
             devices if the norms are synchronised. It is 2 for networks that normalise 1 x 1 maps, since batch norm
             maps a single value to zero.
         smallest_side: shortest side of an input, in pixels, that the backbone accepts.
+        aligned_stride: stride of the map that the network ends by resizing with aligned corners, if all other maps of
+            the prediction lie on the same grid or are computed from global context; else 1. Large images are cut
+            into tiles that agree with the whole image (:mod:`~mxnetseg.engine.tiles`).
         zero_gradient_at_start: patterns (:mod:`fnmatch`) of the parameters whose gradient is zero until another
             parameter changes, such as the layers multiplied by a gate that starts at 0.
         mxnetseg_classes: names of the classes of MXNetSeg whose ``.params`` files this network reads.
@@ -53,6 +56,7 @@ class SegModel(HybridBlock):
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     needs_batch: int = 1
+    aligned_stride: int = 1
     zero_gradient_at_start: Sequence[str] = ()
     mxnetseg_classes: Sequence[str] = ()
     mxnetseg_prefixes: Mapping[str, str] = {}

@@ -147,6 +147,7 @@ class ACFNet(SegModel):
         options = {} if eca_kernels is None else {"kernels": tuple(eca_kernels)}
         super().__init__(get_backbone(backbone, output_stride=output_stride, options=options, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+        self.aligned_stride = self.backbone.grid_stride
         self._pytorch = form == "pytorch"
 
         with self.name_scope():

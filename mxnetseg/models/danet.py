@@ -59,6 +59,7 @@ class DANet(SegModel):
         c3_channels, channels = (tap.channels for tap in self.backbone.taps[-2:])
         width = channels // 4
         self._align_corners = not mmseg
+        self.aligned_stride = 1 if mmseg else self.backbone.grid_stride
 
         with self.name_scope():
             self.compress_pam = ConvModule2d(width, 3, in_channels=channels, **norm)

@@ -57,6 +57,7 @@ class DeepLabv3(SegModel):
                                       options=backbone_options(backbone, mmseg), **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._align_corners = not mmseg
+        self.aligned_stride = 1 if mmseg else self.backbone.grid_stride
 
         with self.name_scope():
             if mmseg:

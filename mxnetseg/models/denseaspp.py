@@ -79,6 +79,7 @@ class DenseASPP(SegModel):
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=output_stride, **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
+        self.aligned_stride = self.backbone.grid_stride
         with self.name_scope():
             self.pyramid = DensePyramid(256, in_channels=c4.channels, narrow=c4.channels // 2, rates=rates,
                                         **norm)

@@ -43,6 +43,7 @@ class EPRNet(SegModel):
         backbone = "eprnet_light" if light else backbone
         norm = norm_options(norm_layer, norm_kwargs)
         super().__init__(get_backbone(backbone, output_stride=8, **norm), nclass)
+        self.aligned_stride = self.backbone.grid_stride
         with self.name_scope():
             self.head = FCNHead(nclass, self.backbone.taps[-1].channels, drop=0.0, activation="prelu", **norm)
 

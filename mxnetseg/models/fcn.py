@@ -50,6 +50,7 @@ class FCN(SegModel):
                                       options=backbone_options(backbone, mmseg), **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._align_corners = not mmseg
+        self.aligned_stride = 1 if mmseg else self.backbone.grid_stride
         head = {"channels": c4.channels // 4, "convs": 2, "concat_input": True} if mmseg else {}
         if head_channels is not None:
             head["channels"] = head_channels

@@ -53,6 +53,7 @@ class PSPNet(SegModel):
                                       options=backbone_options(backbone, mmseg), **norm), nclass)
         c3, c4 = self.backbone.taps[-2:]
         self._align_corners = not mmseg
+        self.aligned_stride = 1 if mmseg else self.backbone.grid_stride
         head, aux_head = ({"channels": tap.channels // 4} if mmseg else {} for tap in (c4, c3))
         if head_channels is not None:
             head["channels"] = head_channels

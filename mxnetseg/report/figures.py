@@ -7,7 +7,7 @@ from html import escape
 from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 12, 44  # margins
 _MARKED = 60  # points of a line that are drawn as dots, with their values as tooltips
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from .. import __version__
-from ..errors import DataError, EnvironmentProblem, UsageError, printable, reason
+from .._compat import import_optional
+from ..errors import DataError, UsageError, printable, reason
 from ..metrics.bootstrap import SAMPLES
 from ..metrics.counts import HITS, LABELLED, pixel_accuracy
 from ..viz.sheet import SIDE, draw_errors
@@ -71,11 +72,7 @@ def make_page(records: Sequence[Record], *, title: str | None = None, shown: int
 
 
 def _template() -> Any:
-    try:
-        import jinja2
-    except ImportError:
-        raise EnvironmentProblem("a report needs jinja2, which is not installed",
-                                 fix="pip install 'jinja2>=3.1.4,<4'") from None
+    jinja2 = import_optional("jinja2", "a report", fix="pip install 'mxnetseg[report]'")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True, finalize=_finalize)
     environment.filters.update(percent=_percent, signed=_signed)

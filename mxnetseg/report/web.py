@@ -22,6 +22,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .._compat import import_optional
 from ..errors import EnvironmentProblem, MXNetSegError, printable
 from ..viz.names import place_names
 from ..viz.overlay import find_borders
@@ -80,12 +81,8 @@ def make_app(choices: Choices, *, max_bytes: int, limits: str) -> Any:
     if sys.version_info < _PYTHON:
         raise EnvironmentProblem("the page needs Gradio 6, which needs a newer Python", received=sys.version.split()[0],
                                  fix="install mxnetseg[web] in an environment with Python 3.10 or later")
-    try:
-        import fastapi
-        import gradio as gr
-    except ImportError as error:
-        raise EnvironmentProblem("the page needs Gradio, which is not installed", received=error,
-                                 fix="pip install 'mxnetseg[web]'") from None
+    gr, fastapi = (import_optional(module, "the page", fix="pip install 'mxnetseg[web]'")
+                   for module in ("gradio", "fastapi"))
 
     results = _Results()
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)

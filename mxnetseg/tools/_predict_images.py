@@ -159,9 +159,9 @@ def _probabilities(predictor: Predictor, image: np.ndarray, dtype: str) -> tuple
         probabilities = segmenter.probabilities(image)
         class_map[:], kept[:] = probabilities.argmax(0), _rounded(probabilities, dtype)
     for tile in tiles:
-        probabilities = segmenter.probabilities(tile.read(image))
-        tile.keep(probabilities.argmax(0), class_map)
-        tile.keep(_rounded(probabilities, dtype), kept)
+        probabilities = segmenter.tile_probabilities(image, tile)
+        class_map[tile.kept_rows, tile.kept_columns] = probabilities.argmax(0)
+        kept[:, tile.kept_rows, tile.kept_columns] = _rounded(probabilities, dtype)
     return class_map, kept
 
 

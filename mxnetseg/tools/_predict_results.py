@@ -142,7 +142,8 @@ class ResultFolder:
     def fail(self, name: str, error: MXNetSegError) -> None:
         """Record an input that cannot be predicted."""
         failure = {"failed": name, "number": self._numbers[name], "path": str(self._sources[name]),
-                   "error": error.what, "received": None if error.received is None else str(error.received)}
+                   "error": error.what, "received": None if error.received is None else str(error.received),
+                   "fix": error.fix}
         self.manifest.failures[name] = failure
         self.manifest.entries.pop(name, None)
         self._append(self.path, _line(failure))
@@ -264,14 +265,17 @@ def lock(folder: Path, shard: Shard = WHOLE) -> Iterator[None]:
 
 
 def report_problems(entries: Iterable[Mapping[str, Any]], failures: Iterable[Mapping[str, Any]]) -> int:
-    """Print what is wrong with the inputs; return the exit code: 1 if there is anything."""
+    """Print what is wrong with the inputs, each fix once; return the exit code: 1 if there is anything."""
     lines = [f"{entry['source']['path']}: {entry['problem']}" for entry in entries if entry.get("problem")]
     failed = list(failures)
     if failed:
         lines.append("not predicted:")
+    fixes: dict[str, None] = {}
     for failure in failed:
+        fixes.update({failure["fix"]: None} if failure.get("fix") else {})
         received = f"\n  received: {failure['received']}" if failure["received"] else ""
         lines.append(f"{failure['path']}: {failure['error']}{received}")
+    lines += ["fix: " + fix.replace("\n", "\n     ") for fix in fixes]
     if lines:
         print("\n".join(lines), file=sys.stderr)
     return 1 if lines else 0

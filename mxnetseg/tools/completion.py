@@ -28,13 +28,10 @@ def script(shell: str) -> str:
     Raises:
         EnvironmentProblem: shtab is not installed.
     """
-    from ..errors import EnvironmentProblem
+    from .._compat import import_optional
     from .main import COMMANDS
 
-    try:
-        import shtab
-    except ImportError:
-        raise EnvironmentProblem("completion needs shtab", fix="pip install 'mxnetseg[completion]'") from None
+    shtab = import_optional("shtab", "completion", fix="pip install 'mxnetseg[completion]'")
 
     whole = argparse.ArgumentParser(prog="mxnetseg")
     commands = whole.add_subparsers()

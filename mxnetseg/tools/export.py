@@ -139,13 +139,10 @@ def _package(args: Namespace, format_name: str) -> tuple[NetworkPackage, Referen
 
 
 def _require_mxnet() -> None:
-    from ..errors import EnvironmentProblem
+    from .._compat import import_optional
 
-    try:
-        import mxnet  # noqa: F401
-    except ImportError as error:
-        raise EnvironmentProblem("a checkpoint can only be read where MXNet is installed", received=error,
-                                 fix="export it there as hub, whose folder this command reads without MXNet") from None
+    import_optional("mxnet", "a checkpoint",
+            fix="export it where MXNet is installed, as hub, whose folder this command reads without MXNet")
 
 
 def _foreign_sidecar(args: Namespace) -> dict[str, Any]:

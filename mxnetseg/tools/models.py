@@ -68,7 +68,8 @@ def _overview(names: list[str]) -> list[str]:
             "published mIoU: the highest of any backbone at one scale, on Cityscapes val if there is one",
             f"small: at most {SMALL:g} M parameters; fast: at most {FAST:g} G multiply-adds; accurate: at least "
             f"{ACCURATE:g} % on Cityscapes val",
-            "`mxnetseg summary NAME` shows more of a network."]
+            "`mxnetseg summary NAME` shows more of a network; in a checkout, `mxnetseg benchmark --model NAME` times "
+            "some of them."]
 
 
 def _best_published(name: str) -> Result | None:

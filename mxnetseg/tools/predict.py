@@ -46,8 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     results = parser.add_argument_group("results")
     results.add_argument("--no-overlay", action="store_true", help="write no overlays")
-    results.add_argument("--names", action="store_true", help="write class names on the overlays of images, on each "
-                         "region that has room for its name")
+    results.add_argument("--names", action="store_true", help="write class names on the overlays, on each region "
+                         "that has room for its name")
     results.add_argument("--ids", action="store_true", help="write NAME_ids.png, too: the ids of the data set's own "
                          "files, as the network records them")
     results.add_argument("--save-probabilities", choices=("uint8", "float16"), metavar="TYPE",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..engine.checkpoint import Checkpoint
     from ..engine.trainer import Result, Trainer
+    from ..engine.training_choice import TrainingChoice
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def run(args: Namespace) -> int:
     from ..engine.launcher import start_processes
     from ..engine.processes import Processes
     from ..engine.trainer import Trainer
-    from ..engine.training_choice import choose_training
+    from ..engine.training_choice import choose_training, refuse_shared_gpu
     from .resume import finished
 
     processes = Processes.from_environment()
@@ -94,8 +95,9 @@ def run(args: Namespace) -> int:
         return start_processes(args.command_line, choice.processes)
 
     train = config.train
-    with join_group(processes, _facts(args, choice.name, config, resume), start_timeout=train.start_timeout,
+    with join_group(processes, _facts(args, choice, config, resume), start_timeout=train.start_timeout,
                     step_timeout=train.step_timeout) as group:
+        refuse_shared_gpu(choice, group)
         trainer = Trainer(config, choice.devices, backend=choice.name, folder=args.weights, wandb=args.wandb,
                           tensorboard=args.tensorboard, resume=resume, validate=not args.no_val, quiet=args.quiet,
                           group=group)
@@ -105,15 +107,16 @@ def run(args: Namespace) -> int:
     return 0 if result.signal is None else 128 + result.signal
 
 
-def _facts(args: Namespace, backend: str, config: Config, resume: Checkpoint | None) -> dict[str, Any]:
+def _facts(args: Namespace, choice: TrainingChoice, config: Config, resume: Checkpoint | None) -> dict[str, Any]:
     """Return what must be the same in all processes of a run."""
     from .. import __version__
     from ..config.schema import flat
+    from ..engine.training_choice import device_kind
     from .resume import LOCAL
 
     settings = {key: value for key, value in flat(config.to_dict()).items() if key not in LOCAL}
-    return {"version of mxnetseg": __version__, "--backend": backend, "--no-val": args.no_val,
-            "run to resume": resume and resume.path.name, **settings}
+    return {"version of mxnetseg": __version__, "--backend": choice.name, "kind of device": device_kind(choice),
+            "--no-val": args.no_val, "run to resume": resume and resume.path.name, **settings}
 
 
 def _report(trainer: Trainer, result: Result, args: Namespace) -> None:

@@ -3,18 +3,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files import PathLike, atomic_write
+from .text import plot_label
 
 
 class Line(NamedTuple):
-    """One curve: the key of its values in a row, its name, its colour, and a factor for its values."""
+    """One curve: key of its values in a row, name, colour, factor for its values, font of its name."""
 
     key: str
     label: str
     colour: str
     scale: float = 1.0
+    font: Path | None = None
 
 
 class Panel(NamedTuple):
@@ -52,6 +55,7 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | No
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
     from matplotlib.ticker import MaxNLocator
 
     table = _by_epoch(rows)
@@ -76,8 +80,12 @@ def curves(rows: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | No
         if len(axis.lines) > 1 or panel.lines[0].label != panel.title:
             # many classes stand beside their diagram, where they hide nothing
             is_long = len(axis.get_legend_handles_labels()[1]) > 5
-            axis.legend(frameon=False, **({"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8}
-                                          if is_long else {}))
+            legend = axis.legend(frameon=False, **({"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8}
+                                                   if is_long else {}))
+            fonts = {line.label: line.font for line in panel.lines if line.font}
+            for text in legend.get_texts():
+                if text.get_text() in fonts:
+                    text.set_fontproperties(FontProperties(fname=fonts[text.get_text()], size=text.get_size()))
 
     if panels:
         axes[-1].set_xlim(min(table) - 0.5, max(table) + 0.5)
@@ -101,10 +109,11 @@ def _class_panel(table: Mapping[float, Mapping[str, float]]) -> Panel:
     named, colours = ordered[-NAMED:], colormaps["tab20"].colors
 
     def line(number: int, key: str) -> Line:
-        name = key[len(CLASS_SCORE):]
+        if key not in named:
+            return Line(key, "_", "#cccccc", 100)
+        name, font = plot_label(key[len(CLASS_SCORE):], number)
         label = f" {name}" if name.startswith("_") else name  # matplotlib hides a label that begins with _
-        colour = to_hex(colours[number % len(colours)])
-        return Line(key, label, colour, 100) if key in named else Line(key, "_", "#cccccc", 100)
+        return Line(key, label.replace("$", r"\$"), to_hex(colours[number % len(colours)]), 100, font)
 
     lines = {key: line(number, key) for number, key in enumerate(last)}
     title = "IoU of each class in %" + (f"\n(the {NAMED} lowest are named)" if len(ordered) > NAMED else "")

@@ -70,6 +70,29 @@ def test_two_processes_with_half_the_batch_equal_one(images_folder, tmp_path, va
     compare(two, one)
 
 
+@pytest.fixture(scope="module")
+def whole_run(images_folder, tmp_path_factory):
+    """Settings of a run of four epochs, and its outcome in one process."""
+    changes = {"model.norm": "gn", "train.batch_size": 6, "train.epochs": 4}
+    return changes, run(images_folder, tmp_path_factory.mktemp("whole"), 1, changes)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(3, 2), (1, 3), (2, 1)])
+def test_a_run_is_resumed_with_another_number_of_processes(images_folder, tmp_path, whole_run, sizes):
+    changes, wanted = whole_run
+    weights = tmp_path / "parts"
+    first = Run(command(images_folder, weights, changes), tmp_path / "first", sizes[0], TEST_NO_DROPOUT="1",
+                TEST_SLOWLY="0.5")
+    first.wait_for("epoch 1/4", timeout=200)
+    first.children[-1].terminate()
+    assert first.wait() == [143] * sizes[0]
+    second = Run(command(images_folder, weights, changes, "--resume", "auto"), tmp_path / "second", sizes[1],
+                 TEST_NO_DROPOUT="1")
+    assert second.wait(300) == [0] * sizes[1], second.outputs()
+    compare(outcome(weights), wanted)
+
+
 @pytest.mark.slow
 def test_a_backbone_that_thaws(images_folder, tmp_path):
     """The backend is closed and made anew, with servers of its own; clipping sees the summed gradients."""
@@ -193,7 +216,7 @@ def test_the_loss_of_a_process_ends_all(images_folder, tmp_path, rank, role, num
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))  # ten more in tests/faults/test_lost_processes.py
 def test_kills_at_random_moments(images_folder, tmp_path, seed):
     draw = random.Random(seed)
     rank, role = draw.choice([(0, "worker"), (1, "worker"), (0, "server"), (1, "server"), (0, "scheduler")])

@@ -141,6 +141,28 @@ def test_three_processes(images_folder, tmp_path, norm):
 
 
 @pytest.mark.slow
+def test_a_backbone_that_thaws(images_folder, tmp_path):
+    """The backend is closed and made anew, with more trained parameters; a run is resumed before and after that."""
+    run(images_folder, tmp_path / "start", 1, {"train.epochs": 1})
+    start, = (tmp_path / "start/weights/toy").glob("*[0-9].params")
+    changes = {"train.init_from": start, "train.freeze_backbone_epochs": 1, "optimizer.clip_norm": 0.1,
+               "train.epochs": 3}
+    one, two = (run(images_folder, tmp_path / str(size), size, changes) for size in (1, 2))
+    compare(two, one)
+    begun = {name: value.asnumpy() for name, value in mx.nd.load(str(start)).items()}
+    assert all((two.params[name] != value).any() for name, value in begun.items())
+
+    for stop in ("epoch 1/3", "epoch 2/3", None):
+        part = Run(command(images_folder, tmp_path / "parts", changes, "--resume", "auto"), tmp_path / f"until {stop}",
+                   TEST_NO_DROPOUT="1", TEST_SLOWLY="0.5" if stop else "0")
+        if stop:
+            part.wait_for(stop, timeout=200)
+            part.children[1].terminate()
+        assert part.wait(200) == [143 if stop else 0] * 2, part.output(0)
+    compare(Outcome(tmp_path / "parts"), one)
+
+
+@pytest.mark.slow
 def test_bfloat16_and_a_compiled_step(images_folder, tmp_path):
     exact, half, compiled = (run(images_folder, tmp_path / name, 2, changes) for name, changes in (
         ("a", {}), ("b", {"train.precision": "bfloat16"}), ("c", {"train.compile": "true"})))

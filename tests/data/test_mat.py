@@ -68,7 +68,7 @@ def test_package_that_is_not_installed(tmp_path, monkeypatch, start, package):
     (tmp_path / "m.mat").write_bytes(start)
     with pytest.raises(EnvironmentProblem, match=package) as error:
         read_mat(tmp_path / "m.mat")
-    assert error.value.fix == f"pip install {package}"
+    assert error.value.fix == "pip install 'mxnetseg[prepare]'"
 
 
 def test_mask_of_version_7_3_is_refused_before_anything_is_imported(tmp_path, monkeypatch):

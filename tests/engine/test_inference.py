@@ -11,7 +11,8 @@ from mxnet.gluon import nn
 from mxnetseg.backends import mxnet_runtime
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.config import Config
-from mxnetseg.engine.inference import Protocol, Segmenter, _inner_window_starts
+from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.windows import inner_window_starts
 from mxnetseg.graph.inference_graph import compile_for_inference, split_last_resize
 from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
@@ -80,7 +81,7 @@ class TestWindows:
     @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1))
     def test_cover_everything_and_end_inside(self, length, window, stride):
         window = min(window, length)
-        starts = _inner_window_starts(length, window, stride)
+        starts = inner_window_starts(length, window, stride)
         covered = np.zeros(length, int)
         for start in starts:
             assert 0 <= start <= length - window
@@ -91,7 +92,7 @@ class TestWindows:
     @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1))
     def test_their_step_is_at_most_the_requested_one(self, length, window, stride):
         window = min(window, length)
-        starts = _inner_window_starts(length, window, stride)
+        starts = inner_window_starts(length, window, stride)
         assert all(b - a <= max(int(window * stride), 1) for a, b in zip(starts, starts[1:]))
 
     @pytest.mark.parametrize("size", [(32, 40), (33, 47), (20, 60), (60, 20), (5, 7), (24, 24), (25, 24)])

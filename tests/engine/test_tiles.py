@@ -14,6 +14,7 @@ from mxnetseg.engine.prediction_settings import choose_tiling
 from mxnetseg.engine.predictor import Predictor
 from mxnetseg.engine.tiles import ALIGNMENT, Tiling, argmax_of_enlarged, cut
 from mxnetseg.errors import DataError, UsageError
+from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
 from mxnetseg.nn.resize import resize
 
@@ -25,6 +26,7 @@ class Strided(SegModel):
 
     def __init__(self, align_corners):
         super().__init__(nn.HybridSequential(), 4)
+        self.aligned_stride = 8 if align_corners else 1
         self._align_corners, self.smallest_side = align_corners, 32
         with self.name_scope():
             self.layers = nn.HybridSequential()
@@ -52,15 +54,24 @@ def image_of(height, width, seed=0):
 def joined_probabilities(segmenter, image):
     whole = np.empty((4, *image.shape[:2]), np.float32)
     for tile in segmenter.tiles(image.shape[:2]):
-        tile.keep(segmenter.probabilities(tile.read(image)), whole)
+        whole[:, tile.kept_rows, tile.kept_columns] = segmenter.tile_probabilities(image, tile)
     return whole
 
 
-@given(st.integers(1, 700), st.integers(1, 700), st.integers(2, 6), st.integers(0, 5), st.integers(0, 1))
-def test_the_kept_parts_cover_each_pixel_once_and_lie_inside_their_tiles(height, width, side, overlap, extra):
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(2, 6), st.integers(0, 5), st.integers(0, 1),
+       st.sampled_from([1, 8, 32]))
+def test_the_kept_parts_cover_each_pixel_once_and_lie_inside_their_tiles(height, width, side, overlap, extra, stride):
     side, overlap = side * ALIGNMENT + extra, min(overlap, side - 1) * ALIGNMENT
     count = np.zeros((height, width), int)
-    for tile in cut((height, width), (side, side), overlap):
+    tiles = cut((height, width), (side, side), overlap, aligned_stride=stride)
+    if stride > 1:
+        assert len({tile.size for tile in tiles}) == 1 and tiles[-1].rows.stop == height
+        for position, kept, before, length in zip(tiles[-1].positions, tiles[-1][2:4], tiles[-1].before,
+                                                  tiles[-1].size):
+            assert len(position) == kept.stop - kept.start + before and position[-1] == length - 1
+            assert (np.diff(position) >= 0).all() and position[0] >= 0
+        return
+    for tile in tiles:
         count[tile.kept_rows, tile.kept_columns] += 1
         for read, kept, length, size in zip(tile[:2], tile[2:4], (height, width), tile.size):
             assert read.start % ALIGNMENT == 0 and read.stop <= length and size == min(side, length)
@@ -81,6 +92,56 @@ def test_probabilities_at_the_seams_equal_those_of_the_whole_image(align_corners
     assert np.ptp(whole) > 0.5
     np.testing.assert_allclose(joined_probabilities(tiled, image), whole, atol=TOLERANCE)
     assert (tiled(image) == Segmenter(one)(image)).mean() > 0.9999
+
+
+@pytest.mark.parametrize("size", [(192, 288), (203, 301)])
+def test_tiles_are_sampled_where_a_whole_image_with_aligned_corners_is(size):
+    """Sides that the resize does not fit: the whole image is stretched by up to 7 pixels, and each tile, too."""
+    image, one = image_of(*size), runtime(align_corners=True)
+    tiled = Segmenter(one, tiling=choose_tiling(128, 96, Protocol(), one, 4, (480, 480)))
+    whole = Segmenter(one)
+    assert np.abs(joined_probabilities(tiled, image) - whole.probabilities(image)).mean() < 2e-3
+    assert (tiled(image) == whole(image)).mean() > 0.996
+
+    one.has_scores = False  # class maps only, of the nearest pixel
+    assert (tiled(image) == whole(image)).mean() > 0.95
+    one.aligned_stride = 1
+    assert (tiled(image) == whole(image)).mean() < 0.9
+
+
+@pytest.mark.slow
+def test_fcn_in_tiles_gives_the_classes_of_the_whole_image():
+    """With random weights; docs/predict.md has the figures of trained networks."""
+    mx.random.seed(0)
+    one = MXNetRuntime(get_model("fcn", nclass=4, backbone="resnet18"))
+    image, whole = image_of(250, 381), Segmenter(one)
+    agreement = {}
+    for one.aligned_stride in (8, 1):
+        tiled = Segmenter(one, tiling=choose_tiling(192, 128, Protocol(), one, 4, (480, 480)))
+        agreement[one.aligned_stride] = (tiled(image) == whole(image)).mean()
+    assert agreement[8] > 0.98 > agreement[1]
+
+
+def test_tiles_without_overlap_have_nothing_to_compare(caplog):
+    Segmenter(runtime(), tiling=Tiling.of(64, 0))(image_of(192, 288))
+    assert "agree" not in caplog.text
+
+
+def test_the_agreement_at_the_seams_is_reported_once_and_a_poor_one_is_a_warning(caplog):
+    caplog.set_level("INFO")
+    image = image_of(192, 288)
+    tiled = Segmenter(runtime(), tiling=Tiling.of(128, 96))
+    tiled(image), tiled(image)
+    message, = (record for record in caplog.records if "agree" in record.message)
+    assert message.levelname == "INFO" and "100.0 %" in message.message
+
+    caplog.clear()
+    stretched = runtime(align_corners=True)
+    stretched.aligned_stride = 1
+    tiled = Segmenter(stretched, tiling=Tiling.of(64, 32))
+    tiled(image), tiled(image)
+    warning, = (record for record in caplog.records if "agree" in record.message)
+    assert warning.levelname == "WARNING" and "--overlap" in warning.message
 
 
 def test_an_image_of_any_size_is_computed_as_if_its_edges_were_repeated_to_the_next_multiple():
@@ -104,7 +165,7 @@ def test_the_protocol_is_applied_to_each_tile(protocol):
     tiled = Segmenter(one, protocol, tiling=Tiling.of(128, 64))
     whole = np.zeros((192, 288), np.uint8)
     for tile in cut((192, 288), (128, 128), 64):
-        tile.keep(Segmenter(one, protocol)(tile.read(image)), whole)
+        tile.keep(tile.classes(Segmenter(one, protocol)(tile.read(image))), whole)
     np.testing.assert_array_equal(tiled(image), whole)
 
 

@@ -10,11 +10,13 @@ from toy_network import stopped_at
 
 torch = pytest.importorskip("torch")
 
+from mxnetseg.backends.group import Group  # noqa: E402
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime  # noqa: E402
 from mxnetseg.config import load_config  # noqa: E402
-from mxnetseg.engine import training_choice  # noqa: E402
+from mxnetseg.engine import contexts, training_choice  # noqa: E402
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network  # noqa: E402
 from mxnetseg.engine.inference import Protocol, Segmenter  # noqa: E402
+from mxnetseg.engine.processes import Processes  # noqa: E402
 from mxnetseg.engine.trainer import Trainer  # noqa: E402
 from mxnetseg.engine.training_choice import choose_training  # noqa: E402
 from mxnetseg.errors import ConfigError, DeviceError, UnknownNameError  # noqa: E402
@@ -191,6 +193,71 @@ class TestChoice:
                 choose_training("torch", ctx)
         with pytest.raises(UnknownNameError):
             choose_training("jax", ["cpu"])
+
+
+class TestSeveralProcesses:
+    """Devices of the processes of one host."""
+
+    @pytest.fixture(autouse=True)
+    def gpus(self, monkeypatch):
+        """Function that makes a host with GPUs: ``gpus(2)``."""
+        monkeypatch.setattr(contexts, "compute_capability", lambda index: (8, 6))
+        monkeypatch.setattr(training_choice, "_may_have_gpu", lambda: True)
+
+        def make(count):
+            monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
+            monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+            monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        return make
+
+    @staticmethod
+    def devices(requested, ctx, count):
+        return [choose_training(requested, ctx, Processes(rank=8 + rank, size=16, local_rank=rank)).devices
+                for rank in range(count)]
+
+    @pytest.mark.parametrize("requested", ["auto", "mxnet", "torch"])
+    def test_each_takes_the_gpu_of_its_number(self, gpus, requested):
+        gpus(4)
+        device = mx.gpu if requested != "torch" else lambda index: torch.device("cuda", index)
+        assert self.devices(requested, None, 4) == [[device(i)] for i in range(4)]
+        assert self.devices(requested, ["3", "1"], 2) == [[device(3)], [device(1)]]
+        for ctx, count in ((None, 5), (["0", "1"], 3)):
+            with pytest.raises(DeviceError, match="more processes on this host than devices"):
+                self.devices(requested, ctx, count)
+
+    @pytest.mark.parametrize("requested, cpu", [("auto", mx.cpu()), ("mxnet", mx.cpu()),
+                                                ("torch", torch.device("cpu"))])
+    def test_without_a_gpu_all_take_the_cpu(self, gpus, requested, cpu):
+        gpus(0)
+        assert self.devices(requested, None, 3) == self.devices(requested, ["cpu"], 3) == [[cpu]] * 3
+
+    def test_mxnet_skips_a_gpu_that_it_has_no_code_for(self, gpus, monkeypatch):
+        gpus(3)
+        monkeypatch.setattr(contexts, "compute_capability", {0: (8, 0), 1: (9, 0), 2: (8, 0)}.__getitem__)
+        assert self.devices("mxnet", None, 2) == [[mx.gpu(0)], [mx.gpu(2)]]
+        with pytest.raises(DeviceError, match="more processes on this host than devices"):
+            self.devices("mxnet", None, 3)
+
+    @pytest.mark.parametrize("uuids, shared", [((1, 2, 3), None), ((1, 2, 1), "ranks 0 and 2"), ((0, 0, 0), None)])
+    def test_processes_that_see_one_gpu_each_must_not_see_the_same(self, gpus, monkeypatch, uuids, shared):
+        gpus(1)
+        choice = choose_training("mxnet", None, Processes(rank=1, size=3, local_rank=1))
+        assert choice.devices == [mx.gpu(0)] and training_choice.device_kind(choice) == "GPU"
+        monkeypatch.setattr(training_choice, "gpu_uuid", lambda index: bytes([uuids[1]] * 16) if uuids[1] else None)
+        group = Group()
+        group.rank, group.size = 1, 3
+
+        def sum_arrays(arrays):
+            (own,) = arrays
+            assert (own[1] == uuids[1]).all() and not own[[0, 2]].any()
+            return [np.array(uuids, np.uint8)[:, None].repeat(16, 1)]
+        group.sum_arrays = sum_arrays
+        if shared is None:
+            training_choice.refuse_shared_gpu(choice, group)
+        else:
+            with pytest.raises(DeviceError, match="must not share a GPU") as error:
+                training_choice.refuse_shared_gpu(choice, group)
+            assert shared in str(error.value)
 
 
 @pytest.mark.parametrize("backend, changes, message", [

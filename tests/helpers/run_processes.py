@@ -20,6 +20,8 @@ from typing import Any
 import mxnetseg  # noqa: F401  # before MXNet, which it makes importable
 
 ROOT = Path(__file__).resolve().parents[2]
+LOST, MOST = 75, 60.0  # exit code after a loss; seconds in which all processes end
+BACKENDS = ("torch", "mxnet")
 
 
 def free_port() -> int:
@@ -41,6 +43,26 @@ def environment(rank: int, size: int, port: int, **more: str) -> dict[str, str]:
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers")]), **more}
 
 
+def arguments(folder: Path | str, weights: Path, *more: str, backend: str = "torch", model: str = "toy",
+              epochs: int = 500) -> list[str]:
+    """Return the arguments of a run on few small images."""
+    norm = "auto" if backend == "torch" else "gn"  # MXNet does not synchronise batch norm
+    return ["--model", model, "--data", f"folder:{folder}", "--epochs", str(epochs), "--batch-size", "6", "--crop",
+            "16", "--base", "32", "--workers", "1", "--lr", "0.05", "--set", "train.log_every=1", "--set",
+            f"model.norm={norm}", "--backend", backend, "--ctx", "cpu", "--weights", str(weights), *more]
+
+
+def check_checkpoints(weights: Path) -> int:
+    """Read each checkpoint and verify its checksums; return the finished epochs of the newest run, 0 without any."""
+    from mxnetseg.engine.checkpoint import Checkpoint
+    from mxnetseg.engine.runs import newest
+
+    for path in weights.glob("toy/*.json"):
+        Checkpoint(path.with_suffix(".params")).read(state=not path.stem.endswith("_best"))
+    last = newest(weights / "toy", resumable=True) if (weights / "toy").exists() else None
+    return last.read_sidecar()["progress"]["epoch"] if last else 0
+
+
 class Run:
     """Several processes of a run. What they print goes to files.
 
@@ -49,22 +71,29 @@ class Run:
         folder: for their output.
         size: their number.
         program: another program and its first arguments.
-        places: further environment variables of each process, by its rank.
+        places: further environment variables of each process, by its rank; None removes a variable.
+        prefixes: a command that starts the process, by its rank.
         more: further environment variables of all.
+
+    Attributes:
+        port: MASTER_PORT.
     """
 
     def __init__(self, arguments: Any, folder: Path, size: int = 2, *, program: Sequence[str] = (__file__, "train"),
-                 places: Mapping[int, Mapping[str, str]] | None = None, **more: str):
+                 places: Mapping[int, Mapping[str, str | None]] | None = None,
+                 prefixes: Mapping[int, Sequence[str]] | None = None, **more: str):
         folder.mkdir(parents=True, exist_ok=True)
-        port = free_port()
+        port = self.port = free_port()
         self.logs = [folder / f"rank{rank}.log" for rank in range(size)]
         self.children: list[subprocess.Popen[Any]] = []
         for rank, log in enumerate(self.logs):
             env = {**environment(rank, size, port, **more), **(places or {}).get(rank, {})}
             with log.open("wb") as file:
                 self.children.append(subprocess.Popen(
-                    [sys.executable, *program, *(arguments(rank) if callable(arguments) else arguments)],
-                    env=env, stdout=file, stderr=subprocess.STDOUT, cwd=folder))
+                    [*(prefixes or {}).get(rank, ()), sys.executable, *program,
+                     *(arguments(rank) if callable(arguments) else arguments)],
+                    env={name: value for name, value in env.items() if value is not None}, stdout=file,
+                    stderr=subprocess.STDOUT, cwd=folder))
 
     def wait(self, timeout: float = 120.0) -> list[int]:
         """Return the exit codes; kill all that are left after the time-out."""
@@ -73,6 +102,26 @@ class Run:
             return [child.wait(max(deadline - time.monotonic(), 0.1)) for child in self.children]
         finally:
             self.kill()
+
+    def end_without(self, lost: int | None, *, imports: float = 0.0) -> list[int]:
+        """Wait until all processes but one have ended, in time; return their exit codes by rank.
+
+        Args:
+            lost: the rank that is not waited for.
+            imports: seconds that processes may need before they can notice anything.
+        """
+        deadline = time.monotonic() + imports + MOST
+        try:
+            return [child.wait(max(deadline - time.monotonic(), 0.1)) for rank, child in enumerate(self.children)
+                    if rank != lost]
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {imports + MOST:g} s:\n{self.outputs()}") from None
+        finally:
+            self.kill()
+
+    def outputs(self) -> str:
+        """Return what all processes have printed."""
+        return "\n".join(f"---- rank {rank}\n{self.output(rank)}" for rank in range(len(self.logs)))
 
     def kill(self) -> None:
         """Kill the processes that are left."""
@@ -117,7 +166,7 @@ def main() -> int:
     from mxnetseg.tools.main import run_command
 
     toy_network.register(lambda mapping, key, value: mapping.__setitem__(key, value))
-    mxnetseg.engine.loggers.curves = lambda rows, path: path.touch()
+    mxnetseg.engine.loggers.curves = lambda rows, path, **_: path.touch()
     if "TEST_NO_DROPOUT" in os.environ:
         gluon.nn.Dropout.hybrid_forward = lambda self, F, x: F.identity(x)
 
@@ -125,7 +174,7 @@ def main() -> int:
 
     def change(self: Any, batch: Any) -> Any:
         time.sleep(float(os.environ.get("TEST_SLOWLY", 0)))
-        if os.environ.get("TEST_IGNORED") == os.environ["RANK"]:
+        if os.environ.get("TEST_IGNORED", "-") == os.environ.get("RANK"):
             batch.masks[:] = 255
         return send(self, batch)
     Trainer._to_devices = change

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from small_networks import SMALL
 
+from mxnetseg._resize_marks import ALIGN_CORNERS
+from mxnetseg.backends.mxnet_trace import trace_prediction
+from mxnetseg.backends.resizes import RESIZE, with_resizes
 from mxnetseg.config import load_config
 from mxnetseg.config.loader import list_configs
 from mxnetseg.errors import ConfigError, UnknownNameError
@@ -129,6 +132,21 @@ class TestLife:
             assert {(output.shape[0], *output.shape[2:]) for output in got} == {(1, *size)}
             assert all(np.isfinite(output).all() for output in got)
             assert_close(got, wanted)
+
+    def test_declares_the_stride_that_it_ends_by_resizing_with_aligned_corners(self, subject, net):
+        """Tiles of large images depend on it. Logits are linear between the samples of the map before the resize."""
+        nodes = with_resizes(trace_prediction(net)[0]).nodes
+        kinds = [node.attributes["kind"] for node in nodes if node.op == RESIZE]
+        if net.aligned_stride == 1:
+            assert kinds != [ALIGN_CORNERS] or subject[1].get("backbone", "").startswith("densenet")
+            return
+        assert kinds[-1] == ALIGN_CORNERS
+        net.hybridize(False)
+        logits = outputs_of(net, image(97, 129))[0]
+        bend = np.abs(np.diff(logits, n=2, axis=2)).max(axis=(0, 1, 3))
+        at_samples = np.arange(1, 96) % net.aligned_stride == 0
+        assert bend[~at_samples].max() < 1e-3 * bend.max()
+        assert bend[at_samples].min() > 1e-2 * bend.max()
 
     def test_a_sample_does_not_depend_on_its_batch(self, subject, net):
         x = image(40, 56, batch=3)

@@ -1,5 +1,4 @@
 """The page: what it says, what it shows, and that it is one file for any names."""
-import builtins
 import os
 import re
 import subprocess
@@ -170,12 +169,7 @@ def test_too_many_evaluations_are_refused(one):
 
 
 def test_without_jinja2_a_command_installs_it(one, monkeypatch):
-    def without(name, *arguments, **options):
-        if name == "jinja2":
-            raise ImportError(name)
-        return original(name, *arguments, **options)
-    original = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(EnvironmentProblem, match="needs jinja2") as error:
         make_page([one], samples=5)
     assert "pip install" in error.value.fix

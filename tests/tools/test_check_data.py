@@ -130,6 +130,23 @@ def test_written_configuration_opens_the_data(pets, tmp_path, monkeypatch, capsy
     assert len(load_config(pets.parent / "weighted.yaml").loss.class_weights) == 2
 
 
+def test_very_unequal_classes_get_a_suggestion_with_its_reason(pets, tmp_path):
+    def written():
+        assert main(["check-data", str(pets), "--write-config", str(tmp_path / "c.yaml")]) == 0
+        return (tmp_path / "c.yaml").read_text()
+
+    assert "class_weights_log" not in written()  # half and half
+    for path in (pets / "masks").rglob("*.png"):
+        mask = np.zeros(SIZE, np.uint8)
+        mask[:2] = 1
+        Image.fromarray(mask).save(path)
+    text = written()
+    assert "very unequal: 97.1% of the labelled training pixels are ground, 2.86% cat" in text
+    weighted = text.replace("# loss: {class_weights_log", "loss: {class_weights_log")
+    (tmp_path / "weighted.yaml").write_text(weighted)
+    assert load_config(tmp_path / "weighted.yaml").loss.class_weights_log == 1.02
+
+
 @pytest.mark.parametrize("images, epochs, batch_size, every", [
     (1, 500, 1, 10), (3, 500, 3, 10), (12, 500, 8, 10), (90, 182, 8, 4), (367, 45, 8, 1), (20000, 30, 8, 1)])
 def test_few_images_need_many_epochs(images, epochs, batch_size, every):

@@ -295,6 +295,21 @@ class TestVideos:
         assert mean["image"] == "film" and (mean["width"], mean["height"]) == ("64", "48")
         assert float(mean["red"]) == pytest.approx(np.mean([float(row["red"]) for row in rows]), abs=1e-3)
 
+    def test_names_are_drawn_on_frames(self, place):
+        writer = cv2.VideoWriter(str(place / "plain.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (300, 200))
+        for _ in range(3):
+            writer.write(np.full((200, 300, 3), (40, 40, 200), np.uint8))
+        writer.release()
+        frames = []
+        for options in ([], ["--names"]):
+            done = predict("plain.mp4", "--out", "out", *options)
+            assert done.code == 0 and ("other settings" in done.out) == bool(options)
+            capture = cv2.VideoCapture(str(place / "out/plain_overlay.mp4"))
+            frames.append(capture.read()[1].astype(int))
+            capture.release()
+        differs = np.abs(frames[0] - frames[1]).max(axis=2) > 60
+        assert 100 < differs.sum() < 5000  # the letters of one name
+
     def test_every_third_frame(self, place, film):
         assert predict(film, "--out", "out", "--every", "3").code == 0
         capture = cv2.VideoCapture(str(place / "out/film_overlay.mp4"))

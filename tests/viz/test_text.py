@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mxnetseg.viz import text
 from mxnetseg.viz.confusion import confusion
+from mxnetseg.viz.curves import curves
 from mxnetseg.viz.overlay import legend, with_legend
 from mxnetseg.viz.text import default_font_file, label
 
@@ -100,6 +102,21 @@ def test_matplotlib_draws_names_of_any_script(system, font_of, tmp_path):
     assert [text.plot_label(name, i)[0] for i, name in enumerate(names)] == ["road", ROAD, "#2", "#3", CYRILLIC]
     confusion(np.eye(5), names, tmp_path / "confusion.png")  # a glyph that is missing would be a warning
     assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_curves_show_names_of_any_script(system, font_of, tmp_path):
+    font = font_of(ROAD + "lp")
+    system.append(font)
+    classes = ["road", ROAD, ARABIC, "a$b$c"]
+    rows = [{"epoch": 0, **{f"val_iou/{name}": 0.1 * i for i, name in enumerate(classes)}}]
+    with pytest.MonkeyPatch.context() as patch:
+        figures = []
+        patch.setattr(FigureCanvasAgg, "print_png", lambda self, stream: figures.append(self.figure))
+        curves(rows, tmp_path / "curves.png")
+    figures[0].canvas.draw()  # a glyph that is missing would be a warning
+    texts = {text.get_text(): text.get_fontproperties().get_file() for text in figures[0].axes[0].get_legend().texts}
+    assert set(texts) == {"road", ROAD, "#2", r"a\$b\$c"}
+    assert texts[ROAD] == font and texts["road"] == default_font_file()
 
 
 def test_control_characters_are_escaped():

@@ -53,6 +53,11 @@ class Backbone(HybridBlock):
         self.mean, self.std = tuple(mean), tuple(std)
         self._stages = list(stages)
 
+    @property
+    def grid_stride(self) -> int:
+        """Stride of the last tap; 1 if its size is not that of the input over the stride, rounded up."""
+        return self.taps[-1].reduction
+
     def hybrid_forward(self, F, x):
         features = []
         for stage in self._stages:

@@ -35,6 +35,7 @@ class DenseNet(Backbone):
     """
 
     smallest_side = 29  # with a shorter side the last tap is empty
+    grid_stride = 1
 
     def __init__(self, layers: int, *, output_stride: int = 32, norm_layer: type = nn.BatchNorm,
                  norm_kwargs: Mapping | None = None):
