@@ -132,11 +132,12 @@ def _classes(record: NetworkRecord) -> str:
         return "Not recorded."
     scores = {entry["name"]: entry for entry in (record.sidecar.get("metrics") or {}).get("classes", ())
               if isinstance(entry, dict) and "name" in entry}
-    lines = ["| id | class | colour | IoU |", "|---|---|---|---|"]
+    columns = ("id", "class", "colour", "IoU")[:4 if scores else 3]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for i, (name, colour) in enumerate(zip(record.classes, record.palette.tolist())):
         iou = scores.get(name, {}).get("iou")
-        lines.append(f"| {i} | {_cell(name)} | #{bytes(colour).hex()} | "
-                     f"{'' if iou is None else f'{100 * iou:.2f} %'} |")
+        cells = (str(i), _cell(name), f"#{bytes(colour).hex()}", "" if iou is None else f"{100 * iou:.2f} %")
+        lines.append("| " + " | ".join(cells[:len(columns)]) + " |")
     return "\n".join(lines)
 
 

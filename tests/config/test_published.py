@@ -58,7 +58,8 @@ OTHERS = {"acfnet-resnet101-cityscapes": 19, "acfnet-ecaresnet101-cityscapes": 1
           "flattenet-attention-coco": 21}
 
 
-OURS = {"camvid-imagenet": 3.92}  # recipe of docs/results.md -> M parameters, auxiliary head included
+# recipe of docs/results.md -> M parameters, auxiliary head included
+OURS = {"camvid-imagenet": 3.92, "camvid-imagenet-fine": 3.92}
 
 
 def network(name, nclass):
