@@ -237,7 +237,8 @@ def open_named_network(named: str | None, weights: Path, *, backend: str, ctx: S
         backend: the value of ``--backend``.
         ctx: the value of ``--ctx``.
         model: consider only runs of this network when looking for the newest.
-        included: without a name and without any run, open the network that comes with the package.
+        included: without a name, and without any run in the default folder, open the network that comes with the
+            package.
 
     Raises:
         CheckpointError: it does not exist, is damaged, or does not record its classes.
@@ -249,7 +250,8 @@ def open_named_network(named: str | None, weights: Path, *, backend: str, ctx: S
     from ..engine.network import open_network
     from ..errors import CheckpointError
 
-    if named is None and included and model is None and has_included() and not _has_run(weights):
+    falls_back = included and named is None and model is None and weights == WEIGHTS  # else something was asked for
+    if falls_back and has_included() and not _has_run(weights):
         located = locate(INCLUDED, backend=backend)
     elif is_name(named):
         located = locate(named, backend=backend)

@@ -74,7 +74,6 @@ def test_eval(tmp_path, network):
 
 @pytest.mark.parametrize("arguments, words", [
     (("predict", "image.png", "--checkpoint", "net.params"), "a checkpoint needs MXNet"),
-    (("predict", "image.png"), "a checkpoint needs MXNet"),
     (("predict", "image.png", "--checkpoint", "none.onnx"), "is not there"),
     (("predict", "image.png", "--checkpoint", "net.onnx", "--backend", "mxnet"), "mxnet does not read an .onnx file"),
     (("predict", "image.png", "--checkpoint", "net.onnx", "--precision", "int8"), "does not compute"),
