@@ -11,6 +11,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, groupby
 from typing import Any, TypeVar
 
 import cv2
@@ -26,6 +28,7 @@ from .windows import coverage, inner_window_starts, window_starts
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Group = TypeVar("Group")  # what is computed at once: images of one size, or a tile
 
 _POOR_AGREEMENT = 0.95  # of the pixels at the seams of tiles
 _MOST_SCORES = 1 << 27  # of an enlarged image, over all classes; half a GiB
@@ -137,20 +140,13 @@ class Segmenter:
 
         While one image is computed the next is decoded, and each device has an image to work on.
         """
-        devices, waiting = self.runtime.devices, deque[Any]()
-        for i, group in enumerate(_of_one_size(images, self._batch)):
-            tiles = self.tiles(_size(group[0]))
-            if tiles:
-                while waiting:
-                    yield from self._wait(waiting.popleft())
-                for image in group:
-                    yield self._of_tiles(image, tiles)
-                continue
-            waiting.append(self._submit(group, devices[i % len(devices)]))
-            if len(waiting) > len(devices):
-                yield from self._wait(waiting.popleft())
-        while waiting:
-            yield from self._wait(waiting.popleft())
+        groups = _of_one_size(images, self._batch)
+        for is_cut, some in groupby(groups, lambda group: self._is_cut(_size(group[0]))):
+            if is_cut:
+                for image in chain.from_iterable(some):
+                    yield self._of_tiles(image, self.tiles(_size(image)))
+            else:
+                yield from chain.from_iterable(self._in_order(some, self._submit))
 
     def stream_items(self, items: Iterable[Item],
                      image_of: Callable[[Item], np.ndarray]) -> Iterator[tuple[Item, np.ndarray]]:
@@ -176,11 +172,10 @@ class Segmenter:
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """Return the tiles that an image of (height, width) is computed in; none if it is computed at once."""
         fixed = self.runtime.fixed_size
-        if self.tiling is None or size == fixed or not (fixed or self.tiling.cuts(size)):
+        if self.tiling is None or not self._is_cut(size):
             return []
         if fixed:
-            is_larger = size[0] >= fixed[0] and size[1] >= fixed[1]
-            return cut(size, fixed, min(fixed) // 4, alignment=1) if is_larger else []
+            return cut(size, fixed, min(fixed) // 4, alignment=1)
         side, overlap, _, reason = self.tiling
         if not self._said_tiles:
             self._said_tiles = True
@@ -188,6 +183,13 @@ class Segmenter:
                      size[0], side, overlap, reason and f" ({reason})")
         return cut(size, (side, side), overlap, aligned_stride=self.runtime.aligned_stride if self.protocol.is_simple
                    else 1)
+
+    def _is_cut(self, size: tuple[int, int]) -> bool:
+        """Return whether an image of (height, width) is computed in tiles."""
+        fixed = self.runtime.fixed_size
+        if self.tiling is None or size == fixed:
+            return False
+        return size[0] >= fixed[0] and size[1] >= fixed[1] if fixed else self.tiling.cuts(size)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Check that the network can read an image of (height, width).
@@ -209,6 +211,19 @@ class Segmenter:
     def _choose(self, device: Any) -> Any:
         return self.runtime.devices[0] if device is None else device
 
+    def _in_order(self, groups: Iterable[Group], submit: Callable[[Group, Any], Any]) -> Iterator[np.ndarray]:
+        """Yield results on the host, in order; ``submit`` is given a group and a device, and does not wait.
+
+        Groups are read ahead of the results, so that each device has one to work on.
+        """
+        devices, waiting = self.runtime.devices, deque[Any]()
+        for i, group in enumerate(groups):
+            waiting.append(submit(group, devices[i % len(devices)]))
+            if len(waiting) > len(devices):
+                yield self._wait(waiting.popleft())
+        while waiting:
+            yield self._wait(waiting.popleft())
+
     def _submit(self, images: Sequence[np.ndarray], device: Any) -> Any:
         """Return the class maps of images of one size on the device, (N, H, W), not waited for."""
         with self.runtime.lock:
@@ -218,14 +233,14 @@ class Segmenter:
             return self._averaged_class_map(image, device)
 
     def _wait(self, class_maps: Any) -> np.ndarray:
-        """Return the result of :meth:`_submit` on the host."""
+        """Return a submitted result on the host."""
         return class_maps if isinstance(class_maps, np.ndarray) else self.runtime.to_host(class_maps)
 
     def _of_tiles(self, image: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
         """Return the class map of an image from those of its tiles."""
         class_map, equal, compared = np.empty(image.shape[:2], np.uint8), 0, 0
-        results = self._scores_of_tiles(image, tiles) if tiles[0].positions and self.runtime.has_scores else \
-            self.stream(tile.read(image) for tile in tiles)
+        results = self._in_order(tiles, partial(self._submit_scores, image)) if tiles[0].positions and \
+            self.runtime.has_scores else self.stream(tile.read(image) for tile in tiles)
         for tile, result in zip(tiles, self.progress(results, len(tiles))):
             agree, pixels = tile.keep(tile.classes(result), class_map)
             equal, compared = equal + agree, compared + pixels
@@ -233,16 +248,10 @@ class Segmenter:
             self._say_agreement(equal / compared)
         return class_map
 
-    def _scores_of_tiles(self, image: np.ndarray, tiles: Sequence[Tile]) -> Iterator[np.ndarray]:
-        """Yield the probabilities of each tile, (h, w, K)."""
-        devices, waiting = self.runtime.devices, deque[Any]()
-        for i, tile in enumerate(tiles):
-            with self.runtime.lock:
-                waiting.append(self._scores([tile.read(image)], devices[i % len(devices)]).reshape((*tile.size, -1)))
-            if len(waiting) > len(devices):
-                yield self.runtime.to_host(waiting.popleft())
-        while waiting:
-            yield self.runtime.to_host(waiting.popleft())
+    def _submit_scores(self, image: np.ndarray, tile: Tile, device: Any) -> Any:
+        """Return the probabilities of a tile on the device, (h, w, K), not waited for."""
+        with self.runtime.lock:
+            return self._scores([tile.read(image)], device).reshape((*tile.size, -1))
 
     def _say_agreement(self, agreement: float) -> None:
         """Report of the first image, and of the first poor one, how many pixels at the seams have equal classes."""
