@@ -11,7 +11,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from run_processes import Run
+from run_processes import Run, train_in_two_parts
 from toy_network import paint
 
 from mxnetseg.engine.checkpoint import Checkpoint
@@ -81,16 +81,8 @@ def whole_run(images_folder, tmp_path_factory):
 @pytest.mark.parametrize("sizes", [(3, 2), (1, 3), (2, 1)])
 def test_a_run_is_resumed_with_another_number_of_processes(images_folder, tmp_path, whole_run, sizes):
     changes, wanted = whole_run
-    weights = tmp_path / "parts"
-    first = Run(command(images_folder, weights, changes), tmp_path / "first", sizes[0], TEST_NO_DROPOUT="1",
-                TEST_SLOWLY="0.5")
-    first.wait_for("epoch 1/4", timeout=200)
-    first.children[-1].terminate()
-    assert first.wait() == [143] * sizes[0]
-    second = Run(command(images_folder, weights, changes, "--resume", "auto"), tmp_path / "second", sizes[1],
-                 TEST_NO_DROPOUT="1")
-    assert second.wait(300) == [0] * sizes[1], second.outputs()
-    compare(outcome(weights), wanted)
+    train_in_two_parts(command(images_folder, tmp_path / "parts", changes), tmp_path, sizes)
+    compare(outcome(tmp_path / "parts"), wanted)
 
 
 @pytest.mark.slow

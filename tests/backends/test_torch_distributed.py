@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_processes import Run
+from run_processes import Run, train_in_two_parts
 from toy_network import paint
 
 torch = pytest.importorskip("torch")
@@ -175,16 +175,8 @@ def test_bfloat16_and_a_compiled_step(images_folder, tmp_path):
 def test_a_run_is_resumed_with_another_number_of_processes(images_folder, tmp_path, sizes):
     changes = {"train.batch_size": 6, "train.epochs": 4}
     whole = run(images_folder, tmp_path / "whole", 1, changes)
-    weights = tmp_path / "parts"
-    first = Run(command(images_folder, weights, changes), tmp_path / "first", sizes[0], TEST_NO_DROPOUT="1",
-                TEST_SLOWLY="0.5")
-    first.wait_for("epoch 1/4", timeout=200)
-    first.children[-1].terminate()
-    assert first.wait() == [143] * sizes[0]
-    second = Run(command(images_folder, weights, changes, "--resume", "auto"), tmp_path / "second", sizes[1],
-                 TEST_NO_DROPOUT="1")
-    assert second.wait(300) == [0] * sizes[1]
-    compare(Outcome(weights), whole)
+    train_in_two_parts(command(images_folder, tmp_path / "parts", changes), tmp_path, sizes)
+    compare(Outcome(tmp_path / "parts"), whole)
 
 
 def test_free_interfaces_have_names():

@@ -156,6 +156,21 @@ class Run:
             time.sleep(0.1)
 
 
+def train_in_two_parts(arguments: Sequence[str], folder: Path, sizes: tuple[int, int]) -> None:
+    """Stop a run of ``sizes[0]`` processes after its first epoch, and end it with ``sizes[1]`` processes.
+
+    Args:
+        arguments: of ``mxnetseg train``, without ``--resume``.
+        folder: for their output.
+    """
+    first = Run(arguments, folder / "first", sizes[0], TEST_NO_DROPOUT="1", TEST_SLOWLY="0.5")
+    first.wait_for("epoch 1/", timeout=200)
+    first.children[-1].terminate()
+    assert first.wait() == [143] * sizes[0], first.outputs()
+    second = Run([*arguments, "--resume", "auto"], folder / "second", sizes[1], TEST_NO_DROPOUT="1")
+    assert second.wait(300) == [0] * sizes[1], second.outputs()
+
+
 def main() -> int:
     """Run the command in this process."""
     import toy_network
