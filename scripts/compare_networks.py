@@ -16,18 +16,19 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from train_all import SMALLER, run  # noqa: E402
+from train_all import run, smallest_form  # noqa: E402  (first, because it prepares NumPy for mxnet)
 
-from mxnetseg.config import load_config  # noqa: E402  (first, because it prepares NumPy for mxnet)
 from mxnetseg.files import atomic_write  # noqa: E402
 from mxnetseg.models import build_model, list_models  # noqa: E402
+
+if TYPE_CHECKING:
+    from mxnetseg.data.base import SegDataset
 
 BATCH, TRIAL_IMAGES = 8, 16
 CROPS = {"sample": ("[128, 192]", 288, "[0.8, 1.4]"), "camvid": ("[256, 320]", 480, "[0.5, 1.5]")}
@@ -39,28 +40,22 @@ COMMON = [f"train.batch_size={BATCH}", "train.val_every=0", "optimizer.name=adam
 def settings(name: str, data: str) -> list[str]:
     """``--set`` values of a network: those of all networks, and its smallest form."""
     crop, base, scale = CROPS[data]
-    smaller = list(SMALLER.get(name, []))
-    if not smaller and (load_config(name).model.backbone or "").startswith("resnet"):
-        smaller = ["model.backbone=resnet18"]
-    return [*COMMON, f"data.crop_size={crop}", f"data.base_size={base}", f"data.scale={scale}", *smaller]
+    return [*COMMON, f"data.crop_size={crop}", f"data.base_size={base}", f"data.scale={scale}", *smallest_form(name)]
 
 
-def train(name: str, epochs: int, arguments: list[str], folder: Path) -> tuple[float, str]:
-    """Train in a process of its own; return its processor time in seconds, and its output."""
+def train(name: str, epochs: int, arguments: list[str], folder: Path) -> float:
+    """Train in a process of its own; return its processor time in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = run("train.py", "--model", name, "--backend", "torch", "--ctx", "cpu", "--no-val", "--quiet", "--weights",
-                 str(folder), "--epochs", str(epochs), *arguments, cwd=folder, timeout=None)
+    run("train.py", "--model", name, "--backend", "torch", "--ctx", "cpu", "--no-val", "--quiet", "--weights",
+        str(folder), "--epochs", str(epochs), *arguments, cwd=folder, timeout=None)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(after[:2]) - sum(before[:2]), output
+    return sum(after[:2]) - sum(before[:2])
 
 
-def seconds_per_step(name: str, data: str, root: Path | None, overrides: list[str]) -> float:
+def seconds_per_step(name: str, dataset: SegDataset, overrides: list[str]) -> float:
     """Return the processor time of a training step: the difference of a run of three epochs and a run of one."""
     import cv2
 
-    from mxnetseg.data import get_dataset
-
-    dataset = get_dataset(data, split="train", root=root)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         lines = []
@@ -72,7 +67,7 @@ def seconds_per_step(name: str, data: str, root: Path | None, overrides: list[st
         (folder / "train.txt").write_text("\n".join(lines))
         (folder / "classes.txt").write_text("\n".join(dataset.classes))
         arguments = ["--data", f"list:{folder}", *overrides]
-        times = [train(name, epochs, arguments, folder)[0] for epochs in (1, 3)]
+        times = [train(name, epochs, arguments, folder) for epochs in (1, 3)]
     return (times[1] - times[0]) / (2 * TRIAL_IMAGES // BATCH)
 
 
@@ -83,24 +78,22 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
 
     overrides = [word for text in settings(name, data) for word in ("--set", text)]
     where = ["--data", data, *(["--root", str(root)] if root else [])]
-    images = len(get_dataset(data, split="train", root=root))
-    step = seconds_per_step(name, data, root, overrides)
-    epochs = max(1, int(budget / (step * (images // BATCH))))
+    dataset = get_dataset(data, split="train", root=root)
+    step = seconds_per_step(name, dataset, overrides)
+    epochs = max(1, int(budget / (step * (len(dataset) // BATCH))))
     with tempfile.TemporaryDirectory() as text:
-        folder, began = Path(text), time.time()
-        seconds, _ = train(name, epochs, [*where, *overrides], folder)
-        elapsed = time.time() - began
+        folder = Path(text)
+        seconds = train(name, epochs, [*where, *overrides], folder)
         run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(folder), "--out",
             str(folder / "out"), *(["--root", str(root)] if root else []), cwd=folder, timeout=None)
         scores, = (json.loads(path.read_text()) for path in folder.glob("out/*/val/scores.json"))
         sidecar, = (json.loads(path.read_text()) for path in folder.glob(f"{name}/*.json"))
-    val = get_dataset(data, split="val", root=root)
     options = {key: sidecar["model"][key] for key in sidecar["model"] if key != "name"}
-    height, width = val[0].image.shape[:2]
+    height, width = dataset[0].image.shape[:2]
     cost = count(build_model(name, **{**options, "aux": False}), (height, width))
     return {"network": name, "backbone": sidecar["model"].get("backbone") or "-", "parameters": cost.count(),
             "multiply_adds": cost.layer_macs, "size": [height, width], "epochs": epochs, "step": step,
-            "processor_seconds": seconds, "elapsed": elapsed, "miou": scores["miou"]}
+            "processor_seconds": seconds, "miou": scores["miou"]}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

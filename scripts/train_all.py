@@ -56,12 +56,14 @@ class Row(NamedTuple):
 
 
 def settings(name: str) -> list[str]:
-    """``--set`` values: small crops, and ResNet-18 where the configuration has a deeper one."""
-    smaller = list(SMALLER.get(name, []))
+    """``--set`` values: small crops, and the smallest form of the network."""
+    return COMMON + smallest_form(name)
+
+
+def smallest_form(name: str) -> list[str]:
+    """``--set`` values of a network's smallest form: ResNet-18 where the configuration has a deeper one."""
     backbone = load_config(name).model.backbone or ""
-    if backbone.startswith("resnet") and not smaller:
-        smaller = ["model.backbone=resnet18"]
-    return COMMON + smaller
+    return list(SMALLER.get(name, ["model.backbone=resnet18"] if backbone.startswith("resnet") else []))
 
 
 def train_and_evaluate(name: str, timeout: float, extra: list[str] = ()) -> Row:
