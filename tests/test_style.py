@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(p for folder in ("mxnetseg", "benchmarks", "scripts", "tests") for p in (ROOT / folder).rglob("*.py")
               if p != Path(__file__).resolve())
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "weights").glob("*.md"),
-                *(ROOT / "tests").rglob("*.md"), *(ROOT / "demo").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
+                *(ROOT / "tests").rglob("*.md"), *(ROOT / "demo").rglob("*.md"), *(ROOT / ".github").rglob("*.md"),
+                *(ROOT / "mxnetseg").rglob("*.md")])
 SETTINGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 # retired words -> what to write instead

@@ -35,6 +35,7 @@ KINDS: dict[str, FindingKind] = {
     "odd": FindingKind(False, "unusual images"),
     "orphan": FindingKind(False, "masks without an image"),
 }
+ENET = 1.02  # c of ENet's class weights 1 / ln(c + fraction of the labelled pixels)
 SHOWN = 20  # findings of a kind and split that are kept; all are counted
 
 
@@ -204,7 +205,7 @@ def enet(stats: SplitStats) -> np.ndarray:
 
     Source: Paszke et al., ENet, 2016, section 5.2.
     """
-    return log_weights(stats.frequency, 1.02)
+    return log_weights(stats.frequency, ENET)
 
 
 def log_weights(frequency: np.ndarray, c: float) -> np.ndarray:

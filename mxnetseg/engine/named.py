@@ -115,7 +115,7 @@ def hub_folder(text: str, *, revision: str | None = None, local_files_only: bool
                           fix="pip install 'mxnetseg[hub]', or give a folder")
     try:
         found = hub.snapshot_download(identity, revision=revision, local_files_only=local_files_only,
-                                  allow_patterns=[HUB_CONFIG, HUB_SYMBOL, HUB_ARRAYS, "README.md"])
+                                      allow_patterns=[HUB_CONFIG, HUB_SYMBOL, HUB_ARRAYS, "README.md"])
     except Exception as error:  # of many classes, of several libraries
         where = identity if revision is None else f"{identity}, revision {revision}"
         raise EnvironmentProblem("the model cannot be downloaded from the Hugging Face hub", where=where,

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..data.audit import audit
-from ..data.findings import KINDS, SHOWN, Audit
+from ..data.findings import ENET, KINDS, SHOWN, Audit
 from .common import (
     add_data_arguments,
     add_decoding_arguments,
@@ -30,7 +30,6 @@ _STEPS = 2000  # of the optimiser; CamVid (367 images) converged after 1350 step
 _EPOCHS = 30, 500  # fewest and most
 _MAX_VALIDATIONS = 50  # in a run
 _UNEQUAL = 20  # times as many pixels as the rarest class, from which on class weights are suggested
-_ENET = 1.02  # loss.class_weights_log
 
 _SIZES_SHOWN = 3  # of each split
 
@@ -233,7 +232,7 @@ def _suggest_weights(result: Audit) -> Iterator[str]:
           f"{classes[most]}, {frequency[rarest]:.2%} {classes[rarest]}."
     yield "# Without class weights, a network may hardly ever predict a rare class. If its IoU stays near 0, weights"
     yield "# 1 / ln(c + part of the pixels), ENet's rule, counted anew for each training, help it at the others' cost:"
-    yield f"# loss: {{class_weights_log: {_ENET}}}"
+    yield f"# loss: {{class_weights_log: {ENET}}}"
     yield "# or, instead, fixed weights, one of:"
 
 

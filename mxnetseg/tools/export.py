@@ -114,6 +114,7 @@ def _check_source(args: Namespace) -> None:
 
 def _package(args: Namespace, format_name: str) -> tuple[NetworkPackage, Reference]:
     """Return the network, and the function that an export is compared with."""
+    from .._compat import import_optional
     from ..backends.package import SYMBOL, NetworkPackage, read_package
     from ..backends.references import reference_of
     from ..backends.verification import Reference
@@ -128,21 +129,14 @@ def _package(args: Namespace, format_name: str) -> tuple[NetworkPackage, Referen
         package = read_package(source)
         return package, reference_of(package)
 
-    _require_mxnet()
-    import mxnet as mx
+    mx = import_optional("mxnet", "a checkpoint", fix="export it where MXNet is installed, as hub, whose folder this "
+                         "command reads without MXNet")
 
     from ..engine.network import restore
 
     net, sidecar, _ = restore(choose_checkpoint(source, args.weights) if isinstance(source, str) else source)
     package = NetworkPackage.of_network(net, sidecar, all_parameters=format_name == "hub")
     return package, Reference(f"MXNet {mx.__version__}", lambda x: [net(mx.nd.array(x))[0].asnumpy()])
-
-
-def _require_mxnet() -> None:
-    from .._compat import import_optional
-
-    import_optional("mxnet", "a checkpoint",
-            fix="export it where MXNet is installed, as hub, whose folder this command reads without MXNet")
 
 
 def _foreign_sidecar(args: Namespace) -> dict[str, Any]:
