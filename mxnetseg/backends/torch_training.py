@@ -70,6 +70,7 @@ class TorchTraining(TrainingBackend):
         self.updates = Updates({name: tensor for name, tensor in self._tensors.items()
                                 if isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad}, factors,
                                config.optimizer)
+        _free_gradients(step.net)
         self._clip_norm, self._ema = config.optimizer.clip_norm, train.ema
         self._averages = {name: parameter.detach().clone() for name, parameter in self.updates.parameters.items()
                           if train.ema}
@@ -177,6 +178,14 @@ class TorchTraining(TrainingBackend):
 
     def close(self) -> None:
         self._processes.close()
+
+
+def _free_gradients(net: Any) -> None:
+    """Free MXNet's gradient arrays, which are as large as the parameters: the copy in PyTorch has its own."""
+    for parameter in net.collect_params().values():
+        if parameter._grad is not None:
+            # the parameter and autograd hold them, so both let go; grad_req keeps telling which parameters are trained
+            parameter._data, parameter._grad = [data.detach() for data in parameter._data], None
 
 
 def _digest(module: torch.nn.Module) -> str:

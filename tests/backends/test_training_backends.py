@@ -82,3 +82,20 @@ def test_twenty_steps_equal_those_of_mxnet(monkeypatch, name, optimizer):
         assert distance(got, wanted, names) < 0.05 * distance(wanted, start, names)  # of the way
     for key, value in wanted.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-5 + 1e-3 * np.abs(value).max(), err_msg=key)
+
+
+def test_mxnets_gradient_arrays_are_freed_and_parameters_stay():
+    config = Config().replace({"optimizer.name": "sgd", "optimizer.lr": 0.01})
+    net = get_model("fastscnn", nclass=NCLASS)
+    before, trained = parameters(net), {name for name, p in net.named_parameters().items() if p.grad_req != "null"}
+    step = setup.make_step(config, net, [mx.cpu()], 1)
+    backend = TorchTraining(step, config, [torch.device("cpu")], "float32", Group())
+    assert all(p.data().grad is None for p in net.collect_params().values())
+    assert all((before[name] == value).all() for name, value in parameters(net).items())
+    assert set(backend.updates.parameters) == trained
+
+    images, labels = next(batches(1, 64))
+    backend.backward(backend.send(images, labels), seed=0)
+    backend.update(0.01)
+    backend.synchronise()
+    assert all((before[name] != parameters(net)[name]).any() for name in trained if name.endswith("weight"))
