@@ -50,15 +50,15 @@ def main() -> None:
 
 def resize_as_mxnetseg() -> None:
     """Make networks that are built from now on resize with ``BilinearResize2D``, as in MXNetSeg."""
-    from mxnetseg import nn
+    from mxnetseg.nn import resize as module
 
     def resize(F, x, like, *, align_corners):
         return F.contrib.BilinearResize2D(x, F.BlockGrad(like), mode="like", align_corners=align_corners)
-    # the modules of networks have imported the function by name
-    original = nn.resize.resize
-    for module in [m for name, m in sys.modules.items() if name.startswith("mxnetseg.")]:
-        if getattr(module, "resize", None) is original:
-            module.resize = resize
+    # the modules of networks that are imported already have imported the function by name
+    original = module.resize
+    for each in [m for name, m in sys.modules.items() if name.startswith("mxnetseg.")]:
+        if getattr(each, "resize", None) is original:
+            each.resize = resize
 
 
 def _images(task) -> np.ndarray:

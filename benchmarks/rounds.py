@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
@@ -137,6 +137,8 @@ class _Process:
     def close(self) -> None:
         self._kill()
         self._process.wait()
+        with suppress(BrokenPipeError):  # of a competitor that had ended
+            self._process.stdin.close()
         self._process.stdout.close()
         self._errors.close()
 
