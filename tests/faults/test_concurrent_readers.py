@@ -49,7 +49,7 @@ print(generation, flush=True)
 # reads sets until the time is over; prints how many, and how many different ones
 READER = """
 import sys, time
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 import mxnetseg
 from test_concurrent_readers import read_once
 end, seen = time.time() + float(sys.argv[2]), []
@@ -116,7 +116,7 @@ def test_three_readers_for_some_seconds(writer, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_three_processes_that_read_for_two_minutes(writer, tmp_path):
-    readers = [start(READER, tmp_path / NAME, 120, Path(__file__).parent) for _ in range(3)]
+    readers = [start(READER, tmp_path / NAME, 120, Path(__file__).parent, ROOT / "tests/helpers") for _ in range(3)]
     for reader in readers:
         out, err = reader.communicate(timeout=400)
         assert reader.returncode == 0, err
