@@ -25,7 +25,11 @@ IMAGES = 20  # in each round
 
 
 def compete(task: dict[str, Any]) -> None:
-    """Be one competitor: ``{"network": "included", "backend": "mxnet", "precision": "float32", "size": [360, 480]}``."""
+    """Be one competitor.
+
+    Args:
+        task: ``{"network": "included", "backend": "mxnet", "precision": "float32", "size": [360, 480]}``.
+    """
     import mxnetseg  # noqa: F401  (makes mxnet importable)
 
     # isort: split
