@@ -78,11 +78,12 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         progress: wraps the stream of images: ``progress(items, count)``.
         observer: is called with each item and its prediction, uint8 (H, W), in the order of the split.
         shard: the images to score. Both matrices of all shards add up to the matrices of the split.
-        with_control: compute the second matrix, for which a shard reads one more mask for each image; else it is empty.
+        with_control: compute the second matrix, for which one more mask is read for each image; else it is empty.
 
     Returns:
-        the confusion matrix, and one of the chance level: each prediction against the mask of the next image of the
-        split, if it has the same size. It shows the score that the common layout of the images alone gives.
+        the confusion matrix, and one of the chance level: each prediction against the mask of the image that stands
+        half of the split after it, if it has the same size. It shows the score that the common layout of the images
+        alone gives. In a split of video frames, the next image would show the same scene.
 
     Raises:
         DataError: the split has no masks, a file is damaged, or not every image was read.
@@ -91,17 +92,13 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
         raise DataError("this split has no masks to score against", where=repr(dataset),
                         fix="--mode test writes its predictions instead")
     matrix, control = (ConfusionMatrix(dataset.nclass, ignore=IGNORE) for _ in range(2))
-    indices, previous = shard.indices(len(dataset)), None
-    scored = 0
+    indices, scored = shard.indices(len(dataset)), 0
     for sample, prediction in _predictions(segmenter, dataset, workers, timeout, progress, shard):
         matrix.update(prediction, sample.mask)
-        if with_control:
-            # a shard does not score the next image, and reads its mask alone
-            other, mask = (previous, sample.mask) if shard.count == 1 else \
-                (prediction, _mask(dataset, indices[scored] + 1))
-            if other is not None and mask is not None and other.shape == mask.shape:
-                control.update(other, mask)
-            previous = prediction
+        if with_control and len(dataset) > 1:
+            mask = _mask(dataset, (indices[scored] + len(dataset) // 2) % len(dataset))
+            if mask.shape == prediction.shape:
+                control.update(prediction, mask)
         scored += 1
         if observer is not None:
             observer(sample, prediction)
@@ -110,10 +107,9 @@ def evaluate(segmenter: Segmenter, dataset: SegDataset, *, workers: int = 2, tim
     return matrix, control
 
 
-def _mask(dataset: SegDataset, i: int) -> np.ndarray | None:
-    """Return the mask of item ``i``, uint8 (H, W) train ids; None after the last item."""
-    path = dataset.mask_path(i) if i < len(dataset) else None
-    return None if path is None else dataset.to_train_ids(dataset.load_raw_mask(i), path)
+def _mask(dataset: SegDataset, i: int) -> np.ndarray:
+    """Return the mask of item ``i``, uint8 (H, W) train ids."""
+    return dataset.to_train_ids(dataset.load_raw_mask(i), dataset.mask_path(i))
 
 
 def write_predictions(segmenter: Segmenter, dataset: SegDataset, folder: Path, *, workers: int = 2,
