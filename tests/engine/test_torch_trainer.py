@@ -150,6 +150,7 @@ def test_the_backend_that_trains_validates(configure, tmp_path, backend):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_demo_ends_within_one_point_of_mxnets(tmp_path):
     config = load_config("demo")
     scores = [run(config, tmp_path / backend, backend)[1].scores for backend in DEVICES]
@@ -157,6 +158,7 @@ def test_the_demo_ends_within_one_point_of_mxnets(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # inductor's own
 def test_a_compiled_step_equals_an_eager_one(configure, tmp_path, without_dropout):
     eager, compiled = (run(configure({"train.compile": value}), tmp_path / str(value)) for value in (False, True))
     np.testing.assert_allclose(losses(compiled[0]), losses(eager[0]), rtol=0, atol=1e-5)
