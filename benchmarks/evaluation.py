@@ -37,8 +37,9 @@ from mxnetseg.data import get_dataset
 from mxnetseg.data.base import IGNORE
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
 from mxnetseg.engine.evaluator import evaluate
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
 from mxnetseg.engine.precision import calibration_images
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.files import PathLike
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.metrics import ConfusionMatrix

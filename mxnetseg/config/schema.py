@@ -218,6 +218,9 @@ class Eval(Section):
         (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), "the scales that the option --ms selects, together with flip",
         above=0, high=10)
     batch: int = option(1, "images or windows per forward pass of a device", low=1)
+    size_divisor: Optional[int] = option(
+        32, "extend whole images by their last row and column until their sides leave the remainders of data.crop_size "
+        "when divided by it", unit="pixels", low=2, high=64, null="no extension")
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ def build_converted(guess: Guess, config: Config, data: Mapping[str, Any], where
     """
     config = config.replace({f"model.{key}" if key in PLAIN else f"model.options.{key}": _plain(value)
                              for key, value in {"aux": False, **guess.arguments}.items()})
+    if guess.form != "own":  # the crops that it was trained on are not known, and its project extends no images
+        config = config.replace({"eval.size_divisor": None})
     record = model_record(config.model, guess.nclass)
     net = get_model(**record, norm="bn", ctx=contexts)
     set_parameters(net, guess.tensors, where=where)

@@ -10,7 +10,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from typing import Any, TypeVar
@@ -19,9 +18,9 @@ import cv2
 import numpy as np
 
 from ..backends.runtime import Runtime
-from ..config.schema import Config
 from ..data.parallel import ProgressCallback, no_progress
 from ..errors import DataError, UsageError
+from .protocol import Protocol
 from .tiles import Tile, Tiling, argmax_of_enlarged, cut
 from .windows import coverage, inner_window_starts, window_starts
 
@@ -32,57 +31,6 @@ Group = TypeVar("Group")  # what is computed at once: images of one size, or a t
 
 _POOR_AGREEMENT = 0.95  # of the pixels at the seams of tiles
 _MOST_SCORES = 1 << 27  # of an enlarged image, over all classes; half a GiB
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Evaluation protocol of a network on an image.
-
-    Attributes:
-        mode: ``'whole'``; ``'slide'`` for windows of ``crop_size``; or ``'gluoncv'`` for windows exactly as in its
-            ``MultiEvalModel``, for comparison with results published that way, among them MXNetSeg's: pixels beyond
-            the image are black, corners are aligned in all resizing, and exp(logits) is averaged; with flip, it is
-            exp of the sum of a window's logits and those of its flipped copy.
-        base_size: long side that an image is scaled to, in pixels; None: its own.
-        crop_size: (height, width) of the windows.
-        stride: step of the windows, over their size, in (0, 1].
-        scales: factors on ``base_size`` whose probabilities are averaged.
-        flip: average over the horizontally flipped image too.
-        batch: windows computed at once.
-    """
-
-    mode: str = "whole"
-    base_size: int | None = None
-    crop_size: tuple[int, int] = (480, 480)
-    stride: float = 2 / 3
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    batch: int = 1
-
-    @classmethod
-    def of(cls, config: Config, *, ms: bool = False) -> Protocol:
-        """Return the protocol of a configuration.
-
-        Args:
-            config: its ``eval`` section is used, and ``data.crop_size`` if that names no window.
-            ms: use the multi-scale form: ``eval.ms_scales`` and flip.
-        """
-        e = config.eval
-        return cls(mode=e.mode, base_size=e.base_size, crop_size=e.crop_size or config.data.crop_size,
-                   stride=e.stride, scales=tuple(e.ms_scales if ms else e.scales), flip=e.flip or ms, batch=e.batch)
-
-    @property
-    def is_simple(self) -> bool:
-        """True for whole images at their own size, without flip: nothing is averaged."""
-        return self.mode == "whole" and self.scales == (1.0,) and not self.flip and self.base_size is None
-
-    def __str__(self):
-        shown = "whole images" if self.mode == "whole" else \
-            f"windows of {self.crop_size[0]} x {self.crop_size[1]}, step {self.stride:.2f}"
-        size = f"long side {self.base_size}" if self.base_size else "original size"
-        scales = ", ".join(f"{s:g}" for s in self.scales)
-        return f"{shown}, {size}, scale{'s' * (len(self.scales) > 1)} {scales}, " \
-               f"{'with' if self.flip else 'without'} flip" + ", as GluonCV does it" * (self.mode == "gluoncv")
 
 
 class Segmenter:
@@ -181,8 +129,8 @@ class Segmenter:
             self._said_tiles = True
             log.info("images as large as this one, %d x %d, are computed in tiles of %d, overlapping by %d%s", size[1],
                      size[0], side, overlap, reason and f" ({reason})")
-        return cut(size, (side, side), overlap, aligned_stride=self.runtime.aligned_stride if self.protocol.is_simple
-                   else 1)
+        stride = self.runtime.aligned_stride if self.protocol.is_simple else 1
+        return cut(size, (side, side), overlap, aligned_stride=stride, whole=self._extended_size(size))
 
     def _is_cut(self, size: tuple[int, int]) -> bool:
         """Return whether an image of (height, width) is computed in tiles."""
@@ -228,7 +176,9 @@ class Segmenter:
         """Return the class maps of images of one size on the device, (N, H, W), not waited for."""
         with self.runtime.lock:
             if self.protocol.is_simple:
-                return self.runtime.class_maps(self._send(images, device), device)
+                height, width = _size(images[0])
+                class_maps = self.runtime.class_maps(self._send([*map(self._extended, images)], device), device)
+                return class_maps if class_maps.shape[1:] == (height, width) else class_maps[:, :height, :width]
             image, = images
             return self._averaged_class_map(image, device)
 
@@ -318,12 +268,29 @@ class Segmenter:
 
     def _one_scale(self, image: np.ndarray, device: Any) -> Any:
         """Return (H, W, K) probabilities of an image at its own size, added up over flips."""
-        height, width = image.shape[:2]
-        crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, (height, width)))
-        if self.protocol.mode == "whole" or (crop_h, crop_w) == (height, width):
-            return self._scores([image], device).reshape((height, width, -1))
-        starts = [inner_window_starts(s, c, self.protocol.stride) for s, c in ((height, crop_h), (width, crop_w))]
-        return self._windows(image, starts, (crop_h, crop_w), device)
+        height, width = size = _size(image)
+        image = self._extended(image)
+        extended = _size(image)
+        crop_h, crop_w = (min(c, s) for c, s in zip(self.protocol.crop_size, extended))
+        if self.protocol.mode == "whole" or (crop_h, crop_w) == extended:
+            scores = self._scores([image], device).reshape((*extended, -1))
+        else:
+            starts = [inner_window_starts(s, c, self.protocol.stride) for s, c in zip(extended, (crop_h, crop_w))]
+            scores = self._windows(image, starts, (crop_h, crop_w), device)
+        return scores if extended == size else scores[:height, :width]
+
+    def _extended_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size at which the network computes an image of (height, width)."""
+        return size if size == self.runtime.fixed_size else self.protocol.extended(size)
+
+    def _extended(self, image: np.ndarray) -> np.ndarray:
+        """Return an image with its last row and column repeated up to the size at which it is computed."""
+        size = _size(image)
+        self._check_input(size)
+        height, width = self._extended_size(size)
+        if (height, width) == size:
+            return image
+        return cv2.copyMakeBorder(image, 0, height - size[0], 0, width - size[1], cv2.BORDER_REPLICATE)
 
     def _windows(self, image, starts: Sequence[Sequence[int]], size: tuple[int, int],
                  device: Any) -> Any:
@@ -363,12 +330,13 @@ class Segmenter:
 
     def _check_input(self, size: tuple[int, int]) -> None:
         smallest, fixed = self.runtime.smallest_side, self.runtime.fixed_size
-        if min(size) < smallest:
+        extended = self._extended_size(size)
+        if min(extended) < smallest:
             raise DataError(f"this network reads images of at least {smallest} pixels a side",
                             where=f"evaluation of {self.protocol}", received=f"{size[0]} x {size[1]}",
                             fix="enlarge the images, or evaluate with --base 512, which enlarges smaller images; "
                                 "with several scales, the smallest counts")
-        if fixed not in (None, size):
+        if fixed not in (None, extended):
             raise DataError(f"this network reads images of {fixed[0]} x {fixed[1]} pixels only",
                             where=f"evaluation of {self.protocol}", received=f"{size[0]} x {size[1]}",
                             fix="export the network without --size")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..backends.runtime import Runtime
 from ..config.schema import Config
 from ..errors import UsageError
-from .inference import Protocol
+from .protocol import Protocol
 from .tiles import TILE, Tiling
 
 _MEMORY_FRACTION = 1 / 4  # of a device, that an image which is not cut may take

@@ -172,7 +172,7 @@ def _logits_at(probabilities: np.ndarray, rows: np.ndarray, columns: np.ndarray)
 
 
 def cut(size: tuple[int, int], sides: tuple[int, int], overlap: int, alignment: int = ALIGNMENT,
-        aligned_stride: int = 1) -> list[Tile]:
+        aligned_stride: int = 1, whole: tuple[int, int] | None = None) -> list[Tile]:
     """Return the tiles of an image of (height, width), row by row.
 
     Args:
@@ -182,25 +182,28 @@ def cut(size: tuple[int, int], sides: tuple[int, int], overlap: int, alignment: 
         alignment: tiles start at multiples of it.
         aligned_stride: see :class:`~mxnetseg.backends.runtime.Runtime`. Above 1, all tiles are smaller by less than
             the alignment, so that the last one ends with the image.
+        whole: (height, width) that the network would compute the image at as a whole, larger by less than the
+            alignment; with an aligned stride, tiles extend to it. None: ``size``.
     """
+    whole = whole if whole and aligned_stride > 1 else size
     if aligned_stride > 1:
-        sides = sides[0] - (sides[0] - size[0]) % alignment, sides[1] - (sides[1] - size[1]) % alignment
-    rows, columns = ([*_axis(length, side, overlap, alignment)] for length, side in zip(size, sides))
+        sides = sides[0] - (sides[0] - whole[0]) % alignment, sides[1] - (sides[1] - whole[1]) % alignment
+    rows, columns = ([*_axis(length, side, overlap, alignment, end)] for length, side, end in zip(whole, sides, size))
     tiles = [Tile(r, c, kept_r, kept_c, (height, width))
              for r, kept_r, height in rows for c, kept_c, width in columns]
-    return [tile._with_positions(size, aligned_stride) for tile in tiles] if aligned_stride > 1 else tiles
+    return [tile._with_positions(whole, aligned_stride) for tile in tiles] if aligned_stride > 1 else tiles
 
 
-def _axis(length: int, side: int, overlap: int, alignment: int) -> Iterator[tuple[slice, slice, int]]:
-    """Yield of each tile the pixels that it reads, those that it keeps, and its side."""
+def _axis(length: int, side: int, overlap: int, alignment: int, end: int) -> Iterator[tuple[slice, slice, int]]:
+    """Yield of each tile the pixels that it reads, those that it keeps, which end with ``end``, and its side."""
     if length <= side:
-        yield slice(0, length), slice(0, length), length
+        yield slice(0, length), slice(0, end), length
         return
     last = -(-(length - side) // alignment) * alignment
     starts = [*range(0, last, max((side - overlap) // alignment * alignment, alignment)), last]
-    borders = [0, *((after + before + side) // 2 for before, after in zip(starts, starts[1:])), length]
-    for start, first, end in zip(starts, borders, borders[1:]):
-        yield slice(start, min(start + side, length)), slice(first, end), side
+    borders = [0, *((after + before + side) // 2 for before, after in zip(starts, starts[1:])), end]
+    for start, first, last in zip(starts, borders, borders[1:]):
+        yield slice(start, min(start + side, length)), slice(first, last), side
 
 
 def _positions(length: int, stride: int, read: slice, first: int, end: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from ..data.shards import Shard
 from ..metrics import ConfusionMatrix, Scores
 from .bars import validation_bar
 from .evaluator import evaluate
-from .inference import Protocol, Segmenter
+from .inference import Segmenter
+from .protocol import Protocol
 
 
 def validate(runtime: Runtime, config: Config, dataset: SegDataset, group: Group, *, hide_bar: bool,

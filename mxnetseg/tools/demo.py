@@ -40,7 +40,8 @@ def run(args: Namespace) -> int:
     from ..engine.checkpoint import restore_network
     from ..engine.contexts import resolve_contexts
     from ..engine.evaluator import evaluate
-    from ..engine.inference import Protocol, Segmenter
+    from ..engine.inference import Segmenter
+    from ..engine.protocol import Protocol
     from ..engine.trainer import Trainer
     from ..files import check_writable
 

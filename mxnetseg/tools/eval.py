@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..data.base import Sample, SegDataset
     from ..data.shards import Shard
-    from ..engine.inference import Protocol, Segmenter
+    from ..engine.inference import Segmenter
     from ..engine.network import OpenNetwork
+    from ..engine.protocol import Protocol
     from ..report.recorder import Recorder
 
 _TIMED, _TIMED_SECONDS = 5, 3.0  # predictions that are timed at the end, and about how long that may take
@@ -325,7 +326,7 @@ def _configuration(args: Namespace, config: Config) -> Config:
 
 def _protocol(args: Namespace, config: Config) -> Protocol:
     """Return the evaluation protocol of a configuration and the options ``--ms`` and ``--gluoncv``."""
-    from ..engine.inference import Protocol
+    from ..engine.protocol import Protocol
 
     protocol = Protocol.of(config, ms=args.ms)
     return replace(protocol, mode="gluoncv") if args.gluoncv else protocol

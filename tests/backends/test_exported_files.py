@@ -9,7 +9,8 @@ from exported import RECORD, expected_logits, write_onnx
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mxnetseg.backends.choice import BACKENDS
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.errors import CheckpointError, ConfigError, DataError, DeviceError, UsageError
 
 pytest.importorskip("onnx")
@@ -61,6 +62,11 @@ def test_images_in_class_maps_out(backend, tmp_path):
 def test_a_file_of_one_size(backend, tmp_path, uint8):
     runtime = load(backend, write_onnx(tmp_path / "net.onnx", uint8=uint8, size=(16, 24)))
     assert runtime.fixed_size == (16, 24) and Segmenter(runtime)(image_of(16, 24)).shape == (16, 24)
+    extending = Segmenter(runtime, Protocol(size_divisor=8))  # its own size as it is, smaller ones up to it
+    assert extending(image_of(16, 24)).shape == (16, 24) and extending(image_of(11, 20)).shape == (11, 20)
+    with pytest.raises(DataError, match="16 x 24 pixels only") as error:
+        extending(image_of(11, 30))
+    assert "11 x 30" in str(error.value)
     with pytest.raises(DataError, match="16 x 24 pixels only"):
         Segmenter(runtime)(image_of(24, 16))
 

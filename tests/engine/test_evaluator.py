@@ -15,7 +15,8 @@ from mxnetseg.data.base import IGNORE, Sample, SegDataset
 from mxnetseg.data.cityscapes import Cityscapes
 from mxnetseg.data.shards import Shard
 from mxnetseg.engine.evaluator import check_classes, contents, evaluate, warn_of_other_images, write_predictions
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.errors import CheckpointError, DataError
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.metrics import ConfusionMatrix

@@ -1,4 +1,7 @@
 """Whole images, windows, scales and flips: properties that hold for any network."""
+from copy import copy
+from dataclasses import replace
+
 import cv2
 import mxnet as mx
 import numpy as np
@@ -11,11 +14,14 @@ from mxnet.gluon import nn
 from mxnetseg.backends import mxnet_runtime
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.config import Config
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.engine.windows import inner_window_starts
+from mxnetseg.errors import DataError
 from mxnetseg.graph.inference_graph import compile_for_inference, split_last_resize
 from mxnetseg.models import get_model
 from mxnetseg.models._base import SegModel
+from mxnetseg.nn.resize import resize
 
 NCLASS = 4
 
@@ -326,16 +332,90 @@ class TestClassMaps:
         np.testing.assert_allclose(got, reference(net, image), atol=1e-5)
 
 
+class Halving(SegModel):
+    """Halves a map and doubles it with aligned corners, so that sides of other remainders move it."""
+
+    def __init__(self, nclass=NCLASS):
+        super().__init__(nn.HybridSequential(), nclass)
+        with self.name_scope():
+            self.head = nn.Conv2D(nclass, 3, 4, 1, in_channels=3, weight_initializer=mx.init.Normal(1))
+
+    def hybrid_forward(self, F, x):
+        return (resize(F, self.head(x), x, align_corners=True),)
+
+
+class TestExtension:
+    """A class map is that of the image with repeated edges, cut; whatever the way to it."""
+
+    @pytest.fixture(scope="class")
+    def runtime(self):
+        mx.random.seed(0)
+        net = Halving()
+        net.initialize()
+        return MXNetRuntime(net)
+
+    @given(height=st.integers(8, 40), width=st.integers(8, 40), flip=st.booleans(), base=st.sampled_from([None, 24]))
+    def test_of_whole_images(self, runtime, height, width, flip, base):
+        protocol = Protocol(base_size=base, flip=flip, size_divisor=16, remainders=(1, 0))
+        image = image_of(height, width)
+        plain = replace(protocol, size_divisor=1, base_size=None)
+        scaled = image if not base else cv2.resize(
+            image, next(Segmenter(runtime, protocol)._scaled_sizes((height, width)))[::-1])
+        below, right = (1 - scaled.shape[0]) % 16, -scaled.shape[1] % 16
+        extended = cv2.copyMakeBorder(scaled, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        expected = Segmenter(runtime, plain).probabilities(extended)[:, :scaled.shape[0], :scaled.shape[1]]
+        got = Segmenter(runtime, protocol)
+        np.testing.assert_allclose(got.probabilities(image), bilinear(expected, height, width), atol=2e-5)
+        if not base:
+            classes = Segmenter(runtime, plain)(extended)[:height, :width]
+            np.testing.assert_array_equal(got(image), classes)
+            np.testing.assert_array_equal(list(got.stream([image, image])), [classes] * 2)
+
+    def test_of_several_images_at_once(self, runtime):
+        protocol = Protocol(size_divisor=16)
+        images = [image_of(30, 50, seed) for seed in range(3)]
+        one_by_one = [Segmenter(runtime, protocol)(image) for image in images]
+        np.testing.assert_array_equal(list(Segmenter(runtime, protocol, batch=3).stream(images)), one_by_one)
+
+    def test_without_it_the_maps_differ(self, runtime):
+        image = image_of(37, 37)
+        assert (Segmenter(runtime)(image) != Segmenter(runtime, Protocol(size_divisor=16))(image)).any()
+
+    def test_of_images_that_windows_do_not_fill(self, runtime):
+        protocol = Protocol("slide", crop_size=(16, 32), size_divisor=16)
+        whole = image_of(48, 30)
+        extended = cv2.copyMakeBorder(whole, 0, 0, 0, 2, cv2.BORDER_REPLICATE)
+        expected = Segmenter(runtime, replace(protocol, size_divisor=1))(extended)[:, :30]
+        np.testing.assert_array_equal(Segmenter(runtime, protocol)(whole), expected)
+
+    def test_an_image_that_is_too_small_is_named_by_its_own_size(self, runtime):
+        runtime = copy(runtime)
+        runtime.smallest_side = 20
+        assert Segmenter(runtime, Protocol(size_divisor=16))(image_of(17, 40)).shape == (17, 40)
+        with pytest.raises(DataError, match="received: 16 x 40"):
+            Segmenter(runtime, Protocol(size_divisor=16))(image_of(16, 40))
+
+
 class TestProtocol:
     def test_of_a_configuration(self):
         config = Config().replace({"eval.mode": "slide", "eval.base_size": 2048, "eval.crop_size": [768, 512],
                                    "eval.stride": 0.5, "eval.scales": [0.5, 1.0], "eval.batch": 4,
-                                   "eval.ms_scales": [0.75, 1.25]})
-        assert Protocol.of(config) == Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), False, 4)
-        assert Protocol.of(config, ms=True) == Protocol("slide", 2048, (768, 512), 0.5, (0.75, 1.25), True, 4)
+                                   "eval.ms_scales": [0.75, 1.25], "data.crop_size": [769, 360]})
+        rest = 4, 32, (1, 8)
+        assert Protocol.of(config) == Protocol("slide", 2048, (768, 512), 0.5, (0.5, 1.0), False, *rest)
+        assert Protocol.of(config, ms=True) == Protocol("slide", 2048, (768, 512), 0.5, (0.75, 1.25), True, *rest)
+        without = Protocol.of(config.replace({"eval.size_divisor": None}))
+        assert (without.size_divisor, without.extended((357, 501))) == (1, (357, 501))
 
     def test_the_window_is_the_training_crop_by_default(self):
         assert Protocol.of(Config().replace({"data.crop_size": [200, 300]})).crop_size == (200, 300)
+
+    @pytest.mark.parametrize("mode, size, extended", [
+        ("whole", (360, 480), (384, 504)), ("whole", (384, 504), (384, 504)), ("whole", (385, 505), (416, 536)),
+        ("slide", (360, 480), (360, 480)), ("slide", (300, 480), (320, 480)), ("gluoncv", (300, 300), (300, 300))])
+    def test_images_are_extended_to_the_remainders_of_the_crops_but_not_beyond_a_window(self, mode, size, extended):
+        protocol = Protocol(mode, crop_size=(320, 440), size_divisor=32, remainders=(0, 24))
+        assert protocol.extended(size) == extended
 
     def test_its_description(self):
         assert str(Protocol()) == "whole images, original size, scale 1, without flip"

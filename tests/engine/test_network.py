@@ -8,9 +8,10 @@ from PIL import Image
 
 from mxnetseg.backends.package import NetworkPackage
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
 from mxnetseg.engine.network import open_network
 from mxnetseg.engine.predictor import Predictor
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.engine.tiles import Tiling
 from mxnetseg.errors import CheckpointError, ConfigError, DeviceError
 from mxnetseg.graph.params_file import write_arrays

@@ -11,7 +11,8 @@ import pytest
 from small_networks import SMALL
 
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import MODELS, get_model, list_models
 from mxnetseg.nn.blocks import InputStep

@@ -11,7 +11,8 @@ from mxnetseg._precisions import PrecisionChoice
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.backends.package import NetworkRecord
 from mxnetseg.backends.runtime import HostRuntime, StoredNetwork, one_device
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.errors import ConfigError, DataError, DeviceError, UsageError
 from mxnetseg.models import get_model
 

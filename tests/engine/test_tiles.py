@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from mxnet.gluon import nn
 
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
 from mxnetseg.engine.prediction_settings import choose_tiling
 from mxnetseg.engine.predictor import Predictor
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.engine.tiles import ALIGNMENT, Tiling, argmax_of_enlarged, cut
 from mxnetseg.errors import DataError, UsageError
 from mxnetseg.models import get_model
@@ -102,6 +103,13 @@ def test_tiles_are_sampled_where_a_whole_image_with_aligned_corners_is(size):
     whole = Segmenter(one)
     assert np.abs(joined_probabilities(tiled, image) - whole.probabilities(image)).mean() < 2e-3
     assert (tiled(image) == whole(image)).mean() > 0.996
+
+    protocol = Protocol(size_divisor=32, remainders=(1, 24))
+    tiled = Segmenter(one, protocol, tiling=choose_tiling(128, 96, protocol, one, 4, (481, 472)))
+    whole_of_crops = Segmenter(one, protocol)
+    assert (tiled(image) == whole_of_crops(image)).mean() > 0.996 > (tiled(image) == whole(image)).mean()
+    assert np.abs(joined_probabilities(tiled, image) - whole_of_crops.probabilities(image)).mean() < 2e-3
+    tiled = Segmenter(one, tiling=choose_tiling(128, 96, Protocol(), one, 4, (480, 480)))
 
     one.has_scores = False  # class maps only, of the nearest pixel
     assert (tiled(image) == whole(image)).mean() > 0.95

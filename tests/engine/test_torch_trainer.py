@@ -15,8 +15,9 @@ from mxnetseg.backends.mxnet_runtime import MXNetRuntime  # noqa: E402
 from mxnetseg.config import load_config  # noqa: E402
 from mxnetseg.engine import contexts, training_choice  # noqa: E402
 from mxnetseg.engine.checkpoint import Checkpoint, restore_network  # noqa: E402
-from mxnetseg.engine.inference import Protocol, Segmenter  # noqa: E402
+from mxnetseg.engine.inference import Segmenter  # noqa: E402
 from mxnetseg.engine.processes import Processes  # noqa: E402
+from mxnetseg.engine.protocol import Protocol  # noqa: E402
 from mxnetseg.engine.trainer import Trainer  # noqa: E402
 from mxnetseg.engine.training_choice import choose_training  # noqa: E402
 from mxnetseg.errors import ConfigError, DeviceError, UnknownNameError  # noqa: E402

@@ -5,7 +5,8 @@ import pytest
 from mxnet.gluon import nn
 
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.errors import ConfigError, UsageError
 from mxnetseg.graph import inference_graph, int8_search
 from mxnetseg.graph.inference_graph import InferenceGraph, compile_for_inference, split_last_resize

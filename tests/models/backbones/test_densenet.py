@@ -8,7 +8,8 @@ import pytest
 
 from mxnetseg.backends.mxnet_runtime import MXNetRuntime
 from mxnetseg.config import Config
-from mxnetseg.engine.inference import Protocol, Segmenter
+from mxnetseg.engine.inference import Segmenter
+from mxnetseg.engine.protocol import Protocol
 from mxnetseg.engine.trainer import Trainer
 from mxnetseg.errors import ConfigError, DataError
 from mxnetseg.graph.inference_graph import compile_for_inference
