@@ -38,7 +38,7 @@ def prepare(folder: Path, *, network: str, backbone: str | None, output_stride: 
     import onnx
 
     from mxnetseg.backends.onnx_graph import to_onnx
-    from mxnetseg.backends.onnx_int8 import quantize
+    from mxnetseg.export.onnx_int8 import quantize
     from mxnetseg.graph import int8_search
     from mxnetseg.models import get_model
     from mxnetseg.models._cost import count_parameters

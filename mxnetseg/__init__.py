@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from . import _compat  # noqa: F401  (must run before anything imports mxnet)
 
 if TYPE_CHECKING:
-    from .backends.onnx_float16 import to_float16
     from .backends.onnx_graph import to_onnx
     from .backends.torch_graph import to_torch
     from .config import Config, list_configs, load_config
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from .engine.predictor import Prediction, Predictor
     from .engine.pretrained import from_pretrained
     from .errors import MXNetSegError
+    from .export.onnx_float16 import to_float16
     from .metrics import ConfusionMatrix
     from .models import get_model, list_models
 
@@ -61,7 +61,7 @@ _MODULES = {
     "list_datasets": "mxnetseg.data",
     "list_models": "mxnetseg.models",
     "load_config": "mxnetseg.config",
-    "to_float16": "mxnetseg.backends.onnx_float16",
+    "to_float16": "mxnetseg.export.onnx_float16",
     "to_onnx": "mxnetseg.backends.onnx_graph",
     "to_torch": "mxnetseg.backends.torch_graph",
 }

@@ -49,13 +49,13 @@ def include(args: argparse.Namespace) -> None:
     """Write the files to a temporary folder, check them there, and copy them."""
     import mxnet as mx
 
-    from mxnetseg.backends.exports import ExportOptions
-    from mxnetseg.backends.model_card import model_card
-    from mxnetseg.backends.onnx_export import onnx_model
     from mxnetseg.backends.package import NetworkPackage
-    from mxnetseg.backends.plain_export import without_folders
     from mxnetseg.engine.checkpoint import Checkpoint, restore_network
     from mxnetseg.errors import CheckpointError
+    from mxnetseg.export.formats import ExportOptions
+    from mxnetseg.export.model_card import model_card
+    from mxnetseg.export.onnx_format import onnx_model
+    from mxnetseg.export.plain_formats import without_folders
 
     net, sidecar = restore_network(Checkpoint(args.checkpoint), [mx.cpu()])
     package = NetworkPackage.of_network(net, {**without_folders(sidecar), "license": args.license})

@@ -11,13 +11,11 @@
 :mod:`.mxnet_trace`         the prediction of a Gluon network as plain data
 :mod:`.torch_graph`         ``to_torch``: a network or an exported symbol as a module of PyTorch
 :mod:`.onnx_graph`          ``to_onnx``: a network or an exported symbol as an ONNX model
-:mod:`.onnx_int8`           an ONNX model in int8, calibrated on images
 :mod:`.walk`                the graph and the parameters that a conversion starts from, checked
 :mod:`.signatures`          the operators of MXNet and their arguments
 :mod:`.operators`           the functions for the operators, and the reader of their arguments
 :mod:`.resizes`             resizes written as matrix products, as one operator
 :mod:`.onnx_writer`         the writer of an ONNX graph
-:mod:`.onnx_float16`        ``to_float16``: an ONNX model in float16
 :mod:`.torch_ops`           operators by element: arithmetic, comparisons, activations, reductions, indexing
 :mod:`.torch_layers`        layers: convolution, pooling, norms, dropout, resizing, softmax
 :mod:`.torch_indexing`      operators that sort, count, gather and fill
@@ -29,12 +27,6 @@
 :mod:`.mxnet_kvstore`       several processes of MXNet, with :mod:`.mxnet_server`, the child processes that sum
 :mod:`.torch_distributed`   several processes of PyTorch: gradients, batch norm
 :mod:`.group`               the processes of a training, as backends see them
-:mod:`.exports`             the formats of ``mxnetseg export``, and an export from its start to its end
-:mod:`.staging`             exports that appear complete or not at all
-:mod:`.verification`        the comparison of a written network with its source
-:mod:`.references`          the program that computes the source
-:mod:`.onnx_export`, ...    the formats: also ``openvino_export``, ``torch_export``, ``plain_export``, ``triton``
-:mod:`.model_card`          the model card of a folder for the hub
 ==========================  =======================================================================================
 
 ``torch``, ``onnx``, ``openvino`` and ``mxnet`` are imported only in the files whose names begin with them.

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..backends.package import NetworkPackage
-    from ..backends.verification import Reference
+    from ..export.verification import Reference
     from .main import Parser
 
-# copies of the names in backends.exports, since importing it would load NumPy before --help; a test compares them
+# copies of the names in export.formats, since importing it would load NumPy before --help; a test compares them
 FORMATS = ("hub", "mxnet", "onnx", "openvino", "repository", "torch")
 PRECISIONS = ("float32", "float16", "int8")
 _CALIBRATION = 16  # images
@@ -58,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: Namespace) -> int:
     """Export the network; return 0."""
-    from ..backends.exports import ExportOptions, export_network, format_of
+    from ..export.formats import ExportOptions, export_network, format_of
 
     name = format_of(args.target, args.format)
     _check_source(args)
@@ -116,9 +116,9 @@ def _package(args: Namespace, format_name: str) -> tuple[NetworkPackage, Referen
     """Return the network, and the function that an export is compared with."""
     from .._compat import import_optional
     from ..backends.package import SYMBOL, NetworkPackage, read_package
-    from ..backends.references import reference_of
-    from ..backends.verification import Reference
     from ..engine.named import is_name, locate
+    from ..export.references import reference_of
+    from ..export.verification import Reference
 
     if args.symbol is not None:
         package = NetworkPackage.of_files(args.symbol, args.params, inputs=args.inputs or ("data",),

@@ -345,7 +345,7 @@ class Halving(SegModel):
 
 
 class TestExtension:
-    """A class map is that of the image with repeated edges, cut; whatever the way to it."""
+    """A class map is that of the image with repeated edges, cut, on each way to it."""
 
     @pytest.fixture(scope="class")
     def runtime(self):

@@ -16,11 +16,11 @@ from PIL import Image
 from sidecars import sections
 
 from mxnetseg import from_pretrained, to_torch
-from mxnetseg.backends import exports, onnx_export
 from mxnetseg.backends.package import NetworkRecord, read_package
-from mxnetseg.backends.staging import staged
 from mxnetseg.engine.checkpoint import Checkpoint
 from mxnetseg.errors import CheckpointError, UsageError
+from mxnetseg.export import formats, onnx_format
+from mxnetseg.export.staging import staged
 from mxnetseg.graph.params_file import read_arrays, write_arrays
 from mxnetseg.models import get_model
 from mxnetseg.tools import export as command
@@ -95,7 +95,7 @@ def assert_close(found, expected, bound=1e-4):
 
 
 def onnx_outputs(path, x):
-    return onnx_export.onnx_function(path)(x)
+    return onnx_format.onnx_function(path)(x)
 
 
 # ---- formats --------------------------------------------------------------------------------
@@ -414,16 +414,16 @@ def test_a_network_that_differs_is_not_kept(of_files, tmp_path, target):
 
 @pytest.mark.parametrize("wrong", [lambda x: x * 1.01, lambda x: x * np.nan, lambda x: np.where(x == x.max(), 0, x)])
 def test_every_difference_is_found(of_files, tmp_path, monkeypatch, wrong):
-    original = onnx_export.onnx_function
-    monkeypatch.setattr(onnx_export, "onnx_function",
+    original = onnx_format.onnx_function
+    monkeypatch.setattr(onnx_format, "onnx_function",
                         lambda path: lambda x: [wrong(y).astype(np.float32) for y in original(path)(x)])
     code, _, err = of_files(tmp_path / "net.onnx")
     assert code == 1 and "computes something else" in err and left(tmp_path) == []
 
 
 def test_other_classes_are_found(of_files, tmp_path, monkeypatch):
-    original = onnx_export.onnx_function
-    monkeypatch.setattr(onnx_export, "onnx_function", lambda path: lambda x: [np.flip(original(path)(x)[0], 1).copy()])
+    original = onnx_format.onnx_function
+    monkeypatch.setattr(onnx_format, "onnx_function", lambda path: lambda x: [np.flip(original(path)(x)[0], 1).copy()])
     code, _, err = of_files(tmp_path / "net.onnx", "--input", "uint8", "--mean", *MEAN, "--std", *STD)
     assert code == 1 and "computes something else" in err and left(tmp_path) == []
 
@@ -432,7 +432,7 @@ def test_an_interrupt_leaves_nothing(of_files, tmp_path, target, monkeypatch):
     def interrupted(path):
         assert path.exists()
         raise KeyboardInterrupt
-    monkeypatch.setattr(onnx_export, "onnx_function", interrupted)
+    monkeypatch.setattr(onnx_format, "onnx_function", interrupted)
     code, _, err = of_files(target)
     assert code == 130 and left(tmp_path) == []
 
@@ -440,7 +440,7 @@ def test_an_interrupt_leaves_nothing(of_files, tmp_path, target, monkeypatch):
 def test_a_full_disk_leaves_nothing(of_files, tmp_path, target, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr("mxnetseg.backends.onnx_export.atomic_write", full)
+    monkeypatch.setattr("mxnetseg.export.onnx_format.atomic_write", full)
     code, _, err = of_files(target)
     assert code == 1 and "disk is full" in err and left(tmp_path) == []
 
@@ -586,10 +586,10 @@ def test_damaged_files_are_refused_by_name(of_files, files, damage, message, nam
 
 
 def test_the_command_offers_what_the_exports_offer():
-    assert list(command.FORMATS) == exports.EXPORT_FORMATS.names()
-    assert command.PRECISIONS == exports.EXPORT_PRECISIONS
+    assert list(command.FORMATS) == formats.EXPORT_FORMATS.names()
+    assert command.PRECISIONS == formats.EXPORT_PRECISIONS
     for name in command.FORMATS:
-        export_format = exports.EXPORT_FORMATS.get(name)
+        export_format = formats.EXPORT_FORMATS.get(name)
         assert export_format.name == name and set(export_format.precisions) <= export_format.tolerances.keys()
 
 

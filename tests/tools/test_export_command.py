@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnetseg.backends import exports, onnx_export
-from mxnetseg.backends.staging import staged
+from mxnetseg.export import formats, onnx_format
+from mxnetseg.export.staging import staged
 from mxnetseg.tools.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def test_too_many_and_too_few(source, tmp_path, capsys):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mxnetseg.backends.staging import staged
+from mxnetseg.export.staging import staged
 with staged(Path(sys.argv[1]), ["net"]) as stage:
     (stage / "net").write_text("half")
     print("ready", flush=True)
@@ -128,18 +128,18 @@ def test_int8_is_checked_in_openvino_too(calibrated, tmp_path, capsys):
 
 def test_a_difference_in_openvino_is_found(calibrated, tmp_path, monkeypatch, capsys):
     pytest.importorskip("openvino")
-    right = onnx_export.openvino_function
+    right = onnx_format.openvino_function
 
     def wrong(path):
         compute = right(path)
         return lambda x: [np.roll(output, 1, axis=1) for output in compute(x)]
-    monkeypatch.setattr(onnx_export, "openvino_function", wrong)
+    monkeypatch.setattr(onnx_format, "openvino_function", wrong)
     assert main(["export", *calibrated, str(tmp_path / "net")]) == 1
     assert "and OpenVINO; the tolerance" in capsys.readouterr().err and not (tmp_path / "net.onnx").exists()
 
 
 def test_without_openvino_one_program_checks(calibrated, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(onnx_export, "is_installed", lambda name: False)
+    monkeypatch.setattr(onnx_format, "is_installed", lambda name: False)
     assert main(["export", *calibrated, str(tmp_path / "net")]) == 0
     out = capsys.readouterr().out
-    assert "in ONNX Runtime\n" in out and exports.ExportFormat.load_elsewhere(None, tmp_path, "net", None) == {}
+    assert "in ONNX Runtime\n" in out and formats.ExportFormat.load_elsewhere(None, tmp_path, "net", None) == {}

@@ -5,12 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import atomic_write
-from ..graph.params_file import write_arrays
-from ..graph.symbol_file import write_symbol
-from .exports import ExportFormat, ExportOptions
-from .model_card import model_card
-from .package import (
+from ..backends.package import (
     HUB_ARRAYS,
     HUB_CONFIG,
     HUB_SYMBOL,
@@ -22,10 +17,15 @@ from .package import (
     require_safetensors,
     running_statistics,
 )
+from ..files import atomic_write
+from ..graph.params_file import write_arrays
+from ..graph.symbol_file import write_symbol
+from .formats import ExportFormat, ExportOptions
+from .model_card import model_card
 from .references import reference_of
 
 if TYPE_CHECKING:
-    from .package import NetworkPackage
+    from ..backends.package import NetworkPackage
     from .verification import Function
 
 
@@ -56,7 +56,7 @@ class MXNetFormat(ExportFormat):
             import mxnet  # noqa: F401
         except ImportError:
             return reference_of(package).function
-        from .mxnet_trace import files_function
+        from ..backends.mxnet_trace import files_function
 
         return files_function(str(stage / stem), package.inputs[0])
 

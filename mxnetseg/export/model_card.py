@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .package import NetworkRecord
+from ..backends.package import NetworkRecord
 
 _TEXT = """---
 {header}

@@ -8,20 +8,20 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from ..backends.package import NetworkPackage
 from ..errors import CheckpointError, ConfigError, UsageError
 from ..files import PathLike, expand
 from ..registry import Registry
-from .package import NetworkPackage
 from .staging import staged
 from .verification import Check, Comparison, Function, Reference
 
 EXPORT_FORMATS = Registry("export format", {
-    "onnx": "mxnetseg.backends.onnx_export:OnnxFormat",
-    "torch": "mxnetseg.backends.torch_export:TorchFormat",
-    "openvino": "mxnetseg.backends.openvino_export:OpenVINOFormat",
-    "mxnet": "mxnetseg.backends.plain_export:MXNetFormat",
-    "hub": "mxnetseg.backends.plain_export:HubFormat",
-    "repository": "mxnetseg.backends.triton:RepositoryFormat",
+    "onnx": "mxnetseg.export.onnx_format:OnnxFormat",
+    "torch": "mxnetseg.export.torch_format:TorchFormat",
+    "openvino": "mxnetseg.export.openvino_format:OpenVINOFormat",
+    "mxnet": "mxnetseg.export.plain_formats:MXNetFormat",
+    "hub": "mxnetseg.export.plain_formats:HubFormat",
+    "repository": "mxnetseg.export.triton:RepositoryFormat",
 }, aliases={"pytorch": "torch", "triton": "repository"})
 
 ENDINGS = {".onnx": "onnx", ".pt2": "torch", ".xml": "openvino", "-symbol.json": "mxnet"}  # of the destination

@@ -10,8 +10,8 @@ from ..errors import CheckpointError, MXNetSegError, UsageError
 from ..graph.symbol_file import SymbolGraph
 
 if TYPE_CHECKING:
-    from .exports import ExportOptions
-    from .package import NetworkPackage
+    from ..backends.package import NetworkPackage
+    from .formats import ExportOptions
 
 # one input array -> the outputs
 Function = Callable[[np.ndarray], Sequence[np.ndarray]]

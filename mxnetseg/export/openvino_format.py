@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..backends.package import KEY
 from ..errors import CheckpointError, reason
-from .exports import ExportFormat, ExportOptions
-from .onnx_export import onnx_model, openvino_function, require_openvino
-from .package import KEY
+from .formats import ExportFormat, ExportOptions
+from .onnx_format import onnx_model, openvino_function, require_openvino
 
 if TYPE_CHECKING:
-    from .package import NetworkPackage
+    from ..backends.package import NetworkPackage
     from .verification import Function
 
 

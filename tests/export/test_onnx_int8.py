@@ -10,8 +10,8 @@ onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from mxnetseg.backends.onnx_int8 import METADATA, quantize  # noqa: E402
 from mxnetseg.errors import UsageError  # noqa: E402
+from mxnetseg.export.onnx_int8 import METADATA, quantize  # noqa: E402
 from mxnetseg.graph import int8_search  # noqa: E402
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

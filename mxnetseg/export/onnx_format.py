@@ -9,10 +9,10 @@ import numpy as np
 from .._compat import import_optional, is_installed
 from ..errors import CheckpointError, reason
 from ..files import atomic_write
-from .exports import ExportFormat, ExportOptions
+from .formats import ExportFormat, ExportOptions
 
 if TYPE_CHECKING:
-    from .package import NetworkPackage
+    from ..backends.package import NetworkPackage
     from .verification import Function
 
 
@@ -77,7 +77,7 @@ def onnx_model(package: NetworkPackage, options: ExportOptions) -> Any:
         CheckpointError: the network cannot be converted.
         EnvironmentProblem: the package onnx is not installed.
     """
-    from .onnx_graph import to_onnx
+    from ..backends.onnx_graph import to_onnx
 
     record = package.record
     model = to_onnx(package.graph, package.arrays, inputs=package.inputs, size=options.size,

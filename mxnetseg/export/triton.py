@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..files import atomic_write
-from .exports import ExportFormat, ExportOptions
-from .onnx_export import int8_elsewhere, onnx_function, write_onnx
+from .formats import ExportFormat, ExportOptions
+from .onnx_format import int8_elsewhere, onnx_function, write_onnx
 
 if TYPE_CHECKING:
-    from .package import NetworkPackage
+    from ..backends.package import NetworkPackage
     from .verification import Function
 
 _LARGEST_BATCH = 8

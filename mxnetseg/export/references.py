@@ -1,8 +1,8 @@
 """The program that computes the source of an export."""
 from __future__ import annotations
 
+from ..backends.package import NetworkPackage
 from ..errors import EnvironmentProblem
-from .package import NetworkPackage
 from .verification import Reference
 
 
@@ -18,7 +18,7 @@ def reference_of(package: NetworkPackage) -> Reference:
     except ImportError:
         pass
     else:
-        from .mxnet_trace import package_function
+        from ..backends.mxnet_trace import package_function
 
         return Reference("MXNet", package_function(package))
     try:
@@ -26,6 +26,6 @@ def reference_of(package: NetworkPackage) -> Reference:
     except ImportError:
         raise EnvironmentProblem("an export is compared with its source, which needs MXNet or PyTorch",
                                  fix="pip install 'mxnetseg[torch]'") from None
-    from .torch_export import package_function as torch_function
+    from .torch_format import package_function as torch_function
 
     return Reference("PyTorch (MXNet is not installed)", torch_function(package))

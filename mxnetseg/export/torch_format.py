@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backends.resizes import with_resizes
+from ..backends.torch_graph import to_torch
 from ..errors import EnvironmentProblem, UsageError, reason
 from ..files import atomic_write
-from .exports import ExportFormat, ExportOptions
-from .resizes import with_resizes
-from .torch_graph import to_torch
+from .formats import ExportFormat, ExportOptions
 
 if TYPE_CHECKING:
     import torch
 
-    from .package import NetworkPackage
+    from ..backends.package import NetworkPackage
     from .verification import Function
 
 # (N, H, W) that the exporter traces. It assumes for other sizes that no map inside shrinks to one pixel where this
