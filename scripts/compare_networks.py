@@ -34,7 +34,8 @@ BATCH, TRIAL_IMAGES = 8, 16
 CROPS = {"sample": ("[128, 192]", 288, "[0.8, 1.4]"), "camvid": ("[256, 320]", 480, "[0.5, 1.5]")}
 COMMON = [f"train.batch_size={BATCH}", "train.val_every=0", "optimizer.name=adamw", "optimizer.lr=1e-3",
           "optimizer.weight_decay=1e-2", "optimizer.head_lr_mult=1", "schedule.name=cosine",
-          "schedule.warmup_epochs=0.5", "data.jitter=0.2", "data.blur=false"]
+          "schedule.warmup_epochs=0.5", "data.jitter=0.2", "data.blur=false",
+          "train.precision=auto"]
 
 
 def settings(name: str, data: str) -> list[str]:
