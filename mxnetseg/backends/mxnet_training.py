@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
@@ -22,7 +21,7 @@ from .mxnet_optimizers import get_states, make_trainer, set_states
 from .mxnet_parallel import DeviceBatches, are_finite, split_batch
 from .mxnet_runtime import MXNetRuntime
 from .mxnet_step import Divisors, Step, TrainingGraph
-from .training import TRAINED, TrainingBackend, take_trained
+from .training import TRAINED, TrainingBackend, digest, take_trained
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -59,7 +58,8 @@ class MXNetTraining(TrainingBackend):
         self._kvstore = None
         if group.size > 1:
             _check_norm(step.net, config, group)
-            group.agree(lambda: {"initial parameters": _digest(step.net)})
+            group.agree(lambda: {"initial parameters": digest(
+                parameter.list_data()[0].asnumpy() for parameter in step.net.named_parameters().values())})
             self._kvstore = KVStore(group, self._contexts)
         self._sum_numbers: SumNumbers = self._kvstore.sum_numbers if self._kvstore else list
         self._averages_statistics = config.model.norm not in _WITHOUT_STATISTICS
@@ -171,11 +171,3 @@ def _check_norm(net: Any, config: Config, group: Group) -> None:
     if group.is_main:
         log.warning("batch norm computes its statistics in each process, over %d images at once, and the running "
                     "statistics are averaged. To compute as one process does: %s", images, fix)
-
-
-def _digest(net: Any) -> str:
-    """Return the SHA-256 of all parameters."""
-    digest = sha256()
-    for parameter in net.named_parameters().values():
-        digest.update(np.ascontiguousarray(parameter.list_data()[0].asnumpy()))
-    return digest.hexdigest()

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from .torch_distributed import Processes, Solo
 from .torch_graph import free_name, to_torch
 from .torch_optimizers import Updates
 from .torch_runtime import TorchRuntime
-from .training import TRAINED, TrainingBackend, average_decay, multipliers, take_trained
+from .training import TRAINED, TrainingBackend, average_decay, digest, multipliers, take_trained
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -60,7 +59,8 @@ class TorchTraining(TrainingBackend):
         self._divisors = _label_divisors(self.module, self._processes) if train.accumulate > 1 else None
         self._forward: Callable[..., Sequence[torch.Tensor]] = self._processes.wrap(
             self.module, synchronise_norm=config.model.norm in ("auto", "syncbn"))
-        group.agree(lambda: {"initial parameters": _digest(self.module)})
+        group.agree(lambda: {"initial parameters": digest(
+            parameter.detach().cpu().numpy() for parameter in self.module.parameters())})
         if train.compile:
             self._forward = torch.compile(self._forward, dynamic=False)
 
@@ -186,14 +186,6 @@ def _free_gradients(net: Any) -> None:
         if parameter._grad is not None:
             # the parameter and autograd hold them, so both let go; grad_req keeps telling which parameters are trained
             parameter._data, parameter._grad = [data.detach() for data in parameter._data], None
-
-
-def _digest(module: torch.nn.Module) -> str:
-    """Return the SHA-256 of all parameters."""
-    digest = sha256()
-    for parameter in module.parameters():
-        digest.update(parameter.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()
 
 
 def _label_divisors(module: fx.GraphModule,

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -224,3 +225,11 @@ def group_state(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence
                                   fix="resume with the optimiser and the train.freeze_backbone_epochs that the run was "
                                       "started with")
     return updates, grouped
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 of arrays, by which processes compare their parameters."""
+    state = sha256()
+    for array in arrays:
+        state.update(np.ascontiguousarray(array))
+    return state.hexdigest()

@@ -6,19 +6,19 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
-from run_processes import Run, train_in_two_parts
+from run_processes import Run, train_in_two_parts, training_of_toy
 from toy_network import paint
 
 from mxnetseg.engine.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the wheel for Linux has the KVStore")
-BASE = {"model.name": "toy", "data.base_size": 32, "data.crop_size": 16, "data.workers": 1, "train.batch_size": 8,
-        "train.epochs": 2, "train.log_every": 1, "optimizer.lr": 0.05}
+command = partial(training_of_toy, "mxnet")
 SECONDS = 60  # in which all processes end
 # batch norm alone depends on the other images of a process
 VARIANTS = {
@@ -31,12 +31,6 @@ VARIANTS = {
 @pytest.fixture(scope="module")
 def images_folder(tmp_path_factory):
     return paint(tmp_path_factory.mktemp("data") / "fields", train=24, val=3)
-
-
-def command(folder, weights, changes=(), *more):
-    settings = {**BASE, "data.name": f"folder:{folder}", **dict(changes)}
-    return [*(f"--set={key}={value}" for key, value in settings.items()), "--backend", "mxnet", "--ctx", "cpu",
-            "--weights", str(weights), *more]
 
 
 def outcome(weights):

@@ -3,11 +3,12 @@ import json
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from run_processes import Run, train_in_two_parts
+from run_processes import Run, train_in_two_parts, training_of_toy
 from toy_network import paint
 
 torch = pytest.importorskip("torch")
@@ -64,14 +65,7 @@ def images_folder(tmp_path_factory):
     return paint(tmp_path_factory.mktemp("data") / "fields", train=24, val=3)
 
 
-BASE = {"model.name": "toy", "data.base_size": 32, "data.crop_size": 16, "data.workers": 1, "train.batch_size": 8,
-        "train.epochs": 2, "train.log_every": 1, "optimizer.lr": 0.05}
-
-
-def command(folder, weights, changes=(), *more):
-    settings = {**BASE, "data.name": f"folder:{folder}", **dict(changes)}
-    return [*(f"--set={key}={value}" for key, value in settings.items()), "--backend", "torch", "--ctx", "cpu",
-            "--weights", str(weights), *more]
+command = partial(training_of_toy, "torch")
 
 
 class Outcome:

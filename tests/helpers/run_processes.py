@@ -22,6 +22,15 @@ import mxnetseg  # noqa: F401  # before MXNet, which it makes importable
 ROOT = Path(__file__).resolve().parents[2]
 LOST, MOST = 75, 60.0  # exit code after a loss; seconds in which all processes end
 BACKENDS = ("torch", "mxnet")
+_SETTINGS = {"model.name": "toy", "data.base_size": 32, "data.crop_size": 16, "data.workers": 1, "train.batch_size": 8,
+             "train.epochs": 2, "train.log_every": 1, "optimizer.lr": 0.05}
+
+
+def training_of_toy(backend: str, folder: Path, weights: Path, changes: Any = (), *more: str) -> list[str]:
+    """Return the arguments of a short training on a folder of images, with changed settings and further arguments."""
+    settings = {**_SETTINGS, "data.name": f"folder:{folder}", **dict(changes)}
+    return [*(f"--set={key}={value}" for key, value in settings.items()), "--backend", backend, "--ctx", "cpu",
+            "--weights", str(weights), *more]
 
 
 def free_port() -> int:
