@@ -42,7 +42,8 @@ def configuration(root: Path, epochs: int) -> Config:
                  "scale": list(SCALE), "blur": False},
         "optimizer": {"name": "sgd", "lr": RATE, "momentum": MOMENTUM, "weight_decay": DECAY},
         "schedule": {"name": "poly", "power": POWER},
-        "train": {"epochs": epochs, "batch_size": BATCH, "log_every": 1, "val_every": 1}})
+        "train": {"epochs": epochs, "batch_size": BATCH, "log_every": 1, "val_every": 1},
+        "eval": {"size_divisor": None}})  # as in the hand-written loop
 
 
 def run_ours(config: Config, backend: str, folder: Path) -> dict[str, list[float]]:
