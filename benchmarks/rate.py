@@ -1,7 +1,7 @@
 """Images per second of trained networks: ``python -m benchmarks.rate NETWORK [NETWORK ...] --size HEIGHT WIDTH``.
 
-From a decoded image in memory to its class map, one image at a time: normalisation, the network, its resizes and the
-largest class. NETWORK is a checkpoint, an exported file, or ``included``. Each backend computes each network in each
+From a decoded image in memory to its class map, one image at a time: extension to sides that fit the network,
+normalisation, the network, its resizes and the largest class. NETWORK is a checkpoint, an exported file, or ``included``. Each backend computes each network in each
 precision; all are processes that run alternately, as in :mod:`.rounds`. The images have random colours, which change no
 time.
 """
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ def compete(task: dict[str, Any]) -> None:
     # isort: split
     from mxnetseg.engine.inference import Segmenter
     from mxnetseg.engine.network import open_network
+    from mxnetseg.engine.protocol import Protocol
 
     images = np.random.RandomState(0).randint(0, 256, (IMAGES, *task["size"], 3)).astype("uint8")
     network = open_network(task["network"], backend=task["backend"])
     precision = network.choose_precision(task["precision"]).precision
     if network.calibrates(precision):
         raise SystemExit("int8 of a checkpoint is calibrated on images: export it first")
-    segment = Segmenter(network.load(precision))
+    segment = Segmenter(network.load(precision), replace(Protocol.of(network.config()), base_size=None))
     began = time.perf_counter()
     for image in images[:3]:
         segment(image)

@@ -9,7 +9,8 @@ Three runs of FCN-ResNet18 (output stride 32), batch 8, crops of 192x256, SGD wi
   torchvision's reference for segmentation (resize by 0.5 to 2, flip, crop), its own order of images, its own loss,
   optimiser, schedule and confusion matrix. It shares no code with the trainer.
 
-Writes curves.json and curves.png: the loss of each step, and the validation mIoU of each epoch.
+Writes curves.json and curves.png: the loss of each step, and the validation mIoU of each epoch. Runs that are in
+curves.json are not repeated.
 """
 from __future__ import annotations
 
@@ -52,8 +53,8 @@ def run_ours(config: Config, backend: str, folder: Path) -> dict[str, list[float
     from mxnetseg.engine.trainer import Trainer
     from mxnetseg.engine.training_choice import choose_training
 
-    name, devices = choose_training(backend, ["cpu"])
-    trainer = Trainer(config, devices, backend=name, folder=folder, quiet=True)
+    choice = choose_training(backend, ["cpu"])
+    trainer = Trainer(config, choice.devices, backend=choice.name, folder=folder, quiet=True)
     trainer.fit()
     rows = read_log(trainer.run_log.path)
     return {"loss": [row["loss"] for row in rows if row["kind"] == "step"],
@@ -187,12 +188,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     config = configuration(args.root, args.epochs)
 
-    runs = {}
+    kept = args.out / "curves.json"
+    runs = json.loads(kept.read_text()) if kept.exists() else {}
     for name, run in (("hand-written, PyTorch", lambda: run_by_hand(config)),
                       ("mxnetseg, PyTorch", lambda: run_ours(config, "torch", args.out / "torch")),
                       ("mxnetseg, MXNet", lambda: run_ours(config, "mxnet", args.out / "mxnet"))):
+        if name in runs:
+            continue
         runs[name] = run()
-        (args.out / "curves.json").write_text(json.dumps(runs))
+        kept.write_text(json.dumps(runs))
         draw(runs, args.out / "curves.png")
         print(name, "mIoU by epoch:", " ".join(f"{100 * value:.1f}" for value in runs[name]["miou"]), flush=True)
 
