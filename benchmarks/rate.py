@@ -1,9 +1,9 @@
 """Images per second of trained networks: ``python -m benchmarks.rate NETWORK [NETWORK ...] --size HEIGHT WIDTH``.
 
 From a decoded image in memory to its class map, one image at a time: extension to sides that fit the network,
-normalisation, the network, its resizes and the largest class. NETWORK is a checkpoint, an exported file, or ``included``. Each backend computes each network in each
-precision; all are processes that run alternately, as in :mod:`.rounds`. The images have random colours, which change no
-time.
+normalisation, the network, its resizes and the largest class. NETWORK is a checkpoint, an exported file, or
+``included``. Each backend computes each network in each precision; all are processes that run alternately, as in
+:mod:`.rounds`. The images have random colours, which change no time.
 """
 from __future__ import annotations
 
