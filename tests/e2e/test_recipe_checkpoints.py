@@ -16,7 +16,7 @@ DATA = os.environ.get("MXNETSEG_DATA")
 
 
 def test_there_are_checkpoints():
-    assert "camvid-fast" in {folder.name for folder in FOLDERS}
+    assert {"camvid-fast", "camvid-scratch-fine"} <= {folder.name for folder in FOLDERS}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -1,4 +1,4 @@
-"""The scripts behind docs/results.md, on a CamVid of coloured blocks."""
+"""The scripts for docs/results.md, on a CamVid of coloured blocks."""
 import json
 import subprocess
 import sys
