@@ -140,8 +140,8 @@ class TestImages:
         assert "3 of 6 images predicted" in done.out and "at least 4 pixels" in done.err
 
     def test_images_are_extended_to_the_remainders_of_the_crops(self, place):
-        config = {"data": {"crop_size": [40, 36]}}  # remainders 8 and 4
-        predict("photos/a.png", "--out", "out", network=write_onnx("extending.onnx", record={**RECORD, "config": config}))
+        record = {**RECORD, "config": {"data": {"crop_size": [40, 36]}}}  # remainders 8 and 4
+        predict("photos/a.png", "--out", "out", network=write_onnx("extending.onnx", record=record))
         extended = cv2.copyMakeBorder(image_of(0), 0, 40 - 20, 0, 36 - 30, cv2.BORDER_REPLICATE)
         np.testing.assert_array_equal(class_map(place / "out/a_classes.png"),
                                       expected_logits(extended).argmax(0)[:20, :30])
