@@ -3,15 +3,17 @@
     python scripts/compare_networks.py --data camvid --root CAMVID [NAME ...] [--minutes 20] [--out out/compare-camvid]
 
 Each network starts from random weights, in its smallest form (as in train_all.py), and gets the same crops, batches,
-optimiser and schedule; its number of epochs is what fits into the budget. The budget is the processor time of the
-training process and its threads, so that other work on the machine changes little. A step is timed on sixteen images
-first. Results are kept in results.json, one network at a time: a run that was stopped continues. table.md and
-comparison.png are written after each network.
+optimiser and schedule; its number of steps is what fits into the budget. The budget is the processor time of the
+training process and its threads, without its start, so that other work on the machine changes little. A step is timed
+in two short runs first. Results are kept in results.json, one network at a time: a run that was stopped continues.
+table.md and comparison.png are written after each network. With OMP_NUM_THREADS=1 no thread waits for another.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import random
 import resource
 import subprocess
 import sys
@@ -30,12 +32,13 @@ from mxnetseg.models import build_model, list_models  # noqa: E402
 if TYPE_CHECKING:
     from mxnetseg.data.base import SegDataset
 
-BATCH, TRIAL_IMAGES = 8, 16
-CROPS = {"sample": ("[128, 192]", 288, "[0.8, 1.4]"), "camvid": ("[256, 320]", 480, "[0.5, 1.5]")}
+BATCH, TRIAL = 8, (2, 8)  # images of a step, steps of two trials
+# Half of the images' size, so that also the slowest network sees each image of CamVid more than once in a few minutes.
+CROPS = {"sample": ("[96, 128]", "192", "[0.75, 1.5]"), "camvid": ("[128, 160]", "240", "[0.6, 1.5]")}
 COMMON = [f"train.batch_size={BATCH}", "train.val_every=0", "optimizer.name=adamw", "optimizer.lr=1e-3",
           "optimizer.weight_decay=1e-2", "optimizer.head_lr_mult=1", "schedule.name=cosine",
           "schedule.warmup_epochs=0.5", "data.jitter=0.2", "data.blur=false",
-          "train.precision=auto"]
+          "train.precision=auto", "train.save_every=1000"]
 
 
 def settings(name: str, data: str) -> list[str]:
@@ -44,32 +47,34 @@ def settings(name: str, data: str) -> list[str]:
     return [*COMMON, f"data.crop_size={crop}", f"data.base_size={base}", f"data.scale={scale}", *smallest_form(name)]
 
 
-def train(name: str, epochs: int, arguments: list[str], folder: Path) -> float:
-    """Train in a process of its own; return its processor time in seconds."""
+def write_images(dataset: SegDataset, folder: Path) -> list[str]:
+    """Write a data set's images and masks as a list data set; return the lines of its train.txt."""
+    import cv2
+
+    lines = []
+    for i in range(len(dataset)):
+        sample = dataset[i]
+        cv2.imwrite(str(folder / f"{i}.png"), sample.image[..., ::-1])
+        cv2.imwrite(str(folder / f"{i}_mask.png"), sample.mask)
+        lines.append(f"{i}.png {i}_mask.png")
+    (folder / "classes.txt").write_text("\n".join(dataset.classes))
+    return lines
+
+
+def train(name: str, epochs: int, lines: list[str], overrides: list[str], folder: Path, weights: Path) -> float:
+    """Train on some lines of a list data set in a process of its own; return its processor time in seconds."""
+    (folder / "train.txt").write_text("\n".join(lines))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run("train.py", "--model", name, "--backend", "torch", "--ctx", "cpu", "--no-val", "--quiet", "--weights",
-        str(folder), "--epochs", str(epochs), *arguments, cwd=folder, timeout=None)
+    run("train.py", "--model", name, "--backend", "torch", "--ctx", "cpu", "--no-val", "--quiet", "--data",
+        f"list:{folder}", "--weights", str(weights), "--epochs", str(epochs), *overrides, cwd=weights, timeout=None)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return sum(after[:2]) - sum(before[:2])
 
 
-def seconds_per_step(name: str, dataset: SegDataset, overrides: list[str]) -> float:
-    """Return the processor time of a training step: the difference of a run of three epochs and a run of one."""
-    import cv2
-
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        lines = []
-        for i in range(TRIAL_IMAGES):
-            sample = dataset[i]
-            cv2.imwrite(str(folder / f"{i}.png"), sample.image[..., ::-1])
-            cv2.imwrite(str(folder / f"{i}_mask.png"), sample.mask)
-            lines.append(f"{i}.png {i}_mask.png")
-        (folder / "train.txt").write_text("\n".join(lines))
-        (folder / "classes.txt").write_text("\n".join(dataset.classes))
-        arguments = ["--data", f"list:{folder}", *overrides]
-        times = [train(name, epochs, arguments, folder) for epochs in (1, 3)]
-    return (times[1] - times[0]) / (2 * TRIAL_IMAGES // BATCH)
+def plan(steps: int, images: int) -> tuple[int, int]:
+    """Return the epochs, and the images of each, that make up a number of steps: as many images as possible."""
+    epochs = max(1, math.ceil(steps * BATCH / images))
+    return epochs, BATCH * max(1, round(steps / epochs))
 
 
 def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str, Any]:
@@ -78,32 +83,37 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
     from mxnetseg.models._cost import measure as count
 
     overrides = [word for text in settings(name, data) for word in ("--set", text)]
-    where = ["--data", data, *(["--root", str(root)] if root else [])]
     dataset = get_dataset(data, split="train", root=root)
-    step = seconds_per_step(name, dataset, overrides)
-    epochs = max(1, int(budget / (step * (len(dataset) // BATCH))))
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        seconds = train(name, epochs, [*where, *overrides], folder)
-        run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(folder), "--out",
-            str(folder / "out"), *(["--root", str(root)] if root else []), cwd=folder, timeout=None)
-        scores, = (json.loads(path.read_text()) for path in folder.glob("out/*/val/scores.json"))
-        sidecar, = (json.loads(path.read_text()) for path in folder.glob(f"{name}/*.json"))
+    with tempfile.TemporaryDirectory() as text, tempfile.TemporaryDirectory() as trial, \
+            tempfile.TemporaryDirectory() as final:
+        folder, weights = Path(text), Path(final)
+        lines = write_images(dataset, folder)
+        random.Random(0).shuffle(lines)
+        short, long = (train(name, 1, lines[:n * BATCH], overrides, folder, Path(trial)) for n in TRIAL)
+        step = (long - short) / (TRIAL[1] - TRIAL[0])
+        start = short - TRIAL[0] * step
+        epochs, images = plan(max(1, round(budget / step)), len(lines))
+
+        seconds = train(name, epochs, lines[:images], overrides, folder, weights) - start
+        run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(weights), "--data", data, "--base",
+            CROPS[data][1], "--out", str(weights / "out"), *(["--root", str(root)] if root else []), cwd=weights, timeout=None)
+        scores, = (json.loads(path.read_text()) for path in weights.glob("out/*/val/scores.json"))
+        sidecar, = (json.loads(path.read_text()) for path in weights.glob(f"{name}/*.json"))
     options = {key: sidecar["model"][key] for key in sidecar["model"] if key != "name"}
     height, width = dataset[0].image.shape[:2]
     cost = count(build_model(name, **{**options, "aux": False}), (height, width))
     return {"network": name, "backbone": sidecar["model"].get("backbone") or "-", "parameters": cost.count(),
-            "multiply_adds": cost.layer_macs, "size": [height, width], "epochs": epochs, "step": step,
+            "multiply_adds": cost.layer_macs, "size": [height, width], "steps": epochs * images // BATCH,
             "processor_seconds": seconds, "miou": scores["miou"]}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table, the best network first."""
-    lines = ["| network | backbone | parameters, M | multiply-adds, G | epochs | processor minutes | mIoU |",
+    lines = ["| network | backbone | parameters, M | multiply-adds, G | steps | processor minutes | mIoU |",
              "|---|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: -row["miou"]):
         lines.append(f"| {row['network']} | {row['backbone']} | {row['parameters'] / 1e6:.2f} | "
-                     f"{row['multiply_adds'] / 1e9:.1f} | {row['epochs']} | {row['processor_seconds'] / 60:.1f} | "
+                     f"{row['multiply_adds'] / 1e9:.1f} | {row['steps']} | {row['processor_seconds'] / 60:.1f} | "
                      f"{100 * row['miou']:.1f} |")
     return "\n".join(lines) + "\n"
 

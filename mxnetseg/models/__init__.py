@@ -98,11 +98,14 @@ def build_model(name: str, *, norm_layer: type | None = None, norm_kwargs: Mappi
         ConfigError: a value that the network does not accept.
     """
     arguments = {key: value for key, value in arguments.items() if value is not None}
-    known = model_arguments(name)
-    for key in arguments:
+    known, parameters = model_arguments(name), inspect.signature(MODELS.get(name).__init__).parameters
+    for key, value in arguments.items():
         if key not in known:
             raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key,
                                    list(dict.fromkeys([*known, *_COMMON])))
+        if isinstance(parameters[key].default, bool) and not isinstance(value, bool):  # "no" would count as true
+            raise ConfigError(f"{key} must be true or false", where=f"model {MODELS.resolve(name)!r}",
+                              received=repr(value), fix=f"{key}={parameters[key].default}, its default, or the opposite")
 
     described = dict(arguments)
     if norm_layer is not None:

@@ -31,6 +31,7 @@ class SwiftNet(SegModel):
         output_stride: ratio of the input's size to the last tap's: 8, 16 or 32 (the paper's).
         decoder_channels: channels of the ladder and of the head, there at most 256: 256 as in MXNetSeg, 128 in the
             paper.
+        head_conv: a 3x3 convolution in the head, as in MXNetSeg; False: one convolution of 1x1, as in the paper.
         aux: an auxiliary head on the second-to-last tap.
         norm_layer, norm_kwargs: class of the norms and its keyword arguments, as in GluonCV.
     """
@@ -40,8 +41,8 @@ class SwiftNet(SegModel):
     needs_batch = 2  # the pyramid pooling normalises a 1 x 1 map
 
     def __init__(self, *, nclass: int, backbone: str = "resnet18", output_stride: int = 32,
-                 decoder_channels: int = 256, aux: bool = False, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Mapping | None = None):
+                 decoder_channels: int = 256, head_conv: bool = True, aux: bool = False,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Mapping | None = None):
         if not isinstance(decoder_channels, int) or decoder_channels < 1:
             raise ConfigError("decoder_channels must be an integer >= 1", where="model.options.decoder_channels",
                               received=repr(decoder_channels), fix="256, as in MXNetSeg, or 128, as in the paper")
@@ -55,7 +56,8 @@ class SwiftNet(SegModel):
             self.fusion_c3 = LateralFusion(decoder_channels, in_channels=c3.channels, **norm)
             self.fusion_c2 = LateralFusion(decoder_channels, in_channels=c2.channels, **norm)
             self.fusion_c1 = LateralFusion(decoder_channels, in_channels=c1.channels, **norm)
-            self.head = FCNHead(nclass, decoder_channels, **norm)
+            self.head = (FCNHead(nclass, decoder_channels, **norm) if head_conv
+                         else nn.Conv2D(nclass, 1, in_channels=decoder_channels))
             self.aux_head = FCNHead(nclass, c3.channels, **norm) if aux else None
 
     def hybrid_forward(self, F, x):

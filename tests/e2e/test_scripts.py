@@ -47,5 +47,5 @@ def test_networks_are_compared_once(camvid, tmp_path):
     assert run("compare_networks.py", *arguments).startswith("| fcn | resnet18 |")
     assert run("compare_networks.py", *arguments) == ""
     row, = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert row["epochs"] == 1 and 0 <= row["miou"] <= 1 and row["size"] == [360, 480]
+    assert row["steps"] >= 1 and 0 <= row["miou"] <= 1 and row["size"] == [360, 480]
     assert "| fcn |" in (tmp_path / "table.md").read_text() and (tmp_path / "comparison.png").exists()

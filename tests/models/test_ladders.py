@@ -33,7 +33,7 @@ def test_a_ladder_over_four_taps_refuses_three(name):
     assert "xception39, which has 3" in str(caught.value)
 
 
-def swiftnet_parameters(taps, channels, nclass):
+def swiftnet_parameters(taps, channels, nclass, head_conv):
     """Return the trainable parameters of SwiftNet's decoder, counted layer by layer."""
     c1, c2, c3, c4 = taps
 
@@ -42,18 +42,20 @@ def swiftnet_parameters(taps, channels, nclass):
     pyramid = 4 * conv(c4, c4 // 4)
     ladder = conv(c4 + 4 * (c4 // 4), channels) + sum(conv(c, channels) + conv(channels, channels, 3)
                                                       for c in (c1, c2, c3))
-    head = conv(channels, min(channels, 256), 3) + min(channels, 256) * nclass + nclass
-    return pyramid + ladder + head
+    head = conv(channels, min(channels, 256), 3) if head_conv else 0
+    classifier = (min(channels, 256) if head_conv else channels) * nclass + nclass
+    return pyramid + ladder + head + classifier
 
 
-@pytest.mark.parametrize("arguments, channels", [({}, 256), ({"decoder_channels": 128}, 128),
-                                                 ({"decoder_channels": 320}, 320)])
-def test_channels_of_swiftnets_decoder(arguments, channels):
+@pytest.mark.parametrize("arguments", [{}, {"decoder_channels": 128}, {"decoder_channels": 320},
+                                       {"decoder_channels": 128, "head_conv": False}])
+def test_parameters_of_swiftnets_decoder(arguments):
     net = get_model("swiftnet", backbone="resnet18", nclass=11, **arguments)
     backbone = {p.name for p in net.backbone.collect_params().values()}
     counted = sum(p.data().size for p in net.collect_params().values()
                   if p.name not in backbone and p.grad_req != "null")
-    assert counted == swiftnet_parameters([64, 128, 256, 512], channels, 11)
+    assert counted == swiftnet_parameters([64, 128, 256, 512], arguments.get("decoder_channels", 256), 11,
+                                          arguments.get("head_conv", True))
     assert net(mx.nd.zeros((1, 3, 33, 65)))[0].shape == (1, 11, 33, 65)
 
 
@@ -61,6 +63,13 @@ def test_channels_of_swiftnets_decoder(arguments, channels):
 def test_channels_of_swiftnets_decoder_are_checked(wrong):
     with pytest.raises(ConfigError, match="decoder_channels must be an integer >= 1"):
         get_model("swiftnet", decoder_channels=wrong)
+
+
+@pytest.mark.parametrize("name, option", [("swiftnet", "head_conv"), ("fcn", "aux"), ("ovenet", "confidence_mean")])
+@pytest.mark.parametrize("wrong", ["no", 0, [False]])
+def test_a_yes_or_no_option_takes_nothing_else(name, option, wrong):
+    with pytest.raises(ConfigError, match=f"{option} must be true or false"):
+        get_model(name, **{option: wrong})
 
 
 def test_the_paper_variant_of_gffnet_fuses_the_unfused_taps():
