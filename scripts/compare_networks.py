@@ -99,9 +99,9 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
             CROPS[data][1], "--out", str(weights / "out"), *(["--root", str(root)] if root else []), cwd=weights, timeout=None)
         scores, = (json.loads(path.read_text()) for path in weights.glob("out/*/val/scores.json"))
         sidecar, = (json.loads(path.read_text()) for path in weights.glob(f"{name}/*.json"))
-    options = {key: sidecar["model"][key] for key in sidecar["model"] if key != "name"}
+    options = {key: value for key, value in sidecar["model"].items() if key not in ("name", "aux")}
     height, width = dataset[0].image.shape[:2]
-    cost = count(build_model(name, **{**options, "aux": False}), (height, width))
+    cost = count(build_model(name, **options), (height, width))  # auxiliary heads are off by default
     return {"network": name, "backbone": sidecar["model"].get("backbone") or "-", "parameters": cost.count(),
             "multiply_adds": cost.layer_macs, "size": [height, width], "steps": epochs * images // BATCH,
             "processor_seconds": seconds, "miou": scores["miou"]}

