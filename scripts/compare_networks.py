@@ -96,7 +96,8 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
 
         seconds = train(name, epochs, lines[:images], overrides, folder, weights) - start
         run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(weights), "--data", data, "--base",
-            CROPS[data][1], "--out", str(weights / "out"), *(["--root", str(root)] if root else []), cwd=weights, timeout=None)
+            CROPS[data][1], "--out", str(weights / "out"), *(["--root", str(root)] if root else []), cwd=weights,
+            timeout=None)
         scores, = (json.loads(path.read_text()) for path in weights.glob("out/*/val/scores.json"))
         sidecar, = (json.loads(path.read_text()) for path in weights.glob(f"{name}/*.json"))
     options = {key: value for key, value in sidecar["model"].items() if key not in ("name", "aux")}

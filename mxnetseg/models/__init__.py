@@ -103,9 +103,10 @@ def build_model(name: str, *, norm_layer: type | None = None, norm_kwargs: Mappi
         if key not in known:
             raise UnknownNameError(f"argument of model {MODELS.resolve(name)!r}:", key,
                                    list(dict.fromkeys([*known, *_COMMON])))
-        if isinstance(parameters[key].default, bool) and not isinstance(value, bool):  # "no" would count as true
+        default = parameters[key].default
+        if isinstance(default, bool) and not isinstance(value, bool):  # "no" would count as true
             raise ConfigError(f"{key} must be true or false", where=f"model {MODELS.resolve(name)!r}",
-                              received=repr(value), fix=f"{key}={parameters[key].default}, its default, or the opposite")
+                              received=repr(value), fix=f"{key}={default} (the default), or {key}={not default}")
 
     described = dict(arguments)
     if norm_layer is not None:
