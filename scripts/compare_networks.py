@@ -6,7 +6,8 @@ Each network starts from random weights, in its smallest form (as in train_all.p
 optimiser and schedule; its number of steps is what fits into the budget. The budget is the processor time of the
 training process and its threads, without its start, so that other work on the machine changes little. A step is timed
 in two short runs first. Results are kept in results.json, one network at a time: a run that was stopped continues.
-table.md and comparison.png are written after each network. With OMP_NUM_THREADS=1 no thread waits for another.
+table.md and comparison.png are written at the end. With OMP_NUM_THREADS=1 no thread waits for another, and each core
+can have a process with other names and another --out. Put their rows into one results.json, and run the script again.
 """
 from __future__ import annotations
 
@@ -166,12 +167,13 @@ def main() -> int:
             print(f"{name} failed: {(error.stderr.strip().splitlines() or ['no message'])[-1]}", flush=True)
             continue
         results["rows"].append(row)
-        for path, text in ((kept, json.dumps(results, indent=1)), (out / "table.md", table(results["rows"]))):
-            with atomic_write(path, "w") as file:
-                file.write(text)
-        draw(results["rows"], f"{len(results['rows'])} networks on {args.data} after {args.minutes:g} minutes of "
-             "processor time each, from random weights", out / "comparison.png")
+        with atomic_write(kept, "w") as file:
+            file.write(json.dumps(results, indent=1))
         print(table([row]).splitlines()[-1], flush=True)
+    with atomic_write(out / "table.md", "w") as file:
+        file.write(table(results["rows"]))
+    draw(results["rows"], f"{len(results['rows'])} networks on {args.data} after {args.minutes:g} minutes of processor "
+         "time each, from random weights", out / "comparison.png")
     return 1 if failed else 0
 
 
