@@ -5,9 +5,12 @@
 Each network starts from random weights, in its smallest form (as in train_all.py), and gets the same crops, batches,
 optimiser and schedule; its number of steps is what fits into the budget. The budget is the processor time of the
 training process and its threads, without its start, so that other work on the machine changes little. A step is timed
-in two short runs first. Results are kept in results.json, one network at a time: a run that was stopped continues.
-table.md and comparison.png are written at the end. With OMP_NUM_THREADS=1 no thread waits for another, and each core
-can have a process with other names and another --out. Put their rows into one results.json, and run the script again.
+in two short runs first. A network with weights that these crops do not train (mxnetseg.models._taps) is evaluated in
+windows of the crops' size, and marked with *: in whole images such weights are noise.
+
+Results are kept in results.json, one network at a time: a run that was stopped continues. table.md and comparison.png
+are written at the end. With OMP_NUM_THREADS=1 no thread waits for another, and each core can have a process with other
+names and another --out. Put their rows into one results.json, and run the script again.
 """
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ from train_all import run, smallest_form  # noqa: E402  (first, because it prepa
 
 from mxnetseg.files import atomic_write  # noqa: E402
 from mxnetseg.models import build_model, list_models  # noqa: E402
+from mxnetseg.models._taps import untrained_taps  # noqa: E402
 
 if TYPE_CHECKING:
     from mxnetseg.data.base import SegDataset
@@ -96,17 +100,18 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
         epochs, images = plan(max(1, round(budget / step)), len(lines))
 
         seconds = train(name, epochs, lines[:images], overrides, folder, weights) - start
-        run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(weights), "--data", data, "--base",
-            CROPS[data][1], "--out", str(weights / "out"), *(["--root", str(root)] if root else []), cwd=weights,
-            timeout=None)
-        scores, = (json.loads(path.read_text()) for path in weights.glob("out/*/val/scores.json"))
         sidecar, = (json.loads(path.read_text()) for path in weights.glob(f"{name}/*.json"))
-    options = {key: value for key, value in sidecar["model"].items() if key not in ("name", "aux")}
+        net = build_model(**{key: value for key, value in sidecar["model"].items() if key != "aux"})
+        slide = bool(untrained_taps(net, json.loads(CROPS[data][0])))
+        run("eval.py", "--model", name, "--quiet", "--scores-only", "--weights", str(weights), "--data", data, "--base",
+            CROPS[data][1], "--out", str(weights / "out"), *(["--root", str(root)] if root else []),
+            *(["--set", "eval.mode=slide"] if slide else []), cwd=weights, timeout=None)
+        scores, = (json.loads(path.read_text()) for path in weights.glob("out/*/val/scores.json"))
     height, width = dataset[0].image.shape[:2]
-    cost = count(build_model(name, **options), (height, width))  # auxiliary heads are off by default
+    cost = count(net, (height, width))
     return {"network": name, "backbone": sidecar["model"].get("backbone") or "-", "parameters": cost.count(),
-            "multiply_adds": cost.layer_macs, "size": [height, width], "steps": epochs * images // BATCH,
-            "processor_seconds": seconds, "miou": scores["miou"]}
+            "multiply_adds": cost.layer_macs, "size": [height, width], "slide": slide,
+            "steps": epochs * images // BATCH, "processor_seconds": seconds, "miou": scores["miou"]}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -114,8 +119,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| network | backbone | parameters, M | multiply-adds, G | steps | processor minutes | mIoU |",
              "|---|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: -row["miou"]):
-        lines.append(f"| {row['network']} | {row['backbone']} | {row['parameters'] / 1e6:.2f} | "
-                     f"{row['multiply_adds'] / 1e9:.1f} | {row['steps']} | {row['processor_seconds'] / 60:.1f} | "
+        lines.append(f"| {row['network']}{' *' if row['slide'] else ''} | {row['backbone']} | "
+                     f"{row['parameters'] / 1e6:.2f} | {row['multiply_adds'] / 1e9:.1f} | "
+                     f"{row['steps']} | {row['processor_seconds'] / 60:.1f} | "
                      f"{100 * row['miou']:.1f} |")
     return "\n".join(lines) + "\n"
 

@@ -22,6 +22,7 @@ from ..data.recipes import make_transform
 from ..data.shards import WHOLE, Shard
 from ..errors import ConfigError
 from ..losses import Mining
+from ..models._taps import untrained_taps
 from ..models.weights.loading import assign
 from .checkpoint import Checkpoint, LoadedCheckpoint, take_normalisation
 from .runs import new_stem
@@ -77,6 +78,8 @@ def make_loader(config: Config, train_set: SegDataset, devices: int, shard: Shar
 def check_batch(config: Config, net, devices: int) -> None:
     """Refuse crops too small for the network, and a batch so small that batch norm would silently return zeros.
 
+    Crops that leave weights untrained are warned of: windows of their size, or images no larger, do not use these.
+
     Raises:
         ConfigError: as above.
     """
@@ -92,6 +95,14 @@ def check_batch(config: Config, net, devices: int) -> None:
                           f"{net.needs_batch} images at once", where="train.batch_size",
                           received=f"{train.batch_size} on {devices} devices with norm {norm}",
                           fix="a larger --batch-size, or --set model.norm=gn")
+
+    untrained = untrained_taps(net, crop)
+    if untrained and config.eval.mode == "whole":
+        enough = [max(sides) for sides in zip(*untrained.values())]
+        log.warning("crops of %d x %d are too small to train all weights of %s: some only ever meet the padding. "
+                    "Images larger than the crops use them, and may be predicted badly. To train them: crops of about "
+                    "%d x %d (data.crop_size); to do without them: --set eval.mode=slide", *crop,
+                    ", ".join(untrained), *enough)
 
 
 def class_weights(config: Config, train_set: SegDataset, loaded: LoadedCheckpoint | None) -> Sequence[float] | None:

@@ -1,13 +1,12 @@
 """Parameters and multiply-adds of a network, counted from its graph without running it."""
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import mxnet as mx
+from ._nodes import nodes
 
 if TYPE_CHECKING:
     from ._base import SegModel
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 _WEIGHT_AT = {"Convolution": 1, "FullyConnected": 1, "Deconvolution": 1, "_contrib_DeformableConvolution": 2,
               "_contrib_ModulatedDeformableConvolution": 3}
 _POOLINGS = ("Pooling", "_contrib_AdaptiveAvgPooling2D")
-_RECTIFIERS = ("relu", "leaky", "prelu", "elu")
 
 
 class ParameterInfo(NamedTuple):
@@ -119,7 +117,7 @@ def measure(net: SegModel, size: Sequence[int] = (512, 512)) -> Cost:
     known = {p.name: (name, p) for name, p in net._collect_params_with_prefix().items()}
     parameters, layers = [], []
     products = resampling = biases = activations = pooling = 0
-    for node in _nodes(mx.sym.Group(list(net(mx.sym.var("data")))), (1, 3, *size)):
+    for node in nodes(net, size):
         elements = math.prod(node.shape)
         if node.operator in _WEIGHT_AT:
             index = _WEIGHT_AT[node.operator]
@@ -149,41 +147,3 @@ def count_parameters(net: SegModel) -> int:
 
 def _is_below(name: str, parent: str) -> bool:
     return not parent or name == parent or name.startswith(parent + ".")
-
-
-class _Node(NamedTuple):
-    """A node of a graph. ``shape`` is that of its first output; ``operator`` is ``'null'`` for a variable."""
-
-    operator: str
-    name: str
-    attributes: dict[str, str]
-    inputs: tuple[_Node, ...]
-    shape: tuple[int, ...]
-
-    def variable(self) -> _Node:
-        """Return the variable that this node is, or that it reshapes or casts."""
-        return self.inputs[0].variable() if self.inputs else self
-
-    def rectifies(self) -> bool:
-        """Return whether it is a ReLU of a feature map; ReLUs of at most two axes compute the weights of a resize."""
-        activation = self.attributes.get("act_type", "relu" if self.operator == "relu" else None)
-        return activation in _RECTIFIERS and len(self.shape) == 4
-
-
-def _nodes(outputs: mx.sym.Symbol, shape: Sequence[int]) -> Iterator[_Node]:
-    """Yield the nodes of a graph, inputs first, for an input ``data`` of that shape."""
-    internals = outputs.get_internals()
-    shapes = iter(zip(internals.list_outputs(), internals.infer_shape(data=tuple(shape))[1]))
-    pending = next(shapes, None)
-    nodes: list[_Node] = []
-    for entry in json.loads(outputs.tojson(remove_amp_cast=False))["nodes"]:
-        # Both lists have the same order. Names are not unique in a graph that calls a block twice, but the outputs of
-        # an operator are adjacent: NAME_output, or NAME_output0, NAME_output1, ...
-        first = pending[1]
-        count = 1
-        pending = next(shapes, None)
-        while pending is not None and entry["op"] != "null" and pending[0] == f"{entry['name']}_output{count}":
-            pending, count = next(shapes, None), count + 1
-        nodes.append(_Node(entry["op"], entry["name"], entry.get("attrs", {}),
-                           tuple(nodes[i] for i, *_ in entry["inputs"]), tuple(first)))
-        yield nodes[-1]
