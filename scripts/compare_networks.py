@@ -5,8 +5,8 @@
 Each network starts from random weights, in its smallest form (as in train_all.py), and gets the same crops, batches,
 optimiser and schedule; its number of steps is what fits into the budget. The budget is the processor time of the
 training process and its threads, without its start, so that other work on the machine changes little. A step is timed
-in two short runs first. A network with weights that these crops do not train (mxnetseg.models._taps) is evaluated in
-windows of the crops' size, and marked with *: in whole images such weights are noise.
+in two or three short runs first. A network with weights that these crops do not train (mxnetseg.models._taps) is
+evaluated in windows of the crops' size, and marked with *: in whole images such weights are noise.
 
 Results are kept in results.json, one network at a time: a run that was stopped continues. table.md and comparison.png
 are written at the end. With OMP_NUM_THREADS=1 no thread waits for another, and each core can have a process with other
@@ -37,7 +37,8 @@ from mxnetseg.models._taps import untrained_taps  # noqa: E402
 if TYPE_CHECKING:
     from mxnetseg.data.base import SegDataset
 
-BATCH, TRIAL = 8, (2, 8)  # images of a step, steps of two trials
+BATCH = 8
+TRIALS, QUICK = (2, 8, 40), 1  # steps of the trials; the last is for networks whose steps take less than a second
 # Half of the images' size, so that also the slowest network sees each image of CamVid more than once in a few minutes.
 CROPS = {"sample": ("[96, 128]", "192", "[0.75, 1.5]"), "camvid": ("[128, 160]", "240", "[0.6, 1.5]")}
 COMMON = [f"train.batch_size={BATCH}", "train.val_every=0", "optimizer.name=adamw", "optimizer.lr=1e-3",
@@ -94,9 +95,14 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
         folder, weights = Path(text), Path(final)
         lines = write_images(dataset, folder)
         random.Random(0).shuffle(lines)
-        short, long = (train(name, 1, lines[:n * BATCH], overrides, folder, Path(trial)) for n in TRIAL)
-        step = (long - short) / (TRIAL[1] - TRIAL[0])
-        start = short - TRIAL[0] * step
+        def trial_run(steps: int) -> float:
+            return train(name, 1, lines[:steps * BATCH], overrides, folder, Path(trial))
+
+        short, step = trial_run(TRIALS[0]), 0.0
+        for steps in TRIALS[1:]:
+            if step < QUICK:
+                step = max(1e-3, (trial_run(steps) - short) / (steps - TRIALS[0]))
+        start = short - TRIALS[0] * step
         epochs, images = plan(max(1, round(budget / step)), len(lines))
 
         seconds = train(name, epochs, lines[:images], overrides, folder, weights) - start
