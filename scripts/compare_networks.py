@@ -132,24 +132,47 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# offsets of a name from its point in pixels, and where the name begins
+PLACES = [(6, -4, "left"), (-6, -4, "right"), (0, 7, "center"), (0, -15, "center"), (6, 6, "left"), (-6, 6, "right"),
+          (6, -14, "left"), (-6, -14, "right"), (0, 18, "center"), (0, -26, "center")]
+
+
 def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draw mIoU over multiply-adds, one named point a network."""
+    """Draw mIoU over multiply-adds, one named point a network; each name takes the first place that is free."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.transforms import Bbox
 
-    figure = Figure(figsize=(10, 6.5), dpi=110, layout="constrained", facecolor="white")
-    axis = figure.subplots()
-    for row in rows:
-        at = row["multiply_adds"] / 1e9, 100 * row["miou"]
-        axis.plot(*at, "o", color="#0072b2", markersize=5)
-        axis.annotate(row["network"], at, xytext=(4, 3), textcoords="offset points", fontsize=8)
+    figure = Figure(figsize=(10, 6.5), dpi=110, facecolor="white")
+    figure.subplots_adjust(left=0.07, right=0.92, bottom=0.09, top=0.93)
+    canvas, axis = FigureCanvasAgg(figure), figure.subplots()
+    points = [(row["multiply_adds"] / 1e9, 100 * row["miou"]) for row in rows]
+    for point in points:
+        axis.plot(*point, "o", color="#0072b2", markersize=5)
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("multiply-adds for one image in billions")
     axis.set_ylabel("validation mIoU in %")
     axis.set_title(title)
     axis.grid(color="#e5e5e5")
     axis.spines[["top", "right"]].set_visible(False)
-    FigureCanvasAgg(figure).print_png(str(path))
+
+    canvas.draw()  # from here on, the axes have their place
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in map(axis.transData.transform, points)]
+    for row, point in zip(rows, points):
+        for dx, dy, side in PLACES:
+            name = axis.annotate(row["network"], point, (dx, dy), textcoords="offset pixels", fontsize=8, ha=side)
+            box = name.get_window_extent(canvas.get_renderer())
+            if not any(box.overlaps(other) for other in taken):
+                break
+            name.remove()
+        else:
+            axis.annotate(row["network"], point, PLACES[0][:2], textcoords="offset pixels", fontsize=8)
+        taken.append(box)
+    canvas.print_png(str(path))
 
 
 def main() -> int:
