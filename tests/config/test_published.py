@@ -60,7 +60,7 @@ OTHERS = {"acfnet-resnet101-cityscapes": 19, "acfnet-ecaresnet101-cityscapes": 1
 
 # recipe of docs/results.md -> M parameters, auxiliary head included
 OURS = {"camvid-imagenet": 3.92, "camvid-imagenet-fine": 3.92, "camvid-fast": 3.92, "camvid-robust": 3.77,
-        "camvid-scratch": 5.75, "camvid-scratch-fine": 5.75}
+        "camvid-robust-fine": 3.77, "camvid-scratch": 5.75, "camvid-scratch-fine": 5.75}
 
 
 def network(name, nclass):

@@ -35,7 +35,7 @@ def test_predicts_in_an_empty_folder(tmp_path, backend):
 def test_the_sidecar_says_what_it_was_trained_on():
     sidecar = included_sidecar()
     assert sidecar["contents"]["train"] | {"names": None} == {"split": "trainval", "images": 468, "names": None}
-    assert sidecar["config"]["eval"]["base_size"] == 640
+    assert sidecar["config"]["eval"]["base_size"] == 480
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "research use (CamVid)" in text and "Known failures" in text
 
