@@ -107,6 +107,17 @@ class OpenVINORuntime(HostRuntime):
             return offered, PrecisionChoice("float16", device)
         return offered, PrecisionChoice(offered[0], f"the format that {device} computes fastest")
 
+    @classmethod
+    def choose_precision(cls, requested: str | None, stored: StoredNetwork, device: str) -> PrecisionChoice:
+        """As of all backends; and a device that computes bfloat16 also does so with float16 weights."""
+        offered, auto = cls.precisions(device)
+        if stored.precision == "float16" and "bfloat16" in offered:
+            if requested == "bfloat16":
+                return PrecisionChoice("bfloat16", "asked for")
+            if requested == "auto" and auto.precision == "bfloat16":
+                return auto
+        return super().choose_precision(requested, stored, device)
+
     # ---- a loaded network ---------------------------------------------------------------------
 
     def logits(self, images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 from exported import RECORD, expected_logits, write_onnx
 from numpy.testing import assert_allclose, assert_array_equal
 
+from mxnetseg._precisions import PrecisionChoice
 from mxnetseg.backends.choice import BACKENDS
 from mxnetseg.engine.inference import Segmenter
 from mxnetseg.engine.protocol import Protocol
@@ -75,12 +76,29 @@ def test_a_file_of_one_size(backend, tmp_path, uint8):
                                                       ({"quantized": True}, "int8", 0.2)])
 def test_the_files_own_precision(backend, tmp_path, options, precision, atol):
     path, image = write_onnx(tmp_path / "net.onnx", **options), image_of(16, 24)
-    for requested in (None, "auto", precision):
+    for requested in (None, precision):
         runtime = load(backend, path, requested)
         assert runtime.precision == precision
     assert_allclose(runtime.logits(image[None])[0], expected_logits(image), atol=atol)
     with pytest.raises(ConfigError, match="does not compute this network in float32"):
         load(backend, path, "float32")
+
+
+@pytest.mark.parametrize("requested, offered, multiplied, computed", [
+    ("auto", ("float32", "bfloat16"), True, "bfloat16"), ("auto", ("float32", "bfloat16"), False, "float16"),
+    ("auto", ("float32",), False, "float16"), ("bfloat16", ("float32", "bfloat16"), False, "bfloat16"),
+    ("bfloat16", ("float32",), False, None)])
+def test_float16_files_in_bfloat16(backend, tmp_path, monkeypatch, requested, offered, multiplied, computed):
+    auto = PrecisionChoice("bfloat16" if multiplied else "float32", "of the processor")
+    monkeypatch.setattr(backend, "precisions", classmethod(lambda cls, device: (offered, auto)))
+    stored = backend.read(write_onnx(tmp_path / "net.onnx", half=True))
+    if backend.name != "openvino":
+        computed = "float16" if requested == "auto" else None
+    if computed is None:
+        with pytest.raises(ConfigError, match="does not compute this network in bfloat16"):
+            backend.choose_precision(requested, stored, "CPU")
+    else:
+        assert backend.choose_precision(requested, stored, "CPU").precision == computed
 
 
 def test_an_image_that_is_too_small(backend, tmp_path):
