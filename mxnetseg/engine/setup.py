@@ -99,10 +99,11 @@ def check_batch(config: Config, net, devices: int) -> None:
     untrained = untrained_taps(net, crop)
     if untrained and config.eval.mode == "whole":
         enough = [max(sides) for sides in zip(*untrained.values())]
-        log.warning("crops of %d x %d are too small to train all weights of %s: some only ever meet the padding. "
+        first, others = next(iter(untrained)), len(untrained) - 1
+        log.warning("crops of %d x %d are too small to train all weights of %s%s: some only ever meet the padding. "
                     "Images larger than the crops use them, and may be predicted badly. To train them: crops of about "
-                    "%d x %d (data.crop_size); to do without them: --set eval.mode=slide", *crop,
-                    ", ".join(untrained), *enough)
+                    "%d x %d (data.crop_size); to do without them: --set eval.mode=slide", *crop, first,
+                    f" and of {others} other layer{'s' * (others > 1)}" if others else "", *enough)
 
 
 def class_weights(config: Config, train_set: SegDataset, loaded: LoadedCheckpoint | None) -> Sequence[float] | None:
