@@ -20,6 +20,11 @@ def _filled(value, rank: int, default: int) -> tuple[int, ...]:
     return tuple(value) if value else (default,) * rank
 
 
+def _spacing(dilate, kernel) -> tuple[int, ...]:
+    """Return the dilation of each dimension: 1 where the kernel has one weight, which nothing spaces."""
+    return tuple(d if k > 1 else 1 for d, k in zip(_filled(dilate, len(kernel), 1), kernel))
+
+
 def _check_layout(name: str, layout, rank: int) -> None:
     if layout not in _LAYOUTS or rank not in (1, 2, 3):
         raise unsupported(name, f"layout={layout} with {rank} dimensions", "channels first, 1 to 3 dimensions")
@@ -31,8 +36,39 @@ def convolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), pad
     """Convolve (N, C, ...) with (num_filter, C / num_group, ...)."""
     rank = len(kernel)
     _check_layout("Convolution", layout, rank)
-    return _CONVOLUTIONS[rank](data, weight, None if no_bias else bias, _filled(stride, rank, 1), _filled(pad, rank, 0),
-                               _filled(dilate, rank, 1), num_group)
+    bias = None if no_bias else bias
+    stride, pad, dilate = _filled(stride, rank, 1), _filled(pad, rank, 0), _spacing(dilate, kernel)
+    if max(dilate) > 1:
+        return dilated_convolution(data, weight, bias, stride=stride, pad=pad, dilate=dilate, groups=num_group)
+    return _CONVOLUTIONS[rank](data, weight, bias, stride, pad, dilate, num_group)
+
+
+def _is_cpu_autocast() -> bool:
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # PyTorch before 2.4
+        return torch.is_autocast_cpu_enabled()
+
+
+@recorded
+def dilated_convolution(data, weight, bias, *, stride, pad, dilate, groups, adj=None):
+    """Convolve with a dilation; with ``adj``, transposed.
+
+    On a processor, it is computed in float32 where PyTorch's gradients in bfloat16 would be random numbers: those of
+    weights whose second axis is no multiple of 16, if maps are stored with the channels last (seen with oneDNN 3.12 in
+    PyTorch 2.13 and AVX-512). In float32, depthwise convolutions are faster, too.
+    """
+    def convolve(*inputs):
+        if adj is None:
+            return _CONVOLUTIONS[len(dilate)](*inputs, stride, pad, dilate, groups)
+        return _TRANSPOSED[len(dilate)](*inputs, stride, pad, adj, groups, dilate)
+
+    is_unsafe = max(dilate) > 1 and weight.shape[1] % 16 and data.device.type == "cpu" and torch.is_grad_enabled()
+    if not is_unsafe or not (_is_cpu_autocast() or data.dtype.itemsize == 2):
+        return convolve(data, weight, bias)
+    exact = torch.promote_types(data.dtype, torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        return convolve(*(None if x is None else x.to(exact) for x in (data, weight, bias))).to(data.dtype)
 
 
 @TORCH.operator("Deconvolution")
@@ -44,12 +80,14 @@ def deconvolution(data, weight, bias=None, *, kernel=(), stride=(), dilate=(), p
     """
     rank = len(kernel)
     _check_layout("Deconvolution", layout, rank)
-    stride, pad, dilate, adj = (_filled(value, rank, default)
-                                for value, default in ((stride, 1), (pad, 0), (dilate, 1), (adj, 0)))
+    stride, pad, adj = _filled(stride, rank, 1), _filled(pad, rank, 0), _filled(adj, rank, 0)
+    dilate = _spacing(dilate, kernel)
     bias = None if no_bias else bias
     if any(target_shape):
         return deconvolution_to(data, weight, bias, target=tuple(target_shape), stride=stride, dilate=dilate,
                                 groups=num_group)
+    if max(dilate) > 1:
+        return dilated_convolution(data, weight, bias, stride=stride, pad=pad, dilate=dilate, groups=num_group, adj=adj)
     return _TRANSPOSED[rank](data, weight, bias, stride, pad, adj, num_group, dilate)
 
 
@@ -60,8 +98,8 @@ def deconvolution_to(data, weight, bias, *, target, stride, dilate, groups):
            for n, s, k, d, wanted in zip(data.shape[2:], stride, weight.shape[2:], dilate, target)]
     if min(cut) < 0:
         raise unsupported("Deconvolution", f"target_shape={target}", "a size that the kernel and stride reach")
-    return _TRANSPOSED[len(target)](data, weight, bias, stride, [(n + 1) // 2 for n in cut], [n % 2 for n in cut],
-                                    groups, dilate)
+    return dilated_convolution(data, weight, bias, stride=stride, pad=[(n + 1) // 2 for n in cut], dilate=dilate,
+                               groups=groups, adj=[n % 2 for n in cut])
 
 
 @TORCH.operator("FullyConnected")
