@@ -96,7 +96,8 @@ def measure(name: str, data: str, root: Path | None, budget: float) -> dict[str,
         lines = write_images(dataset, folder)
         random.Random(0).shuffle(lines)
         def trial_run(steps: int) -> float:
-            return train(name, 1, lines[:steps * BATCH], overrides, folder, Path(trial))
+            epochs, images = plan(steps, len(lines))
+            return train(name, epochs, lines[:images], overrides, folder, Path(trial))
 
         short, step = trial_run(TRIALS[0]), 0.0
         for steps in TRIALS[1:]:
