@@ -17,7 +17,8 @@
 :mod:`.resizes`             resizes written as matrix products, as one operator
 :mod:`.onnx_writer`         the writer of an ONNX graph
 :mod:`.torch_ops`           operators by element: arithmetic, comparisons, activations, reductions, indexing
-:mod:`.torch_layers`        layers: convolution, pooling, norms, dropout, resizing, softmax
+:mod:`.torch_convolutions`  convolutions, and which of them are unsafe in half precision
+:mod:`.torch_layers`        layers: dense, pooling, norms, dropout, resizing, softmax
 :mod:`.torch_indexing`      operators that sort, count, gather and fill
 :mod:`.torch_shapes`        operators that arrange: reshape, transpose, slice, concatenate, pad
 :mod:`.onnx_ops`, ...       the same in four files for ONNX

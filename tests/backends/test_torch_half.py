@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mxnetseg.backends import torch_layers  # noqa: E402
+from mxnetseg.backends import torch_convolutions  # noqa: E402
 
 # (operator, input channels, filters, groups, stride, dilation)
 CASES = [("Convolution", *case) for case in (
@@ -17,7 +17,7 @@ CASES = [("Convolution", *case) for case in (
 
 
 def operate(operator, data, weight, filters, groups, stride, dilation):
-    function = {"Convolution": torch_layers.convolution, "Deconvolution": torch_layers.deconvolution}[operator]
+    function = getattr(torch_convolutions, operator.lower())
     return function(data, weight, kernel=(3, 3), stride=(stride, stride), pad=(dilation, dilation),
                     dilate=(dilation, dilation), num_filter=filters, num_group=groups, no_bias=True)
 
@@ -99,7 +99,7 @@ def test_only_unsafe_convolutions_leave_bfloat16():
 
 
 def test_one_weight_has_no_dilation(monkeypatch):
-    monkeypatch.setattr(torch_layers, "dilated_convolution", None)  # which would cost time here
+    monkeypatch.setattr(torch_convolutions, "dilated_convolution", None)  # which would cost time here
     data, weight = torch.rand(1, 3, 5, 6), torch.rand(4, 3, 1, 1)
-    found = torch_layers.convolution(data, weight, kernel=(1, 1), dilate=(4, 4), num_filter=4, no_bias=True)
+    found = torch_convolutions.convolution(data, weight, kernel=(1, 1), dilate=(4, 4), num_filter=4, no_bias=True)
     torch.testing.assert_close(found, torch.einsum("nchw,fc->nfhw", data, weight[..., 0, 0]))
