@@ -50,11 +50,14 @@ class SwiftNetPr(SegModel):
 
     def hybrid_forward(self, F, x):
         c1, c2, c3, c4 = self.backbone(x)
-        half1, half2, half3, half4 = self.backbone(halve(F, x, align_corners=True))
+        *halves, half4 = self.backbone(halve(F, x, align_corners=True))
+        pairs = list(zip(halves, (c2, c3, c4)))
+        if self.backbone.grid_stride == 1:  # a DenseNet rounds down, and the maps of a pair may differ by a row
+            pairs = [(resize(F, half, tap, align_corners=True), tap) for half, tap in pairs]
         y = self.conv1x1(half4)
-        y = self.fusion_32x(y, F.concat(half3, c4, dim=1))
-        y = self.fusion_16x(y, F.concat(half2, c3, dim=1))
-        y = self.fusion_8x(y, F.concat(half1, c2, dim=1))
+        y = self.fusion_32x(y, F.concat(*pairs[2], dim=1))
+        y = self.fusion_16x(y, F.concat(*pairs[1], dim=1))
+        y = self.fusion_8x(y, F.concat(*pairs[0], dim=1))
         y = self.fusion_4x(y, c1)
         outputs = [self.head(y)]
         if self.aux_head is not None:

@@ -158,7 +158,11 @@ def test_every_network(subject, no_gemm):
     # The initial running statistics are meaningless, so that values overflow in float16. With momentum 0 one backward
     # pass, in which MXNet updates them, sets them.
     net = build(subject, norm_layer=nn.BatchNorm, norm_kwargs={"momentum": 0.0})
-    x, y = random(2, 3, 65, 97), label(65, 97, 2)
+    # Where a map has one pixel for each image, its norm divides by how much the images differ: these differ in contrast.
+    # CANet and FlatteNet have chains of such norms.
+    unstable = subject[0] in (*UNSTABLE, "canet", "flattenet")
+    x = random(8, 3, 65, 97) * mx.nd.arange(0.4, 2, 0.2).reshape((8, 1, 1, 1))
+    y = label(65, 97, 8)
     with mx.autograd.record():
         total = sum(output.sum() for output in net(x))
     total.backward()
@@ -169,10 +173,10 @@ def test_every_network(subject, no_gemm):
     got = [output.astype("float32").asnumpy() for output in net(half)]
     for one, other in zip(wanted, got):
         assert np.isfinite(other).all() and one.shape == other.shape
-        if subject[0] not in UNSTABLE:  # mean, since norms over a dozen values amplify single ones
+        if not unstable:  # mean, since norms over a dozen values amplify single ones
             assert np.abs(one - other).mean() <= 0.02 * np.abs(one).max()
     agree = (wanted[0].argmax(1) == got[0].argmax(1)).mean()
-    assert agree > (0.7 if subject[0] in UNSTABLE else 0.9)
+    assert agree > (0.7 if unstable else 0.9)
 
     loss = net.loss()
     loss.initialize()

@@ -11,7 +11,7 @@ from mxnetseg.config import Config
 from mxnetseg.engine.inference import Segmenter
 from mxnetseg.engine.protocol import Protocol
 from mxnetseg.engine.trainer import Trainer
-from mxnetseg.errors import ConfigError, DataError
+from mxnetseg.errors import ConfigError, DataError, UnknownNameError
 from mxnetseg.graph.inference_graph import compile_for_inference
 from mxnetseg.models import get_model, list_models, model_arguments
 from mxnetseg.models.backbones import get_backbone
@@ -61,7 +61,7 @@ def _accepts(name):
         return None
     try:
         return get_model(name, nclass=3, **arguments)
-    except ConfigError:  # a decoder for other backbones
+    except (ConfigError, UnknownNameError):  # a decoder for other backbones
         return None
 
 
