@@ -158,7 +158,7 @@ def test_every_network(subject, no_gemm):
     # The initial running statistics are meaningless, so that values overflow in float16. With momentum 0 one backward
     # pass, in which MXNet updates them, sets them.
     net = build(subject, norm_layer=nn.BatchNorm, norm_kwargs={"momentum": 0.0})
-    # Where a map has one pixel for each image, its norm divides by how much the images differ: these differ in contrast.
+    # Where a map has one pixel for each image, its norm divides by how much the images differ: they differ in contrast.
     # CANet and FlatteNet have chains of such norms.
     unstable = subject[0] in (*UNSTABLE, "canet", "flattenet")
     x = random(8, 3, 65, 97) * mx.nd.arange(0.4, 2, 0.2).reshape((8, 1, 1, 1))
